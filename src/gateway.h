@@ -1,0 +1,33 @@
+/*
+ * The two ways a web server talks to us. Each reads requests, passes them
+ * to the handler and writes its replies.
+ */
+#ifndef GATEWAY_H
+#define GATEWAY_H
+
+#include "handler.h"
+
+/* Whether fd 0 is a listening socket, as FastCGI has it. */
+bool gateway_fcgi_inherited(void) MUST_CHECK;
+
+/*
+ * A listening socket of our own: a path (mode 0660; one that nobody
+ * answers on is replaced), ":PORT" (loopback) or "ADDRESS:PORT". Returns
+ * its descriptor, or -1 with the reason in the log.
+ */
+int gateway_fcgi_listen(const char *where) MUST_CHECK;
+
+/*
+ * Serves until SIGTERM, SIGINT or SIGUSR1, then answers what is in flight
+ * and what waits in the backlog, 2 s at most. Returns the exit code. own
+ * is the path to unlink at the end, or NULL.
+ */
+int gateway_fcgi_serve(const struct handler *h, int listener,
+                       const char *own) MUST_CHECK;
+
+/* Whether the environment is that of a CGI request (RFC 3875). */
+bool gateway_cgi_request(void) MUST_CHECK;
+/* Serves the one request of this process; does not return. */
+_Noreturn void gateway_cgi_serve(const struct handler *h);
+
+#endif

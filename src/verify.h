@@ -1,0 +1,32 @@
+/*
+ * The signature check: X-Signature against the raw body and every live
+ * secret. Never sees the database.
+ */
+#ifndef VERIFY_H
+#define VERIFY_H
+
+#include "hmac.h"
+#include "request.h"
+#include "secrets.h"
+
+enum verdict {
+	VERIFY_OK,
+	VERIFY_MISSING,	/* no X-Signature */
+	VERIFY_REPEATED,	/* given twice, or with a comma */
+	VERIFY_NOT_HEX,	/* not 64 hex digits */
+	VERIFY_NO_MATCH	/* matches no live secret */
+};
+
+/*
+ * On VERIFY_OK signature holds the lowercase digits and *name the name of
+ * the secret that matched, to be freed by the caller; otherwise *name is
+ * NULL.
+ */
+enum verdict verify_request(struct secrets *secrets, const struct request *r,
+                            char signature[HMAC_HEX + 1], char **name)
+        MUST_CHECK;
+
+/* For the log. */
+const char *verdict_text(enum verdict v);
+
+#endif
