@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 #define MUST_CHECK __attribute__((warn_unused_result))
-#define PRINTF(format, args) __attribute__((format(printf, format, args)))
+#define PRINTF(text, args) __attribute__((format(printf, text, args)))
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 
 /*
