@@ -1,0 +1,707 @@
+#include "database.h"
+
+#include <arpa/inet.h>
+#include <endian.h>
+#include <errno.h>
+#include <libpq-fe.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "log.h"
+
+/* One host is given this long (doc/design.md, "Connecting"). */
+enum { HOST_MS = 1000, REPEAT_LOG_MS = 60000, MAX_PENDING = 16 };
+
+/* Type identifiers of PostgreSQL (pg_type.dat); they never change. */
+enum {
+	OID_BOOL = 16,
+	OID_TEXT = 25,
+	OID_INT8 = 20,
+	OID_JSON = 114,
+	OID_BYTEA = 17,
+	OID_TIMESTAMPTZ = 1184,
+	OID_INTERVAL = 1186,
+	OID_JSON_ARRAY = 199,
+	OID_BYTEA_ARRAY = 1001,
+	OID_TEXT_ARRAY = 1009,
+	OID_INT8_ARRAY = 1016,
+	OID_TIMESTAMPTZ_ARRAY = 1185
+};
+
+/* 2000-01-01, where PostgreSQL's binary timestamps start, in Unix us. */
+static const int64_t postgres_epoch = INT64_C(946684800000000);
+
+/* One transaction on its way, until its Sync comes back. */
+struct segment {
+	enum database_task task;
+	bool failed;
+	char sqlstate[6];
+	char message[256];
+};
+
+enum { MAX_PARAMETERS = 11 };
+
+struct database {
+	char *conninfo;
+	PGconn *conn;
+	bool flush_wanted;
+	struct segment pending[MAX_PENDING];	/* oldest first */
+	size_t pending_count;
+	size_t *places;	/* of humcli.record()'s inputs in the batch */
+	struct database_row *rows;
+	size_t row_count;
+	size_t row_capacity;
+	struct buf parameters[MAX_PARAMETERS];	/* kept to be used again */
+	char failure[256];	/* the last one logged, and when */
+	int64_t failure_logged;
+};
+
+struct database *database_new(const char *conninfo)
+{
+	struct database *db = xcalloc(1, sizeof(*db));
+
+	db->conninfo = xstrdup(conninfo);
+	return db;
+}
+
+void database_free(struct database *db)
+{
+	if (!db)
+		return;
+	database_disconnect(db);
+	for (size_t i = 0; i < MAX_PARAMETERS; i++)
+		buf_free(&db->parameters[i]);
+	explicit_bzero(db->conninfo, strlen(db->conninfo));
+	free(db->conninfo);
+	free(db->places);
+	free(db->rows);
+	free(db);
+}
+
+bool database_connected(const struct database *db)
+{
+	return db->conn != NULL;
+}
+
+void database_disconnect(struct database *db)
+{
+	PQfinish(db->conn);
+	db->conn = NULL;
+	db->pending_count = 0;
+	db->flush_wanted = false;
+}
+
+size_t database_pending(const struct database *db)
+{
+	return db->pending_count;
+}
+
+/* One line: libpq's messages end in one newline and may hold more. */
+static void flatten(char *to, size_t size, const char *message)
+{
+	size_t length;
+
+	snprintf(to, size, "%s", message);
+	length = strlen(to);
+	while (length && to[length - 1] == '\n')
+		to[--length] = '\0';
+	for (char *p = to; *p; p++) {
+		if (*p == '\n' || *p == '\t')
+			*p = ' ';
+	}
+}
+
+static void log_failure(struct database *db, const char *message)
+{
+	char text[sizeof(db->failure)];
+	int64_t now = clock_ms();
+
+	flatten(text, sizeof(text), message);
+	if (strcmp(text, db->failure) == 0 &&
+	    now - db->failure_logged < REPEAT_LOG_MS)
+		return;
+	memcpy(db->failure, text, sizeof(text));
+	db->failure_logged = now;
+	log_message(LEVEL_ERROR, "no database: %s", text);
+}
+
+static void log_notice(void *context, const char *message)
+{
+	char text[256];
+
+	(void)context;
+	flatten(text, sizeof(text), message);
+	log_message(LEVEL_DEBUG, "postgresql: %s", text);
+}
+
+/* Connecting. */
+
+/* The nth of a comma-separated list, or the only one; NULL if none. */
+static char *nth_of(const char *list, size_t n)
+{
+	if (!list || !*list)
+		return NULL;
+	if (!strchr(list, ','))
+		return xstrdup(list);
+	for (; n && list; n--) {
+		list = strchr(list, ',');
+		list = list ? list + 1 : NULL;
+	}
+	return list ? xstrndup(list, strcspn(list, ",")) : NULL;
+}
+
+static size_t length_of(const char *list)
+{
+	size_t n = 1;
+
+	for (; list && *list; list++)
+		n += *list == ',';
+	return n;
+}
+
+/* A conninfo taken apart, with libpq's variables for the hosts put in. */
+struct target {
+	PQconninfoOption *options;
+	const char *host;
+	const char *hostaddr;
+	const char *port;
+	size_t count;	/* of hosts */
+};
+
+static const char *option(const PQconninfoOption *options, const char *keyword,
+                          const char *variable)
+{
+	for (; options->keyword; options++) {
+		if (strcmp(options->keyword, keyword) == 0 && options->val)
+			return options->val;
+	}
+	return getenv(variable);
+}
+
+static bool target_parse(struct database *db, struct target *t)
+{
+	char *error = NULL;
+
+	t->options = PQconninfoParse(db->conninfo, &error);
+	if (!t->options) {
+		/* libpq's message can quote what may be a password. */
+		log_failure(db, "HUMCLI_WEBHOOK_DATABASE can't be parsed");
+		PQfreemem(error);
+		return false;
+	}
+	t->host = option(t->options, "host", "PGHOST");
+	t->hostaddr = option(t->options, "hostaddr", "PGHOSTADDR");
+	t->port = option(t->options, "port", "PGPORT");
+	t->count = length_of(t->hostaddr && *t->hostaddr ? t->hostaddr
+	                                                 : t->host);
+	return true;
+}
+
+/* Starts to connect to the nth host; the keywords are libpq's. */
+static PGconn *start_connect(const struct target *t, size_t n)
+{
+	/* Ahead of the conninfo: what it says itself comes later and wins. */
+	const char *keywords[80] = { "keepalives_idle", "keepalives_interval",
+		                     "keepalives_count", "tcp_user_timeout" };
+	const char *values[80] = { "10", "5", "3", "10000" };
+	size_t used = 4;
+	char *host = nth_of(t->host, n);
+	char *hostaddr = nth_of(t->hostaddr, n);
+	char *port = nth_of(t->port, n);
+	const struct {
+		const char *keyword;
+		const char *value;
+	} ours[] = { { "host", host },
+		     { "hostaddr", hostaddr },
+		     { "port", port },
+		     /* We ask the server ourselves. */
+		     { "target_session_attrs", "any" },
+		     { "client_encoding", "UTF8" },
+		     { "fallback_application_name", "humcli-webhook" } };
+	PGconn *conn;
+
+	for (const PQconninfoOption *o = t->options;
+	     o->keyword && used < ARRAY_SIZE(keywords) - 8; o++) {
+		if (!o->val)
+			continue;
+		keywords[used] = o->keyword;
+		values[used++] = o->val;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(ours); i++) {
+		if (!ours[i].value)
+			continue;
+		keywords[used] = ours[i].keyword;
+		values[used++] = ours[i].value;
+	}
+	keywords[used] = NULL;
+	conn = PQconnectStartParams(keywords, values, 0);
+	free(host);
+	free(hostaddr);
+	free(port);
+	return conn;
+}
+
+/* Waits for the socket; false when the time is over. */
+static bool wait_for(int socket, short events, int64_t deadline)
+{
+	struct pollfd p = { .fd = socket, .events = events };
+	int64_t left;
+	int n;
+
+	do {
+		left = deadline - clock_ms();
+		if (left <= 0)
+			return false;
+		n = poll(&p, 1, (int)left);
+	} while (n < 0 && errno == EINTR);
+	return n > 0;
+}
+
+static bool finish_connect(PGconn *conn, int64_t deadline)
+{
+	PostgresPollingStatusType status = PGRES_POLLING_WRITING;
+
+	while (status != PGRES_POLLING_OK) {
+		if (status == PGRES_POLLING_FAILED ||
+		    !wait_for(PQsocket(conn),
+		              status == PGRES_POLLING_READING ? POLLIN
+		                                              : POLLOUT,
+		              deadline))
+			return false;
+		status = PQconnectPoll(conn);
+	}
+	return true;
+}
+
+/* The one row of one column that a query gives, within the time. */
+static bool ask(PGconn *conn, const char *query, int64_t deadline,
+                char *answer, size_t size)
+{
+	PGresult *result;
+	bool ok = false;
+
+	if (!PQsendQuery(conn, query))
+		return false;
+	while (PQisBusy(conn)) {
+		if (!wait_for(PQsocket(conn), POLLIN, deadline) ||
+		    !PQconsumeInput(conn))
+			return false;
+	}
+	while ((result = PQgetResult(conn))) {
+		if (PQresultStatus(result) == PGRES_TUPLES_OK &&
+		    PQntuples(result) == 1) {
+			snprintf(answer, size, "%s",
+			         PQgetvalue(result, 0, 0));
+			ok = true;
+		}
+		PQclear(result);
+	}
+	return ok;
+}
+
+/* Poolers greet with what another server said once, so we ask. */
+static bool takes_writes(PGconn *conn, int64_t deadline)
+{
+	char answer[8] = "";
+
+	return ask(conn,
+	           "SELECT NOT (pg_catalog.pg_is_in_recovery() OR "
+	           "pg_catalog.current_setting('transaction_read_only') = "
+	           "'on')",
+	           deadline, answer, sizeof(answer)) &&
+	       strcmp(answer, "t") == 0;
+}
+
+static PGconn *connect_host(struct database *db, const struct target *t,
+                            size_t n, int64_t deadline)
+{
+	PGconn *conn = start_connect(t, n);
+	const char *fault = NULL;
+
+	if (!conn || PQstatus(conn) == CONNECTION_BAD)
+		fault = conn ? PQerrorMessage(conn) : "out of memory";
+	else if (!finish_connect(conn, deadline))
+		fault = *PQerrorMessage(conn) ? PQerrorMessage(conn)
+		                              : "no connection in time";
+	else if (!takes_writes(conn, deadline))
+		fault = *PQerrorMessage(conn) ? PQerrorMessage(conn)
+		                              : "the server is read-only";
+	else if (PQsetnonblocking(conn, 1) != 0 ||
+	         PQenterPipelineMode(conn) != 1)
+		fault = PQerrorMessage(conn);
+	if (!fault) {
+		PQsetNoticeProcessor(conn, log_notice, NULL);
+		return conn;
+	}
+	log_failure(db, fault);
+	PQfinish(conn);
+	return NULL;
+}
+
+bool database_connect(struct database *db, int64_t deadline)
+{
+	struct target t;
+
+	database_disconnect(db);
+	if (!target_parse(db, &t))
+		return false;
+	for (size_t n = 0; n < t.count && !db->conn; n++) {
+		int64_t limit = clock_ms() + HOST_MS;
+
+		if (clock_ms() >= deadline)
+			break;
+		db->conn = connect_host(db, &t, n,
+		                        limit < deadline ? limit : deadline);
+	}
+	PQconninfoFree(t.options);
+	if (db->conn && *db->failure) {
+		db->failure[0] = '\0';
+		log_message(LEVEL_INFO, "the database is back");
+	}
+	return db->conn != NULL;
+}
+
+/* Parameters in PostgreSQL's binary form (array_send, timestamptz_send). */
+
+static void put32(struct buf *b, int32_t value)
+{
+	uint32_t wire = htonl((uint32_t)value);
+
+	buf_add(b, &wire, sizeof(wire));
+}
+
+static void put64(struct buf *b, int64_t value)
+{
+	uint64_t wire = htobe64((uint64_t)value);
+
+	buf_add(b, &wire, sizeof(wire));
+}
+
+static void array_start(struct buf *b, size_t count, int32_t element)
+{
+	b->length = 0;
+	put32(b, 1);	/* dimensions */
+	put32(b, 1);	/* may hold NULLs */
+	put32(b, element);
+	put32(b, (int32_t)count);
+	put32(b, 1);	/* lower bound */
+}
+
+static void array_bytes(struct buf *b, const char *data, size_t length)
+{
+	put32(b, (int32_t)length);
+	buf_add(b, data, length);
+}
+
+static void array_text(struct buf *b, const char *text)
+{
+	if (text)
+		array_bytes(b, text, strlen(text));
+	else
+		put32(b, -1);
+}
+
+static void array_time(struct buf *b, int64_t unix_us)
+{
+	put32(b, 8);
+	put64(b, unix_us - postgres_epoch);
+}
+
+static bool send_query(struct database *db, const char *query,
+                       const Oid *types, int count)
+{
+	const char *values[MAX_PARAMETERS];
+	int lengths[MAX_PARAMETERS], formats[MAX_PARAMETERS];
+
+	for (int i = 0; i < count; i++) {
+		values[i] = db->parameters[i].data;
+		lengths[i] = (int)db->parameters[i].length;
+		formats[i] = 1;
+	}
+	return PQsendQueryParams(db->conn, query, count, types, values,
+	                         lengths, formats, 1) == 1;
+}
+
+/* Ends a transaction: what was sent since the last one is its own. */
+static bool send_sync(struct database *db, enum database_task task)
+{
+	if (db->pending_count == MAX_PENDING ||
+	    PQpipelineSync(db->conn) != 1)
+		return false;
+	db->pending[db->pending_count++] = (struct segment){ .task = task };
+	db->flush_wanted = true;
+	return true;
+}
+
+static bool send_events(struct database *db, struct delivery *const *batch,
+                        size_t count, size_t events, int64_t window_us,
+                        bool notify)
+{
+	static const Oid types[] = {
+		OID_TEXT_ARRAY, OID_TEXT_ARRAY,        OID_TEXT_ARRAY,
+		OID_TEXT_ARRAY, OID_TIMESTAMPTZ_ARRAY, OID_TIMESTAMPTZ_ARRAY,
+		OID_TEXT_ARRAY, OID_TEXT_ARRAY,        OID_JSON_ARRAY,
+		OID_INTERVAL,   OID_BOOL
+	};
+	static const int32_t elements[] = { OID_TEXT, OID_TEXT, OID_TEXT,
+		                            OID_TEXT, OID_TIMESTAMPTZ,
+		                            OID_TIMESTAMPTZ, OID_TEXT,
+		                            OID_TEXT, OID_JSON };
+	struct buf *p = db->parameters;
+	size_t place = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(elements); i++)
+		array_start(&p[i], events, elements[i]);
+	for (size_t i = 0; i < count; i++) {
+		const struct delivery *d = batch[i];
+
+		if (d->reason)
+			continue;
+		db->places[place++] = i;
+		array_text(&p[0], d->event.event);
+		array_text(&p[1], d->event.task_id);
+		array_text(&p[2], d->event.status);
+		array_text(&p[3], d->event.previous_status);
+		array_time(&p[4], d->event.occurred_at);
+		array_time(&p[5], d->received_at);
+		array_text(&p[6], d->secret_name);
+		array_text(&p[7], d->signature);
+		array_bytes(&p[8], d->payload, d->length);
+	}
+	p[9].length = p[10].length = 0;
+	put64(&p[9], window_us);
+	put32(&p[9], 0);	/* days */
+	put32(&p[9], 0);	/* months */
+	buf_add(&p[10], notify ? "\1" : "\0", 1);
+	return send_query(db,
+	                  "SELECT place, outcome, id FROM humcli.record("
+	                  "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+	                  types, ARRAY_SIZE(types));
+}
+
+static bool send_quarantine(struct database *db,
+                            struct delivery *const *batch, size_t count,
+                            size_t set_aside)
+{
+	static const Oid types[] = { OID_TIMESTAMPTZ_ARRAY, OID_TEXT_ARRAY,
+		                     OID_TEXT_ARRAY, OID_TEXT_ARRAY,
+		                     OID_BYTEA_ARRAY };
+	static const int32_t elements[] = { OID_TIMESTAMPTZ, OID_TEXT,
+		                            OID_TEXT, OID_TEXT, OID_BYTEA };
+	struct buf *p = db->parameters;
+
+	for (size_t i = 0; i < ARRAY_SIZE(elements); i++)
+		array_start(&p[i], set_aside, elements[i]);
+	for (size_t i = 0; i < count; i++) {
+		const struct delivery *d = batch[i];
+
+		if (!d->reason)
+			continue;
+		array_time(&p[0], d->received_at);
+		array_text(&p[1], d->reason);
+		array_text(&p[2], d->secret_name);
+		array_text(&p[3], d->signature);
+		array_bytes(&p[4], d->payload, d->length);
+	}
+	return send_query(db,
+	                  "SELECT humcli.set_aside($1, $2, $3, $4, $5)",
+	                  types, ARRAY_SIZE(types));
+}
+
+bool database_send_record(struct database *db, struct delivery *const *batch,
+                          size_t count, int64_t window_us, bool notify)
+{
+	size_t events = 0;
+
+	for (size_t i = 0; i < count; i++)
+		events += batch[i]->reason == NULL;
+	db->places = xrealloc(db->places, count * sizeof(*db->places));
+	if (events && !send_events(db, batch, count, events, window_us, notify))
+		return false;
+	if (events < count &&
+	    !send_quarantine(db, batch, count, count - events))
+		return false;
+	return send_sync(db, DATABASE_RECORD);
+}
+
+bool database_send_notify(struct database *db, const int64_t *ids,
+                          size_t count)
+{
+	static const Oid types[] = { OID_INT8_ARRAY };
+	struct buf *p = db->parameters;
+
+	array_start(p, count, OID_INT8);
+	for (size_t i = 0; i < count; i++) {
+		put32(p, 8);
+		put64(p, ids[i]);
+	}
+	return send_query(db, "SELECT humcli.notify($1)", types, 1) &&
+	       send_sync(db, DATABASE_NOTIFY);
+}
+
+bool database_send_ping(struct database *db)
+{
+	return send_query(db, "SELECT 1", NULL, 0) &&
+	       send_sync(db, DATABASE_PING);
+}
+
+/* Results. */
+
+int database_socket(const struct database *db, short *events)
+{
+	if (!db->conn)
+		return -1;
+	*events = (short)(POLLIN | (db->flush_wanted ? POLLOUT : 0));
+	return PQsocket(db->conn);
+}
+
+bool database_exchange(struct database *db)
+{
+	int left;
+
+	if (!db->conn || !PQconsumeInput(db->conn))
+		return false;
+	left = PQflush(db->conn);
+	db->flush_wanted = left > 0;
+	return left >= 0 && PQstatus(db->conn) == CONNECTION_OK;
+}
+
+static bool row_outcome(const char *word, enum row_outcome *outcome)
+{
+	static const char *const words[] = {
+		[ROW_RECORDED] = "recorded", [ROW_DUPLICATE] = "duplicate",
+		[ROW_REPEAT] = "repeat",     [ROW_BUSY] = "busy",
+		[ROW_PROMOTED] = "promoted",
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
+		if (strcmp(word, words[i]) == 0) {
+			*outcome = (enum row_outcome)i;
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool read_row(const struct database *db, const PGresult *result, int i,
+                     struct database_row *row)
+{
+	uint32_t place;
+	uint64_t id = 0;
+
+	if (PQnfields(result) != 3 || PQgetlength(result, i, 0) != 4 ||
+	    !row_outcome(PQgetvalue(result, i, 1), &row->outcome))
+		return false;
+	memcpy(&place, PQgetvalue(result, i, 0), sizeof(place));
+	place = ntohl(place);
+	if (place < 1)
+		return false;
+	row->place = db->places[place - 1];
+	if (!PQgetisnull(result, i, 2)) {
+		if (PQgetlength(result, i, 2) != 8)
+			return false;
+		memcpy(&id, PQgetvalue(result, i, 2), sizeof(id));
+	}
+	row->id = (int64_t)be64toh(id);
+	return true;
+}
+
+static bool read_rows(struct database *db, const PGresult *result)
+{
+	size_t count = (size_t)PQntuples(result);
+
+	if (db->row_capacity < count) {
+		db->rows = xrealloc(db->rows, count * sizeof(*db->rows));
+		db->row_capacity = count;
+	}
+	db->row_count = 0;
+	for (size_t i = 0; i < count; i++) {
+		if (!read_row(db, result, (int)i, &db->rows[i]))
+			return false;
+		db->row_count++;
+	}
+	return true;
+}
+
+static void fail_segment(struct segment *s, const char *sqlstate,
+                         const char *message)
+{
+	if (s->failed)
+		return;
+	s->failed = true;
+	snprintf(s->sqlstate, sizeof(s->sqlstate), "%s",
+	         sqlstate ? sqlstate : "");
+	flatten(s->message, sizeof(s->message), message ? message : "");
+}
+
+/* One PGresult of the oldest transaction; true when that is at its end. */
+static bool take(struct database *db, const PGresult *result)
+{
+	struct segment *s = &db->pending[0];
+
+	switch (PQresultStatus(result)) {
+	case PGRES_PIPELINE_SYNC:
+		return true;
+	case PGRES_TUPLES_OK:
+		if (s->task == DATABASE_RECORD && PQnfields(result) == 3 &&
+		    !read_rows(db, result))
+			fail_segment(s, "42804",
+			             "humcli.record() gave rows of another "
+			             "form; is sql/install.sql newer?");
+		return false;
+	case PGRES_COMMAND_OK:
+	case PGRES_PIPELINE_ABORTED:
+		return false;
+	default:
+		fail_segment(s, PQresultErrorField(result, PG_DIAG_SQLSTATE),
+		             PQresultErrorField(result,
+		                                PG_DIAG_MESSAGE_PRIMARY));
+		return false;
+	}
+}
+
+static void report(struct database *db, struct database_result *result)
+{
+	struct segment s = db->pending[0];
+
+	db->pending_count--;
+	memmove(&db->pending[0], &db->pending[1],
+	        db->pending_count * sizeof(s));
+	*result = (struct database_result){
+		.task = s.task,
+		.committed = !s.failed,
+		.rows = db->rows,
+		.count = s.failed || s.task != DATABASE_RECORD ? 0
+		                                               : db->row_count,
+	};
+	memcpy(result->sqlstate, s.sqlstate, sizeof(s.sqlstate));
+	memcpy(result->message, s.message, sizeof(s.message));
+	if (s.task == DATABASE_RECORD)
+		db->row_count = 0;
+}
+
+enum database_news database_next(struct database *db,
+                                 struct database_result *result)
+{
+	while (db->pending_count && !PQisBusy(db->conn)) {
+		PGresult *r = PQgetResult(db->conn);
+		bool end;
+
+		if (!r) {
+			if (PQstatus(db->conn) != CONNECTION_OK)
+				return DATABASE_LOST;
+			continue;
+		}
+		end = take(db, r);
+		PQclear(r);
+		if (PQstatus(db->conn) != CONNECTION_OK)
+			return DATABASE_LOST;
+		if (end) {
+			report(db, result);
+			return DATABASE_RESULT;
+		}
+	}
+	return DATABASE_NOTHING;
+}

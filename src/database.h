@@ -1,0 +1,82 @@
+/*
+ * The connection to PostgreSQL and the few things the recorder asks of it,
+ * as a pipeline: each request is a transaction of its own, and its result
+ * counts once its Sync came back. Not safe for several threads. The only
+ * file of the responder with libpq; SQL text does not leave it.
+ */
+#ifndef DATABASE_H
+#define DATABASE_H
+
+#include "delivery.h"
+
+struct database;
+
+/*
+ * conninfo as libpq takes it: keywords, URI, or "" for its environment.
+ * Never NULL; a conninfo that can't be parsed fails in database_connect().
+ */
+struct database *database_new(const char *conninfo) MUST_CHECK;
+void database_free(struct database *db);
+
+/*
+ * Connects to the first host that takes writes, each tried for 1 s at
+ * most, all until deadline (clock_ms()). Name look-ups block beyond any
+ * clock. False: the reason is in the log, at most once a minute while it
+ * stays the same.
+ */
+bool database_connect(struct database *db, int64_t deadline) MUST_CHECK;
+bool database_connected(const struct database *db) MUST_CHECK;
+/* What was on the way is lost, its outcome unknown. */
+void database_disconnect(struct database *db);
+
+enum database_task { DATABASE_RECORD, DATABASE_NOTIFY, DATABASE_PING };
+
+/*
+ * Records deliveries in one transaction: humcli.record() for events,
+ * humcli.set_aside() for those with a reason. notify: wake the listeners
+ * in the same transaction. False: the connection is gone.
+ */
+bool database_send_record(struct database *db,
+                          struct delivery *const *batch, size_t count,
+                          int64_t window_us, bool notify) MUST_CHECK;
+/* Wakes the listeners of these events; with none, one empty wake-up. */
+bool database_send_notify(struct database *db, const int64_t *ids,
+                          size_t count) MUST_CHECK;
+bool database_send_ping(struct database *db) MUST_CHECK;
+/* How many of these have not had their result yet. */
+size_t database_pending(const struct database *db) MUST_CHECK;
+
+enum row_outcome {
+	ROW_RECORDED,
+	ROW_DUPLICATE,
+	ROW_REPEAT,
+	ROW_BUSY,	/* its task was locked for too long */
+	ROW_PROMOTED	/* an earlier repeat, by the delivery at its place */
+};
+
+struct database_row {
+	size_t place;	/* index in the batch sent */
+	enum row_outcome outcome;
+	int64_t id;	/* humcli.events.id; 0 where busy */
+};
+
+struct database_result {
+	enum database_task task;
+	bool committed;
+	char sqlstate[6];	/* where not committed; "" if there was none */
+	char message[256];
+	const struct database_row *rows;	/* until the next call */
+	size_t count;
+};
+
+enum database_news { DATABASE_NOTHING, DATABASE_RESULT, DATABASE_LOST };
+
+/* What to poll() for; -1 while not connected. */
+int database_socket(const struct database *db, short *events) MUST_CHECK;
+/* Sends and receives without waiting; call when poll() says so. */
+bool database_exchange(struct database *db) MUST_CHECK;
+/* The next result that has come; DATABASE_LOST: disconnect. */
+enum database_news database_next(struct database *db,
+                                 struct database_result *result) MUST_CHECK;
+
+#endif
