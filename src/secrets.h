@@ -25,6 +25,7 @@ struct secrets;
 
 /*
  * Reads them all. NULL: every fault is in errors; no secret at all is one.
+ * s must outlive what is returned.
  * Later faults (a file that others can read appears in SECRET_DIR) are
  * logged once and leave out that file alone; a SECRET_DIR emptied on
  * purpose leaves an empty set, which matches nothing.

@@ -26,6 +26,8 @@ struct settings {
 	enum log_level log_level;
 
 	char *file;	/* the settings file that was read, NULL if none */
+	bool secret_dir_given;	/* false: a default, which need not exist */
+	char *credentials_dir;	/* systemd's; NULL if none */
 };
 
 /* Where settings are looked for; the programs pass settings_places(). */
@@ -36,7 +38,10 @@ struct settings_places {
 	const char *home;	/* by getpwuid(), NULL if the user has none */
 };
 
-/* The places of this process; the strings live as long as it does. */
+/*
+ * The places of this process. The home is getpwuid()'s own copy: load the
+ * settings before anything else calls that.
+ */
 struct settings_places settings_places(void);
 
 /*
@@ -50,13 +55,29 @@ bool settings_load(struct settings *s, const struct settings_places *places,
 /* Frees what it holds, secrets overwritten. */
 void settings_free(struct settings *s);
 
+enum settings_type {
+	TYPE_TEXT,
+	TYPE_SECRET,	/* text that is not empty */
+	TYPE_PATH,	/* absolute, or empty for none */
+	TYPE_LOG,	/* stderr, syslog or an absolute path */
+	TYPE_LEVEL,
+	TYPE_SIZE,	/* bytes */
+	TYPE_COUNT,
+	TYPE_MS,	/* a duration kept in ms */
+	TYPE_US	/* a duration kept in us */
+};
+
 /*
- * One row a key, in the order of the manual: for --check-config and for
- * the test that holds code, manual and sample file together.
+ * One row a key, in the order of the manual: what the loader goes by, what
+ * --check-config prints, and what tests/check-docs holds the manual and
+ * the sample file against.
  */
 struct settings_key {
 	const char *name;	/* without HUMCLI_WEBHOOK_ */
-	const char *fallback;	/* the default as the manual words it */
+	const char *fallback;	/* the default where no file is in the home */
+	enum settings_type type;
+	size_t offset;	/* in struct settings */
+	const char *min, *max;	/* of numbers, written as in the file */
 };
 extern const struct settings_key settings_keys[];
 extern const size_t settings_key_count;
@@ -67,13 +88,16 @@ bool parse_size(const char *text, uint64_t *bytes) MUST_CHECK;
 bool parse_duration(const char *text, int64_t *us) MUST_CHECK;
 
 /*
- * Whether a file that holds a secret is fit: ours or root's, not readable
- * or writable by others, not writable by the group. On tmpfs, under
- * /run/secrets and in $CREDENTIALS_DIRECTORY a breach is logged as a
- * warning and passes. False: one line in errors with the chmod that mends
- * it.
+ * Whether a file that holds a secret is fit: not readable or writable by
+ * others, not writable by the group. False: a line in errors with the
+ * chmod that mends it. On tmpfs, under /run/secrets and in systemd's
+ * credentials directory that line goes to warnings instead, and it passes.
  */
-bool settings_private_file(int fd, const char *path, struct buf *errors)
+bool settings_private_file(const struct settings *s, int fd, const char *path,
+                           struct buf *errors, struct buf *warnings)
         MUST_CHECK;
+/* Whether fd, opened as path, is in one of those three places. */
+bool settings_guarded_place(const struct settings *s, int fd,
+                            const char *path) MUST_CHECK;
 
 #endif
