@@ -1,0 +1,172 @@
+# What scripts/check --all adds; sourced by it.
+# shellcheck shell=bash
+
+check_all() {
+	side_by_side all_gcc all_clang all_without_curl all_sanitizers \
+		all_cppcheck all_texts all_distcheck
+	if [ -d "$work/stage-gcc" ]; then
+		system_tests "system tests, in random order" "$work/stage-gcc" \
+			-p tests.shuffle tests/system
+	fi
+	if [ -d "$work/stage-sanitizers" ]; then
+		sanitized_system_tests
+	fi
+}
+
+# ---- builds
+
+all_gcc() {
+	build_gcc || return
+	unit_tests "unit tests, gcc" "$work/gcc"
+	step "the responder links four libraries" \
+		links_only "$work/gcc/src/humcli-webhook.fcgi" \
+		libcjson libcrypto libfcgi libpq || :
+	step "the command line adds libcurl alone" \
+		links_only "$work/gcc/src/humcli-webhook" \
+		libcjson libcrypto libcurl libpq || :
+}
+
+# clang tells how it compiled each file (-MJ), which is what clang-tidy needs
+all_clang() {
+	step "build: clang, -Werror" build_clang || return
+	unit_tests "unit tests, clang" "$work/clang"
+	step "clang-tidy" clang_tidy || :
+}
+
+build_clang() {
+	# shellcheck disable=SC2016	# make's variable, not ours
+	local flags='CFLAGS=-g -O2 -MJ $@.compiled'
+	configure_in "$work/clang" --enable-werror CC=clang &&
+		make -s -C "$work/clang" -j2 "$flags" &&
+		make -s -C "$work/clang" -j2 "$flags" TESTS= check
+}
+
+all_without_curl() {
+	step "build: --without-curl, only four libraries" build_four || return
+	step "it links no libcurl" links_only \
+		"$work/four/src/humcli-webhook" libcjson libcrypto libpq || :
+}
+
+# A folder with the .pc files of the four and of what they require is all
+# that this configure can find: no cmocka, no curl.
+build_four() {
+	local pc=$work/four-pc
+	mkdir "$pc" && add_modules fcgi libcrypto libcjson libpq &&
+		PKG_CONFIG_LIBDIR=$pc configure_in "$work/four" \
+			--without-curl --enable-werror &&
+		make -s -C "$work/four" -j2
+}
+
+# add_modules MODULE...: copies their .pc files, and those they require, to $pc
+add_modules() {
+	local module
+	for module; do
+		[ ! -e "$pc/$module.pc" ] || continue
+		cp "$(pkg-config --variable=pcfiledir "$module")/$module.pc" "$pc/" ||
+			return
+		# shellcheck disable=SC2046	# one word a module
+		add_modules $({
+			pkg-config --print-requires "$module"
+			pkg-config --print-requires-private "$module"
+		} | cut -d ' ' -f 1) || return
+	done
+}
+
+# links_only PROGRAM LIBRARY...: these and the C library, no more, no fewer
+links_only() {
+	local program=$1 found
+	shift
+	found=$(readelf -d "$program" |
+		sed -n 's/.*(NEEDED).*\[\(lib[^.]*\)\.so.*/\1/p' |
+		grep -v -x -e libc -e libpthread | sort | tr '\n' ' ')
+	echo "found: $found"
+	[ "$found" = "$(printf '%s ' "$@")" ]
+}
+
+all_distcheck() {
+	step "make distcheck" distcheck || :
+}
+
+distcheck() {
+	configure_in "$work/dist" && make -s -C "$work/dist" distcheck
+}
+
+# ---- sanitizers
+
+all_sanitizers() {
+	local reports=$work/reports
+	# the responder runs as nobody where the tests run as root
+	mkdir -m 1777 "$reports"
+	step "build: AddressSanitizer, UndefinedBehaviorSanitizer" \
+		build sanitizers --enable-werror --enable-sanitizers \
+		CFLAGS="-g -O1" || return
+	unit_tests "unit tests, sanitizers" "$work/sanitizers"
+	step "make install DESTDIR= (sanitizers)" stage sanitizers || :
+}
+
+# A server's standard error may end up anywhere, so findings go to files.
+sanitized_system_tests() {
+	ASAN_OPTIONS=log_path=$work/reports/asan:detect_stack_use_after_return=1 \
+		UBSAN_OPTIONS=log_path=$work/reports/ubsan:print_stacktrace=1 \
+		system_tests "system tests, sanitizers" "$work/stage-sanitizers" \
+		tests/system/test_{http,responder,hostile}.py
+	step "no sanitizer had a finding" no_reports || :
+}
+
+no_reports() {
+	local report status=0
+	for report in "$work"/reports/*; do
+		[ -e "$report" ] || continue
+		cat "$report"
+		status=1
+	done
+	return "$status"
+}
+
+# ---- readers of the source
+
+clang_tidy() {
+	local db=$work/clang/compile_commands.json
+	{
+		echo '['
+		find "$work/clang" -name '*.compiled' -exec cat {} + |
+			sed '$ s/,$//'
+		echo ']'
+	} >"$db"
+	cd "$work/source" || return
+	# one file a run: clang-tidy 14's va_list check errs from the second on
+	find src tests/unit -name '*.c' -print0 |
+		xargs -0 -n 1 -P 2 clang-tidy -p "$work/clang" --quiet 2>&1 |
+		{ grep -v '^[0-9]* warnings\? generated' || :; }
+}
+
+all_cppcheck() {
+	step "cppcheck" cppcheck_source || :
+}
+
+cppcheck_source() {
+	cd "$work/source" || return
+	cppcheck --quiet --std=c11 --language=c -j2 \
+		--enable=warning,style,performance,portability \
+		--inline-suppr --suppressions-list=scripts/cppcheck.txt \
+		--error-exitcode=1 -I src -DHAVE_CURL=1 \
+		-DSYSCONFDIR='"/etc"' -DLOCALSTATEDIR='"/var"' \
+		-DPACKAGE_VERSION='"0"' src tests/unit
+}
+
+all_texts() {
+	step "clang-format" "$work/source/scripts/format" --check || :
+	step "shellcheck" shell_check || :
+	step "mandoc -Tlint" mandoc_lint || :
+}
+
+shell_check() {
+	cd "$work/source" || return
+	shellcheck -x scripts/packages scripts/check scripts/demo \
+		scripts/format .ci/run autogen.sh
+}
+
+mandoc_lint() {
+	cd "$work/source/doc" || return
+	mandoc -T lint -W warning ./*.[158]
+}

@@ -1,0 +1,51 @@
+# What scripts/check and scripts/demo share; sourced by bash.
+# shellcheck shell=bash
+
+# The work happens on a copy in a temporary folder: the checkout stays as it
+# is (also one configured in place, owned by somebody else, or unreadable for
+# the user that the servers run as).
+make_work_dir() {
+	umask 022
+	work=$(mktemp -d "${TMPDIR:-/tmp}/humcli-$1.XXXXXX")
+	chmod 755 "$work"
+}
+
+copy_source() {
+	mkdir "$work/source"
+	if git rev-parse --git-dir >/dev/null 2>&1; then
+		git ls-files -z --cached --others --exclude-standard |
+			while IFS= read -r -d '' file; do
+				# one that is deleted but not yet committed
+				[ ! -e "$file" ] || printf '%s\0' "$file"
+			done | tar --null -T - -cf -
+	else
+		tar --exclude-vcs -cf - .
+	fi | tar -C "$work/source" --no-same-owner -xf -
+	chmod -R u=rwX,go=rX "$work/source"
+	[ ! -e "$work/source/config.status" ] ||
+		make -s -C "$work/source" distclean
+}
+
+# configure_in DIR [configure options]
+configure_in() {
+	local dir=$1
+	shift
+	mkdir -p "$dir"
+	(cd "$dir" && "$work/source/configure" -q "$@")
+}
+
+# Ends processes that this script started, in the order given, each with up
+# to 10 s of its own; what still lives then is killed.
+stop_processes() {
+	local signal=$1 pid i
+	shift
+	for pid; do
+		kill -s "$signal" "$pid" 2>/dev/null || continue
+		for ((i = 0; i < 100; i++)); do
+			kill -0 "$pid" 2>/dev/null || break
+			sleep 0.1
+		done
+		kill -s KILL "$pid" 2>/dev/null || :
+		wait "$pid" 2>/dev/null || :
+	done
+}
