@@ -1,0 +1,58 @@
+-- Looks along a task's history of one event type, from a point in it to one
+-- side: the nearest delivery there, and of the visit that this one belongs
+-- to, as far as it lies on this side, an event, or else the earliest repeat.
+CREATE OR REPLACE FUNCTION humcli.beside(
+	p_task_id text,
+	p_event text,
+	p_occurred_at timestamptz,
+	p_status text,
+	p_later boolean,	-- which side
+	p_window interval,
+	OUT occurred_at timestamptz,
+	OUT status text,
+	OUT previous_status text,
+	OUT event_id bigint,
+	OUT repeat_id bigint
+)
+LANGUAGE plpgsql STABLE
+AS $$
+DECLARE
+	walk refcursor;
+	d humcli.deliveries;
+	reached timestamptz;
+BEGIN
+	-- Bytes of the status decide between equal times. A third level is not
+	-- needed: task, event type, time and status together are unique.
+	IF p_later THEN
+		OPEN walk NO SCROLL FOR
+			SELECT v.* FROM humcli.deliveries v
+			WHERE v.task_id = p_task_id AND v.event = p_event
+				AND (v.occurred_at, v.status) > (p_occurred_at, p_status)
+			ORDER BY v.occurred_at, v.status;
+	ELSE
+		OPEN walk NO SCROLL FOR
+			SELECT v.* FROM humcli.deliveries v
+			WHERE v.task_id = p_task_id AND v.event = p_event
+				AND (v.occurred_at, v.status) < (p_occurred_at, p_status)
+			ORDER BY v.occurred_at DESC, v.status DESC;
+	END IF;
+
+	FETCH walk INTO d;
+	occurred_at := d.occurred_at;
+	status := d.status;
+	previous_status := d.previous_status;
+	reached := d.occurred_at;
+	WHILE d.task_id IS NOT NULL
+		AND d.status = status AND d.previous_status IS NOT DISTINCT FROM previous_status
+		AND d.occurred_at BETWEEN reached - p_window AND reached + p_window
+	LOOP
+		event_id := d.event_id;
+		EXIT WHEN event_id IS NOT NULL;
+		IF repeat_id IS NULL OR NOT p_later THEN
+			repeat_id := d.repeat_id;
+		END IF;
+		reached := d.occurred_at;
+		FETCH walk INTO d;
+	END LOOP;
+	CLOSE walk;
+END $$;

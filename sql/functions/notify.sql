@@ -1,0 +1,38 @@
+-- Wakes whoever LISTENs on humcli_events: one notification an event, or an
+-- empty one, {}, where no event is named: "look now". It is a hint that may
+-- be lost, merged or forged. Called once the events are committed, in a
+-- transaction of its own: a commit that notifies holds a lock of the whole
+-- cluster through its fsync and its wait for a standby.
+CREATE OR REPLACE FUNCTION humcli.notify(p_id bigint[])
+RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off	-- a plan made while the table was small stays good
+AS $$
+BEGIN
+	-- The lock is taken by the commit. Another's stuck notifying commit must
+	-- not hold up ours, so this setting outlives the function.
+	PERFORM set_config('lock_timeout', '250ms', true);
+
+	IF coalesce(cardinality(p_id), 0) = 0 THEN
+		PERFORM pg_notify('humcli_events', '{}');
+		RETURN;
+	END IF;
+
+	PERFORM pg_notify('humcli_events', CASE WHEN octet_length(m.whole) > 1000
+		THEN format('{"id":"%s"}', m.id) ELSE m.whole END)
+	FROM (
+		SELECT e.id, e.whole
+		FROM (SELECT DISTINCT unnest(p_id) AS id) n
+		CROSS JOIN LATERAL (
+			SELECT v.id, format('{"id":"%s","task_id":%s,"status":%s,"previous_status":%s,"first":%s}',
+				v.id, to_json(v.task_id), to_json(v.status),
+				coalesce(to_json(v.previous_status)::text, 'null'),
+				to_json(v.first_of_status)) AS whole
+			FROM humcli.events v
+			WHERE v.id = n.id
+			LIMIT 1		-- keeps it a look-up by the primary key
+		) e
+		ORDER BY e.id
+	) m;
+END $$;

@@ -1,0 +1,235 @@
+-- The recording rule.
+--
+-- Records a batch of signed deliveries and returns a row an input: its place
+-- in the arrays, the outcome, and the id of the event:
+--
+--	recorded	a new event
+--	duplicate	the same task, event type, status and time were here before
+--	repeat		the same visit delivered again with another time; kept
+--			in humcli.repeats, and answered like a duplicate
+--	busy		another transaction holds the task: try once more
+--
+-- and a row a promotion (below), with the place of the input that caused it.
+--
+-- HumCLI says: drop what has the same task_id and status, against repeated
+-- delivery. To the letter that drops the second ESTIMATE_PENDING of a task
+-- whose first estimate was rejected, and its owner waits for ever. So the
+-- rule holds per visit to a status. Put all distinct deliveries of one task
+-- and event type in order, by time, then by the bytes of the status: a visit
+-- is a stretch of one (status, previous_status) without a step longer than
+-- p_window. Each visit has a row in humcli.events, the other deliveries of
+-- it are in humcli.repeats.
+--
+-- That holds in whatever order they arrive:
+--  - Beside a neighbour of the same visit, a delivery is a repeat.
+--  - Else it is an event, and if its neighbours were of one visit, it has
+--    split that in two. The half that is left without an event gets one, by
+--    promotion of its earliest repeat: a transition that was taken for a
+--    repeat is news after all.
+-- Farther apart than the window, the same status again is an event even with
+-- nothing in between: what was in between may have been lost on the way.
+CREATE OR REPLACE FUNCTION humcli.record(
+	p_event text[],
+	p_task_id text[],
+	p_status text[],
+	p_previous_status text[],
+	p_occurred_at timestamptz[],
+	p_received_at timestamptz[],
+	p_secret_name text[],
+	p_signature text[],
+	p_payload json[],
+	p_window interval,
+	p_notify boolean DEFAULT false
+)
+RETURNS TABLE (
+	place int,
+	outcome text,
+	id bigint,
+	task_id text,
+	status text,
+	previous_status text
+)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+-- Plans are kept for the life of the session, also one made while the tables
+-- were empty and reading them whole was cheapest: let it be by index always.
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+AS $$
+DECLARE
+	busy text[];
+	fresh bigint[];		-- by place: the id, where the task is new
+	x record;
+	before record;
+	after record;
+	beside_before boolean;
+	beside_after boolean;
+	known boolean;
+	promoted humcli.repeats;
+	news bigint[] := '{}';
+BEGIN
+	IF NOT cardinality(p_event) = ALL (ARRAY[cardinality(p_task_id), cardinality(p_status),
+		cardinality(p_previous_status), cardinality(p_occurred_at), cardinality(p_received_at),
+		cardinality(p_secret_name), cardinality(p_signature), cardinality(p_payload)])
+	THEN
+		RAISE EXCEPTION 'humcli: the arrays are not of one length' USING ERRCODE = 'array_subscript_error';
+	END IF;
+	-- With one snapshot for the whole transaction, what another one recorded
+	-- while we waited for its lock would stay unseen.
+	IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+		RAISE EXCEPTION 'humcli: recording needs READ COMMITTED, not %', current_setting('transaction_isolation')
+			USING ERRCODE = 'active_sql_transaction';
+	END IF;
+	-- Recorded means durable, whatever the role or the database has set.
+	IF current_setting('synchronous_commit') = 'off' THEN
+		PERFORM set_config('synchronous_commit', 'on', true);
+	END IF;
+
+	-- One task, one writer, until the commit. A statement of its own, so that
+	-- those below see what others have recorded up to here.
+	busy := humcli.lock_tasks(p_task_id);
+
+	-- The first delivery of a task is an event, and most tasks of a full
+	-- batch are new: all those at once. (As scalar subqueries the look-ups
+	-- cannot become joins, which might read the tables whole.)
+	WITH input AS (
+		SELECT i.*, count(*) OVER (PARTITION BY i.task_id) = 1 AS alone
+		FROM unnest(p_event, p_task_id, p_status, p_previous_status, p_occurred_at,
+			p_received_at, p_secret_name, p_signature, p_payload) WITH ORDINALITY
+			AS i (event, task_id, status, previous_status, occurred_at,
+			received_at, secret_name, signature, payload, place)
+	), inserted AS (
+		INSERT INTO humcli.events AS e (event, task_id, status, previous_status, occurred_at,
+			received_at, first_of_status, secret_name, signature, payload)
+		SELECT i.event, i.task_id, i.status, i.previous_status, i.occurred_at,
+			i.received_at, true, i.secret_name, i.signature, i.payload
+		FROM input i
+		WHERE i.alone AND i.task_id <> ALL (busy)
+			AND (SELECT v.id FROM humcli.events v WHERE v.task_id = i.task_id LIMIT 1) IS NULL
+			AND (SELECT r.id FROM humcli.repeats r WHERE r.task_id = i.task_id LIMIT 1) IS NULL
+		ORDER BY i.place
+		ON CONFLICT DO NOTHING
+		RETURNING e.id, e.task_id
+	)
+	SELECT array_agg(n.id ORDER BY i.place) INTO fresh
+	FROM input i LEFT JOIN inserted n ON n.task_id = i.task_id;
+
+	FOR x IN
+		SELECT i.*
+		FROM unnest(p_event, p_task_id, p_status, p_previous_status, p_occurred_at,
+			p_received_at, p_secret_name, p_signature, p_payload) WITH ORDINALITY
+			AS i (event, task_id, status, previous_status, occurred_at,
+			received_at, secret_name, signature, payload, place)
+		ORDER BY i.place
+	LOOP
+		place := x.place;
+		outcome := 'busy';
+		id := NULL;
+		task_id := NULL;
+		status := NULL;
+		previous_status := NULL;
+
+		IF x.task_id = ANY (busy) THEN
+			RETURN NEXT;
+			CONTINUE;
+		END IF;
+		IF fresh[x.place] IS NOT NULL THEN
+			outcome := 'recorded';
+			id := fresh[x.place];
+			news := news || id;
+			RETURN NEXT;
+			CONTINUE;
+		END IF;
+
+		-- The same again?
+		SELECT e.id INTO id FROM humcli.events e
+		WHERE e.task_id = x.task_id AND e.event = x.event
+			AND e.occurred_at = x.occurred_at AND e.status = x.status;
+		IF FOUND THEN
+			outcome := 'duplicate';
+			RETURN NEXT;
+			CONTINUE;
+		END IF;
+		SELECT r.previous_status INTO before FROM humcli.repeats r
+		WHERE r.task_id = x.task_id AND r.event = x.event
+			AND r.occurred_at = x.occurred_at AND r.status = x.status;
+		known := FOUND;
+		IF known THEN
+			x.previous_status := before.previous_status;
+		END IF;
+
+		-- Beside a neighbour of the same visit?
+		SELECT * INTO before FROM humcli.beside(x.task_id, x.event, x.occurred_at, x.status, false, p_window);
+		SELECT * INTO after FROM humcli.beside(x.task_id, x.event, x.occurred_at, x.status, true, p_window);
+		beside_before := before.status = x.status
+			AND before.previous_status IS NOT DISTINCT FROM x.previous_status
+			AND x.occurred_at - before.occurred_at <= p_window;
+		beside_after := after.status = x.status
+			AND after.previous_status IS NOT DISTINCT FROM x.previous_status
+			AND after.occurred_at - x.occurred_at <= p_window;
+		IF known OR beside_before OR beside_after THEN
+			outcome := CASE WHEN known THEN 'duplicate' ELSE 'repeat' END;
+			id := coalesce(
+				CASE WHEN beside_before THEN before.event_id END,
+				CASE WHEN beside_after THEN after.event_id END);
+			IF NOT known THEN
+				INSERT INTO humcli.repeats (event, task_id, status, previous_status, occurred_at,
+					received_at, secret_name, signature, payload)
+				VALUES (x.event, x.task_id, x.status, x.previous_status, x.occurred_at,
+					x.received_at, x.secret_name, x.signature, x.payload)
+				ON CONFLICT DO NOTHING;
+			END IF;
+			RETURN NEXT;
+			CONTINUE;
+		END IF;
+
+		-- An event. The lock keeps others out, unless somebody writes by hand:
+		-- then the constraint does.
+		INSERT INTO humcli.events AS e (event, task_id, status, previous_status, occurred_at,
+			received_at, first_of_status, secret_name, signature, payload)
+		VALUES (x.event, x.task_id, x.status, x.previous_status, x.occurred_at, x.received_at,
+			NOT EXISTS (SELECT FROM humcli.events f WHERE f.task_id = x.task_id AND f.status = x.status),
+			x.secret_name, x.signature, x.payload)
+		ON CONFLICT DO NOTHING
+		RETURNING e.id INTO id;
+		IF NOT FOUND THEN
+			outcome := 'duplicate';
+			SELECT e.id INTO id FROM humcli.events e
+			WHERE e.task_id = x.task_id AND e.event = x.event
+				AND e.occurred_at = x.occurred_at AND e.status = x.status;
+			RETURN NEXT;
+			CONTINUE;
+		END IF;
+		outcome := 'recorded';
+		news := news || id;
+		RETURN NEXT;
+
+		-- Has it split a visit, and left a half of it without an event? (One
+		-- half has the visit's event.)
+		CONTINUE WHEN before.status IS DISTINCT FROM after.status
+			OR before.previous_status IS DISTINCT FROM after.previous_status
+			OR after.occurred_at - before.occurred_at > p_window
+			OR (before.event_id IS NULL) = (after.event_id IS NULL);
+		DELETE FROM humcli.repeats r
+		WHERE r.id = CASE WHEN before.event_id IS NULL THEN before.repeat_id ELSE after.repeat_id END
+		RETURNING r.* INTO promoted;
+		-- The id and the transaction of this row are new: readers find it.
+		INSERT INTO humcli.events AS e (event, task_id, status, previous_status, occurred_at,
+			received_at, first_of_status, secret_name, signature, payload)
+		VALUES (promoted.event, promoted.task_id, promoted.status, promoted.previous_status,
+			promoted.occurred_at, promoted.received_at, false,
+			promoted.secret_name, promoted.signature, promoted.payload)
+		ON CONFLICT DO NOTHING
+		RETURNING e.id, e.task_id, e.status, e.previous_status
+		INTO id, task_id, status, previous_status;
+		CONTINUE WHEN NOT FOUND;
+		outcome := 'promoted';
+		news := news || id;
+		RETURN NEXT;
+	END LOOP;
+
+	-- Where a process brings a single event, one transaction is enough.
+	IF p_notify AND news <> '{}' THEN
+		PERFORM humcli.notify(news);
+	END IF;
+END $$;

@@ -1,0 +1,28 @@
+-- Keeps signed bodies that are no events. A body that comes again is only
+-- counted, so that nobody's retries fill the table. In the order of the
+-- signature, so that two calls with the same ones do not deadlock.
+CREATE OR REPLACE FUNCTION humcli.set_aside(
+	p_received_at timestamptz[],
+	p_reason text[],
+	p_secret_name text[],
+	p_signature text[],
+	p_body bytea[]
+)
+RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF current_setting('synchronous_commit') = 'off' THEN
+		PERFORM set_config('synchronous_commit', 'on', true);
+	END IF;
+
+	INSERT INTO humcli.quarantine AS q (received_at, reason, secret_name, signature, body, seen)
+	SELECT DISTINCT ON (b.signature)
+		b.received_at, b.reason, b.secret_name, b.signature, b.body,
+		count(*) OVER (PARTITION BY b.signature)
+	FROM unnest(p_received_at, p_reason, p_secret_name, p_signature, p_body)
+		WITH ORDINALITY AS b (received_at, reason, secret_name, signature, body, place)
+	ORDER BY b.signature, b.place
+	ON CONFLICT (signature) DO UPDATE SET seen = q.seen + EXCLUDED.seen;
+END $$;

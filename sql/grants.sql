@@ -1,0 +1,25 @@
+-- Who may do what. Nothing for PUBLIC; with the roles, this and no more.
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA humcli FROM PUBLIC;
+
+DO $$
+BEGIN
+	IF (SELECT n.nspowner FROM pg_namespace n WHERE n.nspname = 'humcli')
+		IS DISTINCT FROM to_regrole('humcli_owner')::oid
+	THEN
+		RETURN;		-- installed without the roles
+	END IF;
+
+	GRANT USAGE ON SCHEMA humcli TO humcli_writer, humcli_reader;
+
+	GRANT EXECUTE ON FUNCTION
+		humcli.record(text[], text[], text[], text[], timestamptz[], timestamptz[], text[], text[], json[], interval, boolean),
+		humcli.notify(bigint[]),
+		humcli.set_aside(timestamptz[], text[], text[], text[], bytea[])
+		TO humcli_writer;
+
+	GRANT SELECT ON ALL TABLES IN SCHEMA humcli TO humcli_reader;
+	GRANT EXECUTE ON FUNCTION humcli.payload(json) TO humcli_reader;
+
+	GRANT DELETE ON humcli.quarantine TO humcli_admin;
+END $$;

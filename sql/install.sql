@@ -1,0 +1,31 @@
+-- Installs the schema humcli, or brings it up to date; safe to run again.
+--
+--	psql -X -v ON_ERROR_STOP=1 -f install.sql
+--
+-- humcli.sql is this file with its parts put in, for those without psql.
+-- ASCII only, so that no client_encoding can change what it says.
+
+\set ON_ERROR_STOP on
+
+BEGIN;
+SET LOCAL search_path = pg_catalog, pg_temp;
+SET LOCAL standard_conforming_strings = on;
+SET LOCAL lock_timeout = '10s';
+SET LOCAL client_min_messages = notice;
+
+-- Two installers at once: the second waits, and finds the work done.
+SELECT pg_advisory_xact_lock(1752526179);
+
+\ir schema.sql
+\ir roles.sql
+\ir tables.sql
+\ir views.sql
+\ir functions/payload.sql
+\ir functions/lock_tasks.sql
+\ir functions/beside.sql
+\ir functions/notify.sql
+\ir functions/record.sql
+\ir functions/set_aside.sql
+\ir grants.sql
+
+COMMIT;

@@ -1,0 +1,76 @@
+-- The roles, and who owns what. Grant them to the users of your own:
+--
+--	humcli_owner	owns the schema, so that no function of it runs as more
+--	humcli_writer	for the responder: may call the recording functions
+--	humcli_reader	may read everything
+--	humcli_consumer	for listeners
+--	humcli_admin	may clean up
+--
+-- Without the right to create roles (CREATEROLE) they are left out, and
+-- everything works as the one user who installs it.
+
+DO $$
+DECLARE
+	-- From 16 on, a member may be barred from acting as the role.
+	acting text := CASE WHEN current_setting('server_version_num')::int >= 160000
+		THEN 'SET' ELSE 'MEMBER' END;
+	new record;
+	object record;
+BEGIN
+	IF (SELECT r.rolsuper OR r.rolcreaterole FROM pg_roles r WHERE r.rolname = current_user) THEN
+		FOR new IN VALUES
+			('humcli_owner', ''),
+			('humcli_writer', ''),
+			('humcli_reader', ''),
+			('humcli_consumer', 'IN ROLE humcli_reader'),
+			('humcli_admin', 'IN ROLE humcli_consumer')
+		LOOP
+			CONTINUE WHEN to_regrole(new.column1) IS NOT NULL;
+			BEGIN
+				EXECUTE format('CREATE ROLE %I NOLOGIN %s', new.column1, new.column2);
+			EXCEPTION
+				-- made meanwhile, from another database of this cluster
+				WHEN duplicate_object OR unique_violation THEN NULL;
+				-- 16 and on: the roles exist, and are another's to grant
+				WHEN insufficient_privilege THEN NULL;
+			END;
+		END LOOP;
+		IF NOT pg_has_role('humcli_owner', acting) THEN
+			BEGIN
+				GRANT humcli_owner TO CURRENT_USER;
+			EXCEPTION WHEN insufficient_privilege THEN NULL;
+			END;
+		END IF;
+	END IF;
+
+	IF (SELECT count(*) FROM pg_roles r WHERE r.rolname IN ('humcli_owner', 'humcli_writer',
+			'humcli_reader', 'humcli_consumer', 'humcli_admin')) < 5
+		OR NOT pg_has_role('humcli_owner', acting)
+	THEN
+		RAISE NOTICE 'humcli: user "%" may not create or use the roles humcli_*: roles and grants are skipped, everything works as this one user',
+			current_user;
+		RETURN;
+	END IF;
+
+	-- An installation made without the roles is handed over to their owner.
+	IF (SELECT n.nspowner FROM pg_namespace n WHERE n.nspname = 'humcli') <> 'humcli_owner'::regrole THEN
+		ALTER SCHEMA humcli OWNER TO humcli_owner;
+		FOR object IN
+			SELECT c.oid::regclass::text AS name
+			FROM pg_class c
+			WHERE c.relnamespace = 'humcli'::regnamespace AND c.relkind IN ('r', 'v')
+		LOOP
+			EXECUTE format('ALTER TABLE %s OWNER TO humcli_owner', object.name);
+		END LOOP;
+		FOR object IN
+			SELECT p.oid::regprocedure::text AS name
+			FROM pg_proc p
+			WHERE p.pronamespace = 'humcli'::regnamespace
+		LOOP
+			EXECUTE format('ALTER FUNCTION %s OWNER TO humcli_owner', object.name);
+		END LOOP;
+	END IF;
+
+	-- Whatever follows is made by, and belongs to, the owner.
+	SET LOCAL ROLE humcli_owner;
+END $$;

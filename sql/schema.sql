@@ -1,0 +1,20 @@
+-- What must hold before anything is made, and the schema itself.
+
+DO $$
+BEGIN
+	-- Signed text is kept and compared byte by byte; in any other encoding
+	-- the server would convert it, or refuse an event that has an emoji.
+	IF getdatabaseencoding() = 'SQL_ASCII' THEN
+		RAISE WARNING 'humcli: the encoding of database "%" is SQL_ASCII; UTF8 is better',
+			current_database();
+	ELSIF getdatabaseencoding() <> 'UTF8' THEN
+		RAISE EXCEPTION 'humcli: the encoding of database "%" is %, but UTF8 is needed',
+			current_database(), getdatabaseencoding()
+			USING ERRCODE = 'feature_not_supported',
+			HINT = 'CREATE DATABASE ... ENCODING ''UTF8'' TEMPLATE template0';
+	END IF;
+
+	IF to_regnamespace('humcli') IS NULL THEN
+		CREATE SCHEMA humcli;
+	END IF;
+END $$;

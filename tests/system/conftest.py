@@ -1,0 +1,76 @@
+"""What the system tests share. HUMCLI_STAGE: see Paths."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from harness.postgres import Cluster, Database
+
+SOURCE = Path(__file__).resolve().parents[2]
+
+
+class Paths:
+    """
+    Where things are. What is built is taken from HUMCLI_STAGE, the folder of
+    `make install DESTDIR=...` (prefix /usr/local); the SQL from the source.
+    """
+
+    source = SOURCE
+    install_sql = SOURCE / "sql" / "install.sql"
+
+    @property
+    def stage(self):
+        """The staged prefix."""
+        stage = os.environ.get("HUMCLI_STAGE")
+        if not stage:
+            pytest.fail("HUMCLI_STAGE is not set: make install DESTDIR=$HUMCLI_STAGE")
+        return Path(stage) / "usr/local"
+
+    @property
+    def humcli_sql(self):
+        """The text of humcli.sql, made as the build makes it."""
+        folder = SOURCE / "sql"
+        return subprocess.run(["awk", "-v", f"dir={folder}", "-f", folder / "flatten.awk",
+                               folder / "install.sql"],
+                              check=True, capture_output=True, text=True).stdout
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Shows the server's log with a failure."""
+    report = (yield).get_result()
+    cluster = getattr(item, "funcargs", {}).get("cluster")
+    if report.failed and cluster is not None:
+        report.sections.append(("PostgreSQL's log", cluster.log[-20000:]))
+
+
+@pytest.fixture(scope="session")
+def paths():
+    """Where things are."""
+    return Paths()
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """A running PostgreSQL."""
+    server = Cluster()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def template(cluster, paths):
+    """A database with the schema, for copies."""
+    name = cluster.create_database()
+    Database(cluster, name).psql("-v", "ON_ERROR_STOP=1", "-q", "-f", str(paths.install_sql))
+    return name
+
+
+@pytest.fixture
+def database(cluster, template):
+    """A database with the schema and nothing in it."""
+    name = cluster.create_database(template=template)
+    yield Database(cluster, name)
+    cluster.drop_database(name)

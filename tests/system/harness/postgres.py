@@ -1,0 +1,220 @@
+"""A PostgreSQL cluster of the tests' own, in a folder of its own."""
+
+import glob
+import itertools
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+import psycopg2
+
+SUPERUSER = "postgres"
+DATABASES = itertools.count(1)
+
+
+def bindir():
+    """Where initdb and postgres are: HUMCLI_PG_BINDIR, or what is installed."""
+    named = os.environ.get("HUMCLI_PG_BINDIR")
+    if named:
+        return named
+    found = []
+    if shutil.which("pg_config"):
+        found.append(subprocess.run(["pg_config", "--bindir"], check=True,
+                                    capture_output=True, text=True).stdout.strip())
+    found += sorted(glob.glob("/usr/lib/postgresql/*/bin"),
+                    key=lambda path: int(path.split("/")[4]), reverse=True)
+    for path in found:
+        if os.access(os.path.join(path, "initdb"), os.X_OK):
+            return path
+    raise RuntimeError("no initdb found; on Debian: apt-get install postgresql, or set HUMCLI_PG_BINDIR")
+
+
+def unprivileged():
+    """Arguments for subprocess: PostgreSQL does not run as root."""
+    if os.geteuid() != 0:
+        return {}
+    nobody = pwd.getpwnam("nobody")
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+def wait_until(condition, what, limit=10.0):
+    """Waits for condition() to be true, and returns what it returned."""
+    until = time.monotonic() + limit
+    while True:
+        result = condition()
+        if result:
+            return result
+        if time.monotonic() > until:
+            raise AssertionError(f"waited {limit} s in vain for {what}")
+        time.sleep(0.01)
+
+
+class Cluster:
+    """
+    Listens on a unix socket in its own folder and on a free loopback port.
+    With settings, lines of postgresql.conf are added.
+    """
+
+    def __init__(self, settings=()):
+        self.bindir = bindir()
+        self.folder = tempfile.mkdtemp(prefix="humcli-pg-", dir="/tmp")
+        os.chmod(self.folder, 0o755)
+        self.data = os.path.join(self.folder, "data")
+        self.logfile = os.path.join(self.folder, "log")
+        self.server = None
+        owner = unprivileged()
+        if owner:
+            os.chown(self.folder, owner["user"], owner["group"])
+        try:
+            self.run("initdb", "--pgdata", self.data, "--username", SUPERUSER,
+                     "--auth", "trust", "--encoding", "UTF8", "--locale", "C", "--no-sync")
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                self.port = probe.getsockname()[1]
+            with open(os.path.join(self.data, "postgresql.conf"), "a", encoding="ascii") as conf:
+                conf.write(f"port = {self.port}\n"
+                           "listen_addresses = '127.0.0.1'\n"
+                           f"unix_socket_directories = '{self.folder}'\n"
+                           "max_connections = 300\n"
+                           "shared_buffers = 64MB\n"
+                           "timezone = 'UTC'\n"
+                           + "".join(line + "\n" for line in settings))
+            self.start()
+        except BaseException:
+            self.remove()
+            raise
+
+    @property
+    def version(self):
+        """As server_version_num."""
+        text = self.run("postgres", "--version")
+        numbers = re.search(r"(\d+)\.(\d+)", text)
+        return int(numbers[1]) * 10000 + int(numbers[2])
+
+    @property
+    def log(self):
+        """What the server has said."""
+        try:
+            with open(self.logfile, encoding="utf-8", errors="replace") as file:
+                return file.read()
+        except FileNotFoundError:
+            return ""
+
+    def run(self, program, *arguments, check=True):
+        """Runs one of PostgreSQL's programs; returns what it wrote."""
+        done = subprocess.run([os.path.join(self.bindir, program), *arguments],
+                              cwd="/", capture_output=True, text=True, **unprivileged())
+        if check and done.returncode != 0:
+            raise RuntimeError(f"{program}: {done.stdout}{done.stderr}")
+        return done.stdout + done.stderr
+
+    def start(self):
+        """Starts the server and waits until it answers."""
+        with open(self.logfile, "ab") as log:
+            self.server = subprocess.Popen(
+                [os.path.join(self.bindir, "postgres"), "-D", self.data],
+                cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, **unprivileged())
+        wait_until(self.answers, "PostgreSQL to start\n" + self.log, limit=30)
+
+    def answers(self):
+        """Whether a connection can be had."""
+        if self.server.poll() is not None:
+            raise RuntimeError("PostgreSQL ended:\n" + self.log)
+        try:
+            self.connect().close()
+        except psycopg2.OperationalError:
+            return False
+        return True
+
+    def stop(self, mode="fast"):
+        """Ends the server: smart, fast or immediate."""
+        if self.server is None:
+            return
+        self.server.send_signal({"smart": signal.SIGTERM, "fast": signal.SIGINT,
+                                 "immediate": signal.SIGQUIT}[mode])
+        try:
+            self.server.wait(30)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        self.server = None
+
+    def restart(self, mode="fast"):
+        """The same data, the same port."""
+        self.stop(mode)
+        self.start()
+
+    def kill(self):
+        """Ends the server as a crash would; its children notice and end."""
+        if self.server is not None:
+            self.server.kill()
+            self.server.wait()
+            self.server = None
+
+    def remove(self):
+        """Leaves nothing behind."""
+        self.stop("immediate")
+        shutil.rmtree(self.folder)
+
+    def dsn(self, dbname=SUPERUSER, user=SUPERUSER, tcp=False):
+        """A libpq conninfo, by the unix socket or by TCP."""
+        host = "127.0.0.1" if tcp else self.folder
+        return f"host={host} port={self.port} dbname={dbname} user={user}"
+
+    def connect(self, dbname=SUPERUSER, user=SUPERUSER):
+        """An autocommit connection."""
+        connection = psycopg2.connect(self.dsn(dbname, user))
+        connection.autocommit = True
+        return connection
+
+    def execute(self, sql, dbname=SUPERUSER, user=SUPERUSER):
+        """Runs one statement, outside a transaction; returns its rows."""
+        connection = self.connect(dbname, user)
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(sql)
+                return cursor.fetchall() if cursor.description else []
+        finally:
+            connection.close()
+
+    def create_database(self, template="template0", encoding="UTF8", owner=SUPERUSER):
+        """Makes a database with a name not used before; returns the name."""
+        name = f"test_{next(DATABASES)}"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template} ENCODING '{encoding}' "
+                     f"LC_COLLATE 'C' LC_CTYPE 'C' OWNER {owner}")
+        return name
+
+    def drop_database(self, name):
+        """Removes a database, whoever is still connected to it."""
+        self.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                     f"WHERE datname = '{name}'")
+        self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+class Database:
+    """One database of a cluster."""
+
+    def __init__(self, cluster, name):
+        self.cluster = cluster
+        self.name = name
+
+    def dsn(self, user=SUPERUSER, tcp=False):
+        """A libpq conninfo."""
+        return self.cluster.dsn(self.name, user, tcp)
+
+    def connect(self, user=SUPERUSER):
+        """An autocommit connection; the caller closes it."""
+        return self.cluster.connect(self.name, user)
+
+    def execute(self, sql, user=SUPERUSER):
+        """Runs one statement; returns its rows."""
+        return self.cluster.execute(sql, self.name, user)
+
+    def psql(self, *arguments, user=SUPERUSER, check=True):
+        """Runs psql -X on it; returns what it wrote, errors and notices too."""
+        return self.cluster.run("psql", "-X", "-d", self.dsn(user), *arguments, check=check)
