@@ -13,7 +13,7 @@ enum { CHECK_MS = 250, SECRET_LIMIT = 4096 };
 
 /* What tells one state of a file from another without reading it. */
 struct stamp {
-	int error;	/* of stat(); 0: the rest counts */
+	int error; /* of stat(); 0: the rest counts */
 	dev_t device;
 	ino_t inode;
 	off_t size;
@@ -22,16 +22,16 @@ struct stamp {
 
 struct file {
 	char *path;
-	const char *name;	/* the last part of path */
+	const char *name; /* the last part of path */
 	struct stamp stamp;
 };
 
 /* The files that hold secrets, as they stand at one moment. */
 struct files {
-	struct file *list;	/* SECRET_FILE, then SECRET_DIR by name */
+	struct file *list; /* SECRET_FILE, then SECRET_DIR by name */
 	size_t count;
-	int directory_error;	/* why SECRET_DIR has none; 0: it was read */
-	bool directory_open;	/* others can put files into it */
+	int directory_error; /* why SECRET_DIR has none; 0: it was read */
+	bool directory_open; /* others can put files into it */
 };
 
 /* Lines about what is wrong with them. */
@@ -41,12 +41,12 @@ struct report {
 
 struct secrets {
 	const struct settings *settings;
-	pthread_mutex_t lock;	/* over all that follows, and the holders */
+	pthread_mutex_t lock; /* over all that follows, and the holders */
 	struct secret_set *set;
-	struct files seen;	/* what set was made from */
-	struct report told;	/* what was reported already */
-	int64_t checked;	/* clock_ms() */
-	bool settled;	/* seen can't have changed unnoticed */
+	struct files seen; /* what set was made from */
+	struct report told; /* what was reported already */
+	int64_t checked; /* clock_ms() */
+	bool settled; /* seen can't have changed unnoticed */
 };
 
 static void report_free(struct report *r)
@@ -67,7 +67,7 @@ static void set_free(struct secret_set *set)
 }
 
 static void set_add(struct secret_set *set, const char *name, const void *key,
-                    size_t length)
+		    size_t length)
 {
 	struct secret *new;
 
@@ -146,7 +146,7 @@ static bool files_settled(const struct files *f)
 }
 
 static void files_add(struct files *f, char *path, const struct stat *st,
-                      int error)
+		      int error)
 {
 	struct file *new;
 	const char *slash = strrchr(path, '/');
@@ -154,8 +154,8 @@ static void files_add(struct files *f, char *path, const struct stat *st,
 	f->list = xrealloc(f->list, (f->count + 1) * sizeof(*new));
 	new = &f->list[f->count++];
 	*new = (struct file){ .path = path,
-		              .name = slash ? slash + 1 : path,
-		              .stamp.error = error };
+			      .name = slash ? slash + 1 : path,
+			      .stamp.error = error };
 	if (error)
 		return;
 	new->stamp.device = st->st_dev;
@@ -167,7 +167,7 @@ static void files_add(struct files *f, char *path, const struct stat *st,
 
 /* One name in SECRET_DIR. */
 static void files_add_entry(struct files *f, const char *directory, int fd,
-                            const char *name)
+			    const char *name)
 {
 	struct stat st;
 	int error = 0;
@@ -204,12 +204,12 @@ static void list_directory(struct files *f, const struct settings *s)
 	}
 	if (fstat(dirfd(directory), &st) == 0)
 		f->directory_open = (st.st_mode & S_IWOTH) &&
-		                    !settings_guarded_place(
-		                            s, dirfd(directory), s->secret_dir);
+				    !settings_guarded_place(s, dirfd(directory),
+							    s->secret_dir);
 	while (errno = 0, (entry = readdir(directory))) {
 		if (entry->d_name[0] != '.')
 			files_add_entry(f, s->secret_dir, dirfd(directory),
-			                entry->d_name);
+					entry->d_name);
 	}
 	f->directory_error = errno;
 	closedir(directory);
@@ -231,14 +231,11 @@ static void list_files(struct files *f, const struct settings *s)
 		list_directory(f, s);
 }
 
-/*
- * Errors that say nothing about the file, and that of a file removed since
- * it was listed: to be looked at again, with the old set meanwhile.
- */
+/* Errors that say nothing about the file: the old set serves meanwhile. */
 static bool passing_error(int error)
 {
 	return error == EMFILE || error == ENFILE || error == ENOMEM ||
-	       error == EIO || error == ENOENT || error == ESTALE;
+	       error == EIO || error == ESTALE;
 }
 
 /* Names go into the log and into the database. */
@@ -266,7 +263,7 @@ static size_t without_newline(const char *text, size_t length)
 
 /* What is fit goes into the set. False: read it again later. */
 static bool read_secret(const struct settings *s, const struct file *f, int fd,
-                        struct secret_set *set, struct report *report)
+			struct secret_set *set, struct report *report)
 {
 	/* Room for all of it at once, since growing leaves copies behind. */
 	enum { ROOM = 4 * SECRET_LIMIT };
@@ -279,52 +276,54 @@ static bool read_secret(const struct settings *s, const struct file *f, int fd,
 		judged = false;
 	} else if (!S_ISREG(st.st_mode)) {
 		buf_printf(&report->errors, "%s: not a regular file\n",
-		           f->path);
+			   f->path);
 	} else if (settings_private_file(s, fd, f->path, &report->errors,
-	                                 &report->warnings)) {
+					 &report->warnings)) {
 		/* Two more for the newline. */
 		judged = read_all(fd, SECRET_LIMIT + 2, &text) ||
-		         errno == EFBIG;
+			 errno == EFBIG;
 		length = without_newline(text.data, text.length);
 		if (judged && length > SECRET_LIMIT)
 			buf_printf(&report->errors, "%s: larger than 4KiB\n",
-			           f->path);
+				   f->path);
 		else if (judged && length == 0)
 			buf_printf(&report->errors, "%s: an empty secret\n",
-			           f->path);
+				   f->path);
 		else if (judged)
 			set_add(set, f->name, text.data, length);
 	}
 	if (!judged)
 		buf_printf(&report->errors, "%s: %s\n", f->path,
-		           strerror(errno));
+			   strerror(errno));
 	buf_wipe(&text);
 	return judged;
 }
 
 static bool load_file(const struct settings *s, const struct file *f,
-                      struct secret_set *set, struct report *report)
+		      struct secret_set *set, struct report *report)
 {
 	int fd, error = f->stamp.error;
 	bool judged;
 
 	if (!name_fit(f->name)) {
 		buf_printf(&report->errors,
-		           "%s: a secret's name must be printable ASCII\n",
-		           f->path);
+			   "%s: a secret's name must be printable ASCII\n",
+			   f->path);
 		return true;
 	}
 	if (error) {
 		buf_printf(&report->errors, "%s: %s\n", f->path,
-		           strerror(error));
+			   strerror(error));
 		return true;
 	}
 	/* Not to be held up by a FIFO. */
 	fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	if (fd < 0) {
 		error = errno;
+		if (error == ENOENT)
+			return true; /* removed since it was listed */
 		buf_printf(&report->errors, "%s: %s\n", f->path,
-		           strerror(error));
+			   strerror(error));
 		return !passing_error(error);
 	}
 	judged = read_secret(s, f, fd, set, report);
@@ -334,19 +333,19 @@ static bool load_file(const struct settings *s, const struct file *f,
 
 /* False: the directory could not be read, which says nothing about it. */
 static bool judge_directory(const struct settings *s, const struct files *f,
-                            struct report *report)
+			    struct report *report)
 {
 	int error = f->directory_error;
 	bool gone = error == ENOENT || error == ENOTDIR;
 
 	if (f->directory_open)
 		buf_printf(&report->errors,
-		           "%s holds secrets and others can write it; mend it "
-		           "with: chmod o-w %s\n",
-		           s->secret_dir, s->secret_dir);
+			   "%s holds secrets and others can write it; mend it "
+			   "with: chmod o-w %s\n",
+			   s->secret_dir, s->secret_dir);
 	if (error && (!gone || s->secret_dir_given))
 		buf_printf(&report->errors, "%s: %s\n", s->secret_dir,
-		           strerror(error));
+			   strerror(error));
 	return !error || gone;
 }
 
@@ -355,7 +354,7 @@ static bool judge_directory(const struct settings *s, const struct files *f,
  * some could not be read for a reason that will pass.
  */
 static struct secret_set *load(const struct settings *s, const struct files *f,
-                               struct report *report)
+			       struct report *report)
 {
 	struct secret_set *set = xcalloc(1, sizeof(*set));
 	bool judged = judge_directory(s, f, report);
@@ -387,7 +386,7 @@ static bool has_line(const struct buf *lines, const char *line, size_t length)
 }
 
 static void tell_lines(enum log_level level, const struct buf *new,
-                       const struct buf *old)
+		       const struct buf *old)
 {
 	const char *line = new->data;
 
@@ -442,7 +441,7 @@ static void refresh(struct secrets *s)
 		let_go(s->set);
 		s->set = set;
 		log_message(LEVEL_INFO, "secrets read again: %zu are live",
-		            set->count);
+			    set->count);
 	}
 	files_free(&s->seen);
 	s->seen = now;
@@ -454,7 +453,7 @@ static void explain_none(const struct settings *s, struct buf *errors)
 	const char *directory = s->secret_dir;
 
 	buf_printf(errors, "no secret: HUMCLI_WEBHOOK_SECRET and "
-	                   "HUMCLI_WEBHOOK_SECRET_FILE are not set, ");
+			   "HUMCLI_WEBHOOK_SECRET_FILE are not set, ");
 	if (directory)
 		buf_printf(errors, "%s holds none\n", directory);
 	else
@@ -462,12 +461,12 @@ static void explain_none(const struct settings *s, struct buf *errors)
 	if (!directory)
 		directory = SYSCONFDIR "/humcli-webhook.secrets";
 	buf_printf(errors,
-	           "to make one: (umask 077; mkdir -p %s; printf 'whsec_%%s' "
-	           "\"$(openssl rand -hex 32)\" > %s/main), readable to the "
-	           "user the receiver runs as%s%s\n",
-	           directory, directory,
-	           s->secret_dir ? "" : ", and HUMCLI_WEBHOOK_SECRET_DIR=",
-	           s->secret_dir ? "" : directory);
+		   "to make one: (umask 077; mkdir -p %s; printf 'whsec_%%s' "
+		   "\"$(openssl rand -hex 32)\" > %s/main), readable to the "
+		   "user the receiver runs as%s%s\n",
+		   directory, directory,
+		   s->secret_dir ? "" : ", and HUMCLI_WEBHOOK_SECRET_DIR=",
+		   s->secret_dir ? "" : directory);
 }
 
 struct secrets *secrets_open(const struct settings *s, struct buf *errors)
@@ -483,7 +482,7 @@ struct secrets *secrets_open(const struct settings *s, struct buf *errors)
 	new->checked = clock_ms();
 	new->set = load(s, &new->seen, &report);
 	buf_add(errors, report.errors.data, report.errors.length);
-	if (new->set && new->set->count == 0 && report.errors.length == 0)
+	if (new->set &&new->set->count == 0 && report.errors.length == 0)
 		explain_none(s, errors);
 	else if (new->set && report.errors.length == 0) {
 		tell(new, &report);

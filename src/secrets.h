@@ -9,16 +9,16 @@
 #include "settings.h"
 
 struct secret {
-	char *name;	/* "default", or the file's name */
+	char *name; /* "default", or the file's name */
 	unsigned char *key;
-	size_t length;	/* at least 1 */
+	size_t length; /* at least 1 */
 };
 
 /* A set is never changed, only replaced; it counts its holders. */
 struct secret_set {
 	struct secret *list;
 	size_t count;
-	unsigned holders;	/* private */
+	unsigned holders; /* private */
 };
 
 struct secrets;
@@ -30,8 +30,8 @@ struct secrets;
  * logged once and leave out that file alone; a SECRET_DIR emptied on
  * purpose leaves an empty set, which matches nothing.
  */
-struct secrets *secrets_open(const struct settings *s, struct buf *errors)
-        MUST_CHECK;
+struct secrets *secrets_open(const struct settings *s,
+			     struct buf *errors) MUST_CHECK;
 void secrets_close(struct secrets *s);
 
 /* The set of now, to be given back by secrets_release(). Never NULL. */

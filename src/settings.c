@@ -41,8 +41,8 @@ const size_t settings_key_count = ARRAY_SIZE(settings_keys);
 struct loader {
 	struct settings *s;
 	struct buf *errors;
-	const char *home_file;	/* NULL where there is no home */
-	unsigned lines[ARRAY_SIZE(settings_keys)];	/* 0: not in the file */
+	const char *home_file; /* NULL where there is no home */
+	unsigned lines[ARRAY_SIZE(settings_keys)]; /* 0: not in the file */
 };
 
 static bool is_text(enum settings_type type)
@@ -118,11 +118,11 @@ bool parse_duration(const char *text, int64_t *us)
 		if (strcmp(text, units[i].name) != 0)
 			continue;
 		if (!parse_u64(digits, 0, INT64_MAX / units[i].us - 1,
-		               &whole) ||
+			       &whole) ||
 		    !parse_u64(places, 0, UINT64_MAX, &part))
 			return false;
 		*us = (int64_t)(whole * units[i].us +
-		                part * units[i].us / scale);
+				part * units[i].us / scale);
 		return true;
 	}
 	return false;
@@ -130,7 +130,7 @@ bool parse_duration(const char *text, int64_t *us)
 
 /* A number of any of the four types: bytes, a count, or us. */
 static bool parse_number(enum settings_type type, const char *text,
-                         uint64_t *value)
+			 uint64_t *value)
 {
 	int64_t us;
 
@@ -145,7 +145,7 @@ static bool parse_number(enum settings_type type, const char *text,
 }
 
 static bool set_number(struct settings *s, const struct settings_key *key,
-                       const char *text)
+		       const char *text)
 {
 	uint64_t value, min, max;
 	void *to = field(s, key);
@@ -161,8 +161,8 @@ static bool set_number(struct settings *s, const struct settings_key *key,
 	else if (key->type == TYPE_COUNT)
 		*(unsigned *)to = (unsigned)value;
 	else
-		*(int64_t *)to = (int64_t)value /
-		                 (key->type == TYPE_MS ? 1000 : 1);
+		*(int64_t *)to =
+			(int64_t)value / (key->type == TYPE_MS ? 1000 : 1);
 	return true;
 }
 
@@ -175,13 +175,13 @@ static void wipe_text(char **text)
 }
 
 static bool set_text(struct settings *s, const struct settings_key *key,
-                     const char *text)
+		     const char *text)
 {
 	char **to = field(s, key);
 	bool path = key->type == TYPE_PATH || key->type == TYPE_LOG;
 	bool word = key->type == TYPE_LOG ? strcmp(text, "stderr") == 0 ||
-	                                            strcmp(text, "syslog") == 0
-	                                  : *text == '\0';
+						    strcmp(text, "syslog") == 0
+					  : *text == '\0';
 
 	/*
 	 * A relative path would be beside the CGI program, where a web
@@ -197,7 +197,7 @@ static bool set_text(struct settings *s, const struct settings_key *key,
 }
 
 static bool set_value(struct settings *s, const struct settings_key *key,
-                      const char *text)
+		      const char *text)
 {
 	if (is_text(key->type))
 		return set_text(s, key, text);
@@ -220,28 +220,27 @@ static void explain(struct buf *errors, const struct settings_key *key)
 		break;
 	case TYPE_LOG:
 		buf_printf(errors,
-		           "must be stderr, syslog or an absolute path\n");
+			   "must be stderr, syslog or an absolute path\n");
 		break;
 	case TYPE_LEVEL:
-		buf_printf(errors,
-		           "must be error, warning, info or debug\n");
+		buf_printf(errors, "must be error, warning, info or debug\n");
 		break;
 	case TYPE_SIZE:
 		buf_printf(errors,
-		           "must be an integer with B, KiB, MiB or GiB, from "
-		           "%s to %s\n",
-		           key->min, key->max);
+			   "must be an integer with B, KiB, MiB or GiB, from "
+			   "%s to %s\n",
+			   key->min, key->max);
 		break;
 	case TYPE_COUNT:
 		buf_printf(errors, "must be an integer from %s to %s\n",
-		           key->min, key->max);
+			   key->min, key->max);
 		break;
 	case TYPE_MS:
 	case TYPE_US:
 		buf_printf(errors,
-		           "must be a decimal with ms, s, min or h, from %s "
-		           "to %s\n",
-		           key->min, key->max);
+			   "must be a decimal with ms, s, min or h, from %s "
+			   "to %s\n",
+			   key->min, key->max);
 		break;
 	}
 }
@@ -276,18 +275,17 @@ static char *trim(char *text)
 static void explain_name(struct buf *errors, const char *name)
 {
 	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-	                              "abcdefghijklmnopqrstuvwxyz0123456789_";
+				      "abcdefghijklmnopqrstuvwxyz0123456789_";
 
 	if (find_key(name))
 		buf_printf(errors, "%s is to be written %s%s\n", name, prefix,
-		           name);
+			   name);
 	else if (strncmp(name, prefix, PREFIX_LENGTH) == 0 &&
-	         name[strspn(name, allowed)] == '\0')
+		 name[strspn(name, allowed)] == '\0')
 		buf_printf(errors, "%s is not a known setting\n", name);
 	else
-		buf_printf(errors,
-		           "not a setting, whose names begin with %s\n",
-		           prefix);
+		buf_printf(errors, "not a setting, whose names begin with %s\n",
+			   prefix);
 }
 
 static bool quoted(const char *value)
@@ -300,7 +298,7 @@ static bool quoted(const char *value)
 
 /* One NAME=value, from the given place; NULL for a name that is unknown. */
 static const struct settings_key *take(struct loader *l, const char *where,
-                                       const char *name, const char *value)
+				       const char *name, const char *value)
 {
 	const struct settings_key *key = NULL;
 
@@ -316,8 +314,8 @@ static const struct settings_key *take(struct loader *l, const char *where,
 		explain(l->errors, key);
 	} else if (key->type == TYPE_SECRET && quoted(value)) {
 		log_message(LEVEL_WARNING,
-		            "%s: the quotes around %s count as part of it",
-		            where, name);
+			    "%s: the quotes around %s count as part of it",
+			    where, name);
 	}
 	return key;
 }
@@ -346,7 +344,7 @@ static bool holds_password(const char *database)
 
 /* True: the line holds a secret or a password. */
 static bool take_line(struct loader *l, const char *path, unsigned number,
-                      char *line)
+		      char *line)
 {
 	const struct settings_key *key;
 	char *name = trim(line), *value, *where;
@@ -358,7 +356,7 @@ static bool take_line(struct loader *l, const char *path, unsigned number,
 	value = strchr(name, '=');
 	if (!value) {
 		buf_printf(l->errors, "%s: not of the form %sKEY=value\n",
-		           where, prefix);
+			   where, prefix);
 		goto out;
 	}
 	*value++ = '\0';
@@ -369,17 +367,17 @@ static bool take_line(struct loader *l, const char *path, unsigned number,
 		goto out;
 	if (l->lines[key - settings_keys])
 		buf_printf(l->errors, "%s: %s stands in line %u already\n",
-		           where, name, l->lines[key - settings_keys]);
+			   where, name, l->lines[key - settings_keys]);
 	l->lines[key - settings_keys] = number;
 	secret = (key->type == TYPE_SECRET && *value) ||
-	         (key->type == TYPE_TEXT && holds_password(value));
+		 (key->type == TYPE_TEXT && holds_password(value));
 out:
 	free(where);
 	return secret;
 }
 
 static void take_lines(struct loader *l, const char *path, int fd,
-                       struct buf *text)
+		       struct buf *text)
 {
 	struct buf warnings = { 0 };
 	char *line = text->data, *end = line + text->length;
@@ -393,7 +391,7 @@ static void take_lines(struct loader *l, const char *path, int fd,
 		*stop = '\0';
 		if (strlen(line) != (size_t)(stop - line))
 			buf_printf(l->errors, "%s:%u: holds a NUL byte\n", path,
-			           number);
+				   number);
 		else if (take_line(l, path, number, line))
 			secret = true;
 		line = stop + 1;
@@ -402,8 +400,13 @@ static void take_lines(struct loader *l, const char *path, int fd,
 	    settings_private_file(l->s, fd, path, l->errors, &warnings) &&
 	    warnings.length)
 		log_message(LEVEL_WARNING, "%.*s", (int)warnings.length - 1,
-		            warnings.data);
+			    warnings.data);
 	buf_free(&warnings);
+}
+
+static void file_error(struct loader *l, const char *path, int error)
+{
+	buf_printf(l->errors, "%s: %s\n", path, strerror(error));
 }
 
 /* The fd is closed. */
@@ -415,24 +418,25 @@ static void take_file(struct loader *l, const char *path, int fd)
 	struct stat st;
 
 	l->s->file = xstrdup(path);
-	if (fstat(fd, &st) < 0)
-		buf_printf(l->errors, "%s: %s\n", path, strerror(errno));
-	else if (!S_ISREG(st.st_mode))
+	if (fstat(fd, &st) == 0 && !S_ISREG(st.st_mode))
 		buf_printf(l->errors, "%s: not a regular file\n", path);
 	else if (read_all(fd, FILE_LIMIT, &text))
 		take_lines(l, path, fd, &text);
 	else if (errno == EFBIG)
 		buf_printf(l->errors, "%s: larger than 64KiB\n", path);
 	else
-		buf_printf(l->errors, "%s: %s\n", path, strerror(errno));
+		file_error(l, path, errno);
 	buf_wipe(&text);
 	close(fd);
 }
 
-static int open_file(const char *path)
+static int open_file(const char *path, int *error)
 {
 	/* Not to be held up by a FIFO. */
-	return open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+
+	*error = fd < 0 ? errno : 0;
+	return fd;
 }
 
 static bool absent(int error)
@@ -440,33 +444,30 @@ static bool absent(int error)
 	return error == ENOENT || error == ENOTDIR;
 }
 
-/* The settings file of a system or, failing that, of its user. */
+/* The settings file of the system or else, failing that, of the user. */
 static void search_file(struct loader *l, const char *system_file)
 {
-	int fd = open_file(system_file), error = errno;
+	int error, home_error = ENOENT;
+	int fd = open_file(system_file, &error);
 
 	if (fd >= 0) {
 		take_file(l, system_file, fd);
 		return;
 	}
-	if (l->home_file) {
-		fd = open_file(l->home_file);
-		if (fd < 0 && !absent(errno))
-			buf_printf(l->errors, "%s: %s\n", l->home_file,
-			           strerror(errno));
-		if (fd >= 0 || !absent(errno)) {
-			if (!absent(error))
-				log_message(LEVEL_WARNING,
-				            "%s is passed over: %s",
-				            system_file, strerror(error));
-			if (fd >= 0)
-				take_file(l, l->home_file, fd);
-			return;
-		}
+	if (l->home_file)
+		fd = open_file(l->home_file, &home_error);
+	if (absent(home_error)) {
+		if (!absent(error))
+			file_error(l, system_file, error);
+		return;
 	}
 	if (!absent(error))
-		buf_printf(l->errors, "%s: %s\n", system_file,
-		           strerror(error));
+		log_message(LEVEL_WARNING, "%s is passed over: %s", system_file,
+			    strerror(error));
+	if (fd >= 0)
+		take_file(l, l->home_file, fd);
+	else
+		file_error(l, l->home_file, home_error);
 }
 
 static const char *variable(char *const *environment, const char *name)
@@ -485,17 +486,17 @@ static const char *variable(char *const *environment, const char *name)
 static void find_file(struct loader *l, const struct settings_places *places)
 {
 	const char *named =
-	        variable(places->environment, "HUMCLI_WEBHOOK_CONFIG");
+		variable(places->environment, "HUMCLI_WEBHOOK_CONFIG");
 	char *system_file;
 
 	if (named && *named) {
-		int fd = open_file(named);
+		int error, fd = open_file(named, &error);
 
 		if (fd >= 0)
 			take_file(l, named, fd);
 		else
 			buf_printf(l->errors, "HUMCLI_WEBHOOK_CONFIG: %s: %s\n",
-			           named, strerror(errno));
+				   named, strerror(error));
 		return;
 	}
 	system_file = xasprintf("%s/humcli-webhook.conf", places->sysconfdir);
@@ -539,7 +540,7 @@ static void empty_is_none(char **path)
 
 /* The defaults that depend on where the settings file was found. */
 static void text_defaults(struct loader *l,
-                          const struct settings_places *places)
+			  const struct settings_places *places)
 {
 	struct settings *s = l->s;
 	const char *home = NULL;
@@ -557,7 +558,7 @@ static void text_defaults(struct loader *l,
 		s->spool = xasprintf("%s/.humcli-webhook/spool", home);
 	else if (!s->spool)
 		s->spool = xasprintf("%s/spool/humcli-webhook",
-		                     places->localstatedir);
+				     places->localstatedir);
 	if (!s->log && home)
 		s->log = xasprintf("%s/.humcli-webhook/log", home);
 	else if (!s->log)
@@ -580,12 +581,12 @@ struct settings_places settings_places(void)
 }
 
 bool settings_load(struct settings *s, const struct settings_places *places,
-                   struct buf *errors)
+		   struct buf *errors)
 {
 	struct loader l = { .s = s, .errors = errors };
 	size_t before = errors->length;
 	const char *credentials =
-	        variable(places->environment, "CREDENTIALS_DIRECTORY");
+		variable(places->environment, "CREDENTIALS_DIRECTORY");
 	char *home_file = NULL;
 
 	*s = (struct settings){ 0 };
@@ -593,7 +594,7 @@ bool settings_load(struct settings *s, const struct settings_places *places,
 		s->credentials_dir = xstrdup(credentials);
 	if (places->home)
 		home_file = xasprintf("%s/.humcli-webhook/humcli-webhook.conf",
-		                      places->home);
+				      places->home);
 	l.home_file = home_file;
 	number_defaults(s);
 	find_file(&l, places);
@@ -636,14 +637,14 @@ bool settings_guarded_place(const struct settings *s, int fd, const char *path)
 	if (s->credentials_dir)
 		credentials = realpath(s->credentials_dir, NULL);
 	guarded = below(real, "/run/secrets") ||
-	          (credentials && below(real, credentials));
+		  (credentials && below(real, credentials));
 	free(credentials);
 	free(real);
 	return guarded;
 }
 
 bool settings_private_file(const struct settings *s, int fd, const char *path,
-                           struct buf *errors, struct buf *warnings)
+			   struct buf *errors, struct buf *warnings)
 {
 	struct stat st;
 	const char *fault = "its group can write it";
@@ -661,10 +662,10 @@ bool settings_private_file(const struct settings *s, int fd, const char *path,
 		fault = "others can write it";
 	guarded = settings_guarded_place(s, fd, path);
 	buf_printf(guarded ? warnings : errors,
-	           "%s holds a secret and %s; mend it with: chmod %04o %s\n",
-	           path, fault,
-	           (unsigned)st.st_mode & 07777 &
-	                   ~(unsigned)(S_IRWXO | S_IWGRP),
-	           path);
+		   "%s holds a secret and %s; mend it with: chmod %04o %s\n",
+		   path, fault,
+		   (unsigned)st.st_mode & 07777 &
+			   ~(unsigned)(S_IRWXO | S_IWGRP),
+		   path);
 	return guarded;
 }

@@ -10,32 +10,32 @@
 #include "util.h"
 
 struct settings {
-	char *database;	/* conninfo or URI; "" leaves it to libpq */
-	char *secret;	/* NULL if none */
-	char *secret_file;	/* NULL if none */
-	char *secret_dir;	/* NULL if none */
-	uint64_t max_body;	/* bytes */
-	int64_t deadline;	/* ms */
+	char *database; /* conninfo or URI; "" leaves it to libpq */
+	char *secret; /* NULL if none */
+	char *secret_file; /* NULL if none */
+	char *secret_dir; /* NULL if none */
+	uint64_t max_body; /* bytes */
+	int64_t deadline; /* ms */
 	unsigned threads;
-	unsigned batch;	/* events */
-	int64_t redelivery_window;	/* us */
-	int64_t idle_disconnect;	/* ms */
-	char *spool;	/* "" for none */
-	uint64_t spool_max;	/* bytes */
-	char *log;	/* what log_open() takes */
+	unsigned batch; /* events */
+	int64_t redelivery_window; /* us */
+	int64_t idle_disconnect; /* ms */
+	char *spool; /* "" for none */
+	uint64_t spool_max; /* bytes */
+	char *log; /* what log_open() takes */
 	enum log_level log_level;
 
-	char *file;	/* the settings file that was read, NULL if none */
-	bool secret_dir_given;	/* false: a default, which need not exist */
-	char *credentials_dir;	/* systemd's; NULL if none */
+	char *file; /* the settings file that was read, NULL if none */
+	bool secret_dir_given; /* false: a default, which need not exist */
+	char *credentials_dir; /* systemd's; NULL if none */
 };
 
 /* Where settings are looked for; the programs pass settings_places(). */
 struct settings_places {
-	char *const *environment;	/* "NAME=value" strings, NULL at the end */
+	char *const *environment; /* "NAME=value" strings, NULL at the end */
 	const char *sysconfdir;
 	const char *localstatedir;
-	const char *home;	/* by getpwuid(), NULL if the user has none */
+	const char *home; /* by getpwuid(), NULL if the user has none */
 };
 
 /*
@@ -51,20 +51,20 @@ struct settings_places settings_places(void);
  * sysconfdir file passed over) go to the log.
  */
 bool settings_load(struct settings *s, const struct settings_places *places,
-                   struct buf *errors) MUST_CHECK;
+		   struct buf *errors) MUST_CHECK;
 /* Frees what it holds, secrets overwritten. */
 void settings_free(struct settings *s);
 
 enum settings_type {
 	TYPE_TEXT,
-	TYPE_SECRET,	/* text that is not empty */
-	TYPE_PATH,	/* absolute, or empty for none */
-	TYPE_LOG,	/* stderr, syslog or an absolute path */
+	TYPE_SECRET, /* text that is not empty */
+	TYPE_PATH, /* absolute, or empty for none */
+	TYPE_LOG, /* stderr, syslog or an absolute path */
 	TYPE_LEVEL,
-	TYPE_SIZE,	/* bytes */
+	TYPE_SIZE, /* bytes */
 	TYPE_COUNT,
-	TYPE_MS,	/* a duration kept in ms */
-	TYPE_US	/* a duration kept in us */
+	TYPE_MS, /* a duration kept in ms */
+	TYPE_US /* a duration kept in us */
 };
 
 /*
@@ -73,11 +73,11 @@ enum settings_type {
  * the sample file against.
  */
 struct settings_key {
-	const char *name;	/* without HUMCLI_WEBHOOK_ */
-	const char *fallback;	/* the default where no file is in the home */
+	const char *name; /* without HUMCLI_WEBHOOK_ */
+	const char *fallback; /* the default where no file is in the home */
 	enum settings_type type;
-	size_t offset;	/* in struct settings */
-	const char *min, *max;	/* of numbers, written as in the file */
+	size_t offset; /* in struct settings */
+	const char *min, *max; /* of numbers, written as in the file */
 };
 extern const struct settings_key settings_keys[];
 extern const size_t settings_key_count;
@@ -94,10 +94,9 @@ bool parse_duration(const char *text, int64_t *us) MUST_CHECK;
  * credentials directory that line goes to warnings instead, and it passes.
  */
 bool settings_private_file(const struct settings *s, int fd, const char *path,
-                           struct buf *errors, struct buf *warnings)
-        MUST_CHECK;
+			   struct buf *errors, struct buf *warnings) MUST_CHECK;
 /* Whether fd, opened as path, is in one of those three places. */
 bool settings_guarded_place(const struct settings *s, int fd,
-                            const char *path) MUST_CHECK;
+			    const char *path) MUST_CHECK;
 
 #endif
