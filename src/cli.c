@@ -1,0 +1,225 @@
+#include "cli.h"
+
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { INPUT_MAX = 16 << 20 };
+
+static const struct verb verbs[] = {
+	{ "sign", cmd_sign, SECRET_USAGE " [FILE]",
+	  "print the signature of a file or of stdin" },
+	{ "verify", cmd_verify, "--signature HEX " SECRET_USAGE " [FILE]",
+	  "say which secret a signature was made with" },
+#ifdef HAVE_CURL
+	{ "send", cmd_send,
+	  "[--lifecycle main|rejected-estimate|disputed|cancelled]\n"
+	  "[--task-id ID] [--status STATUS] [--previous-status STATUS]\n"
+	  "[--event EVENT] [--body FILE]\n"
+	  "[--duplicate] [--restamp] [--shuffle [--seed N]]\n"
+	  "[--bad-signature] [--cacert FILE | --insecure]\n"
+	  "" SECRET_USAGE " URL",
+	  "sign and POST the documented event, or a simulated task's life" },
+#endif
+	{ "listen", cmd_listen, "[--count N] [--timeout DURATION]",
+	  "print each notification on humcli_events as a line of JSON" },
+};
+
+static void say(const struct verb *v, const char *format, va_list args)
+	PRINTF(2, 0);
+
+static void say(const struct verb *v, const char *format, va_list args)
+{
+	fprintf(stderr, "humcli-webhook %s: ", v->name);
+	vfprintf(stderr, format, args);
+	fputc('\n', stderr);
+}
+
+void cli_say(const struct verb *v, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	say(v, format, args);
+	va_end(args);
+}
+
+/* Lines of the usage after the first stand under the first one's start. */
+static void print_usage(FILE *to, const struct verb *v)
+{
+	int column = fprintf(to, "usage: humcli-webhook %s ", v->name);
+
+	for (const char *p = v->usage; *p; p++) {
+		fputc(*p, to);
+		if (*p == '\n')
+			fprintf(to, "%*s", column, "");
+	}
+	fputc('\n', to);
+}
+
+int cli_usage(const struct verb *v, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	say(v, format, args);
+	va_end(args);
+	print_usage(stderr, v);
+	return EX_USAGE;
+}
+
+int cli_faults(const struct verb *v, const struct buf *errors)
+{
+	const char *line = errors->data ? errors->data : "";
+
+	while (*line) {
+		size_t length = strcspn(line, "\n");
+
+		cli_say(v, "%.*s", (int)length, line);
+		line += length + (line[length] == '\n');
+	}
+	return EX_CONFIG;
+}
+
+/* As getopt_long() wants them, --help at the end. */
+static struct option *long_options(const struct cli_option *options,
+				   size_t count)
+{
+	struct option *list = xcalloc(count + 2, sizeof(*list));
+
+	for (size_t i = 0; i < count; i++) {
+		list[i].name = options[i].name;
+		list[i].has_arg = options[i].value ? required_argument
+						   : no_argument;
+	}
+	list[count] = (struct option){ "help", no_argument, NULL, 'h' };
+	return list;
+}
+
+bool cli_options(const struct verb *v, int *argc, char ***argv,
+		 const struct cli_option *options, size_t count, int operands,
+		 int *code)
+{
+	struct option *list = long_options(options, count);
+	int picked, index;
+
+	optind = 0;
+	opterr = 0;
+	while ((picked = getopt_long(*argc, *argv, ":", list, &index)) == 0) {
+		if (options[index].value)
+			*options[index].value = optarg;
+		else
+			*options[index].flag = true;
+	}
+	free(list);
+	if (picked == 'h') {
+		print_usage(stdout, v);
+		printf("\n%s; see humcli-webhook(1)\n", v->summary);
+		*code = EX_OK;
+		return false;
+	}
+	if (picked != -1) {
+		*code = cli_usage(v,
+				  picked == ':' ? "option '%s' needs a value"
+						: "unknown option '%s'",
+				  (*argv)[optind - 1]);
+		return false;
+	}
+	*argc -= optind;
+	*argv += optind;
+	if (*argc > operands) {
+		*code = cli_usage(v, "'%s' is one argument too many",
+				  (*argv)[operands]);
+		return false;
+	}
+	return true;
+}
+
+bool cli_read(const struct verb *v, const char *path, struct buf *b)
+{
+	bool from_stdin = !path || strcmp(path, "-") == 0;
+	const char *name = from_stdin ? "stdin" : path;
+	int fd = from_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+	bool done = false;
+
+	if (fd < 0)
+		cli_say(v, "can't open %s: %s", name, strerror(errno));
+	else if (!read_all(fd, INPUT_MAX, b))
+		cli_say(v, "can't read %s: %s", name,
+			errno == EFBIG ? "it is larger than 16 MiB"
+				       : strerror(errno));
+	else
+		done = true;
+	if (fd > STDIN_FILENO)
+		close(fd);
+	return done;
+}
+
+void cli_put_plain(struct buf *b, const char *text)
+{
+	for (; *text; text++) {
+		unsigned char c = (unsigned char)*text;
+
+		if (c < ' ' || c == 0x7f)
+			buf_printf(b, "\\x%02x", c);
+		else
+			buf_add(b, text, 1);
+	}
+}
+
+static void print_help(FILE *to)
+{
+	fputs("usage: humcli-webhook VERB [options]\n"
+	      "       humcli-webhook VERB --help\n"
+	      "       humcli-webhook --help | --version\n\n",
+	      to);
+	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
+		fprintf(to, "  %-8s %s\n", verbs[i].name, verbs[i].summary);
+	fputs("\nSettings: humcli-webhook.conf(5). More: humcli-webhook(1).\n",
+	      to);
+}
+
+static int run(int argc, char **argv)
+{
+	if (argc < 2) {
+		print_help(stderr);
+		return EX_USAGE;
+	}
+	if (strcmp(argv[1], "--help") == 0) {
+		print_help(stdout);
+		return EX_OK;
+	}
+	if (strcmp(argv[1], "--version") == 0) {
+		puts(PACKAGE_STRING);
+		return EX_OK;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++) {
+		if (strcmp(argv[1], verbs[i].name) == 0)
+			return verbs[i].run(&verbs[i], argc - 1, argv + 1);
+	}
+	fprintf(stderr,
+		"humcli-webhook: there is no verb '%s'; "
+		"'humcli-webhook --help' lists them\n",
+		argv[1]);
+	return EX_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+	int code = run(argc, argv);
+
+	/* What was printed must have arrived: a full disk is no success. */
+	if (fflush(stdout) != 0 || ferror(stdout)) {
+		fprintf(stderr, "humcli-webhook: can't write to stdout: %s\n",
+			strerror(errno));
+		code = EX_IOERR;
+	}
+	return code;
+}

@@ -1,0 +1,83 @@
+/*
+ * The command line: what its verbs share. A verb is one file, cmd_*.c, a
+ * prototype here and a row of the table in cli.c.
+ */
+#ifndef CLI_H
+#define CLI_H
+
+#include "secrets.h"
+
+#include <sysexits.h>
+
+/* Beside those of sysexits.h: the answer is no. */
+enum { EXIT_NEGATIVE = 1 };
+
+struct verb {
+	const char *name;
+	/* argv[0] is the verb's name; returns the exit code. */
+	int (*run)(const struct verb *v, int argc, char **argv);
+	const char *usage; /* what follows the name */
+	const char *summary;
+};
+
+int cmd_listen(const struct verb *v, int argc, char **argv);
+int cmd_send(const struct verb *v, int argc, char **argv);
+int cmd_sign(const struct verb *v, int argc, char **argv);
+int cmd_verify(const struct verb *v, int argc, char **argv);
+
+/* "humcli-webhook VERB: …" on stderr. */
+void cli_say(const struct verb *v, const char *format, ...) PRINTF(2, 3);
+/* The same, and the verb's usage; returns EX_USAGE. */
+int cli_usage(const struct verb *v, const char *format, ...) PRINTF(2, 3);
+/* The same for faults that came a line each; returns EX_CONFIG. */
+int cli_faults(const struct verb *v, const struct buf *errors);
+
+/* --NAME VALUE puts the value into *value, --NAME sets *flag. */
+struct cli_option {
+	const char *name;
+	const char **value;
+	bool *flag;
+};
+
+/*
+ * Takes the options, count of them, and leaves the operands, at most
+ * operands many, in *argv. False: the verb is over and *code its exit code
+ * (--help, or an error that was said).
+ */
+bool cli_options(const struct verb *v, int *argc, char ***argv,
+		 const struct cli_option *options, size_t count, int operands,
+		 int *code) MUST_CHECK;
+
+/* A file, or stdin where path is NULL or "-": at most 16 MiB, any bytes. */
+bool cli_read(const struct verb *v, const char *path, struct buf *b) MUST_CHECK;
+
+/* Text from outside for a terminal: what could steer it becomes \xHH. */
+void cli_put_plain(struct buf *b, const char *text);
+
+/* Which secrets to use; both NULL: all of the settings'. */
+struct secret_choice {
+	const char *file;
+	const char *name;
+};
+/* For --secret-file and --secret-name, in the verb's usage. */
+#define SECRET_USAGE "[--secret-file FILE | --secret-name NAME]"
+
+struct keyring {
+	struct settings settings;
+	struct secrets *secrets;
+	const struct secret_set *set;
+	/* Those chosen, a part of the set. */
+	const struct secret *list;
+	size_t count;
+};
+
+/* EX_OK, or the exit code of an error that was said. */
+int keyring_open(struct keyring *k, const struct verb *v,
+		 const struct secret_choice *choice) MUST_CHECK;
+/* The same where there must be exactly one, list[0]. */
+int keyring_open_one(struct keyring *k, const struct verb *v,
+		     const struct secret_choice *choice) MUST_CHECK;
+/* Also after one of them failed. */
+void keyring_close(struct keyring *k);
+
+#endif

@@ -1,0 +1,27 @@
+/*
+ * What the command line writes as JSON. Its only file with cJSON.
+ */
+#ifndef JSON_H
+#define JSON_H
+
+#include "util.h"
+
+/* An event as HumCLI words it; previous_status NULL is null. */
+struct sample {
+	const char *event;
+	const char *task_id;
+	const char *status;
+	const char *previous_status;
+	const char *timestamp;
+};
+
+/* The body HumCLI would send, without a space. */
+char *json_event(const struct sample *s) MUST_CHECK;
+
+/*
+ * A notification's payload as one line of valid JSON: as it is where it is
+ * that, else {"raw":"…"}.
+ */
+char *json_line(const char *payload) MUST_CHECK;
+
+#endif
