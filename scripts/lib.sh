@@ -1,6 +1,13 @@
 # What scripts/check and scripts/demo share; sourced by bash.
 # shellcheck shell=bash
 
+# The caller's settings, databases and language are not ours.
+clean_environment() {
+	# shellcheck disable=SC2086	# names, one word each
+	unset CDPATH ${!HUMCLI_WEBHOOK_@} ${!PG@}
+	export LC_ALL=C.UTF-8
+}
+
 # The work happens on a copy in a temporary folder: the checkout stays as it
 # is (also one configured in place, owned by somebody else, or unreadable for
 # the user that the servers run as).
@@ -34,18 +41,15 @@ configure_in() {
 	(cd "$dir" && "$work/source/configure" -q "$@")
 }
 
-# Ends processes that this script started, in the order given, each with up
-# to 10 s of its own; what still lives then is killed.
-stop_processes() {
-	local signal=$1 pid i
-	shift
-	for pid; do
-		kill -s "$signal" "$pid" 2>/dev/null || continue
-		for ((i = 0; i < 100; i++)); do
-			kill -0 "$pid" 2>/dev/null || break
-			sleep 0.1
-		done
-		kill -s KILL "$pid" 2>/dev/null || :
-		wait "$pid" 2>/dev/null || :
+# stop_process SIGNAL PID: a child of this script; what still lives after 10 s
+# is killed.
+stop_process() {
+	local i
+	kill -s "$1" "$2" 2>/dev/null || return 0
+	for ((i = 0; i < 100; i++)); do
+		kill -0 "$2" 2>/dev/null || break
+		sleep 0.1
 	done
+	kill -s KILL "$2" 2>/dev/null || :
+	wait "$2" 2>/dev/null || :
 }
