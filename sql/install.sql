@@ -7,14 +7,11 @@
 
 \set ON_ERROR_STOP on
 
-BEGIN;
+BEGIN ISOLATION LEVEL READ COMMITTED;
 SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL standard_conforming_strings = on;
 SET LOCAL lock_timeout = '10s';
 SET LOCAL client_min_messages = notice;
-
--- Two installers at once: the second waits, and finds the work done.
-SELECT pg_advisory_xact_lock(1752526179);
 
 \ir schema.sql
 \ir roles.sql

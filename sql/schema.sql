@@ -2,6 +2,9 @@
 
 DO $$
 BEGIN
+	-- Two installers at once: the second waits, and finds the work done.
+	PERFORM pg_advisory_xact_lock(1752526179);
+
 	-- Signed text is kept and compared byte by byte; in any other encoding
 	-- the server would convert it, or refuse an event that has an emoji.
 	IF getdatabaseencoding() = 'SQL_ASCII' THEN

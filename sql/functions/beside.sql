@@ -44,10 +44,13 @@ BEGIN
 	reached := d.occurred_at;
 	WHILE d.task_id IS NOT NULL
 		AND d.status = status AND d.previous_status IS NOT DISTINCT FROM previous_status
-		AND d.occurred_at BETWEEN reached - p_window AND reached + p_window
+		AND greatest(d.occurred_at, reached) - least(d.occurred_at, reached) <= p_window
 	LOOP
-		event_id := d.event_id;
-		EXIT WHEN event_id IS NOT NULL;
+		IF d.event_id IS NOT NULL THEN
+			event_id := d.event_id;
+			repeat_id := NULL;
+			EXIT;
+		END IF;
 		IF repeat_id IS NULL OR NOT p_later THEN
 			repeat_id := d.repeat_id;
 		END IF;

@@ -65,7 +65,6 @@ DECLARE
 	beside_before boolean;
 	beside_after boolean;
 	known boolean;
-	promoted humcli.repeats;
 	news bigint[] := '{}';
 BEGIN
 	IF NOT cardinality(p_event) = ALL (ARRAY[cardinality(p_task_id), cardinality(p_status),
@@ -73,6 +72,10 @@ BEGIN
 		cardinality(p_secret_name), cardinality(p_signature), cardinality(p_payload)])
 	THEN
 		RAISE EXCEPTION 'humcli: the arrays are not of one length' USING ERRCODE = 'array_subscript_error';
+	END IF;
+	IF p_window IS NULL OR p_window < interval '0' THEN
+		RAISE EXCEPTION 'humcli: the window is % but cannot be', coalesce(p_window::text, 'NULL')
+			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
 	-- With one snapshot for the whole transaction, what another one recorded
 	-- while we waited for its lock would stay unseen.
@@ -204,21 +207,22 @@ BEGIN
 		news := news || id;
 		RETURN NEXT;
 
-		-- Has it split a visit, and left a half of it without an event? (One
-		-- half has the visit's event.)
+		-- Has it split a visit, and left a half of it without an event? A half
+		-- that has one names no repeat.
 		CONTINUE WHEN before.status IS DISTINCT FROM after.status
 			OR before.previous_status IS DISTINCT FROM after.previous_status
-			OR after.occurred_at - before.occurred_at > p_window
-			OR (before.event_id IS NULL) = (after.event_id IS NULL);
-		DELETE FROM humcli.repeats r
-		WHERE r.id = CASE WHEN before.event_id IS NULL THEN before.repeat_id ELSE after.repeat_id END
-		RETURNING r.* INTO promoted;
-		-- The id and the transaction of this row are new: readers find it.
+			OR after.occurred_at - before.occurred_at > p_window;
+		-- The id and the transaction of the promoted row are new: readers find it.
+		WITH promoted AS (
+			DELETE FROM humcli.repeats r
+			WHERE r.id = coalesce(before.repeat_id, after.repeat_id)
+			RETURNING r.*
+		)
 		INSERT INTO humcli.events AS e (event, task_id, status, previous_status, occurred_at,
 			received_at, first_of_status, secret_name, signature, payload)
-		VALUES (promoted.event, promoted.task_id, promoted.status, promoted.previous_status,
-			promoted.occurred_at, promoted.received_at, false,
-			promoted.secret_name, promoted.signature, promoted.payload)
+		SELECT p.event, p.task_id, p.status, p.previous_status, p.occurred_at,
+			p.received_at, false, p.secret_name, p.signature, p.payload
+		FROM promoted p
 		ON CONFLICT DO NOTHING
 		RETURNING e.id, e.task_id, e.status, e.previous_status
 		INTO id, task_id, status, previous_status;
