@@ -50,6 +50,7 @@ struct database {
 	struct segment pending[MAX_PENDING];	/* oldest first */
 	size_t pending_count;
 	size_t *places;	/* of humcli.record()'s inputs in the batch */
+	size_t place_count;
 	struct database_row *rows;
 	size_t row_count;
 	size_t row_capacity;
@@ -412,8 +413,8 @@ static void array_time(struct buf *b, int64_t unix_us)
 static bool send_query(struct database *db, const char *query,
                        const Oid *types, int count)
 {
-	const char *values[MAX_PARAMETERS];
-	int lengths[MAX_PARAMETERS], formats[MAX_PARAMETERS];
+	const char *values[MAX_PARAMETERS] = { NULL };
+	int lengths[MAX_PARAMETERS] = { 0 }, formats[MAX_PARAMETERS] = { 0 };
 
 	for (int i = 0; i < count; i++) {
 		values[i] = db->parameters[i].data;
@@ -470,6 +471,7 @@ static bool send_events(struct database *db, struct delivery *const *batch,
 		array_text(&p[7], d->signature);
 		array_bytes(&p[8], d->payload, d->length);
 	}
+	db->place_count = place;
 	p[9].length = p[10].length = 0;
 	put64(&p[9], window_us);
 	put32(&p[9], 0);	/* days */
@@ -547,6 +549,12 @@ bool database_send_ping(struct database *db)
 	       send_sync(db, DATABASE_PING);
 }
 
+bool database_send_listen(struct database *db)
+{
+	return send_query(db, "LISTEN humcli_events", NULL, 0) &&
+	       send_sync(db, DATABASE_LISTEN);
+}
+
 /* Results. */
 
 int database_socket(const struct database *db, short *events)
@@ -557,15 +565,19 @@ int database_socket(const struct database *db, short *events)
 	return PQsocket(db->conn);
 }
 
-bool database_exchange(struct database *db)
+bool database_flush(struct database *db)
 {
-	int left;
+	int left = PQflush(db->conn);
 
-	if (!db->conn || !PQconsumeInput(db->conn))
-		return false;
-	left = PQflush(db->conn);
 	db->flush_wanted = left > 0;
-	return left >= 0 && PQstatus(db->conn) == CONNECTION_OK;
+	return left >= 0;
+}
+
+bool database_receive(struct database *db)
+{
+	return PQconsumeInput(db->conn) &&
+	       (!db->flush_wanted || database_flush(db)) &&
+	       PQstatus(db->conn) == CONNECTION_OK;
 }
 
 static bool row_outcome(const char *word, enum row_outcome *outcome)
@@ -596,7 +608,7 @@ static bool read_row(const struct database *db, const PGresult *result, int i,
 		return false;
 	memcpy(&place, PQgetvalue(result, i, 0), sizeof(place));
 	place = ntohl(place);
-	if (place < 1)
+	if (place < 1 || place > db->place_count)
 		return false;
 	row->place = db->places[place - 1];
 	if (!PQgetisnull(result, i, 2)) {
@@ -685,15 +697,19 @@ static void report(struct database *db, struct database_result *result)
 enum database_news database_next(struct database *db,
                                  struct database_result *result)
 {
+	bool end, between = false;
+
 	while (db->pending_count && !PQisBusy(db->conn)) {
 		PGresult *r = PQgetResult(db->conn);
-		bool end;
 
 		if (!r) {
-			if (PQstatus(db->conn) != CONNECTION_OK)
+			/* One stands between two queries, never two. */
+			if (between || PQstatus(db->conn) != CONNECTION_OK)
 				return DATABASE_LOST;
+			between = true;
 			continue;
 		}
+		between = false;
 		end = take(db, r);
 		PQclear(r);
 		if (PQstatus(db->conn) != CONNECTION_OK)
@@ -704,4 +720,13 @@ enum database_news database_next(struct database *db,
 		}
 	}
 	return DATABASE_NOTHING;
+}
+
+char *database_notification(struct database *db)
+{
+	PGnotify *n = db->conn ? PQnotifies(db->conn) : NULL;
+	char *payload = n ? xstrdup(n->extra) : NULL;
+
+	PQfreemem(n);
+	return payload;
 }

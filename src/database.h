@@ -29,7 +29,12 @@ bool database_connected(const struct database *db) MUST_CHECK;
 /* What was on the way is lost, its outcome unknown. */
 void database_disconnect(struct database *db);
 
-enum database_task { DATABASE_RECORD, DATABASE_NOTIFY, DATABASE_PING };
+enum database_task {
+	DATABASE_RECORD,
+	DATABASE_NOTIFY,
+	DATABASE_PING,
+	DATABASE_LISTEN
+};
 
 /*
  * Records deliveries in one transaction: humcli.record() for events,
@@ -43,6 +48,8 @@ bool database_send_record(struct database *db,
 bool database_send_notify(struct database *db, const int64_t *ids,
                           size_t count) MUST_CHECK;
 bool database_send_ping(struct database *db) MUST_CHECK;
+/* From its commit on, database_notification() gives what is notified. */
+bool database_send_listen(struct database *db) MUST_CHECK;
 /* How many of these have not had their result yet. */
 size_t database_pending(const struct database *db) MUST_CHECK;
 
@@ -73,10 +80,17 @@ enum database_news { DATABASE_NOTHING, DATABASE_RESULT, DATABASE_LOST };
 
 /* What to poll() for; -1 while not connected. */
 int database_socket(const struct database *db, short *events) MUST_CHECK;
-/* Sends and receives without waiting; call when poll() says so. */
-bool database_exchange(struct database *db) MUST_CHECK;
+/*
+ * Puts on the wire what was sent, as far as that goes without waiting; the
+ * rest goes in database_receive(), to be called when poll() says so. False:
+ * the connection is gone.
+ */
+bool database_flush(struct database *db) MUST_CHECK;
+bool database_receive(struct database *db) MUST_CHECK;
 /* The next result that has come; DATABASE_LOST: disconnect. */
 enum database_news database_next(struct database *db,
                                  struct database_result *result) MUST_CHECK;
+/* The payload of the next notification that has come; NULL: none. */
+char *database_notification(struct database *db) MUST_CHECK;
 
 #endif

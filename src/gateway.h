@@ -7,6 +7,12 @@
 
 #include "handler.h"
 
+/*
+ * Blocks the signals that end us, before any thread is started; the
+ * threads inherit that.
+ */
+void gateway_block_signals(void);
+
 /* Whether fd 0 is a listening socket, as FastCGI has it. */
 bool gateway_fcgi_inherited(void) MUST_CHECK;
 
@@ -17,13 +23,17 @@ bool gateway_fcgi_inherited(void) MUST_CHECK;
  */
 int gateway_fcgi_listen(const char *where) MUST_CHECK;
 
+/* Makes libfcgi ready; once, before any thread is started. */
+bool gateway_fcgi_start(void) MUST_CHECK;
+
 /*
  * Serves until SIGTERM, SIGINT or SIGUSR1, then answers what is in flight
- * and what waits in the backlog, 2 s at most. Returns the exit code. own
- * is the path to unlink at the end, or NULL.
+ * and what waits in the backlog, sends what is owed to listeners, and ends
+ * the recorder, all within 5 s. where is what gateway_fcgi_listen() took,
+ * or NULL. Returns the exit code.
  */
 int gateway_fcgi_serve(const struct handler *h, int listener,
-                       const char *own) MUST_CHECK;
+                       const char *where) MUST_CHECK;
 
 /* Whether the environment is that of a CGI request (RFC 3875). */
 bool gateway_cgi_request(void) MUST_CHECK;

@@ -1,0 +1,646 @@
+/*
+ * FastCGI: threads that take turns to accept, each serving one request a
+ * connection. The only file with libfcgi (fcgiapp.h).
+ */
+#include <errno.h>
+#include <fcgiapp.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sysexits.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "gateway.h"
+#include "log.h"
+
+enum {
+	BACKLOG = 1024,	/* as systemd/humcli-webhook.socket */
+	STACK_BYTES = 256 * 1024,
+	READ_SECONDS = 5,	/* beyond BODY_LIMIT_MS, which the overseer holds */
+	WRITE_SECONDS = 2,
+	TICK_MS = 200,	/* how often connections are looked over */
+	DRAIN_MS = 2000,	/* after the signal, for bodies and backlog */
+	ANSWERS_MS = 4000,	/* all answers are out by then */
+	WRITER_MS = 4500,	/* and all wake-ups */
+	PAUSE_MS = 100	/* accept() fails: look again after this */
+};
+
+/* What the overseer sees of a connection: when its body has to be there. */
+struct seat {
+	pthread_mutex_t lock;
+	int fd;	/* -1: no connection, or its body has been read */
+	int64_t limit;	/* clock_ms() */
+	bool late;
+};
+
+struct server {
+	const struct handler *handler;
+	int listener;
+	int stop;	/* eventfd, readable once we are to stop */
+	pthread_mutex_t turn;	/* held by the one thread that accepts */
+
+	pthread_mutex_t lock;	/* over the rest */
+	pthread_cond_t left;	/* a thread ended */
+	unsigned threads;
+	unsigned idle;	/* of them accept or wait for their turn */
+	bool short_of_threads;	/* said so already */
+	int64_t stopping;	/* clock_ms() of the signal; 0: none came */
+	int64_t complained;	/* clock_ms() of the last accept() error */
+	struct seat *seats;	/* one a thread */
+};
+
+struct worker {
+	struct server *server;
+	struct seat *seat;
+};
+
+/* A request being read: what read_some needs. */
+struct reading {
+	FCGX_Request *fcgi;
+	struct seat *seat;
+};
+
+static void check(int error)
+{
+	if (error)
+		abort();
+}
+
+static bool get(pthread_mutex_t *lock, const bool *flag)
+{
+	bool value;
+
+	check(pthread_mutex_lock(lock));
+	value = *flag;
+	check(pthread_mutex_unlock(lock));
+	return value;
+}
+
+static int64_t stopping_since(struct server *s)
+{
+	int64_t since;
+
+	check(pthread_mutex_lock(&s->lock));
+	since = s->stopping;
+	check(pthread_mutex_unlock(&s->lock));
+	return since;
+}
+
+/* Seats. */
+
+static void seat_take(struct seat *seat, int fd, int64_t limit)
+{
+	check(pthread_mutex_lock(&seat->lock));
+	seat->fd = fd;
+	seat->limit = limit;
+	seat->late = false;
+	check(pthread_mutex_unlock(&seat->lock));
+}
+
+/* Before the descriptor is closed, and can be somebody else's. */
+static void seat_leave(struct seat *seat)
+{
+	check(pthread_mutex_lock(&seat->lock));
+	seat->fd = -1;
+	check(pthread_mutex_unlock(&seat->lock));
+}
+
+/* The body has to be there earlier than that. */
+static void seat_hurry(struct seat *seat, int64_t limit)
+{
+	check(pthread_mutex_lock(&seat->lock));
+	if (seat->limit > limit)
+		seat->limit = limit;
+	check(pthread_mutex_unlock(&seat->lock));
+}
+
+/*
+ * A read has its own limit, but a trickle of bytes starts that anew each
+ * time, and libfcgi reads on by itself; so somebody else ends it.
+ */
+static void seat_look_over(struct seat *seat, int64_t now)
+{
+	check(pthread_mutex_lock(&seat->lock));
+	if (seat->fd >= 0 && now >= seat->limit && !seat->late) {
+		seat->late = true;
+		if (shutdown(seat->fd, SHUT_RD) < 0)
+			log_message(LEVEL_DEBUG, "shutdown: %m");
+	}
+	check(pthread_mutex_unlock(&seat->lock));
+}
+
+/* One request. */
+
+static long read_some(void *context, char *data, size_t size)
+{
+	struct reading *r = context;
+	int n = FCGX_GetStr(data, (int)size, r->fcgi->in);
+
+	if (n > 0)
+		return n;
+	if (get(&r->seat->lock, &r->seat->late))
+		return -2;
+	if (FCGX_GetError(r->fcgi->in) == EAGAIN)
+		return -2; /* SO_RCVTIMEO */
+	return FCGX_GetError(r->fcgi->in) ? -1 : 0;
+}
+
+static void fill_request(struct request *r, FCGX_Request *fcgi)
+{
+	for (char **e = fcgi->envp; *e; e++) {
+		char *equals = strchr(*e, '=');
+
+		if (!equals)
+			continue;
+		*equals = '\0';
+		request_set(r, *e, equals + 1);
+	}
+}
+
+static void write_reply(const struct reply *reply, FCGX_Request *fcgi)
+{
+	struct buf out = { 0 };
+
+	reply_render(reply, &out);
+	if (FCGX_PutStr(out.data, (int)out.length, fcgi->out) < 0 ||
+	    FCGX_FFlush(fcgi->out) < 0)
+		log_message(LEVEL_WARNING, "the answer %d was not delivered",
+		            reply->status);
+	buf_free(&out);
+}
+
+static void serve_request(struct worker *w, FCGX_Request *fcgi,
+                          struct request *r)
+{
+	const struct handler *h = w->server->handler;
+	struct reading reading = { fcgi, w->seat };
+	struct reply reply;
+
+	fill_request(r, fcgi);
+	if (strcmp(r->method, "POST") == 0)
+		request_read_body(r, h->settings->max_body, read_some,
+		                  &reading);
+	seat_leave(w->seat);
+	handle(h, r, &reply);
+	write_reply(&reply, fcgi);
+	request_free(r);
+}
+
+static bool limit_io(int fd)
+{
+	static const struct timeval in = { .tv_sec = READ_SECONDS };
+	static const struct timeval out = { .tv_sec = WRITE_SECONDS };
+
+	return setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &in, sizeof(in)) == 0 &&
+	       setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &out, sizeof(out)) == 0;
+}
+
+/* Takes the connection over; one request, then it is closed. */
+static void serve_connection(struct worker *w, int fd)
+{
+	FCGX_Request fcgi;
+	struct request r;
+
+	request_init(&r);
+	/* No listening socket: libfcgi must not accept by itself. */
+	if (!limit_io(fd) || FCGX_InitRequest(&fcgi, -1, 0) != 0) {
+		close(fd);
+		return;
+	}
+	seat_take(w->seat, fd, r.accepted + BODY_LIMIT_MS);
+	/* Kept, or FCGX_Accept_r() would close it before it starts. */
+	fcgi.ipcFd = fd;
+	fcgi.keepConnection = 1;
+	if (FCGX_Accept_r(&fcgi) == 0)
+		serve_request(w, &fcgi, &r);
+	seat_leave(w->seat);
+	/*
+	 * One request a connection: an idle kept one would pin its thread,
+	 * and body bytes left unread on it would be the next request.
+	 */
+	fcgi.keepConnection = 0;
+	FCGX_Finish_r(&fcgi);
+}
+
+/* Accepting, in turns: one thread polls, so one wakes a connection. */
+
+/* Once a minute; then a pause, so that nothing spins. */
+static void accept_failed(struct server *s)
+{
+	int64_t now = clock_ms();
+	bool say;
+
+	check(pthread_mutex_lock(&s->lock));
+	say = !s->complained || now - s->complained > 60000;
+	if (say)
+		s->complained = now;
+	check(pthread_mutex_unlock(&s->lock));
+	if (say)
+		log_message(LEVEL_ERROR, "accept: %m");
+	(void)poll(NULL, 0, PAUSE_MS);
+}
+
+/* A connection, or -1 when it is time to leave. Under the turn. */
+static int accept_connection(struct server *s)
+{
+	for (;;) {
+		struct pollfd p[2] = {
+			{ .fd = s->listener, .events = POLLIN },
+			{ .fd = s->stop, .events = POLLIN },
+		};
+		int64_t since = stopping_since(s);
+		int fd;
+
+		/* Once we stop, only what waits in the backlog is taken. */
+		if (poll(p, since ? 1 : 2, since ? 0 : -1) == 0 ||
+		    (since && clock_ms() - since > DRAIN_MS))
+			return -1;
+		fd = accept4(s->listener, NULL, NULL, SOCK_CLOEXEC);
+		if (fd >= 0)
+			return fd;
+		if (errno != EAGAIN && errno != EINTR &&
+		    errno != ECONNABORTED)
+			accept_failed(s);
+	}
+}
+
+static bool start_worker(struct server *s);
+
+/* Under the lock: one more thread where none is left to accept. */
+static void grow(struct server *s)
+{
+	if (s->idle || s->stopping ||
+	    s->threads >= s->handler->settings->threads)
+		return;
+	if (start_worker(s)) {
+		s->short_of_threads = false;
+	} else if (!s->short_of_threads) {
+		/* Hosts limit processes; we go on with what we have. */
+		s->short_of_threads = true;
+		log_message(LEVEL_WARNING, "no more than %u threads: %m",
+		            s->threads);
+	}
+}
+
+static void *work(void *context)
+{
+	struct worker *w = context;
+	struct server *s = w->server;
+	int fd;
+
+	for (;;) {
+		check(pthread_mutex_lock(&s->turn));
+		fd = accept_connection(s);
+		check(pthread_mutex_unlock(&s->turn));
+		check(pthread_mutex_lock(&s->lock));
+		s->idle--;
+		if (fd < 0)
+			break;
+		grow(s);
+		check(pthread_mutex_unlock(&s->lock));
+		serve_connection(w, fd);
+		check(pthread_mutex_lock(&s->lock));
+		s->idle++;
+		check(pthread_mutex_unlock(&s->lock));
+	}
+	s->threads--;
+	check(pthread_cond_signal(&s->left));
+	check(pthread_mutex_unlock(&s->lock));
+	free(w);
+	return NULL;
+}
+
+/* Under the lock. */
+static bool start_worker(struct server *s)
+{
+	struct worker *w = xmalloc(sizeof(*w));
+	pthread_attr_t a;
+	pthread_t thread;
+	int error;
+
+	*w = (struct worker){ s, &s->seats[s->threads] };
+	check(pthread_attr_init(&a));
+	check(pthread_attr_setstacksize(&a, STACK_BYTES));
+	check(pthread_attr_setdetachstate(&a, PTHREAD_CREATE_DETACHED));
+	error = pthread_create(&thread, &a, work, w);
+	check(pthread_attr_destroy(&a));
+	if (error) {
+		free(w);
+		errno = error;
+		return false;
+	}
+	s->threads++;
+	s->idle++;
+	return true;
+}
+
+/* The overseer: signals, and bodies that take too long. */
+
+static void stop_signals(sigset_t *set)
+{
+	sigemptyset(set);
+	sigaddset(set, SIGTERM);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGUSR1);
+}
+
+static void look_over(struct server *s)
+{
+	int64_t now = clock_ms(), since = stopping_since(s);
+
+	for (unsigned i = 0; i < s->handler->settings->threads; i++) {
+		if (since)
+			seat_hurry(&s->seats[i], since + DRAIN_MS);
+		seat_look_over(&s->seats[i], now);
+	}
+}
+
+static void wait_for_signal(struct server *s)
+{
+	static const struct timespec tick = { .tv_nsec = TICK_MS * 1000000L };
+	sigset_t signals;
+	int signal;
+
+	stop_signals(&signals);
+	while ((signal = sigtimedwait(&signals, NULL, &tick)) < 0)
+		look_over(s);
+	log_message(LEVEL_INFO, "signal %d: answering what is in flight",
+	            signal);
+}
+
+/* Until the last one left, or the time is over. */
+static bool wait_for_workers(struct server *s, int64_t deadline)
+{
+	bool all;
+
+	check(pthread_mutex_lock(&s->lock));
+	while (s->threads && clock_ms() < deadline) {
+		int64_t tick = clock_ms() + TICK_MS;
+		struct timespec t = { .tv_sec = tick / 1000,
+			              .tv_nsec = tick % 1000 * 1000000 };
+		int error = pthread_cond_timedwait(&s->left, &s->lock, &t);
+
+		if (error && error != ETIMEDOUT)
+			abort();
+		check(pthread_mutex_unlock(&s->lock));
+		look_over(s);
+		check(pthread_mutex_lock(&s->lock));
+	}
+	all = s->threads == 0;
+	check(pthread_mutex_unlock(&s->lock));
+	return all;
+}
+
+/* Answers what there is and sends what is owed; false: somebody is stuck. */
+static bool stop(struct server *s)
+{
+	int64_t now = clock_ms();
+	uint64_t one = 1;
+
+	check(pthread_mutex_lock(&s->lock));
+	s->stopping = now;
+	check(pthread_mutex_unlock(&s->lock));
+	recorder_hurry(s->handler->recorder, now + ANSWERS_MS);
+	if (!write_all(s->stop, &one, sizeof(one)))
+		abort();
+	return wait_for_workers(s, now + WRITER_MS) &&
+	       recorder_stop(s->handler->recorder, now + WRITER_MS);
+}
+
+static void server_init(struct server *s, const struct handler *h,
+                        int listener)
+{
+	pthread_condattr_t a;
+
+	*s = (struct server){ .handler = h, .listener = listener };
+	check(pthread_mutex_init(&s->turn, NULL));
+	check(pthread_mutex_init(&s->lock, NULL));
+	check(pthread_condattr_init(&a));
+	check(pthread_condattr_setclock(&a, CLOCK_MONOTONIC));
+	check(pthread_cond_init(&s->left, &a));
+	check(pthread_condattr_destroy(&a));
+	s->seats = xcalloc(h->settings->threads, sizeof(s->seats[0]));
+	for (unsigned i = 0; i < h->settings->threads; i++) {
+		check(pthread_mutex_init(&s->seats[i].lock, NULL));
+		s->seats[i].fd = -1;
+	}
+}
+
+static bool start(struct server *s)
+{
+	int flags = fcntl(s->listener, F_GETFL);
+	bool started;
+
+	if (flags < 0 ||
+	    fcntl(s->listener, F_SETFL, flags | O_NONBLOCK) < 0) {
+		log_message(LEVEL_ERROR, "listening socket: %m");
+		return false;
+	}
+	s->stop = eventfd(0, EFD_CLOEXEC);
+	if (s->stop < 0) {
+		log_message(LEVEL_ERROR, "eventfd: %m");
+		return false;
+	}
+	check(pthread_mutex_lock(&s->lock));
+	started = start_worker(s);
+	check(pthread_mutex_unlock(&s->lock));
+	if (!started)
+		log_message(LEVEL_ERROR, "no thread: %m");
+	return started;
+}
+
+/* What --listen takes: a path, or an address with a port. */
+static bool is_path(const char *where)
+{
+	return strchr(where, '/') || !strchr(where, ':');
+}
+
+int gateway_fcgi_serve(const struct handler *h, int listener,
+                       const char *where)
+{
+	struct server s;
+	bool clean;
+
+	server_init(&s, h, listener);
+	if (!start(&s))
+		return EX_OSERR;
+	wait_for_signal(&s);
+	/* Nobody new finds us; what has connected already is served. */
+	if (where && is_path(where) && unlink(where) < 0)
+		log_message(LEVEL_WARNING, "%s: %m", where);
+	clean = stop(&s);
+	if (!clean) {
+		log_message(LEVEL_WARNING, "left with work undone");
+		_exit(EXIT_SUCCESS);
+	}
+	free(s.seats);
+	close(s.stop);
+	close(listener);
+	return EXIT_SUCCESS;
+}
+
+void gateway_block_signals(void)
+{
+	sigset_t signals;
+
+	/*
+	 * No signal may cut short a read, a write or a call of libpq: all are
+	 * blocked in all threads, and one waits for them.
+	 */
+	stop_signals(&signals);
+	sigaddset(&signals, SIGPIPE);
+	check(pthread_sigmask(SIG_BLOCK, &signals, NULL));
+}
+
+bool gateway_fcgi_start(void)
+{
+	struct sigaction ignore = { .sa_handler = SIG_IGN };
+
+	/* Closing waits for the peer to close first, by default 2 s. */
+	if (setenv("LIBFCGI_OS_CLOSE_POLL_TIMEOUT", "200", 0) < 0 ||
+	    FCGX_Init() != 0) {
+		log_message(LEVEL_ERROR, "libfcgi can't start");
+		return false;
+	}
+	/* It has put in a handler of its own. */
+	return sigaction(SIGPIPE, &ignore, NULL) == 0;
+}
+
+bool gateway_fcgi_inherited(void)
+{
+	int listening = 0;
+	socklen_t length = sizeof(listening);
+
+	return getsockopt(STDIN_FILENO, SOL_SOCKET, SO_ACCEPTCONN, &listening,
+	                  &length) == 0 &&
+	       listening;
+}
+
+/* A socket of our own. */
+
+/* Whether somebody answers there; a socket nobody listens on is a leftover. */
+static bool answers(const struct sockaddr_un *a)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool yes;
+
+	if (fd < 0)
+		return true;
+	yes = connect(fd, (const struct sockaddr *)a, sizeof(*a)) == 0 ||
+	      errno != ECONNREFUSED;
+	close(fd);
+	return yes;
+}
+
+/* Makes room for our socket; false where somebody else's is there. */
+static bool clear_path(const struct sockaddr_un *a)
+{
+	struct stat st;
+
+	if (lstat(a->sun_path, &st) < 0)
+		return errno == ENOENT;
+	if (!S_ISSOCK(st.st_mode)) {
+		errno = EEXIST;
+		return false;
+	}
+	if (answers(a)) {
+		errno = EADDRINUSE;
+		return false;
+	}
+	return unlink(a->sun_path) == 0;
+}
+
+static int bind_and_listen(int fd, const struct sockaddr *a, socklen_t length)
+{
+	if (fd < 0)
+		return -1;
+	if (bind(fd, a, length) < 0 || listen(fd, BACKLOG) < 0) {
+		int saved = errno;
+
+		close(fd);
+		errno = saved;
+		return -1;
+	}
+	return fd;
+}
+
+static int listen_path(const char *path)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	mode_t before;
+	int fd;
+
+	if (strlen(path) >= sizeof(a.sun_path)) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	memcpy(a.sun_path, path, strlen(path) + 1);
+	if (!clear_path(&a))
+		return -1;
+	/* Who can connect can forge headers: 0660 from the first moment. */
+	before = umask(0117);
+	fd = bind_and_listen(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0),
+	                     (const struct sockaddr *)&a, sizeof(a));
+	umask(before);
+	return fd;
+}
+
+static int listen_address(const char *host, const char *port)
+{
+	static const struct addrinfo hints = {
+		.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE,
+		.ai_socktype = SOCK_STREAM,
+	};
+	static const int on = 1;
+	struct addrinfo *list = NULL;
+	int fd, error = getaddrinfo(host, port, &hints, &list);
+
+	if (error) {
+		errno = EINVAL;
+		return -1;
+	}
+	fd = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd >= 0 &&
+	    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0) {
+		close(fd);
+		fd = -1;
+	}
+	fd = bind_and_listen(fd, list->ai_addr, list->ai_addrlen);
+	freeaddrinfo(list);
+	return fd;
+}
+
+int gateway_fcgi_listen(const char *where)
+{
+	const char *colon = strrchr(where, ':');
+	char *host = NULL;
+	int fd;
+
+	if (is_path(where)) {
+		fd = listen_path(where);
+	} else if (colon == where) {
+		fd = listen_address("127.0.0.1", colon + 1);
+	} else {
+		/* [::1]:9000 */
+		bool bracket = *where == '[' && colon[-1] == ']';
+
+		host = xstrndup(where + bracket,
+		                (size_t)(colon - where) - 2 * bracket);
+		fd = listen_address(host, colon + 1);
+	}
+	if (fd < 0)
+		log_message(LEVEL_ERROR, "can't listen on %s: %m", where);
+	free(host);
+	return fd;
+}

@@ -1,0 +1,221 @@
+/*
+ * humcli-webhook.fcgi: finds out how it was started, reads the settings,
+ * joins gateway, handler and recorder. See humcli-webhook.fcgi(8).
+ */
+#include "config.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <getopt.h>
+#include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "gateway.h"
+#include "log.h"
+
+struct options {
+	const char *listen;
+	bool check_config;
+};
+
+static const char usage[] =
+	"usage: humcli-webhook.fcgi [--listen PATH|:PORT|ADDRESS:PORT]\n"
+	"       humcli-webhook.fcgi --check-config | --version | --help\n";
+
+static const char how_to_start[] =
+	"humcli-webhook.fcgi is started by a web server: as FastCGI with a\n"
+	"listening socket as its standard input (Apache's mod_fcgid, lighttpd,\n"
+	"spawn-fcgi, a systemd socket), or as CGI. By hand:\n"
+	"\n"
+	"    humcli-webhook.fcgi --listen /run/humcli-webhook/sock\n"
+	"    humcli-webhook.fcgi --check-config\n"
+	"\n"
+	"See humcli-webhook.fcgi(8).\n";
+
+static void parse_options(int argc, char **argv, struct options *o)
+{
+	static const struct option known[] = {
+		{ "listen", required_argument, NULL, 'l' },
+		{ "check-config", no_argument, NULL, 'c' },
+		{ "version", no_argument, NULL, 'V' },
+		{ "help", no_argument, NULL, 'h' },
+		{ 0 },
+	};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
+		switch (c) {
+		case 'l':
+			o->listen = optarg;
+			break;
+		case 'c':
+			o->check_config = true;
+			break;
+		case 'V':
+			puts("humcli-webhook " PACKAGE_VERSION);
+			exit(EX_OK);
+		case 'h':
+			fputs(usage, stdout);
+			exit(EX_OK);
+		default:
+			fputs(usage, stderr);
+			exit(EX_USAGE);
+		}
+	}
+	if (optind < argc) {
+		fprintf(stderr, "unexpected argument: %s\n%s", argv[optind],
+		        usage);
+		exit(EX_USAGE);
+	}
+}
+
+/* Web servers leak descriptors of their own into what they start. */
+static void close_inherited(void)
+{
+	DIR *d = opendir("/proc/self/fd");
+	const struct dirent *e;
+
+	if (!d)
+		return;
+	while ((e = readdir(d))) {
+		uint64_t fd;
+
+		if (parse_u64(e->d_name, 3, INT32_MAX, &fd) &&
+		    (int)fd != dirfd(d))
+			close((int)fd);
+	}
+	closedir(d);
+}
+
+/* Each line of the errors to the log; they hold no secrets. */
+static void log_errors(const struct buf *errors)
+{
+	const char *line = errors->data;
+
+	while (line && *line) {
+		size_t length = strcspn(line, "\n");
+
+		if (length)
+			log_message(LEVEL_ERROR, "%.*s", (int)length, line);
+		line += length;
+		line += *line == '\n';
+	}
+}
+
+struct receiver {
+	struct settings settings;
+	struct secrets *secrets;
+};
+
+/* Settings, log and secrets; false with the faults in the log. */
+static bool configure(struct receiver *r)
+{
+	struct settings_places places = settings_places();
+	struct buf errors = { 0 };
+	bool ok = settings_load(&r->settings, &places, &errors);
+
+	if (ok && !log_open(r->settings.log, r->settings.log_level)) {
+		buf_printf(&errors, "log %s: %m\n", r->settings.log);
+		ok = false;
+	}
+	if (ok) {
+		r->secrets = secrets_open(&r->settings, &errors);
+		ok = r->secrets != NULL;
+	}
+	log_errors(&errors);
+	buf_free(&errors);
+	return ok;
+}
+
+static void unconfigure(struct receiver *r)
+{
+	secrets_close(r->secrets);
+	settings_free(&r->settings);
+}
+
+static void print_secrets(struct secrets *secrets)
+{
+	const struct secret_set *set = secrets_acquire(secrets);
+
+	for (size_t i = 0; i < set->count; i++)
+		printf("secret: %s (%zu bytes)\n", set->list[i].name,
+		       set->list[i].length);
+	secrets_release(secrets, set);
+}
+
+/* What was found, with no secret and no password in it. */
+static int check_config(void)
+{
+	struct receiver r = { 0 };
+
+	if (!configure(&r))
+		return EX_CONFIG;
+	printf("settings file: %s\n",
+	       r.settings.file ? r.settings.file : "none");
+	/* FcgidInitialEnv cuts values at 127 bytes without a word. */
+	printf("database: %zu bytes\n", strlen(r.settings.database));
+	printf("spool: %s\n", *r.settings.spool ? r.settings.spool : "none");
+	printf("log: %s, level %s\n", r.settings.log,
+	       log_level_name(r.settings.log_level));
+	print_secrets(r.secrets);
+	unconfigure(&r);
+	return EX_OK;
+}
+
+static int serve_fcgi(const char *where)
+{
+	struct receiver r = { 0 };
+	struct handler h;
+	int listener = STDIN_FILENO, status;
+
+	if (!configure(&r))
+		return EX_CONFIG;
+	if (where)
+		listener = gateway_fcgi_listen(where);
+	if (listener < 0 || !gateway_fcgi_start())
+		return EX_OSERR;
+	gateway_block_signals();
+	h = (struct handler){ &r.settings, r.secrets,
+		              recorder_start(&r.settings, RECORDER_RESIDENT) };
+	log_message(LEVEL_INFO, "humcli-webhook " PACKAGE_VERSION
+	            " serves FastCGI on %s", where ? where : "its standard input");
+	status = gateway_fcgi_serve(&h, listener, where);
+	unconfigure(&r);
+	return status;
+}
+
+_Noreturn static void serve_cgi(void)
+{
+	struct receiver r = { 0 };
+	struct handler h = { 0 };
+
+	gateway_block_signals();
+	if (configure(&r)) {
+		h.settings = &r.settings;
+		h.secrets = r.secrets;
+		h.recorder = recorder_start(&r.settings, RECORDER_ONCE);
+	}
+	gateway_cgi_serve(&h);
+}
+
+int main(int argc, char **argv)
+{
+	struct options o = { 0 };
+
+	/* One arena a core would cost address space, which hosts limit. */
+	mallopt(M_ARENA_MAX, 2);
+	parse_options(argc, argv, &o);
+	if (o.check_config)
+		return check_config();
+	close_inherited();
+	if (o.listen || gateway_fcgi_inherited())
+		return serve_fcgi(o.listen);
+	if (gateway_cgi_request())
+		serve_cgi();
+	fputs(how_to_start, stderr);
+	return EX_USAGE;
+}
