@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.postgres import Cluster, Database
+from harness.store import Store
 
 SOURCE = Path(__file__).resolve().parents[2]
 
@@ -27,6 +28,11 @@ class Paths:
         if not stage:
             pytest.fail("HUMCLI_STAGE is not set: make install DESTDIR=$HUMCLI_STAGE")
         return Path(stage) / "usr/local"
+
+    @property
+    def responder(self):
+        """The FastCGI and CGI program."""
+        return self.stage / "libexec/humcli-webhook/humcli-webhook.fcgi"
 
     @property
     def humcli_sql(self):
@@ -74,3 +80,11 @@ def database(cluster, template):
     name = cluster.create_database(template=template)
     yield Database(cluster, name)
     cluster.drop_database(name)
+
+
+@pytest.fixture(scope="module")
+def store(cluster, template, paths):
+    """A database for the responder's tests of one module."""
+    it = Store(cluster, cluster.create_database(template=template), paths.source / "sql")
+    yield it
+    it.close()

@@ -1,0 +1,147 @@
+"""A gate between the responder and PostgreSQL: a socket that passes
+everything on, until a test tells it to refuse, to freeze, or to hold back
+one statement. A stopped server, without stopping it for everybody."""
+
+import os
+import shutil
+import socket
+import tempfile
+import threading
+
+from harness.responder import give
+
+PORT = 5432
+
+
+class Gate:
+    def __init__(self, upstream):
+        """upstream: the path of PostgreSQL's own unix socket."""
+        self.upstream = upstream
+        self.folder = tempfile.mkdtemp(prefix="humcli-gate-", dir="/tmp")
+        os.chmod(self.folder, 0o755)
+        give(self.folder)
+        self.path = os.path.join(self.folder, f".s.PGSQL.{PORT}")
+        self.lock = threading.Lock()
+        self.sockets = set()
+        self.threads = []
+        self.flow = threading.Event()
+        self.flow.set()
+        self.pattern = None
+        self.caught = threading.Event()
+        self.accepted = 0
+        self.listener = None
+        self.open()
+
+    def conninfo(self, rest):
+        return f"host={self.folder} port={PORT} {rest}"
+
+    def open(self):
+        """Lets connections in (again)."""
+        self.flow.set()
+        if self.listener is not None:
+            return
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(self.path)
+        os.chmod(self.path, 0o777)
+        self.listener.listen(64)
+        self._run(self._accept, self.listener)
+
+    def refuse(self):
+        """As where no server runs: what is open is cut, no new one."""
+        self._end_listener()
+        self.cut()
+
+    def freeze(self):
+        """As where the server is stopped: connections stand, bytes do not
+        move."""
+        self.flow.clear()
+
+    def hold(self, pattern):
+        """Freezes when the responder sends this text, before it is passed
+        on; `caught` is set then."""
+        self.caught.clear()
+        self.pattern = pattern
+
+    def cut(self):
+        with self.lock:
+            sockets, self.sockets = self.sockets, set()
+        for one in sockets:
+            try:
+                one.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def close(self):
+        self._end_listener()
+        self.pattern = None
+        self.flow.set()
+        self.cut()
+        for thread in self.threads:
+            thread.join(5)
+            assert not thread.is_alive()
+        shutil.rmtree(self.folder)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def _end_listener(self):
+        if self.listener is None:
+            return
+        listener, self.listener = self.listener, None
+        os.unlink(self.path)
+        listener.shutdown(socket.SHUT_RDWR)
+
+    def _run(self, function, *arguments):
+        thread = threading.Thread(target=function, args=arguments)
+        self.threads.append(thread)
+        thread.start()
+
+    def _accept(self, listener):
+        with listener:
+            while True:
+                try:
+                    client, _ = listener.accept()
+                except OSError:
+                    return
+                self.accepted += 1
+                self._run(self._pair, client)
+
+    def _pair(self, client):
+        """Both directions of one connection; ends when either ends."""
+        server = socket.socket(socket.AF_UNIX)
+        with client, server:
+            try:
+                server.connect(self.upstream)
+            except OSError:
+                return
+            with self.lock:
+                self.sockets |= {client, server}
+            back = threading.Thread(target=self._pump, args=(server, client))
+            back.start()
+            self._pump(client, server, watch=True)
+            back.join()
+            with self.lock:
+                self.sockets -= {client, server}
+
+    def _pump(self, source, target, watch=False):
+        try:
+            while True:
+                data = source.recv(1 << 16)
+                if watch and self.pattern and self.pattern in data:
+                    self.pattern = None
+                    self.flow.clear()
+                    self.caught.set()
+                self.flow.wait()
+                if not data:
+                    break
+                target.sendall(data)
+        except OSError:
+            pass
+        for one in (source, target):
+            try:
+                one.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
