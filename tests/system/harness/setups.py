@@ -1,0 +1,173 @@
+"""The ways to put the responder behind a web server, each with the files as
+they are shipped."""
+
+import glob
+import os
+import pwd
+import shutil
+
+from harness.apache import Apache
+from harness.lighttpd import Lighttpd
+from harness.responder import Responder, give
+from harness.systemd import Service
+from harness.webserver import URL
+
+
+class Setup:
+    """
+    A web server, and what the samples leave to the user: settings, a secret
+    and, where the sample talks to a socket, the service behind it.
+    """
+
+    def __init__(self, paths, conninfo, kind, sample):
+        self.service = None
+        self.server = None
+        # Only its folder, its settings and its secret; the web server
+        # starts the program.
+        self.responder = Responder(paths.responder, conninfo)
+        try:
+            self.config = self.responder.write("humcli-webhook.conf", "".join(
+                f"HUMCLI_WEBHOOK_{name} = {value}\n"
+                for name, value in self.responder.settings.items() if name != "CONFIG"))
+            self.start(paths, kind, sample)
+        except BaseException:
+            self.close()
+            raise
+
+    def start(self, paths, kind, sample):
+        raise NotImplementedError
+
+    def socket_path(self):
+        return os.path.join(self.responder.folder, "sock")
+
+    def logs(self):
+        """Of everybody who took part."""
+        server = self.server.log() if self.server else ""
+        return (f"-- web server\n{server}\n-- standard error\n"
+                f"{self.responder.read(self.responder.stderr_file)}\n"
+                f"-- responder\n{self.responder_log()}\n")
+
+    def responder_log(self):
+        return self.responder.log()
+
+    def close(self):
+        try:
+            if self.server is not None:
+                self.server.close()
+            if self.service is not None:
+                self.service.close()
+        finally:
+            self.responder.close()
+
+
+class Socket(Setup):
+    """systemd holds the socket, the service stands behind it."""
+
+    def start(self, paths, kind, sample):
+        self.service = Service(paths, self.socket_path(), self.responder.stderr_file,
+                               {"HUMCLI_WEBHOOK_CONFIG": self.config})
+        name = {Apache: "HUMCLI_SOCKET", Lighttpd: "humcli_socket"}[kind]
+        self.server = kind(paths, sample, {name: self.socket_path()})
+
+
+class Started(Setup):
+    """The web server starts the program, as FastCGI or CGI."""
+
+    def start(self, paths, kind, sample):
+        values = {"program": paths.responder, "config": self.config}
+        if sample == "spawn.conf":
+            values["socket"] = self.socket_path()
+        case = str.upper if kind is Apache else str.lower
+        self.server = kind(paths, sample,
+                           {case(f"humcli_{name}"): value for name, value in values.items()})
+
+
+# What suexec lets pass (support/suexec.c: safe_env_lst), and then the program.
+# The home is the account's, as getpwuid() would say if it were a real one.
+SUEXEC = """\
+#!/bin/sh
+set --
+for name in $(env | sed -n 's/^\\(HTTP_[A-Z0-9_]*\\|SSL_[A-Z0-9_]*\\)=.*/\\1/p') \\
+	AUTH_TYPE CONTENT_LENGTH CONTENT_TYPE CONTEXT_DOCUMENT_ROOT CONTEXT_PREFIX \\
+	DATE_GMT DATE_LOCAL DOCUMENT_NAME DOCUMENT_PATH_INFO DOCUMENT_ROOT \\
+	DOCUMENT_URI GATEWAY_INTERFACE HTTPS LAST_MODIFIED PATH_INFO \\
+	PATH_TRANSLATED QUERY_STRING QUERY_STRING_UNESCAPED REMOTE_ADDR \\
+	REMOTE_HOST REMOTE_IDENT REMOTE_PORT REMOTE_USER REDIRECT_ERROR_NOTES \\
+	REDIRECT_HANDLER REDIRECT_QUERY_STRING REDIRECT_REMOTE_USER \\
+	REDIRECT_SCRIPT_FILENAME REDIRECT_STATUS REDIRECT_URL REQUEST_METHOD \\
+	REQUEST_SCHEME REQUEST_URI SCRIPT_FILENAME SCRIPT_NAME SCRIPT_URI \\
+	SCRIPT_URL SERVER_ADMIN SERVER_NAME SERVER_ADDR SERVER_PORT \\
+	SERVER_PROTOCOL SERVER_SIGNATURE SERVER_SOFTWARE UNIQUE_ID USER_NAME TZ
+do
+	eval "[ -z \\"\\${{$name+x}}\\" ] || set -- \\"\\$@\\" \\"$name=\\$$name\\""
+done
+exec env -i PATH=/usr/local/bin:/usr/bin:/bin "$@" LD_PRELOAD={preload} \\
+	NSS_WRAPPER_PASSWD={passwd} NSS_WRAPPER_GROUP=/etc/group {program}
+"""
+
+
+class HostedApache(Apache):
+    """A server whose configuration is the host's: its customer has a folder
+    below the document root, a .htaccess there, and no other file."""
+
+    override = "Options FileInfo AuthConfig Limit"
+
+    def __init__(self, paths, sample, script):
+        """script: what lies there as webhook.cgi."""
+        self.script = script
+        super().__init__(paths, sample, {}, url=f"{URL}/webhook.cgi")
+
+    def modules(self):
+        return ["cgid"]
+
+    def adapted(self):
+        folder = self.path("www", URL.strip("/"))
+        os.makedirs(folder, exist_ok=True)
+        shutil.copy(self.sample, os.path.join(folder, ".htaccess"))
+        script = self.write(os.path.join(folder, "webhook.cgi"), self.script)
+        os.chmod(script, 0o755)
+        # The host's own; what it sets would be an error if it arrived.
+        return 'SetEnv HUMCLI_WEBHOOK_CONFIG "/nowhere"\n'
+
+
+class Hosted(Setup):
+    """Settings and secret in ~/.humcli-webhook, by nothing but the account."""
+
+    def start(self, paths, kind, sample):
+        responder = self.responder
+        home = os.path.join(responder.folder, "home")
+        self.hidden = os.path.join(home, ".humcli-webhook")
+        os.mkdir(home)
+        os.mkdir(self.hidden)
+        shutil.move(responder.secret_dir, self.hidden)
+        with open(os.path.join(self.hidden, "humcli-webhook.conf"), "w",
+                  encoding="utf-8") as file:
+            file.write(f"HUMCLI_WEBHOOK_DATABASE = {responder.settings['DATABASE']}\n")
+        for path in (home, self.hidden, file.name):
+            os.chmod(path, 0o600 if path == file.name else 0o700)
+            give(path)
+        user = pwd.getpwuid(os.stat(home).st_uid)
+        passwd = responder.write("passwd", f"{user.pw_name}:x:{user.pw_uid}:{user.pw_gid}:"
+                                           f"account:{home}:/bin/sh\n")
+        preload, = glob.glob("/usr/lib/*/libnss_wrapper.so")
+        self.server = kind(paths, sample, SUEXEC.format(
+            preload=preload, passwd=passwd, program=paths.responder))
+
+    def responder_log(self):
+        return self.responder.read(os.path.join(self.hidden, "log"))
+
+
+SETUPS = {
+    "apache-proxy_fcgi": (Socket, Apache, "proxy_fcgi.conf"),
+    "apache-fcgid": (Started, Apache, "fcgid.conf"),
+    "apache-cgi": (Started, Apache, "cgi.conf"),
+    "apache-htaccess": (Hosted, HostedApache, "htaccess"),
+    "lighttpd-socket": (Socket, Lighttpd, "socket.conf"),
+    "lighttpd-spawn": (Started, Lighttpd, "spawn.conf"),
+    "lighttpd-cgi": (Started, Lighttpd, "cgi.conf"),
+}
+
+
+def make(name, paths, conninfo):
+    setup, kind, sample = SETUPS[name]
+    return setup(paths, conninfo, kind, sample)
