@@ -1,6 +1,7 @@
 """What the system tests share. HUMCLI_STAGE: see Paths."""
 
 import os
+import random
 import subprocess
 from pathlib import Path
 
@@ -88,3 +89,11 @@ def store(cluster, template, paths):
     it = Store(cluster, cluster.create_database(template=template), paths.source / "sql")
     yield it
     it.close()
+
+
+@pytest.fixture
+def rng():
+    """Random numbers; a failure shows the seed, and HUMCLI_SEED repeats it."""
+    seed = int(os.environ.get("HUMCLI_SEED") or random.SystemRandom().randrange(2 ** 32))
+    print(f"HUMCLI_SEED={seed}")
+    return random.Random(seed)

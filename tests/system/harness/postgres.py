@@ -55,6 +55,15 @@ def wait_until(condition, what, limit=10.0):
         time.sleep(0.01)
 
 
+def is_alive(pid):
+    """Whether a process runs; one that only waits to be reaped does not."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
 class Cluster:
     """
     Listens on a unix socket in its own folder and on a free loopback port.
@@ -153,11 +162,21 @@ class Cluster:
         self.start()
 
     def kill(self):
-        """Ends the server as a crash would; its children notice and end."""
-        if self.server is not None:
-            self.server.kill()
-            self.server.wait()
-            self.server = None
+        """Ends the server and its children at once, as a crash would."""
+        if self.server is None:
+            return
+        with open(f"/proc/{self.server.pid}/task/{self.server.pid}/children",
+                  encoding="ascii") as file:
+            children = [int(pid) for pid in file.read().split()]
+        self.server.kill()
+        self.server.wait()
+        self.server = None
+        for pid in children:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        wait_until(lambda: not any(map(is_alive, children)), "PostgreSQL's children to end")
 
     def remove(self):
         """Leaves nothing behind."""

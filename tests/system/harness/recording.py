@@ -1,0 +1,110 @@
+"""Deliveries, and humcli.record() on them."""
+
+import json
+import select
+import time
+from datetime import datetime, timedelta, timezone
+from typing import NamedTuple, Optional
+
+EVENT = "task.status_changed"
+START = datetime(2026, 3, 1, 12, 0, tzinfo=timezone.utc)
+WINDOW = timedelta(minutes=10)
+SIGNATURE = "5f" * 32
+
+
+def at(seconds):
+    """A time, in seconds after START."""
+    return START + timedelta(seconds=seconds)
+
+
+class Delivery(NamedTuple):
+    """One signed delivery."""
+
+    task_id: str
+    status: str
+    previous_status: Optional[str] = None
+    occurred_at: datetime = START
+    event: str = EVENT
+    payload: str = "{}"
+
+    @property
+    def key(self):
+        """What makes it the same delivery."""
+        return (self.task_id, self.event, self.occurred_at, self.status)
+
+
+class Row(NamedTuple):
+    """A row of humcli.record()'s answer."""
+
+    place: int
+    outcome: str
+    id: Optional[int]
+    task_id: Optional[str] = None
+    status: Optional[str] = None
+    previous_status: Optional[str] = None
+
+
+def record(connection, deliveries, window=WINDOW, notify=False):
+    """Calls humcli.record() with a batch; returns its rows."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT * FROM humcli.record(%s::text[], %s::text[], %s::text[], %s::text[],"
+            " %s::timestamptz[], %s::timestamptz[], %s::text[], %s::text[], %s::json[],"
+            " %s::interval, %s)",
+            ([d.event for d in deliveries], [d.task_id for d in deliveries],
+             [d.status for d in deliveries], [d.previous_status for d in deliveries],
+             [d.occurred_at for d in deliveries], [START] * len(deliveries),
+             ["default"] * len(deliveries), [SIGNATURE] * len(deliveries),
+             [d.payload for d in deliveries], window, notify))
+        return [Row(*row) for row in cursor.fetchall()]
+
+
+def record_all(connection, deliveries, window=WINDOW):
+    """Records a batch, and again what was busy, as the responder does."""
+    answer = {}
+    left = list(enumerate(deliveries, 1))
+    while left:
+        for row in record(connection, [d for _, d in left], window):
+            if row.outcome not in ("busy", "promoted"):
+                answer[left[row.place - 1][0]] = row
+        left = [(place, d) for place, d in left if place not in answer]
+    return [answer[place] for place in sorted(answer)]
+
+
+def outcomes(rows):
+    """The outcomes alone, in order."""
+    return [row.outcome for row in rows]
+
+
+def stored(connection, table):
+    """The deliveries in humcli.events or humcli.repeats, in no order."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT task_id, status, previous_status, occurred_at, event, payload::text"
+                       f" FROM humcli.{table}")
+        return [Delivery(*row) for row in cursor.fetchall()]
+
+
+def listen(connection):
+    """From now on, notifications() of this connection sees them."""
+    with connection.cursor() as cursor:
+        cursor.execute("LISTEN humcli_events")
+
+
+def notifications(connection, count, limit=10.0):
+    """Waits for that many notifications; returns their texts in order."""
+    until = time.monotonic() + limit
+    while len(connection.notifies) < count:
+        left = until - time.monotonic()
+        assert left > 0, f"only {len(connection.notifies)} of {count} notifications came"
+        select.select([connection], [], [], left)
+        connection.poll()
+    texts = [notify.payload for notify in connection.notifies]
+    del connection.notifies[:]
+    return texts
+
+
+def notification(number, delivery, first):
+    """The text of an event's notification, told another way than in SQL."""
+    return json.dumps({"id": str(number), "task_id": delivery.task_id,
+                       "status": delivery.status, "previous_status": delivery.previous_status,
+                       "first": first}, separators=(",", ":"), ensure_ascii=False)

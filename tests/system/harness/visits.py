@@ -1,0 +1,70 @@
+"""
+The rule of visits, told another way than humcli.record() tells it: without
+neighbours and halves. All deliveries of a task and event type are kept, and
+after each new one the visits are counted anew: a visit that has no event
+makes its earliest delivery one.
+"""
+
+from collections import defaultdict
+from typing import NamedTuple, Optional
+
+
+class Verdict(NamedTuple):
+    """What becomes of a delivery."""
+
+    outcome: str
+    visit: frozenset    # the keys of the events that its id may be of
+    promoted: Optional[tuple]
+
+
+def order(delivery):
+    """Where a delivery stands in its history."""
+    return (delivery.occurred_at, delivery.status.encode())
+
+
+class Model:
+    """What humcli.events and humcli.repeats are to hold."""
+
+    def __init__(self, window):
+        self.window = window
+        self.histories = defaultdict(dict)
+        self.events = {}
+
+    def visits(self, history):
+        """The stretches of one (status, previous_status) without a long step."""
+        visits = []
+        for delivery in sorted(history.values(), key=order):
+            last = visits[-1][-1] if visits else None
+            if (last and last.status == delivery.status
+                    and last.previous_status == delivery.previous_status
+                    and delivery.occurred_at - last.occurred_at <= self.window):
+                visits[-1].append(delivery)
+            else:
+                visits.append([delivery])
+        return visits
+
+    def deliver(self, delivery):
+        """Takes a delivery, and says what is to become of it."""
+        history = self.histories[delivery.task_id, delivery.event]
+        known = delivery.key in history
+        if not known:
+            history[delivery.key] = delivery
+        made = []
+        for visit in self.visits(history):
+            if not any(d.key in self.events for d in visit):
+                self.events[visit[0].key] = visit[0]
+                made.append(visit[0].key)
+            if any(d.key == delivery.key for d in visit):
+                mine = frozenset(d.key for d in visit if d.key in self.events)
+        recorded = delivery.key in made
+        others = [key for key in made if key != delivery.key]
+        assert len(others) <= recorded, "a promotion has a new event as its cause, and is the only one"
+        return Verdict("duplicate" if known else "recorded" if recorded else "repeat",
+                       frozenset([delivery.key]) if delivery.key in self.events else mine,
+                       others[0] if others else None)
+
+    @property
+    def repeats(self):
+        """What is in humcli.repeats, by key."""
+        return {key: d for history in self.histories.values()
+                for key, d in history.items() if key not in self.events}
