@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "database.h"
+#include "health.h"
 #include "log.h"
 
 enum {
@@ -440,6 +441,8 @@ static void batch_failed(struct recorder *r, struct batch *b,
 
 static void note_trip(struct recorder *r, bool ok)
 {
+	if (r->mode == RECORDER_ONCE)
+		health_remember(r->settings->spool, ok);
 	check(pthread_mutex_lock(&r->lock));
 	r->trip = clock_ms();
 	r->trip_ok = ok;
@@ -716,6 +719,16 @@ static void *writer(void *context)
 	return NULL;
 }
 
+/* CGI: what the process before this one saw. */
+static void recall_trip(struct recorder *r)
+{
+	int64_t age;
+
+	if (health_recall(r->settings->spool, &age, &r->trip_ok) &&
+	    age <= FRESH_MS)
+		r->trip = clock_ms() - age;
+}
+
 struct recorder *recorder_start(const struct settings *s,
                                 enum recorder_mode mode)
 {
@@ -729,6 +742,8 @@ struct recorder *recorder_start(const struct settings *s,
 	STAILQ_INIT(&r->queue);
 	STAILQ_INIT(&r->again);
 	r->db = database_new(s->database);
+	if (mode == RECORDER_ONCE)
+		recall_trip(r);
 	check(pthread_mutex_init(&r->lock, NULL));
 	cond_init(&r->probed);
 	cond_init(&r->end);

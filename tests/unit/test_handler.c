@@ -1,0 +1,331 @@
+/*
+ * The policy: which request gets which answer, in which order. Secrets and
+ * recorder are stand-ins, linked in place of the real ones.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "handler.h"
+
+static const char key[] = "whsec_test";
+
+#define GOOD \
+	"{\"event\":\"task.status_changed\",\"task_id\":\"t1\"," \
+	"\"status\":\"SUBMITTED\",\"timestamp\":\"2026-02-05T10:30:00Z\"}"
+
+/* The stand-ins. */
+
+struct secrets {
+	struct secret_set set;
+};
+
+const struct secret_set *secrets_acquire(struct secrets *s)
+{
+	return &s->set;
+}
+
+void secrets_release(struct secrets *s, const struct secret_set *set)
+{
+	(void)s;
+	(void)set;
+}
+
+struct recorder {
+	enum outcome outcome;
+	bool healthy;
+	unsigned submitted;
+	char *reason;	/* of the last delivery */
+	char *task_id;
+	char *secret_name;
+	int64_t deadline;
+};
+
+enum outcome recorder_submit(struct recorder *r, struct delivery *d,
+                             int64_t deadline)
+{
+	enum outcome o = d->reason && r->outcome == OUTCOME_RECORDED
+	                         ? OUTCOME_QUARANTINED
+	                         : r->outcome;
+
+	r->submitted++;
+	r->deadline = deadline;
+	free(r->reason);
+	free(r->task_id);
+	free(r->secret_name);
+	r->reason = d->reason ? xstrdup(d->reason) : NULL;
+	r->task_id = d->event.task_id ? xstrdup(d->event.task_id) : NULL;
+	r->secret_name = xstrdup(d->secret_name);
+	delivery_free(d);
+	return o;
+}
+
+bool recorder_healthy(struct recorder *r)
+{
+	return r->healthy;
+}
+
+/* The table. */
+
+struct row {
+	int line;
+	const char *method;
+	const char *content_type;
+	const char *body;
+	enum body_state state;
+	bool signed_right;
+	enum outcome outcome;
+	int status;
+	const char *answer;
+	unsigned submitted;
+};
+
+#define OK_JSON "{\"received\":true}"
+#define JSON "application/json"
+#define BAD_SIGNATURE "{\"error\":\"Invalid signature\"}"
+
+static const struct row rows[] = {
+	{ __LINE__, "POST", JSON, GOOD, BODY_COMPLETE, true, OUTCOME_RECORDED,
+	  200, OK_JSON, 1 },
+	{ __LINE__, "POST", "Application/JSON ; charset=utf-8", GOOD,
+	  BODY_COMPLETE, true, OUTCOME_RECORDED, 200, OK_JSON, 1 },
+	{ __LINE__, "POST", JSON, GOOD, BODY_COMPLETE, true, OUTCOME_DUPLICATE,
+	  200, "{\"received\":true,\"duplicate\":true}", 1 },
+	{ __LINE__, "POST", JSON, GOOD, BODY_COMPLETE, true,
+	  OUTCOME_UNAVAILABLE, 503, "{\"error\":", 1 },
+	{ __LINE__, "POST", JSON, GOOD, BODY_COMPLETE, true, OUTCOME_MALFORMED,
+	  400, "{\"error\":\"Body is not valid JSON\"}", 1 },
+	{ __LINE__, "POST", JSON, GOOD, BODY_COMPLETE, true, OUTCOME_INVALID,
+	  422, "{\"error\":", 1 },
+	{ __LINE__, "POST", JSON, "{}", BODY_COMPLETE, true, OUTCOME_RECORDED,
+	  422, "{\"error\":\"Field event is missing\"}", 1 },
+	{ __LINE__, "POST", JSON, "{", BODY_COMPLETE, true, OUTCOME_RECORDED,
+	  400, "{\"error\":\"Body is not valid JSON\"}", 1 },
+	{ __LINE__, "POST", JSON, "{", BODY_COMPLETE, true,
+	  OUTCOME_UNAVAILABLE, 503, "{\"error\":", 1 },
+
+	{ __LINE__, "POST", JSON, GOOD, BODY_COMPLETE, false,
+	  OUTCOME_RECORDED, 401, BAD_SIGNATURE, 0 },
+	{ __LINE__, "POST", JSON, "{", BODY_COMPLETE, false, OUTCOME_RECORDED,
+	  401, BAD_SIGNATURE, 0 },
+	{ __LINE__, "POST", "", GOOD, BODY_COMPLETE, true, OUTCOME_RECORDED,
+	  415, "{\"error\":", 0 },
+	{ __LINE__, "POST", "application/jsonx", GOOD, BODY_COMPLETE, true,
+	  OUTCOME_RECORDED, 415, "{\"error\":", 0 },
+	{ __LINE__, "POST", "text/plain", GOOD, BODY_COMPLETE, false,
+	  OUTCOME_RECORDED, 415, "{\"error\":", 0 },
+	{ __LINE__, "POST", "text/plain", GOOD, BODY_TOO_LARGE, false,
+	  OUTCOME_RECORDED, 413, "{\"error\":", 0 },
+	{ __LINE__, "POST", JSON, GOOD, BODY_LATE, false, OUTCOME_RECORDED,
+	  408, "{\"error\":", 0 },
+	{ __LINE__, "POST", JSON, GOOD, BODY_BROKEN, true, OUTCOME_RECORDED,
+	  400, "{\"error\":", 0 },
+	{ __LINE__, "GET", JSON, GOOD, BODY_TOO_LARGE, true, OUTCOME_RECORDED,
+	  405, "{\"error\":", 0 },
+	{ __LINE__, "post", JSON, GOOD, BODY_COMPLETE, true, OUTCOME_RECORDED,
+	  405, "{\"error\":", 0 },
+};
+
+struct world {
+	struct settings settings;
+	struct secret secret;
+	struct secrets secrets;
+	struct recorder recorder;
+	struct handler handler;
+};
+
+static void world_init(struct world *w)
+{
+	*w = (struct world){ 0 };
+	w->settings.deadline = 3000;
+	w->secret.name = xstrdup("main");
+	w->secret.key = (unsigned char *)xstrdup(key);
+	w->secret.length = strlen(key);
+	w->secrets.set.list = &w->secret;
+	w->secrets.set.count = 1;
+	w->handler = (struct handler){ &w->settings, &w->secrets,
+		                       &w->recorder };
+}
+
+static void world_free(struct world *w)
+{
+	free(w->secret.name);
+	free(w->secret.key);
+	free(w->recorder.reason);
+	free(w->recorder.task_id);
+	free(w->recorder.secret_name);
+}
+
+static void sign(const char *body, char hex[HMAC_HEX + 1])
+{
+	unsigned char digest[HMAC_BYTES];
+
+	hmac_sha256(key, strlen(key), body, strlen(body), digest);
+	hmac_to_hex(digest, hex);
+}
+
+static void make_request(struct request *r, const struct row *row,
+                         const char *hex)
+{
+	request_init(r);
+	request_set(r, "REQUEST_METHOD", row->method);
+	request_set(r, "CONTENT_TYPE", row->content_type);
+	request_set(r, "HTTP_X_SIGNATURE", hex);
+	r->body = xstrdup(row->body);
+	r->length = strlen(row->body);
+	r->state = row->state;
+	r->body_end = r->accepted + 10;
+}
+
+static void test_rows(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		const struct row *row = &rows[i];
+		char hex[HMAC_HEX + 1];
+		struct world w;
+		struct request r;
+		struct reply reply;
+
+		print_message("line %d\n", row->line);
+		world_init(&w);
+		w.recorder.outcome = row->outcome;
+		sign(row->body, hex);
+		if (!row->signed_right)
+			hex[0] = hex[0] == '0' ? '1' : '0';
+		make_request(&r, row, hex);
+		handle(&w.handler, &r, &reply);
+		assert_int_equal(reply.status, row->status);
+		assert_memory_equal(reply.body, row->answer,
+		                    strlen(row->answer));
+		assert_int_equal(w.recorder.submitted, row->submitted);
+		assert_int_equal(reply.allow, row->status == 405);
+		assert_int_equal(reply.retry, row->status == 503);
+		if (row->submitted)
+			assert_string_equal(w.recorder.secret_name, "main");
+		request_free(&r);
+		world_free(&w);
+	}
+}
+
+static void test_signature_headers(void **state)
+{
+	char hex[HMAC_HEX + 1], comma[2 * HMAC_HEX + 3];
+	struct world w;
+	struct request r;
+	struct reply reply;
+
+	(void)state;
+	world_init(&w);
+	sign(GOOD, hex);
+	/* The right one twice is as wrong as none. */
+	make_request(&r, &rows[0], hex);
+	request_set(&r, "HTTP_X_SIGNATURE", hex);
+	handle(&w.handler, &r, &reply);
+	assert_int_equal(reply.status, 401);
+	request_free(&r);
+	strcpy(comma, hex);
+	strcat(comma, ", ");
+	strcat(comma, hex);
+	make_request(&r, &rows[0], comma);
+	handle(&w.handler, &r, &reply);
+	assert_int_equal(reply.status, 401);
+	request_free(&r);
+	make_request(&r, &rows[0], hex);
+	r.signatures = 0;
+	handle(&w.handler, &r, &reply);
+	assert_int_equal(reply.status, 401);
+	request_free(&r);
+	assert_int_equal(w.recorder.submitted, 0);
+	world_free(&w);
+}
+
+static void test_deadlines(void **state)
+{
+	static const struct {
+		int line;
+		int64_t deadline, body_ms, expected;
+	} times[] = {
+		{ __LINE__, 3000, 0, 3000 },
+		{ __LINE__, 3000, 1000, 4000 },
+		{ __LINE__, 3000, 2000, 4500 },
+		{ __LINE__, 10000, 0, 4500 },
+		{ __LINE__, 200, 4000, 4200 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(times); i++) {
+		char hex[HMAC_HEX + 1];
+		struct world w;
+		struct request r;
+		struct reply reply;
+
+		print_message("line %d\n", times[i].line);
+		world_init(&w);
+		w.settings.deadline = times[i].deadline;
+		sign(GOOD, hex);
+		make_request(&r, &rows[0], hex);
+		r.body_end = r.accepted + times[i].body_ms;
+		handle(&w.handler, &r, &reply);
+		assert_int_equal(w.recorder.deadline - r.accepted,
+		                 times[i].expected);
+		request_free(&r);
+		world_free(&w);
+	}
+}
+
+static void test_health(void **state)
+{
+	struct world w;
+	struct request r;
+	struct reply reply;
+
+	(void)state;
+	world_init(&w);
+	request_init(&r);
+	request_set(&r, "REQUEST_METHOD", "GET");
+	request_set(&r, "PATH_INFO", "/health");
+	w.recorder.healthy = true;
+	handle(&w.handler, &r, &reply);
+	assert_int_equal(reply.status, 200);
+	assert_string_equal(reply.body, "{\"status\":\"ok\"}");
+	w.recorder.healthy = false;
+	handle(&w.handler, &r, &reply);
+	assert_int_equal(reply.status, 503);
+	assert_string_equal(reply.body, "{\"status\":\"unavailable\"}");
+	world_free(&w);
+}
+
+static void test_not_configured(void **state)
+{
+	static const struct handler none;
+	struct request r;
+	struct reply reply;
+
+	(void)state;
+	request_init(&r);
+	request_set(&r, "REQUEST_METHOD", "GET");
+	request_set(&r, "PATH_INFO", "/health");
+	handle(&none, &r, &reply);
+	assert_int_equal(reply.status, 503);
+	assert_string_equal(
+		reply.body,
+		"{\"error\":\"Receiver is not configured; see its log\"}");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_rows),
+		cmocka_unit_test(test_signature_headers),
+		cmocka_unit_test(test_deadlines),
+		cmocka_unit_test(test_health),
+		cmocka_unit_test(test_not_configured),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
