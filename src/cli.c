@@ -167,7 +167,7 @@ void cli_put_plain(struct buf *b, const char *text)
 	for (; *text; text++) {
 		unsigned char c = (unsigned char)*text;
 
-		if (c < ' ' || c == 0x7f)
+		if (c < ' ' || c >= 0x7f)
 			buf_printf(b, "\\x%02x", c);
 		else
 			buf_add(b, text, 1);
@@ -181,7 +181,7 @@ static void print_help(FILE *to)
 	      "       humcli-webhook --help | --version\n\n",
 	      to);
 	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
-		fprintf(to, "  %-8s %s\n", verbs[i].name, verbs[i].summary);
+		fprintf(to, "  %-10s %s\n", verbs[i].name, verbs[i].summary);
 	fputs("\nSettings: humcli-webhook.conf(5). More: humcli-webhook(1).\n",
 	      to);
 }

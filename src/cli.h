@@ -51,7 +51,7 @@ bool cli_options(const struct verb *v, int *argc, char ***argv,
 /* A file, or stdin where path is NULL or "-": at most 16 MiB, any bytes. */
 bool cli_read(const struct verb *v, const char *path, struct buf *b) MUST_CHECK;
 
-/* Text from outside for a terminal: what could steer it becomes \xHH. */
+/* Text from outside for a terminal: all but printable ASCII as \xHH. */
 void cli_put_plain(struct buf *b, const char *text);
 
 /* Which secrets to use; both NULL: all of the settings'. */

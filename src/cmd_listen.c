@@ -33,19 +33,17 @@ enum state {
 static enum state wait_until(const struct listener *l, int64_t limit)
 {
 	struct pollfd fds[2] = { { .fd = l->signals, .events = POLLIN } };
-	int64_t left;
-	int n;
 
 	limit = limit < l->end ? limit : l->end;
 	fds[1].fd = database_socket(l->db, &fds[1].events);
 	do {
-		left = limit - clock_ms();
+		int64_t left = limit - clock_ms();
+		int n;
+
 		left = left < 0 ? 0 : left > 60000 ? 60000 : left;
 		n = poll(fds, 2, (int)left);
-		if (n > 0 && fds[0].revents)
-			return STOPPED;
 		if (n > 0)
-			return READY;
+			return fds[0].revents ? STOPPED : READY;
 	} while (clock_ms() < limit);
 	return OVER;
 }
