@@ -144,14 +144,18 @@ all_cppcheck() {
 	step "cppcheck" cppcheck_source || :
 }
 
+# It knows none of the system's headers; without these macros it would give
+# up on a file.
 cppcheck_source() {
+	local queue
+	queue=$(echo '#include <sys/queue.h>' | gcc -E -M -x c - |
+		grep -o '/[^ ]*/sys/queue\.h') || return
 	cd "$work/source" || return
 	cppcheck --quiet --std=c11 --language=c -j2 \
 		--enable=warning,style,performance,portability \
 		--inline-suppr --suppressions-list=scripts/cppcheck.txt \
-		--error-exitcode=1 -I src -DHAVE_CURL=1 \
-		-DSYSCONFDIR='"/etc"' -DLOCALSTATEDIR='"/var"' \
-		-DPACKAGE_VERSION='"0"' src tests/unit
+		--error-exitcode=1 -I src --include="$queue" -DHAVE_CURL=1 \
+		src tests/unit
 }
 
 all_texts() {
