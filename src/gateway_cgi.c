@@ -109,8 +109,10 @@ void gateway_cgi_serve(const struct handler *h)
 		request_read_body(&r, h->settings->max_body, read_stdin, &r);
 	handle(h, &r, &reply);
 	write_reply(&reply);
+	/* The answer ends here; where 0 and 1 are one socket, 0 stays open. */
 	if (shutdown(STDOUT_FILENO, SHUT_WR) < 0 && errno != ENOTSOCK)
 		log_message(LEVEL_DEBUG, "stdout: %m");
+	close(STDOUT_FILENO);
 	drop_rest();
 	/* The writer can be stuck in a name look-up; nothing is left to do. */
 	_exit(EXIT_SUCCESS);

@@ -581,8 +581,8 @@ static int listen_path(const char *path)
 	mode_t before;
 	int fd;
 
-	if (strlen(path) >= sizeof(a.sun_path)) {
-		errno = ENAMETOOLONG;
+	if (!*path || strlen(path) >= sizeof(a.sun_path)) {
+		errno = *path ? ENAMETOOLONG : EINVAL;
 		return -1;
 	}
 	memcpy(a.sun_path, path, strlen(path) + 1);
@@ -604,9 +604,12 @@ static int listen_address(const char *host, const char *port)
 	};
 	static const int on = 1;
 	struct addrinfo *list = NULL;
-	int fd, error = getaddrinfo(host, port, &hints, &list);
+	uint64_t number;
+	int fd;
 
-	if (error) {
+	/* getaddrinfo() takes any number, and cuts it. */
+	if (!parse_u64(port, 1, UINT16_MAX, &number) ||
+	    getaddrinfo(host, port, &hints, &list) != 0) {
 		errno = EINVAL;
 		return -1;
 	}
