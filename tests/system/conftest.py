@@ -50,7 +50,7 @@ def pytest_runtest_makereport(item, call):
     report = (yield).get_result()
     cluster = getattr(item, "funcargs", {}).get("cluster")
     if report.failed and cluster is not None:
-        report.sections.append(("PostgreSQL's log", cluster.log[-20000:]))
+        report.sections.append(("PostgreSQL's log", cluster.log[-5000:]))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,527 @@
+"""humcli.record() and humcli.set_aside(): every case of the rule, and those around it."""
+
+import threading
+import time
+from datetime import timedelta
+
+import psycopg2
+import pytest
+from psycopg2 import errors
+
+from harness.postgres import Cluster, Database, wait_until
+from harness.recording import (SIGNATURE, START, Delivery, at, listen, notification,
+                               notifications, outcomes, record, record_all, stored)
+
+
+@pytest.fixture(name="connection")
+def fixture_connection(database):
+    connection = database.connect()
+    yield connection
+    connection.close()
+
+
+def one(connection, sql, *arguments):
+    """The single value that a query returns."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, arguments or None)
+        return cursor.fetchone()[0]
+
+
+def run(connection, sql, *arguments):
+    with connection.cursor() as cursor:
+        cursor.execute(sql, arguments or None)
+
+
+def first(task="task_1", status="SUBMITTED", previous="IN_PROGRESS", seconds=0, **more):
+    return Delivery(task, status, previous, at(seconds), **more)
+
+
+def at_once(database, batches):
+    """Records each batch on a connection of its own, all at the same moment."""
+    barrier = threading.Barrier(len(batches))
+    answers = [None] * len(batches)
+
+    def go(number, batch):
+        connection = database.connect()
+        try:
+            barrier.wait()
+            answers[number] = record_all(connection, batch)
+        except Exception as failure:    # pylint: disable=broad-except
+            answers[number] = failure
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=go, args=pair) for pair in enumerate(batches)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return answers
+
+
+# Once, and twice.
+
+
+def test_columns(connection):
+    delivery = first(payload='{ "b":1, "a" :2,"b": 3 }')
+    rows = record(connection, [delivery])
+    assert [tuple(row) for row in rows] == [(1, "recorded", rows[0].id, None, None, None)]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT id, event, task_id, status, previous_status, occurred_at, received_at,"
+                       " recorded_at BETWEEN now() - interval '1 min' AND now(), first_of_status,"
+                       " secret_name, signature, payload::text, xid < txid_current()"
+                       " FROM humcli.events")
+        assert cursor.fetchall() == [(
+            rows[0].id, delivery.event, "task_1", "SUBMITTED", "IN_PROGRESS", START, START,
+            True, True, "default", SIGNATURE, delivery.payload, True)]
+
+
+@pytest.mark.parametrize("count", (2, 200))
+def test_same_delivery_at_once(database, connection, count):
+    answers = at_once(database, [[first()]] * count)
+    assert sorted(row.outcome for (row,) in answers) == ["duplicate"] * (count - 1) + ["recorded"]
+    assert len({row.id for (row,) in answers}) == 1
+    assert stored(connection, "events") == [first()]
+    assert not stored(connection, "repeats")
+
+
+def test_same_delivery_in_one_batch(connection):
+    other = first("task_2")
+    rows = record(connection, [first(), other, first(), first(seconds=5), first()])
+    assert outcomes(rows) == ["recorded", "recorded", "duplicate", "repeat", "duplicate"]
+    assert [row.place for row in rows] == [1, 2, 3, 4, 5]
+    assert len({row.id for row in rows if row.place != 2}) == 1
+    assert sorted(stored(connection, "events")) == [first(), other]
+    assert stored(connection, "repeats") == [first(seconds=5)]
+
+
+def test_no_deliveries(connection):
+    assert record(connection, []) == []
+    assert record(connection, [], notify=True) == []
+
+
+def test_duplicate_whatever_previous_status(connection):
+    """HumCLI's key has no previous_status."""
+    record(connection, [first()])
+    assert outcomes(record(connection, [first(previous=None)])) == ["duplicate"]
+    record(connection, [first(seconds=5)])
+    rows = record(connection, [first(seconds=5, previous=None)])
+    assert outcomes(rows) == ["duplicate"] and rows[0].id is not None
+    assert stored(connection, "events") == [first()]
+    assert stored(connection, "repeats") == [first(seconds=5)]
+
+
+# Repeats.
+
+
+def test_restamped(connection):
+    event = record(connection, [first()])[0]
+    for seconds in (30, -30, 600, 1200, -630):
+        rows = record(connection, [first(seconds=seconds, payload='{"again":1}')])
+        assert [(row.outcome, row.id) for row in rows] == [("repeat", event.id)], seconds
+    assert stored(connection, "events") == [first()]
+    assert len(stored(connection, "repeats")) == 5
+    assert one(connection, "SELECT payload::text FROM humcli.repeats LIMIT 1") == '{"again":1}'
+
+
+@pytest.mark.parametrize("seconds", (600.000001, -600.000001, 86400))
+def test_beyond_the_window(connection, seconds):
+    rows = record(connection, [first(), first(seconds=seconds)])
+    assert outcomes(rows) == ["recorded", "recorded"]
+
+
+@pytest.mark.parametrize("seconds", (600, -600))
+def test_at_the_edge_of_the_window(connection, seconds):
+    assert outcomes(record(connection, [first(), first(seconds=seconds)])) == ["recorded", "repeat"]
+
+
+def test_no_window(connection):
+    rows = record(connection, [first(), first(seconds=1), first()], timedelta(0))
+    assert outcomes(rows) == ["recorded", "recorded", "duplicate"]
+
+
+@pytest.mark.parametrize("other", (
+    first(status="VERIFIED", seconds=1), first(previous="DISPUTED", seconds=1),
+    first(previous=None, seconds=1), first("task_2", seconds=1),
+    first(seconds=1, event="task.other"), first(event="task.other")))
+def test_not_the_same(connection, other):
+    assert outcomes(record(connection, [first()])) == ["recorded"]
+    assert outcomes(record(connection, [other])) == ["recorded"]
+
+
+def test_null_is_a_previous_status_too(connection):
+    rows = record(connection, [first(previous=None), first(previous=None, seconds=1)])
+    assert outcomes(rows) == ["recorded", "repeat"]
+
+
+def test_a_window_in_days_is_elapsed_time(connection):
+    """Not the calendar's: with a clock put forward, a day has 23 hours."""
+    run(connection, "SET timezone = 'Europe/Berlin'")
+    night = timedelta(days=28)      # to 29 March 2026, 12:00 UTC
+    batch = [Delivery("task_1", "A", None, START + night - timedelta(days=1, seconds=-s))
+             for s in (0, 86400)]
+    assert outcomes(record(connection, batch, timedelta(days=1))) == ["recorded", "repeat"]
+    batch = [d._replace(task_id="task_2") for d in batch]
+    assert outcomes(record(connection, batch, timedelta(hours=24))) == ["recorded", "repeat"]
+
+
+# Promotion.
+
+
+@pytest.mark.parametrize("kept, late, promoted", ((0, 60, 60), (60, 0, 0)))
+def test_promotion(database, connection, kept, late, promoted):
+    """The transition that splits a visit makes news of the half without an event."""
+    listener = database.connect()
+    listen(listener)
+    visit = [first(seconds=kept), first(seconds=late)]
+    assert outcomes(record(connection, visit)) == ["recorded", "repeat"]
+    between = Delivery("task_1", "DISPUTED", "SUBMITTED", at(30))
+    rows = record(connection, [between], notify=True)
+    assert outcomes(rows) == ["recorded", "promoted"]
+    assert rows[1][:2] == (1, "promoted")
+    assert rows[1][3:] == ("task_1", "SUBMITTED", "IN_PROGRESS")
+    assert notifications(listener, 2) == [
+        notification(rows[0].id, between, True),
+        notification(rows[1].id, first(), False)]
+    assert rows[1].id > rows[0].id
+    assert one(connection, "SELECT occurred_at FROM humcli.events WHERE id = %s", rows[1].id) == at(promoted)
+    assert one(connection, "SELECT count(DISTINCT xid) FROM humcli.events WHERE id = ANY (%s)",
+               [row.id for row in rows]) == 1
+    assert not stored(connection, "repeats")
+    listener.close()
+
+
+def test_promotion_of_the_earliest(connection):
+    times = (0, 200, 100, 300, -100)
+    record(connection, [first(seconds=s, payload=f'{{"n":{s}}}') for s in times])
+    rows = record(connection, [Delivery("task_1", "DISPUTED", None, at(50))])
+    assert outcomes(rows) == ["recorded", "promoted"]
+    assert one(connection, "SELECT payload::text FROM humcli.events WHERE id = %s", rows[1].id) == '{"n":100}'
+    assert sorted(d.occurred_at for d in stored(connection, "repeats")) == [at(-100), at(200), at(300)]
+    # and on the other side
+    rows = record(connection, [Delivery("task_1", "DISPUTED", None, at(-50))])
+    assert outcomes(rows) == ["recorded", "promoted"]
+    assert one(connection, "SELECT payload::text FROM humcli.events WHERE id = %s", rows[1].id) == '{"n":-100}'
+
+
+def test_no_promotion_where_both_halves_have_one(connection):
+    record(connection, [first(), first(seconds=700)])
+    assert outcomes(record(connection, [first(seconds=350)])) == ["repeat"]    # joins the two
+    rows = record(connection, [Delivery("task_1", "DISPUTED", None, at(360))])
+    assert outcomes(rows) == ["recorded"]
+
+
+def test_promotion_inside_a_batch(connection):
+    rows = record(connection, [first(), first(seconds=60), Delivery("task_1", "DISPUTED", None, at(30)),
+                               first("task_2"), first(seconds=60)])
+    assert [(row.place, row.outcome) for row in rows] == [
+        (1, "recorded"), (2, "repeat"), (3, "recorded"), (3, "promoted"),
+        (4, "recorded"), (5, "duplicate")]
+    assert rows[5].id == rows[3].id
+
+
+# Locks.
+
+
+def test_opposite_order(database, connection):
+    """No deadlock, whatever the order in which two batches name their tasks."""
+    for number in range(40):
+        batch = [first(f"task_{number}_{i}") for i in range(20)]
+        rows = at_once(database, [batch, batch[::-1]])
+        for ours, theirs in zip(rows[0], rows[1][::-1]):
+            assert sorted((ours.outcome, theirs.outcome)) == ["duplicate", "recorded"]
+            assert ours.id == theirs.id
+    assert one(connection, "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == 0
+
+
+def colliding(connection):
+    """Two tasks whose locks have the same key."""
+    return one(connection, "SELECT min(array_agg) FROM (SELECT array_agg('task_' || i)"
+                           " FROM generate_series(1, 300000) i"
+                           " GROUP BY hashtext('task_' || i) HAVING count(*) > 1) c")
+
+
+def test_same_key(database, connection):
+    """Tasks that share a lock are both recorded, and busy together."""
+    ours, theirs = colliding(connection)
+    other = database.connect()
+    run(other, "BEGIN")
+    record(other, [first(ours)])
+    rows = record(connection, [first(theirs), first("task_0")])
+    assert outcomes(rows) == ["busy", "recorded"]
+    run(other, "COMMIT")
+    assert outcomes(record(connection, [first(theirs), first(ours)])) == ["recorded", "duplicate"]
+    other.close()
+
+
+@pytest.mark.parametrize("locked", (1, 3))
+def test_busy(database, connection, locked):
+    """Only the events of a locked task wait, half a second for all of them."""
+    other = database.connect()
+    held = [first(f"held_{i}") for i in range(locked)]
+    free = [first(f"free_{i}") for i in range(5)]
+    run(other, "BEGIN")
+    record(other, held)
+    run(connection, "SET lock_timeout = '1234ms'; BEGIN")
+    began = time.monotonic()
+    rows = record(connection, free[:2] + held + free[2:])
+    took = time.monotonic() - began
+    assert outcomes(rows) == ["recorded"] * 2 + ["busy"] * locked + ["recorded"] * 3
+    assert [row.place for row in rows] == list(range(1, 6 + locked))
+    assert all(row.id is None for row in rows if row.outcome == "busy")
+    assert 0.45 < took < 1.2
+    assert one(connection, "SHOW lock_timeout") == "1234ms"
+    run(connection, "COMMIT")
+    run(other, "ROLLBACK")
+    assert outcomes(record(connection, held)) == ["recorded"] * locked
+    other.close()
+
+
+def test_sees_what_the_lock_waited_for(database, connection):
+    """What another has committed meanwhile is a duplicate, not an error and not a second row."""
+    other = database.connect()
+    for number in range(10):
+        task = f"task_{number}"
+        run(other, "BEGIN")
+        record(other, [first(task)])
+        answer = []
+        thread = threading.Thread(
+            target=lambda task=task: answer.extend(record(connection, [first(task), first(task, seconds=5)])))
+        thread.start()
+        wait_until(lambda: one(other, "SELECT count(*) FROM pg_locks"
+                                      " WHERE locktype = 'advisory' AND NOT granted"), "the second to wait")
+        run(other, "COMMIT")
+        thread.join()
+        assert outcomes(answer) == ["duplicate", "repeat"]
+    other.close()
+
+
+INSERT = ("INSERT INTO humcli.events (event, task_id, status, previous_status, occurred_at,"
+          " received_at, first_of_status, secret_name, signature, payload)"
+          " VALUES (%s, %s, %s, %s, %s, now(), true, 'default', %s, '{}') RETURNING id")
+
+
+@pytest.mark.parametrize("batch", ([first()], [first(), first("task_2"), first(status="A")]))
+def test_written_by_hand(database, connection, batch):
+    """Without the locks there is still the constraint."""
+    other = database.connect()
+    run(other, "BEGIN")
+    number = one(other, INSERT, first().event, "task_1", "SUBMITTED", "IN_PROGRESS", START, SIGNATURE)
+    answer = []
+    thread = threading.Thread(target=lambda: answer.extend(record(connection, batch)))
+    thread.start()
+    wait_until(lambda: one(other, "SELECT count(*) FROM pg_locks WHERE NOT granted"), "the second to wait")
+    run(other, "COMMIT")
+    thread.join()
+    assert [tuple(row[:3]) for row in answer][0] == (1, "duplicate", number)
+    assert len(stored(connection, "events")) == len(batch)
+    other.close()
+
+
+# Transactions.
+
+
+@pytest.mark.parametrize("level", ("REPEATABLE READ", "SERIALIZABLE"))
+def test_isolation(connection, level):
+    run(connection, f"BEGIN ISOLATION LEVEL {level}")
+    with pytest.raises(psycopg2.Error) as caught:
+        record(connection, [first()])
+    assert caught.value.pgcode == "25001"
+    run(connection, "ROLLBACK")
+    assert not stored(connection, "events")
+
+
+@pytest.mark.parametrize("setting, then", (("off", "on"), ("local", "local"), ("on", "on"),
+                                           ("remote_apply", "remote_apply")))
+@pytest.mark.parametrize("call", ("record", "set_aside"))
+def test_synchronous_commit(connection, setting, then, call):
+    run(connection, f"SET synchronous_commit = {setting}; BEGIN")
+    if call == "record":
+        record(connection, [first()])
+    else:
+        set_aside(connection, [("a" * 64, "reason")])
+    assert one(connection, "SHOW synchronous_commit") == then
+    run(connection, "COMMIT")
+    assert one(connection, "SHOW synchronous_commit") == setting
+
+
+def test_durable_though_off_by_role(paths):
+    """What record() has committed is there after a crash, whatever the role has set."""
+    cluster = Cluster(["wal_writer_delay = 10s", "autovacuum = off"])
+    try:
+        database = Database(cluster, cluster.create_database())
+        database.psql("-q", "-f", str(paths.install_sql))
+        cluster.execute("CREATE ROLE hasty LOGIN IN ROLE humcli_writer; ALTER ROLE hasty SET synchronous_commit = off")
+        connection = database.connect("hasty")
+        assert one(connection, "SHOW synchronous_commit") == "off"
+        assert outcomes(record(connection, [first()])) == ["recorded"]
+        cluster.kill()
+        connection.close()
+        cluster.start()
+        assert database.execute("SELECT task_id FROM humcli.events") == [("task_1",)]
+    finally:
+        cluster.remove()
+
+
+def test_rollback(connection):
+    """Nothing half recorded: a bad one fails the call, and takes back the rest."""
+    for bad in (first("task_2", payload="{"), first(task=None), first(status=None),
+                first("task_2")._replace(occurred_at="infinity")):
+        with pytest.raises(psycopg2.Error) as caught:
+            record(connection, [first(), bad])
+        assert caught.value.pgcode[:2] in ("22", "23")
+    assert not stored(connection, "events")
+
+
+@pytest.mark.parametrize("window", (None, timedelta(seconds=-1)))
+def test_bad_window(connection, window):
+    with pytest.raises(errors.InvalidParameterValue):
+        record(connection, [first()], window)
+
+
+def test_arrays_of_two_lengths(connection):
+    with pytest.raises(errors.ArraySubscriptError):
+        run(connection, "SELECT humcli.record(ARRAY['e'], ARRAY['t', 'u'], ARRAY['s'], ARRAY['p'], ARRAY[now()],"
+                        " ARRAY[now()], ARRAY['n'], ARRAY['f'], ARRAY['{}']::json[], '10 min')")
+
+
+# What is kept.
+
+
+def test_first_of_status(connection):
+    """HumCLI's documented key, to the letter: one row per task_id and status."""
+    deliveries = [Delivery("task_1", "B", "A", at(10)), Delivery("task_1", "A", "B", at(20)),
+                  Delivery("task_1", "B", "A", at(30)), Delivery("task_1", "A", None, at(0)),
+                  Delivery("task_1", "B", "A", at(40), event="task.other"),
+                  Delivery("task_2", "B", "A", at(10))]
+    for batch in (deliveries[:1], deliveries[1:3], deliveries[3:]):
+        record(connection, batch)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT task_id, status, occurred_at FROM humcli.events WHERE first_of_status ORDER BY id")
+        assert cursor.fetchall() == [("task_1", "B", at(10)), ("task_1", "A", at(20)), ("task_2", "B", at(10))]
+    assert one(connection, "SELECT count(*) FROM humcli.events") == 6
+
+
+@pytest.mark.parametrize("payload", (
+    r'{"note":"\u0000"}', r'{"note":"\ud800"}', '{"n":' + "9" * 200000 + "}", '{"n":1e999999}',
+    '{"n":' + "[" * 990 + "]" * 990 + "}"))
+def test_payload_that_jsonb_may_not_hold(connection, payload):
+    """Recorded as signed; and one such row does not fail a query over all."""
+    record(connection, [first(payload=payload), first("task_2", payload='{"note":"x"}')])
+    assert one(connection, "SELECT payload::text FROM humcli.events WHERE task_id = 'task_1'") == payload
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT humcli.payload(payload) ->> 'note' FROM humcli.events ORDER BY task_id")
+        assert cursor.fetchall() == [(None,), ("x",)]
+
+
+def test_payload_null(connection):
+    assert one(connection, r"""SELECT humcli.payload('{"note":"\u0000"}') IS NULL""")
+    assert one(connection, "SELECT humcli.payload(NULL) IS NULL")
+    assert one(connection, """SELECT humcli.payload('{"a":[1,null]}') = '{"a":[1,null]}'""")
+
+
+def test_unknown_statuses_and_types(connection):
+    odd = Delivery("t\u00e4sk \U0001f600", "\n\"'\\", "NULL", START, "x.y", '{"\u00e9":"\U0001f600"}')
+    assert outcomes(record(connection, [odd])) == ["recorded"]
+    assert stored(connection, "events") == [odd]
+
+
+# Plans.
+
+
+def fill(connection):
+    """Other people's rows, without statistics of them."""
+    for table, extra, value in (("events", ", first_of_status", ", true"), ("repeats", "", "")):
+        run(connection, f"INSERT INTO humcli.{table} (event, task_id, status, previous_status, occurred_at,"
+                        f" received_at, secret_name, signature, payload{extra})"
+                        " SELECT 'task.status_changed', 'other_' || i / 4, 'S' || i % 4, NULL,"
+                        " '2026-01-01Z'::timestamptz + make_interval(secs => i), now(), 'default',"
+                        f" repeat('f', 64), '{{}}'{value} FROM generate_series(1, 20000) i")
+
+
+def read(connection):
+    """How many rows this transaction has read from the two tables, and how often a whole table."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT sum(seq_scan), sum(seq_tup_read + coalesce(idx_tup_fetch, 0)),"
+                       " (SELECT sum(idx_tup_read) FROM pg_stat_xact_user_tables t, LATERAL"
+                       "  (SELECT pg_stat_get_xact_tuples_returned(i.indexrelid) AS idx_tup_read"
+                       "   FROM pg_index i WHERE i.indrelid = t.relid) x WHERE t.schemaname = 'humcli')"
+                       " FROM pg_stat_xact_user_tables"
+                       " WHERE schemaname = 'humcli' AND relname IN ('events', 'repeats')")
+        return [int(value) for value in cursor.fetchone()]
+
+
+def test_plans_made_on_small_tables(database, connection):
+    """A session that began with a page of rows does not read full tables whole later."""
+    def calls(number):
+        task = f"task_{number}"
+        record(connection, [first(task), first(task, seconds=60), first(f"{task}_b")])
+        rows = record(connection, [Delivery(task, "DISPUTED", None, at(30)), first(task, seconds=10)])
+        assert outcomes(rows) == ["recorded", "promoted", "repeat"]
+        run(connection, "SELECT humcli.notify(%s)", [row.id for row in rows])
+
+    other = database.connect()
+    record(other, [first(f"small_{i % 9}", seconds=i) for i in range(20)])
+    run(other, "VACUUM ANALYZE humcli.events")
+    run(other, "VACUUM ANALYZE humcli.repeats")
+    for number in range(10):    # more than five: plans without parameters are made, and kept
+        calls(number)
+    fill(other)
+    other.close()
+    run(connection, "BEGIN")
+    calls(10)
+    scans, rows, entries = read(connection)
+    assert scans == 0
+    assert 0 < rows < 1000
+    assert 0 < entries < 1000
+    run(connection, "COMMIT")
+
+
+# Quarantine.
+
+
+def set_aside(connection, bodies):
+    """Calls humcli.set_aside() with signatures and reasons."""
+    run(connection, "SELECT humcli.set_aside(%s::timestamptz[], %s, %s, %s, %s::bytea[])",
+        [START] * len(bodies), [reason for _, reason in bodies], ["default"] * len(bodies),
+        [signature for signature, _ in bodies], [psycopg2.Binary(b"\x00\xff{") for _ in bodies])
+
+
+def test_quarantine(connection):
+    set_aside(connection, [("b" * 64, "one"), ("a" * 64, "two"), ("b" * 64, "three")])
+    set_aside(connection, [("b" * 64, "four")])
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT signature, reason, seen, received_at, secret_name, body"
+                       " FROM humcli.quarantine ORDER BY signature")
+        rows = [(*row[:5], bytes(row[5])) for row in cursor.fetchall()]
+    assert rows == [("a" * 64, "two", 1, START, "default", b"\x00\xff{"),
+                    ("b" * 64, "one", 3, START, "default", b"\x00\xff{")]
+
+
+def test_quarantine_in_opposite_order(database, connection):
+    signatures = [f"{i:064x}" for i in range(20)]
+    failures = []
+    barrier = threading.Barrier(2)
+
+    def go(order):
+        mine = database.connect()
+        try:
+            for _ in range(40):
+                barrier.wait()
+                set_aside(mine, [(signature, "x") for signature in order])
+        except Exception as failure:    # pylint: disable=broad-except
+            failures.append(failure)
+            barrier.abort()
+        finally:
+            mine.close()
+
+    threads = [threading.Thread(target=go, args=(order,)) for order in (signatures, signatures[::-1])]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert one(connection, "SELECT array_agg(DISTINCT seen) FROM humcli.quarantine") == [80]
