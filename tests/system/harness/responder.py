@@ -87,13 +87,25 @@ def variables(method="POST", body=b"", changes=None):
     return {k: v for k, v in out.items() if v is not None}
 
 
+def on_disk():
+    """A folder for folders, not on tmpfs: there a secret that others can
+    read is only warned of."""
+    for path in ("/tmp", "/var/tmp"):
+        kind = subprocess.run(["stat", "-f", "-c", "%T", path], check=True,
+                              capture_output=True, text=True).stdout
+        if kind.strip() != "tmpfs":
+            return path
+    raise RuntimeError("both /tmp and /var/tmp are on tmpfs")
+
+
 class Responder:
     """A responder's own folder (settings, secrets, log) and what is common
     to both ways of starting it. Use as a context manager."""
 
     def __init__(self, program, conninfo, secrets=None, **settings):
         self.program = str(program)
-        self.folder = tempfile.mkdtemp(prefix="humcli-responder-", dir="/tmp")
+        self.folder = tempfile.mkdtemp(prefix="humcli-responder-",
+                                       dir=on_disk())
         self.secret_dir = os.path.join(self.folder, "secrets")
         self.log_file = os.path.join(self.folder, "log")
         self.stderr_file = os.path.join(self.folder, "stderr")
@@ -233,7 +245,8 @@ class FastCGI(Responder):
 
     def why(self):
         return (f"exit {self.process.poll()}, stderr:\n"
-                f"{self.read(self.stderr_file)}\nlog:\n{self.log()}")
+                f"{self.read(self.stderr_file)[-4000:]}\nlog:\n"
+                f"{self.log()[-4000:]}")
 
     @property
     def pid(self):

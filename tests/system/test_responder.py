@@ -1,0 +1,837 @@
+"""The resident responder: batches, notifications, its connection, secrets
+that come and go, and how it ends."""
+
+import concurrent.futures
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import stat
+import subprocess
+import tempfile
+import threading
+import time
+
+import psycopg2
+import pytest
+
+from harness import fastcgi
+from harness.gate import Gate
+from harness.responder import (CGI, SECRET, FastCGI, event, eventually, give,
+                               new_task, sign, task_of, variables)
+from harness.store import LOCAL_WRITER
+
+RECEIVED = b'{"received":true}'
+DUPLICATE = b'{"received":true,"duplicate":true}'
+
+
+@pytest.fixture(scope="module")
+def running(paths, store):
+    """One for the tests that leave it as it was."""
+    with FastCGI(paths.responder, store.conninfo) as it:
+        it.assert_serving()
+        yield it
+
+
+class Listener:
+    """A psycopg2 connection that LISTENs."""
+
+    def __init__(self, store):
+        self.connection = store.connect()
+        with self.connection.cursor() as cursor:
+            cursor.execute("LISTEN humcli_events")
+        self.got = []
+
+    def wait(self, condition, within=2):
+        """Until a payload fits, in the order they came; None if none."""
+        end = time.monotonic() + within
+        while True:
+            self.connection.poll()
+            while self.connection.notifies:
+                note = self.connection.notifies.pop(0)
+                assert note.channel == "humcli_events"
+                self.got.append(note.payload)
+            for payload in self.got:
+                if condition(payload):
+                    return payload
+            left = end - time.monotonic()
+            if left <= 0:
+                return None
+            select.select([self.connection], [], [], left)
+
+    def of_task(self, task, within=2):
+        return self.wait(lambda p: f'"{task}"' in p, within)
+
+
+@pytest.fixture
+def listener(store):
+    it = Listener(store)
+    yield it
+    it.connection.close()
+
+
+def settle(responder, listener):
+    """Serving, connected, and with nothing left to send to listeners."""
+    body = event()
+    assert responder.post(body).body == RECEIVED
+    assert listener.of_task(task_of(body))
+    assert listener.wait(lambda p: p == "{}")
+
+
+def post_all(responder, bodies, workers=64):
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(responder.post, bodies))
+
+
+def connections(store, extra=""):
+    return store.query("SELECT pid FROM pg_stat_activity WHERE"
+                       " application_name = 'humcli-webhook'"
+                       " AND datname = current_database()" + extra)
+
+
+@contextlib.contextmanager
+def task_locked(store, *tasks):
+    """The locks of tasks, held by somebody else."""
+    connection = store.connect()
+    connection.autocommit = False
+    try:
+        with connection.cursor() as cursor:
+            for task in tasks:
+                cursor.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))",
+                               (store.lock_class, task))
+        yield connection
+    finally:
+        connection.close()
+
+
+def waiting_for_lock(store):
+    return store.query("SELECT 1 FROM pg_locks l JOIN pg_stat_activity a"
+                       " USING (pid) WHERE locktype = 'advisory'"
+                       " AND NOT granted AND a.datname = current_database()")
+
+
+# Notifications.
+
+def test_notification(running, listener):
+    body = event(status="SUBMITTED", previous_status="IN_PROGRESS")
+    assert running.post(body).body == RECEIVED
+    task = task_of(body)
+    payload = listener.of_task(task)
+    number = json.loads(payload)["id"]
+    assert number.isdigit()
+    assert payload == (
+        f'{{"id":"{number}","task_id":"{task}","status":"SUBMITTED",'
+        '"previous_status":"IN_PROGRESS","first":true}')
+
+
+def test_notification_names_the_row(running, store, listener):
+    body = event(previous_status=None, status='a"\\\u00fc\x1f\u2028')
+    assert running.post(body).body == RECEIVED
+    payload = json.loads(listener.of_task(task_of(body)))
+    [(number,)] = store.query("SELECT id::text FROM humcli.events"
+                              " WHERE task_id = %s", task_of(body))
+    assert payload == {"id": number, "task_id": task_of(body),
+                       "status": 'a"\\\u00fc\x1f\u2028',
+                       "previous_status": None, "first": True}
+
+
+def test_notification_of_a_status_that_came_before(running, listener):
+    task = new_task()
+    for minute, first in ((0, True), (30, False)):
+        body = event(task_id=task, timestamp=f"2026-03-01T12:{minute:02}:00Z")
+        assert running.post(body).body == RECEIVED
+        assert listener.wait(lambda p: task in p
+                             and json.loads(p)["first"] is first)
+
+
+def test_notification_too_long_shrinks_to_the_id(running, store, listener):
+    """Over 1,000 bytes."""
+    task = "t" + "\x01" * 199   # 6 bytes each, escaped
+    body = event(task_id=task, timestamp=now_stamp())
+    assert running.post(body).body == RECEIVED
+    [(number,)] = store.query("SELECT max(id)::text FROM humcli.events"
+                              " WHERE task_id = %s", task)
+    assert listener.wait(lambda p: json.loads(p) == {"id": number})
+
+
+def now_stamp():
+    """A time that no earlier run or test has used."""
+    seconds, us = divmod(time.time_ns() // 1000, 1_000_000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) \
+        + f".{us:06}Z"
+
+
+def test_no_notification_of_a_duplicate(running, listener):
+    body, mark = event(), event()
+    assert running.post(body).body == RECEIVED
+    assert running.post(body).body == DUPLICATE
+    assert running.post(mark).body == RECEIVED
+    assert listener.of_task(task_of(mark))
+    assert len([p for p in listener.got if task_of(body) in p]) == 1
+
+
+def test_notification_of_a_promotion(running, store, listener):
+    """A repeat becomes an event when its visit is split."""
+    task = new_task()
+    times = {"A1": "12:00:00", "A2": "12:00:10", "B": "12:00:05"}
+    sent = [("A1", "S", RECEIVED), ("A2", "S", DUPLICATE),
+            ("B", "OTHER", RECEIVED)]
+    for key, status, answer in sent:
+        assert running.post(event(
+            task_id=task, status=status,
+            timestamp=f"2026-03-01T{times[key]}Z")).body == answer
+    assert eventually(lambda: listener.wait(lambda p: False, 0.01) or len(
+        [p for p in listener.got if task in p]) == 3, 2)
+    rows = store.query("SELECT id::text, status FROM humcli.events"
+                       " WHERE task_id = %s ORDER BY id", task)
+    assert [s for _, s in rows].count("S") == 2
+    notes = [json.loads(p) for p in listener.got if task in p]
+    assert sorted((n["id"], n["status"]) for n in notes) == sorted(rows)
+
+
+def test_first_batch_on_a_connection_sends_an_empty_one(paths, store,
+                                                        listener):
+    with FastCGI(paths.responder, store.conninfo) as it:
+        settle(it, listener)
+
+
+def test_cgi_notifies_too(paths, store, listener):
+    """In the recording transaction, and no {}."""
+    with CGI(paths.responder, store.conninfo) as it:
+        body = event()
+        assert it.post(body).body == RECEIVED
+        assert json.loads(listener.of_task(task_of(body)))["first"] is True
+        assert "{}" not in listener.got
+
+
+def test_notified_after_the_commit(running, store, listener):
+    """Whoever is woken sees the row."""
+    for _ in range(20):
+        body = event()
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(running.post, body)
+            assert listener.of_task(task_of(body))
+            assert store.query("SELECT 1 FROM humcli.events"
+                               " WHERE task_id = %s", task_of(body))
+            assert answer.result().body == RECEIVED
+
+
+def test_answer_does_not_wait_for_the_notification(paths, store, listener):
+    with Gate(store.socket) as gate, FastCGI(
+            paths.responder, gate.conninfo(store.login)) as it:
+        settle(it, listener)
+        gate.hold(b"notify")
+        body = event()
+        answer = it.post(body)
+        assert answer.body == RECEIVED and answer.seconds < 1
+        assert gate.caught.wait(2)
+        assert not listener.of_task(task_of(body), 0.1)
+        gate.open()
+        assert listener.of_task(task_of(body))
+
+
+def test_backend_killed_between_record_and_notify(paths, store, listener):
+    """With no further traffic a listener wakes within 2 s."""
+    with Gate(store.socket) as gate, FastCGI(
+            paths.responder, gate.conninfo(store.login)) as it:
+        settle(it, listener)
+        gate.hold(b"notify")
+        body = event()
+        assert it.post(body).body == RECEIVED
+        assert gate.caught.wait(2)
+        listener.got.clear()
+        store.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE application_name = 'humcli-webhook'"
+                    " AND datname = current_database()")
+        assert eventually(lambda: not connections(store))
+        gate.open()
+        assert listener.wait(lambda p: True, 2), it.log()
+        it.assert_serving()
+
+
+def test_backend_killed_right_after_the_answer(paths, store, listener):
+    """Wherever the notification was by then."""
+    with FastCGI(paths.responder, store.conninfo) as it:
+        for _ in range(4):
+            body = event()
+            assert eventually(lambda: it.post(body).status == 200)
+            store.query("SELECT pg_terminate_backend(pid)"
+                        " FROM pg_stat_activity"
+                        " WHERE application_name = 'humcli-webhook'"
+                        " AND datname = current_database()")
+            assert listener.wait(lambda p: p == "{}" or task_of(body) in p, 2)
+            listener.got.clear()
+
+
+def test_notify_lock_held_by_another_application(paths, store, listener):
+    """Its stuck notifying commit holds up neither answers nor, for long,
+    our connection; what is owed is sent once it lets go."""
+    with FastCGI(paths.responder, store.dsn(LOCAL_WRITER)) as it:
+        settle(it, listener)
+        with store.notify_lock():
+            for _ in range(3):
+                answer = it.post(event())
+                assert answer.body == RECEIVED and answer.seconds < 1
+            listener.got.clear()
+        assert listener.wait(lambda p: True, 2), it.log()
+
+
+# Many at once.
+
+def test_64_at_once(running, store, listener):
+    bodies = [event() for _ in range(64)]
+    assert {a.body for a in post_all(running, bodies)} == {RECEIVED}
+    tasks = [task_of(body) for body in bodies]
+    assert store.query("SELECT count(*) FROM humcli.events"
+                       " WHERE task_id = ANY(%s)", tasks) == [(64,)]
+    for task in tasks:
+        assert listener.of_task(task)
+
+
+def test_same_delivery_200_times_at_once(running, store, listener):
+    body = event()
+    answers = [a.body for a in post_all(running, [body] * 200)]
+    assert sorted(answers) == sorted([RECEIVED] + [DUPLICATE] * 199)
+    assert store.query("SELECT count(*) FROM humcli.events"
+                       " WHERE task_id = %s", task_of(body)) == [(1,)]
+
+
+def test_more_clients_than_threads(paths, store):
+    with FastCGI(paths.responder, store.conninfo, THREADS="2") as it:
+        bodies = [event() for _ in range(40)]
+        assert {a.body for a in post_all(it, bodies)} == {RECEIVED}
+
+
+def test_four_processes_at_once(paths, store):
+    """The same deliveries to all of them: each is recorded once."""
+    with contextlib.ExitStack() as stack:
+        four = [stack.enter_context(FastCGI(paths.responder, store.conninfo))
+                for _ in range(4)]
+        bodies = [event() for _ in range(25)]
+        with concurrent.futures.ThreadPoolExecutor(64) as pool:
+            answers = [[pool.submit(it.post, body) for it in four]
+                       for body in bodies]
+        for body, futures in zip(bodies, answers):
+            assert sorted(f.result().body for f in futures) == sorted(
+                [RECEIVED] + [DUPLICATE] * 3)
+        assert store.query(
+            "SELECT count(*), count(DISTINCT task_id) FROM humcli.events"
+            " WHERE task_id = ANY(%s)", [task_of(b) for b in bodies]) \
+            == [(25, 25)]
+        assert len(connections(store)) <= 4 + 1   # `running` may have one
+
+
+def test_four_processes_share_a_socket(paths, store):
+    """As they do under lighttpd with max-procs, or with two generations."""
+    with socket.socket(socket.AF_UNIX) as listener, \
+            contextlib.ExitStack() as stack:
+        first = stack.enter_context(CGI(paths.responder, store.conninfo))
+        listener.bind(first.folder + "/shared")
+        listener.listen(1024)
+        four = [stack.enter_context(FastCGI(
+            paths.responder, store.conninfo, listener=listener))
+            for _ in range(4)]
+        bodies = [event() for _ in range(60)]
+        assert {a.body for a in post_all(four[0], bodies)} == {RECEIVED}
+        four[1].stop()
+        bodies = [event() for _ in range(20)]
+        assert {a.body for a in post_all(four[0], bodies)} == {RECEIVED}
+
+
+def test_poison_fails_alone(paths, store, listener):
+    """One body that only PostgreSQL refuses, in one batch with 100 good."""
+    with FastCGI(paths.responder, store.conninfo, THREADS="128") as it:
+        first = event()
+        good = [event() for _ in range(100)]
+        bad = event()[:-1] + b',"x":01}'
+        with concurrent.futures.ThreadPoolExecutor(128) as pool:
+            with task_locked(store, task_of(first)):
+                # A batch in flight that waits: the rest gathers behind it.
+                pending = pool.submit(it.post, first)
+                assert eventually(lambda: waiting_for_lock(store))
+                futures = [pool.submit(it.post, b) for b in good[:50]]
+                poison = pool.submit(it.post, bad)
+                futures += [pool.submit(it.post, b) for b in good[50:]]
+                # A thread for each: all have been taken.
+                assert eventually(lambda: len(os.listdir(
+                    f"/proc/{it.pid}/task")) >= 102, 0.4)
+            assert {f.result().body for f in futures} == {RECEIVED}
+            assert poison.result().status == 400
+            assert pending.result().body == RECEIVED
+        [(body, seen)] = store.query("SELECT body, seen FROM"
+                                     " humcli.quarantine WHERE signature = %s",
+                                     sign(bad))
+        assert bytes(body) == bad and seen == 1
+        assert store.query("SELECT count(*) FROM humcli.events"
+                           " WHERE task_id = ANY(%s)",
+                           [task_of(b) for b in good]) == [(100,)]
+        for body in good:
+            assert listener.of_task(task_of(body))
+
+
+def test_all_poison(paths, store):
+    with FastCGI(paths.responder, store.conninfo) as it:
+        bad = [event()[:-1] + b',"x":01}' for _ in range(40)]
+        assert {a.status for a in post_all(it, bad)} == {400}
+        assert store.query("SELECT count(*) FROM humcli.quarantine WHERE"
+                           " signature = ANY(%s) AND seen = 1",
+                           [sign(b) for b in bad]) == [(40,)]
+        it.assert_serving()
+
+
+def test_task_lock_held_elsewhere(paths, store):
+    """Only that event waits, and gets 503; the others are recorded."""
+    with FastCGI(paths.responder, store.conninfo, DEADLINE="2s") as it:
+        it.assert_serving()
+        held = event()
+        with task_locked(store, task_of(held)), \
+                concurrent.futures.ThreadPoolExecutor(32) as pool:
+            pending = pool.submit(it.post, held)
+            assert eventually(lambda: waiting_for_lock(store))
+            others = list(pool.map(it.post, [event() for _ in range(20)]))
+            for answer in others:
+                assert answer.body == RECEIVED and answer.seconds < 1.3
+            answer = pending.result()
+            assert answer.status == 503
+            assert answer.header("retry-after") == "30"
+            assert answer.seconds < 2.2
+        assert store.query("SELECT count(*) FROM humcli.events"
+                           " WHERE task_id = %s", task_of(held)) == [(0,)]
+        assert it.post(held).body == RECEIVED
+
+
+def test_task_lock_let_go_in_time(running, store):
+    held = event()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        with task_locked(store, task_of(held)):
+            pending = pool.submit(running.post, held)
+            assert eventually(lambda: waiting_for_lock(store))
+        assert pending.result().body == RECEIVED
+
+
+# Deadlines.
+
+def test_never_later_than_4500_ms_after_accept(paths, store):
+    """A slow body eats into the deadline."""
+    with Gate(store.socket) as gate, FastCGI(
+            paths.responder, gate.conninfo(store.login)) as it:
+        gate.freeze()
+        body = event()
+        params = variables(body=body,
+                           changes={"HTTP_X_SIGNATURE": sign(body)})
+        with it.connect() as connection:
+            start = time.monotonic()
+            connection.send(fastcgi.head(params.items())
+                            + fastcgi.record(fastcgi.STDIN, body[:30]))
+            for i in range(30, 60):     # 3 s, with never a second of silence
+                assert not select.select([connection.socket], [], [], 0.1)[0]
+                connection.send(fastcgi.record(fastcgi.STDIN, body[i:i + 1]))
+            connection.send(fastcgi.record(fastcgi.STDIN, body[60:])
+                            + fastcgi.record(fastcgi.STDIN))
+            answer = connection.answer()
+            assert answer.status == 503
+            assert time.monotonic() - start < 4.6
+        gate.open()
+
+
+def test_deadline_at_its_default(paths, store):
+    with Gate(store.socket) as gate, FastCGI(
+            paths.responder, gate.conninfo(store.login)) as it:
+        it.assert_serving()
+        gate.freeze()
+        answer = it.post(event())
+        assert answer.status == 503 and 2 < answer.seconds < 3.2
+        gate.open()
+
+
+def test_health_does_not_queue_behind_a_batch(paths, store):
+    with FastCGI(paths.responder, store.conninfo) as it:
+        it.assert_serving()
+        held = event()
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            with task_locked(store, task_of(held)):
+                pending = pool.submit(it.post, held)
+                assert eventually(lambda: waiting_for_lock(store))
+                answer = it.get("/health")
+                assert answer.body == b'{"status":"ok"}'
+                assert answer.seconds < 0.2
+            assert pending.result().body == RECEIVED
+
+
+# Settings that show here.
+
+def test_redelivery_window(paths, store):
+    with FastCGI(paths.responder, store.conninfo,
+                 REDELIVERY_WINDOW="2s") as it:
+        task = new_task()
+        for second, answer in ((0, RECEIVED), (2, DUPLICATE), (5, RECEIVED)):
+            assert it.post(event(
+                task_id=task, timestamp=f"2026-03-01T12:00:0{second}Z"
+                )).body == answer
+
+
+def test_redelivery_window_at_its_default(running):
+    task = new_task()
+    for minute, answer in ((0, RECEIVED), (10, DUPLICATE), (21, RECEIVED)):
+        assert running.post(event(
+            task_id=task, timestamp=f"2026-03-01T12:{minute:02}:00Z"
+            )).body == answer
+
+
+def test_max_body(paths, store):
+    with FastCGI(paths.responder, store.conninfo, MAX_BODY="1KiB") as it:
+        assert it.post(event(x="x" * 700)).status == 200
+        assert it.post(event(x="x" * 1024)).status == 413
+
+
+def test_idle_disconnect(paths, store):
+    """Gives the connection back, and opens one when there is traffic."""
+    with FastCGI(paths.responder, store.conninfo,
+                 IDLE_DISCONNECT="1s", DATABASE=store.conninfo
+                 + " application_name=idle-test") as it:
+        it.assert_serving()
+        assert eventually(lambda: not store.query(
+            "SELECT 1 FROM pg_stat_activity WHERE application_name ="
+            " 'idle-test'"), 3)
+        it.assert_serving()
+
+
+def test_connects_on_first_need(paths, store):
+    """Neither a start nor a forged request costs a connection."""
+    with Gate(store.socket) as gate, FastCGI(
+            paths.responder, gate.conninfo(store.login)) as it:
+        assert it.post(event(), "whsec_wrong").status == 401
+        assert it.post(b"x" * 70000).status == 413
+        assert gate.accepted == 0
+        it.assert_serving()
+        assert gate.accepted == 1
+
+
+def test_one_connection_a_process(paths, store):
+    with Gate(store.socket) as gate, FastCGI(
+            paths.responder, gate.conninfo(store.login)) as it:
+        bodies = [event() for _ in range(300)]
+        assert {a.body for a in post_all(it, bodies)} == {RECEIVED}
+        assert gate.accepted == 1
+
+
+def test_logs_in_as_a_writer_alone(running, store):
+    """What all these tests run as can do nothing else."""
+    with contextlib.closing(psycopg2.connect(store.conninfo)) as connection:
+        for statement in ("SELECT * FROM humcli.events",
+                          "INSERT INTO humcli.quarantine DEFAULT VALUES",
+                          "DELETE FROM humcli.repeats"):
+            with connection.cursor() as cursor, \
+                    pytest.raises(psycopg2.errors.InsufficientPrivilege):
+                cursor.execute(statement)
+            connection.rollback()
+
+
+# Secrets that come and go.
+
+def test_secret_added_and_removed(paths, store):
+    with FastCGI(paths.responder, store.conninfo) as it:
+        assert it.post(event(), "whsec_new").status == 401
+        it.add_secret("new", "whsec_new")
+        assert eventually(lambda: it.post(event(), "whsec_new").status == 200,
+                          1)
+        assert it.post(event()).status == 200
+        it.remove_secret("main")
+        assert eventually(lambda: it.post(event()).status == 401, 1)
+        assert it.post(event(), "whsec_new").status == 200
+        it.add_secret("new", "whsec_changed")
+        assert eventually(
+            lambda: it.post(event(), "whsec_new").status == 401, 1)
+        assert it.post(event(), "whsec_changed").status == 200
+        it.remove_secret("new")
+        assert eventually(
+            lambda: it.post(event(), "whsec_changed").status == 401, 1)
+        it.add_secret("main", SECRET)
+        assert eventually(lambda: it.post(event()).status == 200, 1)
+
+
+def test_secret_written_in_place(paths, store):
+    """Same file, same length: the second within the first's second."""
+    with FastCGI(paths.responder, store.conninfo) as it:
+        path = os.path.join(it.secret_dir, "main")
+        for secret in ("whsec_1111111111111111", "whsec_2222222222222222",
+                       "whsec_3333333333333333"):
+            with open(path, "r+", encoding="ascii") as file:
+                file.write(secret)
+            assert eventually(lambda: it.post(event(), secret).status == 200,
+                              1)
+            assert it.post(event()).status == 401
+
+
+def test_secret_that_others_can_read_appears(paths, store):
+    """Left out alone, said once, with the chmod that mends it."""
+    with FastCGI(paths.responder, store.conninfo) as it:
+        it.add_secret("open", "whsec_open", mode=0o644)
+        assert eventually(lambda: it.post(event()).status == 200
+                          and "chmod" in it.log(), 1)
+        assert it.post(event(), "whsec_open").status == 401
+        assert it.post(event()).status == 200
+        os.chmod(os.path.join(it.secret_dir, "open"), 0o600)
+        assert eventually(lambda: it.post(event(), "whsec_open").status
+                          == 200, 1)
+
+
+def test_kubernetes_secret_volume(paths, store):
+    """..data is a symlink to a folder, swapped by rename; the files are
+    symlinks through it, and names with a leading dot are no secrets."""
+    with FastCGI(paths.responder, store.conninfo) as it:
+        def generation(name, secret):
+            folder = os.path.join(it.secret_dir, name)
+            os.mkdir(folder, 0o700)
+            give(folder)
+            os.rename(it.write("secret", secret),
+                      os.path.join(folder, "hook"))
+            link = os.path.join(it.secret_dir, "..data_tmp")
+            os.symlink(name, link)
+            os.rename(link, os.path.join(it.secret_dir, "..data"))
+
+        generation("..2026_01", "whsec_first")
+        os.symlink("..data/hook", os.path.join(it.secret_dir, "hook"))
+        assert eventually(
+            lambda: it.post(event(), "whsec_first").status == 200, 1)
+        generation("..2026_02", "whsec_second")
+        assert eventually(
+            lambda: it.post(event(), "whsec_second").status == 200, 1)
+        assert it.post(event(), "whsec_first").status == 401
+
+
+# --listen.
+
+@pytest.fixture
+def folder():
+    with tempfile.TemporaryDirectory(prefix="humcli-", dir="/tmp") as path:
+        give(path)
+        yield path
+
+
+def test_listen_on_a_path(paths, store, folder):
+    path = folder + "/sock"
+    with FastCGI(paths.responder, store.conninfo, where=path) as it:
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o660
+        it.assert_serving()
+    assert not os.path.exists(path)
+
+
+def test_listen_replaces_a_dead_socket(paths, store, folder):
+    path = folder + "/sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(path)
+        give(path)
+    with FastCGI(paths.responder, store.conninfo, where=path) as it:
+        it.assert_serving()
+
+
+def refuses_to_listen(paths, store, where):
+    with CGI(paths.responder, store.conninfo) as it:
+        process = it.spawn("--listen", where, stdin=subprocess.DEVNULL,
+                           stdout=subprocess.DEVNULL)
+        try:
+            assert process.wait(5) != 0
+        finally:
+            process.kill()
+        return it.log() + it.read(it.stderr_file)
+
+
+def test_listen_does_not_steal_a_live_socket(paths, store, folder):
+    path = folder + "/sock"
+    with FastCGI(paths.responder, store.conninfo, where=path) as it:
+        assert path in refuses_to_listen(paths, store, path)
+        it.assert_serving()
+
+
+def test_listen_does_not_replace_a_file(paths, store, folder):
+    path = folder + "/precious"
+    with open(path, "w", encoding="ascii") as file:
+        file.write("data")
+    give(path)
+    assert path in refuses_to_listen(paths, store, path)
+    with open(path, encoding="ascii") as file:
+        assert file.read() == "data"
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_listen_on_a_port_is_loopback(paths, store):
+    port = free_port()
+    with FastCGI(paths.responder, store.conninfo, where=f":{port}") as it:
+        it.assert_serving()
+        with open("/proc/net/tcp", encoding="ascii") as file:
+            bound = [line.split()[1] for line in file
+                     if line.split()[3] == "0A"]
+        assert f"0100007F:{port:04X}" in bound
+        assert f"00000000:{port:04X}" not in bound
+        assert {a.body for a in post_all(it, [event() for _ in range(30)])} \
+            == {RECEIVED}
+
+
+@pytest.mark.parametrize("where", [
+    ":0", ":65536", ":-1", ":x", ":", "", "relative/no/such/folder/sock",
+    "/no/such/folder/sock", "/" + "x" * 200])
+def test_listen_where_it_can_not(paths, store, where):
+    assert refuses_to_listen(paths, store, where)
+
+
+# How it ends.
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT,
+                                    signal.SIGUSR1])
+def test_one_signal_ends_all_threads(paths, store, number):
+    with FastCGI(paths.responder, store.conninfo) as it:
+        post_all(it, [event() for _ in range(64)])
+        assert it.stop(number) < 1
+
+
+def test_ends_before_the_first_request(paths, store):
+    with FastCGI(paths.responder, store.conninfo) as it:
+        assert it.stop() < 1
+
+
+def test_other_signals_do_not_end_it(running):
+    for number in (signal.SIGPIPE, signal.SIGWINCH):
+        running.process.send_signal(number)
+        running.assert_serving()
+
+
+def test_ends_with_silent_connections(paths, store):
+    """libfcgi's own way would loop at 100 % here."""
+    with FastCGI(paths.responder, store.conninfo) as it:
+        it.assert_serving()
+        with it.connect(), it.connect() as half, it.connect() as params:
+            half.send(fastcgi.begin()[:5])
+            params.send(fastcgi.begin()
+                        + fastcgi.record(fastcgi.PARAMS, b"\x05")[:9])
+            it.assert_serving()
+            assert it.stop() < 5
+
+
+def test_ends_with_a_body_half_read(paths, store):
+    """Answered, not cut off, though its rest comes after the signal."""
+    with FastCGI(paths.responder, store.conninfo) as it, \
+            it.connect() as connection:
+        body = event()
+        connection.send(fastcgi.head(variables(body=body, changes={
+            "HTTP_X_SIGNATURE": sign(body)}).items())
+            + fastcgi.record(fastcgi.STDIN, body[:20]))
+        it.assert_serving()
+        start = time.monotonic()
+        it.process.send_signal(signal.SIGTERM)
+        assert not select.select([connection.socket], [], [], 0.2)[0]
+        connection.send(fastcgi.record(fastcgi.STDIN, body[20:])
+                        + fastcgi.record(fastcgi.STDIN))
+        assert connection.answer().body == RECEIVED
+        assert it.wait_end(start) < 5
+
+
+def test_answers_what_is_in_flight_and_in_the_backlog(paths, store):
+    """2 in flight, 3 queued."""
+    with FastCGI(paths.responder, store.conninfo, THREADS="2") as it, \
+            contextlib.ExitStack() as stack:
+        it.assert_serving()
+        bodies = [event() for _ in range(5)]
+        whole = [fastcgi.whole(variables(body=b, changes={
+            "HTTP_X_SIGNATURE": sign(b)}).items(), b) for b in bodies]
+        five = [stack.enter_context(it.connect()) for _ in bodies]
+        for connection, data in zip(five[:2], whole):
+            connection.send(data[:-50])
+        for connection, data in zip(five[2:], whole[2:]):
+            connection.send(data)
+        # Both threads are at work: what is queued stays so.
+        assert not select.select([c.socket for c in five], [], [], 0.2)[0]
+        start = time.monotonic()
+        it.process.send_signal(signal.SIGTERM)
+        for connection, data in zip(five[:2], whole):
+            connection.send(data[-50:])
+        for connection in five:
+            assert connection.answer().body == RECEIVED
+        assert it.wait_end(start) < 5
+        assert store.query("SELECT count(*) FROM humcli.events"
+                           " WHERE task_id = ANY(%s)",
+                           [task_of(b) for b in bodies]) == [(5,)]
+
+
+def test_answers_what_waits_for_the_database(paths, store):
+    """A batch in flight at the signal is committed and answered."""
+    with FastCGI(paths.responder, store.conninfo) as it:
+        it.assert_serving()
+        held = event()
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            with task_locked(store, task_of(held)):
+                pending = pool.submit(it.post, held)
+                assert eventually(lambda: waiting_for_lock(store))
+                start = time.monotonic()
+                it.process.send_signal(signal.SIGTERM)
+            assert pending.result().body == RECEIVED
+        assert it.wait_end(start) < 5
+
+
+def test_ends_under_constant_load(paths, store):
+    """The backlog is served for a bounded time."""
+    with FastCGI(paths.responder, store.conninfo) as it:
+        it.assert_serving()
+        over = threading.Event()
+        faults = []
+
+        def load():
+            while not over.is_set():
+                try:
+                    answer = it.post(event())
+                    if answer.body != RECEIVED:
+                        faults.append(answer)
+                except (OSError, fastcgi.Broken):
+                    return
+
+        threads = [threading.Thread(target=load) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        try:
+            assert it.stop() < 5
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
+        assert not faults
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_ends_with_postgresql_frozen(paths, store, busy):
+    with FastCGI(paths.responder, store.conninfo, DATABASE=store.conninfo
+                 + " application_name=frozen-test", DEADLINE="10s") as it:
+        it.assert_serving()
+        [(pid,)] = store.query("SELECT pid FROM pg_stat_activity"
+                               " WHERE application_name = 'frozen-test'")
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            with concurrent.futures.ThreadPoolExecutor(1) as pool:
+                if busy:
+                    pending = pool.submit(it.post, event())
+                    assert eventually(lambda: busy_connection(it))
+                seconds = it.stop(within=6)
+                assert seconds < 5
+                if busy:
+                    assert pending.result().status == 503
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert eventually(lambda: not store.query(
+            "SELECT 1 FROM pg_stat_activity WHERE application_name"
+            " = 'frozen-test'"))
+
+
+def busy_connection(it):
+    """Whether the one client of `it` is connected and has been read."""
+    folder = f"/proc/{it.pid}/fd"
+    names = []
+    for fd in os.listdir(folder):
+        with contextlib.suppress(OSError):
+            names.append(os.readlink(os.path.join(folder, fd)))
+    return sum(name.startswith("socket:") for name in names) >= 3
