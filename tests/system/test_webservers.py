@@ -1,12 +1,16 @@
 """The shipped set-ups, as they are installed, each behind the real server."""
 
+import concurrent.futures
+import contextlib
 import json
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import threading
 import time
+import warnings
 
 import pytest
 
@@ -14,6 +18,7 @@ from harness import setups
 from harness.postgres import Database, wait_until
 from harness.responder import event, sign, task_of
 from harness.systemd import read_unit
+from harness.webserver import Client
 
 RECEIVED = b'{"received":true}'
 DUPLICATE = b'{"received":true,"duplicate":true}'
@@ -203,3 +208,198 @@ def test_announced_beyond_all_sense(setup):
                                         [b"x"], 2 << 20)
     assert answer.status == 413
     assert setup.responder_log() == before
+
+
+@only("apache-proxy_fcgi")
+def test_a_front_controller_has_the_rest(setup):
+    """The rules of the document root are in force, only not for our path."""
+    assert setup.server.https.get("/../other").body == b"the front controller\n"
+
+
+@only("apache-proxy_fcgi", "lighttpd-socket")
+@pytest.mark.parametrize("version", ["TLSv1_1", "TLSv1_2", "TLSv1_3"])
+def test_tls_versions(setup, version):
+    # Level 0: so that it is the server that refuses the old one.
+    context = ssl.create_default_context(cafile=setup.server.certificate)
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
+    client = Client(setup.server.tls_port, setup.server.https.url, context)
+    if version == "TLSv1_1":
+        with pytest.raises(ssl.SSLError, match="alert protocol version"):
+            client.get("/health")
+    else:
+        check(client.get("/health"), 200, b'{"status":"ok"}')
+
+
+def test_sender_that_leaves(setup, store):
+    """Half a body, then nothing more: nothing is recorded, all goes on."""
+    body = event()
+    client = setup.server.https
+    with client.tls.wrap_socket(socket.create_connection(("localhost", client.port), 10),
+                                server_hostname="localhost") as connection:
+        connection.sendall(f"POST {client.url} HTTP/1.1\r\nHost: localhost\r\n"
+                           f"Content-Type: application/json\r\nX-Signature: {sign(body)}\r\n"
+                           f"Content-Length: {len(body)}\r\n\r\n".encode() + body[:-1])
+    check(client.post(body), 200, RECEIVED)
+    assert recorded(store, [body]) == [body]
+
+
+@only("lighttpd-socket", "lighttpd-spawn", "lighttpd-cgi")
+def test_underscore_is_no_second_signature(setup, store):
+    """lighttpd before 1.4.83 passes it as one; then both are refused."""
+    body = event()
+    answer = setup.server.https.request("POST", "", [
+        ("Content-Type", "application/json"), ("X-Signature", sign(body)),
+        ("X_Signature", sign(body, "whsec_other"))], [body], len(body))
+    assert answer.status in (400, 401)
+    assert recorded(store, [body]) == []
+
+
+class Load:
+    """Senders that send one event after the other, as long as it lasts."""
+
+    def __init__(self, client, senders=4):
+        self.client = client
+        self.done = []
+        self.enough = threading.Event()
+        self.threads = [threading.Thread(target=self.send) for _ in range(senders)]
+
+    def send(self):
+        while not self.enough.is_set():
+            body = event()
+            self.done.append((body, self.client.post(body)))
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        wait_until(lambda: len(self.done) > 20, "the load to run")
+        return self
+
+    def __exit__(self, *_):
+        self.enough.set()
+        for thread in self.threads:
+            thread.join()
+
+    def check(self, store):
+        bodies = [body for body, _ in self.done]
+        for _, answer in self.done:
+            check(answer, 200, RECEIVED)
+        assert recorded(store, bodies) == sorted(bodies)
+
+
+@only("apache-proxy_fcgi", "lighttpd-socket")
+def test_service_restart_loses_nothing(setup, store):
+    with Load(setup.server.https) as load:
+        for _ in range(3):
+            assert setup.service.stop() == 0
+            setup.service.start()
+            sent = len(load.done)
+            wait_until(lambda sent=sent: len(load.done) > sent + 20, "the load to go on")
+    load.check(store)
+
+
+@only("apache-proxy_fcgi", "apache-fcgid", "apache-cgi")
+def test_graceful_restart_loses_nothing(setup, store):
+    ready = "resuming normal operations"
+    restarts = setup.server.log().count(ready)
+    stops = setup.responder_log().count("signal 15")
+    with Load(setup.server.https) as load:
+        setup.server.process.send_signal(signal.SIGUSR1)
+        wait_until(lambda: setup.server.log().count(ready) > restarts, "Apache to be back")
+        if setup.name == "apache-fcgid":    # takes about 3 s to end its processes
+            wait_until(lambda: setup.responder_log().count("signal 15") > stops,
+                       "the responder to be ended")
+        sent = len(load.done)
+        wait_until(lambda: len(load.done) > sent + 20, "the load to go on")
+    load.check(store)
+
+
+@contextlib.contextmanager
+def in_flight(setup, store):
+    """A request that waits for a lock in the database; gives (let it go on, get its
+    answer), two functions."""
+    body = event()
+    with contextlib.closing(store.connect()) as connection, \
+            concurrent.futures.ThreadPoolExecutor(1) as pool:
+        connection.autocommit = False
+        with connection.cursor() as cursor:
+            cursor.execute("LOCK TABLE humcli.events IN EXCLUSIVE MODE")
+        answer = pool.submit(setup.server.https.post, body)
+        wait_until(lambda: store.execute("SELECT 1 FROM pg_locks WHERE NOT granted"),
+                   "a request in flight")
+        yield body, connection.rollback, answer.result
+
+
+@only("lighttpd-spawn", "lighttpd-socket", "lighttpd-cgi")
+def test_lighttpd_reload_with_a_request_in_flight(setup, store):
+    with in_flight(setup, store) as (body, release, answer):
+        begun = time.monotonic()
+        reloads = setup.server.log().count("graceful shutdown started")
+        setup.server.process.send_signal(signal.SIGUSR1)
+        wait_until(lambda: setup.server.log().count("graceful shutdown started") > reloads,
+                   "lighttpd to see the signal")
+        release()
+        check(answer(), 200, RECEIVED)
+    assert recorded(store, [body]) == [body]
+    check(setup.server.https.post(event()), 200, RECEIVED)
+    assert time.monotonic() - begun < 10
+
+
+@only("lighttpd-spawn")
+def test_lighttpd_reload_while_the_database_hangs(setup, store):
+    """lighttpd waits for the responder without a limit."""
+    with in_flight(setup, store) as (body, release, answer):
+        begun = time.monotonic()
+        setup.server.process.send_signal(signal.SIGUSR1)
+        check(answer(), 503)
+        check(setup.server.https.request("PUT"), 405)
+        assert time.monotonic() - begun < 10
+        release()
+    # The server may have gone on with it; if not, sending it again helps.
+    check(setup.server.https.post(body), 200, RECEIVED if not recorded(store, [body])
+          else DUPLICATE)
+
+
+@only("apache-proxy_fcgi", "apache-fcgid")
+def test_apache_graceful_with_a_request_in_flight(setup, store):
+    with in_flight(setup, store) as (body, release, answer):
+        graceful = setup.server.log().count("graceful restart")
+        setup.server.process.send_signal(signal.SIGUSR1)
+        wait_until(lambda: setup.server.log().count("graceful restart") > graceful,
+                   "Apache to see the signal")
+        release()
+        check(answer(), 200, RECEIVED)
+    assert recorded(store, [body]) == [body]
+    check(setup.server.https.post(event()), 200, RECEIVED)
+
+
+# systemd itself does not run here: its own checks of the units, offline.
+
+@pytest.fixture(name="units")
+def _units(paths):
+    return [paths.stage / "lib/systemd/system" / f"humcli-webhook.{kind}"
+            for kind in ("socket", "service")]
+
+
+def test_units_are_valid(units, paths, tmp_path):
+    copies = [tmp_path / unit.name for unit in units]
+    for unit, copy in zip(units, copies):
+        copy.write_text(unit.read_text().replace("/usr/local", str(paths.stage)))
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", *copies],
+                          capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_service_is_hardened(units):
+    done = subprocess.run(["systemd-analyze", "security", "--offline=true", "--threshold=20",
+                           units[1]], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_socket_is_private(units):
+    unit = read_unit(units[0])["Socket"]
+    assert unit["SocketMode"] == "0660"
+    assert unit["ListenStream"].startswith("/run/")
+    assert unit["Backlog"] == "1024"

@@ -170,4 +170,6 @@ SETUPS = {
 
 def make(name, paths, conninfo):
     setup, kind, sample = SETUPS[name]
-    return setup(paths, conninfo, kind, sample)
+    it = setup(paths, conninfo, kind, sample)
+    it.name = name
+    return it

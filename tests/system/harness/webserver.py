@@ -54,12 +54,10 @@ class Answer:
 class Client:
     """Talks HTTP/1.1 to one server, a connection a request."""
 
-    def __init__(self, port, url, certificate=None):
+    def __init__(self, port, url, tls=None):
         self.port = port
         self.url = url
-        self.tls = None
-        if certificate:
-            self.tls = ssl.create_default_context(cafile=certificate)
+        self.tls = tls
 
     def connect(self, timeout=30):
         if self.tls:
@@ -139,7 +137,8 @@ class WebServer:
         except BaseException:
             self.close()
             raise
-        self.https = Client(self.tls_port, url, self.certificate)
+        self.https = Client(self.tls_port, url,
+                            ssl.create_default_context(cafile=self.certificate))
         self.http = Client(self.plain_port, url)
 
     def path(self, *names):
