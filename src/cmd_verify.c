@@ -1,28 +1,14 @@
 #include "cli.h"
 #include "hmac.h"
+#include "verify.h"
 
 #include <stdio.h>
-
-static const struct secret *maker(const struct keyring *keys,
-				  const struct buf *body,
-				  const unsigned char given[HMAC_BYTES])
-{
-	for (size_t i = 0; i < keys->count; i++) {
-		const struct secret *s = &keys->list[i];
-		unsigned char digest[HMAC_BYTES];
-
-		hmac_sha256(s->key, s->length, body->data, body->length,
-			    digest);
-		if (hmac_equal(digest, given))
-			return s;
-	}
-	return NULL;
-}
 
 static int judge(const struct verb *v, const struct keyring *keys,
 		 const struct buf *body, const unsigned char given[HMAC_BYTES])
 {
-	const struct secret *s = maker(keys, body, given);
+	const struct secret *s = verify_match(keys->list, keys->count,
+					      body->data, body->length, given);
 	struct buf name = { 0 };
 
 	if (!s) {

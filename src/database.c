@@ -47,15 +47,15 @@ struct database {
 	char *conninfo;
 	PGconn *conn;
 	bool flush_wanted;
-	struct segment pending[MAX_PENDING];	/* oldest first */
+	struct segment pending[MAX_PENDING]; /* oldest first */
 	size_t pending_count;
-	size_t *places;	/* of humcli.record()'s inputs in the batch */
+	size_t *places; /* of humcli.record()'s inputs in the batch */
 	size_t place_count;
 	struct database_row *rows;
 	size_t row_count;
 	size_t row_capacity;
-	struct buf parameters[MAX_PARAMETERS];	/* kept to be used again */
-	char failure[256];	/* the last one logged, and when */
+	struct buf parameters[MAX_PARAMETERS]; /* kept to be used again */
+	char failure[256]; /* the last one logged, and when */
 	int64_t failure_logged;
 };
 
@@ -168,11 +168,11 @@ struct target {
 	const char *host;
 	const char *hostaddr;
 	const char *port;
-	size_t count;	/* of hosts */
+	size_t count; /* of hosts */
 };
 
 static const char *option(const PQconninfoOption *options, const char *keyword,
-                          const char *variable)
+			  const char *variable)
 {
 	for (; options->keyword; options++) {
 		if (strcmp(options->keyword, keyword) == 0 && options->val)
@@ -195,8 +195,8 @@ static bool target_parse(struct database *db, struct target *t)
 	t->host = option(t->options, "host", "PGHOST");
 	t->hostaddr = option(t->options, "hostaddr", "PGHOSTADDR");
 	t->port = option(t->options, "port", "PGPORT");
-	t->count = length_of(t->hostaddr && *t->hostaddr ? t->hostaddr
-	                                                 : t->host);
+	t->count =
+		length_of(t->hostaddr && *t->hostaddr ? t->hostaddr : t->host);
 	return true;
 }
 
@@ -205,7 +205,7 @@ static PGconn *start_connect(const struct target *t, size_t n)
 {
 	/* Ahead of the conninfo: what it says itself comes later and wins. */
 	const char *keywords[80] = { "keepalives_idle", "keepalives_interval",
-		                     "keepalives_count", "tcp_user_timeout" };
+				     "keepalives_count", "tcp_user_timeout" };
 	const char *values[80] = { "10", "5", "3", "10000" };
 	size_t used = 4;
 	char *host = nth_of(t->host, n);
@@ -267,9 +267,9 @@ static bool finish_connect(PGconn *conn, int64_t deadline)
 	while (status != PGRES_POLLING_OK) {
 		if (status == PGRES_POLLING_FAILED ||
 		    !wait_for(PQsocket(conn),
-		              status == PGRES_POLLING_READING ? POLLIN
-		                                              : POLLOUT,
-		              deadline))
+			      status == PGRES_POLLING_READING ? POLLIN
+							      : POLLOUT,
+			      deadline))
 			return false;
 		status = PQconnectPoll(conn);
 	}
@@ -277,8 +277,8 @@ static bool finish_connect(PGconn *conn, int64_t deadline)
 }
 
 /* The one row of one column that a query gives, within the time. */
-static bool ask(PGconn *conn, const char *query, int64_t deadline,
-                char *answer, size_t size)
+static bool ask(PGconn *conn, const char *query, int64_t deadline, char *answer,
+		size_t size)
 {
 	PGresult *result;
 	bool ok = false;
@@ -293,8 +293,7 @@ static bool ask(PGconn *conn, const char *query, int64_t deadline,
 	while ((result = PQgetResult(conn))) {
 		if (PQresultStatus(result) == PGRES_TUPLES_OK &&
 		    PQntuples(result) == 1) {
-			snprintf(answer, size, "%s",
-			         PQgetvalue(result, 0, 0));
+			snprintf(answer, size, "%s", PQgetvalue(result, 0, 0));
 			ok = true;
 		}
 		PQclear(result);
@@ -308,15 +307,15 @@ static bool takes_writes(PGconn *conn, int64_t deadline)
 	char answer[8] = "";
 
 	return ask(conn,
-	           "SELECT NOT (pg_catalog.pg_is_in_recovery() OR "
-	           "pg_catalog.current_setting('transaction_read_only') = "
-	           "'on')",
-	           deadline, answer, sizeof(answer)) &&
+		   "SELECT NOT (pg_catalog.pg_is_in_recovery() OR "
+		   "pg_catalog.current_setting('transaction_read_only') = "
+		   "'on')",
+		   deadline, answer, sizeof(answer)) &&
 	       strcmp(answer, "t") == 0;
 }
 
 static PGconn *connect_host(struct database *db, const struct target *t,
-                            size_t n, int64_t deadline)
+			    size_t n, int64_t deadline)
 {
 	PGconn *conn = start_connect(t, n);
 	const char *fault = NULL;
@@ -325,12 +324,12 @@ static PGconn *connect_host(struct database *db, const struct target *t,
 		fault = conn ? PQerrorMessage(conn) : "out of memory";
 	else if (!finish_connect(conn, deadline))
 		fault = *PQerrorMessage(conn) ? PQerrorMessage(conn)
-		                              : "no connection in time";
+					      : "no connection in time";
 	else if (!takes_writes(conn, deadline))
 		fault = *PQerrorMessage(conn) ? PQerrorMessage(conn)
-		                              : "the server is read-only";
+					      : "the server is read-only";
 	else if (PQsetnonblocking(conn, 1) != 0 ||
-	         PQenterPipelineMode(conn) != 1)
+		 PQenterPipelineMode(conn) != 1)
 		fault = PQerrorMessage(conn);
 	if (!fault) {
 		PQsetNoticeProcessor(conn, log_notice, NULL);
@@ -354,7 +353,7 @@ bool database_connect(struct database *db, int64_t deadline)
 		if (clock_ms() >= deadline)
 			break;
 		db->conn = connect_host(db, &t, n,
-		                        limit < deadline ? limit : deadline);
+					limit < deadline ? limit : deadline);
 	}
 	PQconninfoFree(t.options);
 	if (db->conn && *db->failure) {
@@ -383,11 +382,11 @@ static void put64(struct buf *b, int64_t value)
 static void array_start(struct buf *b, size_t count, int32_t element)
 {
 	b->length = 0;
-	put32(b, 1);	/* dimensions */
-	put32(b, 1);	/* may hold NULLs */
+	put32(b, 1); /* dimensions */
+	put32(b, 1); /* may hold NULLs */
 	put32(b, element);
 	put32(b, (int32_t)count);
-	put32(b, 1);	/* lower bound */
+	put32(b, 1); /* lower bound */
 }
 
 static void array_bytes(struct buf *b, const char *data, size_t length)
@@ -410,8 +409,8 @@ static void array_time(struct buf *b, int64_t unix_us)
 	put64(b, unix_us - postgres_epoch);
 }
 
-static bool send_query(struct database *db, const char *query,
-                       const Oid *types, int count)
+static bool send_query(struct database *db, const char *query, const Oid *types,
+		       int count)
 {
 	const char *values[MAX_PARAMETERS] = { NULL };
 	int lengths[MAX_PARAMETERS] = { 0 }, formats[MAX_PARAMETERS] = { 0 };
@@ -421,15 +420,14 @@ static bool send_query(struct database *db, const char *query,
 		lengths[i] = (int)db->parameters[i].length;
 		formats[i] = 1;
 	}
-	return PQsendQueryParams(db->conn, query, count, types, values,
-	                         lengths, formats, 1) == 1;
+	return PQsendQueryParams(db->conn, query, count, types, values, lengths,
+				 formats, 1) == 1;
 }
 
 /* Ends a transaction: what was sent since the last one is its own. */
 static bool send_sync(struct database *db, enum database_task task)
 {
-	if (db->pending_count == MAX_PENDING ||
-	    PQpipelineSync(db->conn) != 1)
+	if (db->pending_count == MAX_PENDING || PQpipelineSync(db->conn) != 1)
 		return false;
 	db->pending[db->pending_count++] = (struct segment){ .task = task };
 	db->flush_wanted = true;
@@ -437,19 +435,24 @@ static bool send_sync(struct database *db, enum database_task task)
 }
 
 static bool send_events(struct database *db, struct delivery *const *batch,
-                        size_t count, size_t events, int64_t window_us,
-                        bool notify)
+			size_t count, size_t events, int64_t window_us,
+			bool notify)
 {
-	static const Oid types[] = {
-		OID_TEXT_ARRAY, OID_TEXT_ARRAY,        OID_TEXT_ARRAY,
-		OID_TEXT_ARRAY, OID_TIMESTAMPTZ_ARRAY, OID_TIMESTAMPTZ_ARRAY,
-		OID_TEXT_ARRAY, OID_TEXT_ARRAY,        OID_JSON_ARRAY,
-		OID_INTERVAL,   OID_BOOL
+	static const Oid types[] = { OID_TEXT_ARRAY,
+				     OID_TEXT_ARRAY,
+				     OID_TEXT_ARRAY,
+				     OID_TEXT_ARRAY,
+				     OID_TIMESTAMPTZ_ARRAY,
+				     OID_TIMESTAMPTZ_ARRAY,
+				     OID_TEXT_ARRAY,
+				     OID_TEXT_ARRAY,
+				     OID_JSON_ARRAY,
+				     OID_INTERVAL,
+				     OID_BOOL };
+	static const int32_t elements[] = {
+		OID_TEXT,	 OID_TEXT, OID_TEXT, OID_TEXT, OID_TIMESTAMPTZ,
+		OID_TIMESTAMPTZ, OID_TEXT, OID_TEXT, OID_JSON
 	};
-	static const int32_t elements[] = { OID_TEXT, OID_TEXT, OID_TEXT,
-		                            OID_TEXT, OID_TIMESTAMPTZ,
-		                            OID_TIMESTAMPTZ, OID_TEXT,
-		                            OID_TEXT, OID_JSON };
 	struct buf *p = db->parameters;
 	size_t place = 0;
 
@@ -474,24 +477,23 @@ static bool send_events(struct database *db, struct delivery *const *batch,
 	db->place_count = place;
 	p[9].length = p[10].length = 0;
 	put64(&p[9], window_us);
-	put32(&p[9], 0);	/* days */
-	put32(&p[9], 0);	/* months */
+	put32(&p[9], 0); /* days */
+	put32(&p[9], 0); /* months */
 	buf_add(&p[10], notify ? "\1" : "\0", 1);
 	return send_query(db,
-	                  "SELECT place, outcome, id FROM humcli.record("
-	                  "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-	                  types, ARRAY_SIZE(types));
+			  "SELECT place, outcome, id FROM humcli.record("
+			  "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+			  types, ARRAY_SIZE(types));
 }
 
-static bool send_quarantine(struct database *db,
-                            struct delivery *const *batch, size_t count,
-                            size_t set_aside)
+static bool send_quarantine(struct database *db, struct delivery *const *batch,
+			    size_t count, size_t set_aside)
 {
 	static const Oid types[] = { OID_TIMESTAMPTZ_ARRAY, OID_TEXT_ARRAY,
-		                     OID_TEXT_ARRAY, OID_TEXT_ARRAY,
-		                     OID_BYTEA_ARRAY };
-	static const int32_t elements[] = { OID_TIMESTAMPTZ, OID_TEXT,
-		                            OID_TEXT, OID_TEXT, OID_BYTEA };
+				     OID_TEXT_ARRAY, OID_TEXT_ARRAY,
+				     OID_BYTEA_ARRAY };
+	static const int32_t elements[] = { OID_TIMESTAMPTZ, OID_TEXT, OID_TEXT,
+					    OID_TEXT, OID_BYTEA };
 	struct buf *p = db->parameters;
 
 	for (size_t i = 0; i < ARRAY_SIZE(elements); i++)
@@ -507,13 +509,12 @@ static bool send_quarantine(struct database *db,
 		array_text(&p[3], d->signature);
 		array_bytes(&p[4], d->payload, d->length);
 	}
-	return send_query(db,
-	                  "SELECT humcli.set_aside($1, $2, $3, $4, $5)",
-	                  types, ARRAY_SIZE(types));
+	return send_query(db, "SELECT humcli.set_aside($1, $2, $3, $4, $5)",
+			  types, ARRAY_SIZE(types));
 }
 
 bool database_send_record(struct database *db, struct delivery *const *batch,
-                          size_t count, int64_t window_us, bool notify)
+			  size_t count, int64_t window_us, bool notify)
 {
 	size_t events = 0;
 
@@ -528,8 +529,7 @@ bool database_send_record(struct database *db, struct delivery *const *batch,
 	return send_sync(db, DATABASE_RECORD);
 }
 
-bool database_send_notify(struct database *db, const int64_t *ids,
-                          size_t count)
+bool database_send_notify(struct database *db, const int64_t *ids, size_t count)
 {
 	static const Oid types[] = { OID_INT8_ARRAY };
 	struct buf *p = db->parameters;
@@ -598,7 +598,7 @@ static bool row_outcome(const char *word, enum row_outcome *outcome)
 }
 
 static bool read_row(const struct database *db, const PGresult *result, int i,
-                     struct database_row *row)
+		     struct database_row *row)
 {
 	uint32_t place;
 	uint64_t id = 0;
@@ -638,13 +638,13 @@ static bool read_rows(struct database *db, const PGresult *result)
 }
 
 static void fail_segment(struct segment *s, const char *sqlstate,
-                         const char *message)
+			 const char *message)
 {
 	if (s->failed)
 		return;
 	s->failed = true;
 	snprintf(s->sqlstate, sizeof(s->sqlstate), "%s",
-	         sqlstate ? sqlstate : "");
+		 sqlstate ? sqlstate : "");
 	flatten(s->message, sizeof(s->message), message ? message : "");
 }
 
@@ -660,16 +660,16 @@ static bool take(struct database *db, const PGresult *result)
 		if (s->task == DATABASE_RECORD && PQnfields(result) == 3 &&
 		    !read_rows(db, result))
 			fail_segment(s, "42804",
-			             "humcli.record() gave rows of another "
-			             "form; is sql/install.sql newer?");
+				     "humcli.record() gave rows of another "
+				     "form; is sql/install.sql newer?");
 		return false;
 	case PGRES_COMMAND_OK:
 	case PGRES_PIPELINE_ABORTED:
 		return false;
 	default:
 		fail_segment(s, PQresultErrorField(result, PG_DIAG_SQLSTATE),
-		             PQresultErrorField(result,
-		                                PG_DIAG_MESSAGE_PRIMARY));
+			     PQresultErrorField(result,
+						PG_DIAG_MESSAGE_PRIMARY));
 		return false;
 	}
 }
@@ -680,13 +680,13 @@ static void report(struct database *db, struct database_result *result)
 
 	db->pending_count--;
 	memmove(&db->pending[0], &db->pending[1],
-	        db->pending_count * sizeof(s));
+		db->pending_count * sizeof(s));
 	*result = (struct database_result){
 		.task = s.task,
 		.committed = !s.failed,
 		.rows = db->rows,
 		.count = s.failed || s.task != DATABASE_RECORD ? 0
-		                                               : db->row_count,
+							       : db->row_count,
 	};
 	memcpy(result->sqlstate, s.sqlstate, sizeof(s.sqlstate));
 	memcpy(result->message, s.message, sizeof(s.message));
@@ -695,7 +695,7 @@ static void report(struct database *db, struct database_result *result)
 }
 
 enum database_news database_next(struct database *db,
-                                 struct database_result *result)
+				 struct database_result *result)
 {
 	bool end, between = false;
 

@@ -41,12 +41,12 @@ enum database_task {
  * humcli.set_aside() for those with a reason. notify: wake the listeners
  * in the same transaction. False: the connection is gone.
  */
-bool database_send_record(struct database *db,
-                          struct delivery *const *batch, size_t count,
-                          int64_t window_us, bool notify) MUST_CHECK;
+bool database_send_record(struct database *db, struct delivery *const *batch,
+			  size_t count, int64_t window_us,
+			  bool notify) MUST_CHECK;
 /* Wakes the listeners of these events; with none, one empty wake-up. */
 bool database_send_notify(struct database *db, const int64_t *ids,
-                          size_t count) MUST_CHECK;
+			  size_t count) MUST_CHECK;
 bool database_send_ping(struct database *db) MUST_CHECK;
 /* From its commit on, database_notification() gives what is notified. */
 bool database_send_listen(struct database *db) MUST_CHECK;
@@ -57,22 +57,22 @@ enum row_outcome {
 	ROW_RECORDED,
 	ROW_DUPLICATE,
 	ROW_REPEAT,
-	ROW_BUSY,	/* its task was locked for too long */
-	ROW_PROMOTED	/* an earlier repeat, by the delivery at its place */
+	ROW_BUSY, /* its task was locked for too long */
+	ROW_PROMOTED /* an earlier repeat, by the delivery at its place */
 };
 
 struct database_row {
-	size_t place;	/* index in the batch sent */
+	size_t place; /* index in the batch sent */
 	enum row_outcome outcome;
-	int64_t id;	/* humcli.events.id; 0 where busy */
+	int64_t id; /* humcli.events.id; 0 where busy */
 };
 
 struct database_result {
 	enum database_task task;
 	bool committed;
-	char sqlstate[6];	/* where not committed; "" if there was none */
+	char sqlstate[6]; /* where not committed; "" if there was none */
 	char message[256];
-	const struct database_row *rows;	/* until the next call */
+	const struct database_row *rows; /* until the next call */
 	size_t count;
 };
 
@@ -89,7 +89,7 @@ bool database_flush(struct database *db) MUST_CHECK;
 bool database_receive(struct database *db) MUST_CHECK;
 /* The next result that has come; DATABASE_LOST: disconnect. */
 enum database_news database_next(struct database *db,
-                                 struct database_result *result) MUST_CHECK;
+				 struct database_result *result) MUST_CHECK;
 /* The payload of the next notification that has come; NULL: none. */
 char *database_notification(struct database *db) MUST_CHECK;
 

@@ -9,13 +9,13 @@
 #include "hmac.h"
 
 struct delivery {
-	struct event event;	/* empty where reason is set */
-	char *reason;	/* why it goes to humcli.quarantine; NULL: an event */
+	struct event event; /* empty where reason is set */
+	char *reason; /* why it goes to humcli.quarantine; NULL: an event */
 	char *secret_name;
 	char signature[HMAC_HEX + 1];
-	char *payload;	/* the exact signed bytes, NUL-terminated beyond them */
+	char *payload; /* the exact signed bytes, NUL-terminated beyond them */
 	size_t length;
-	int64_t received_at;	/* us since 1970 */
+	int64_t received_at; /* us since 1970 */
 };
 
 struct delivery *delivery_new(void) MUST_CHECK;

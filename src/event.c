@@ -73,10 +73,10 @@ static int64_t days_from_civil(int year, int month, int day)
 	int y = month <= 2 ? year - 1 : year;
 	int era = y / 400;
 	int year_of_era = y - era * 400;
-	int day_of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 +
-	                  day - 1;
+	int day_of_year =
+		(153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
 	int day_of_era = year_of_era * 365 + year_of_era / 4 -
-	                 year_of_era / 100 + day_of_year;
+			 year_of_era / 100 + day_of_year;
 
 	return (int64_t)era * 146097 + day_of_era - 719468;
 }
@@ -84,11 +84,11 @@ static int64_t days_from_civil(int year, int month, int day)
 static bool date(const char **p, int64_t *days)
 {
 	static const int lengths[] = { 31, 28, 31, 30, 31, 30,
-		                       31, 31, 30, 31, 30, 31 };
+				       31, 31, 30, 31, 30, 31 };
 	int year, month, day;
 
-	if (!digits(p, 4, &year) || !literal(p, "-") ||
-	    !digits(p, 2, &month) || !literal(p, "-") || !digits(p, 2, &day))
+	if (!digits(p, 4, &year) || !literal(p, "-") || !digits(p, 2, &month) ||
+	    !literal(p, "-") || !digits(p, 2, &day))
 		return false;
 	if (year < 1 || month < 1 || month > 12 || day < 1 ||
 	    day > lengths[month - 1] + (month == 2 && leap(year)))
@@ -134,9 +134,9 @@ bool timestamp_parse(const char *text, int64_t *us)
 	int hour, minute, second;
 
 	if (!date(&p, &days) || !literal(&p, "Tt") || !digits(&p, 2, &hour) ||
-	    !literal(&p, ":") || !digits(&p, 2, &minute) ||
-	    !literal(&p, ":") || !digits(&p, 2, &second) ||
-	    !fraction(&p, &micros) || !zone(&p, &offset) || *p != '\0')
+	    !literal(&p, ":") || !digits(&p, 2, &minute) || !literal(&p, ":") ||
+	    !digits(&p, 2, &second) || !fraction(&p, &micros) ||
+	    !zone(&p, &offset) || *p != '\0')
 		return false;
 	if (hour > 23 || minute > 59 || second > 60)
 		return false;
@@ -188,8 +188,9 @@ static struct members scan_members(const char *text, size_t length)
 		case '"':
 			p = skip_string(p, end, &has_nul);
 			if (depth == 1 && key) {
-				m.list = xrealloc(m.list, (m.count + 1) *
-				                                  sizeof(*m.list));
+				m.list = xrealloc(m.list,
+						  (m.count + 1) *
+							  sizeof(*m.list));
 				m.list[m.count++] =
 					(struct member){ has_nul, false };
 			} else if (depth == 1) {
@@ -227,20 +228,20 @@ struct field {
 enum { EVENT, TASK_ID, STATUS, TIMESTAMP, PREVIOUS_STATUS, FIELDS };
 
 static enum event_verdict invalid(char *reason, size_t size, const char *name,
-                                  const char *what)
+				  const char *what)
 {
 	snprintf(reason, size, "Field %s %s", name, what);
 	return EVENT_INVALID;
 }
 
 static const char *fault(const struct field *f, const cJSON *item,
-                         const struct member *m)
+			 const struct member *m)
 {
 	if (cJSON_IsNull(item) && !f->needed)
 		return NULL;
 	if (!cJSON_IsString(item))
 		return f->needed ? "must be a string"
-		                 : "must be a string or null";
+				 : "must be a string or null";
 	if (m->value_has_nul)
 		return "must not hold U+0000";
 	if (f->needed && *item->valuestring == '\0')
@@ -282,8 +283,8 @@ static struct field *field_named(struct field fields[FIELDS], const char *name)
 
 /* Fills in the fields' values, which stay the tree's. */
 static enum event_verdict pick(const cJSON *root, const struct members *m,
-                               struct field fields[FIELDS], char *reason,
-                               size_t size)
+			       struct field fields[FIELDS], char *reason,
+			       size_t size)
 {
 	bool seen[FIELDS] = { false };
 	const cJSON *item = root->child;
@@ -300,8 +301,7 @@ static enum event_verdict pick(const cJSON *root, const struct members *m,
 		if (!f)
 			continue;
 		if (seen[f - fields])
-			return invalid(reason, size, f->name,
-			               "is given twice");
+			return invalid(reason, size, f->name, "is given twice");
 		seen[f - fields] = true;
 		what = fault(f, item, &m->list[i]);
 		if (what)
@@ -312,7 +312,7 @@ static enum event_verdict pick(const cJSON *root, const struct members *m,
 	for (size_t i = 0; i < FIELDS; i++) {
 		if (fields[i].needed && !seen[i])
 			return invalid(reason, size, fields[i].name,
-			               "is missing");
+				       "is missing");
 	}
 	if (any_key_twice(root, m->count)) {
 		snprintf(reason, size, "A key is given twice");
@@ -322,9 +322,8 @@ static enum event_verdict pick(const cJSON *root, const struct members *m,
 }
 
 static enum event_verdict read_object(const cJSON *root,
-                                      const struct members *m,
-                                      struct event *e, char *reason,
-                                      size_t size)
+				      const struct members *m, struct event *e,
+				      char *reason, size_t size)
 {
 	struct field fields[FIELDS] = {
 		[EVENT] = { "event", true, NULL },
@@ -340,7 +339,7 @@ static enum event_verdict read_object(const cJSON *root,
 		return v;
 	if (!timestamp_parse(fields[TIMESTAMP].value, &occurred_at))
 		return invalid(reason, size, "timestamp",
-		               "must be an RFC 3339 date-time with a zone");
+			       "must be an RFC 3339 date-time with a zone");
 	e->event = xstrdup(fields[EVENT].value);
 	e->task_id = xstrdup(fields[TASK_ID].value);
 	e->status = xstrdup(fields[STATUS].value);
@@ -350,16 +349,14 @@ static enum event_verdict read_object(const cJSON *root,
 	return EVENT_OK;
 }
 
-static enum event_verdict malformed(char *reason, size_t size,
-                                    const char *what)
+static enum event_verdict malformed(char *reason, size_t size, const char *what)
 {
 	snprintf(reason, size, "Body is not %s", what);
 	return EVENT_MALFORMED;
 }
 
-enum event_verdict event_parse(const char *body, size_t length,
-                               struct event *e, char *reason,
-                               size_t reason_size)
+enum event_verdict event_parse(const char *body, size_t length, struct event *e,
+			       char *reason, size_t reason_size)
 {
 	enum event_verdict v;
 	struct members m;
@@ -369,8 +366,7 @@ enum event_verdict event_parse(const char *body, size_t length,
 	if (!utf8_valid(body, length))
 		return malformed(reason, reason_size, "UTF-8");
 	/* cJSON stops at a NUL and skips a byte order mark; JSON has neither. */
-	if (memchr(body, '\0', length) ||
-	    strncmp(body, "\xef\xbb\xbf", 3) == 0)
+	if (memchr(body, '\0', length) || strncmp(body, "\xef\xbb\xbf", 3) == 0)
 		return malformed(reason, reason_size, "valid JSON");
 	/* cJSON goes at most 1,000 levels deep (CJSON_NESTING_LIMIT). */
 	root = cJSON_ParseWithLengthOpts(body, length + 1, NULL, true);

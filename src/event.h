@@ -1,35 +1,35 @@
 /*
  * The event inside a body whose signature passed (doc/design.md, "What is
- * an event"). The only file with cJSON.
+ * an event"). The only file
+ * of the responder with cJSON.
  */
 #ifndef EVENT_H
 #define EVENT_H
 
 #include "util.h"
 
-enum { FIELD_MAX = 200 };	/* bytes of a field, UTF-8, unescaped */
+enum { FIELD_MAX = 200 }; /* bytes of a field, UTF-8, unescaped */
 
 struct event {
 	char *event;
 	char *task_id;
 	char *status;
-	char *previous_status;	/* NULL: null or absent */
-	int64_t occurred_at;	/* us since 1970, UTC; before it negative */
+	char *previous_status; /* NULL: null or absent */
+	int64_t occurred_at; /* us since 1970, UTC; before it negative */
 };
 
 enum event_verdict {
 	EVENT_OK,
-	EVENT_MALFORMED,	/* not UTF-8, not JSON, not an object: 400 */
-	EVENT_INVALID	/* a field is missing or not as needed: 422 */
+	EVENT_MALFORMED, /* not UTF-8, not JSON, not an object: 400 */
+	EVENT_INVALID /* a field is missing or not as needed: 422 */
 };
 
 /*
  * body[length] must be NUL. Otherwise than on EVENT_OK, reason is a
  * sentence for the sender that needs no JSON escapes, and e is empty.
  */
-enum event_verdict event_parse(const char *body, size_t length,
-                               struct event *e, char *reason,
-                               size_t reason_size) MUST_CHECK;
+enum event_verdict event_parse(const char *body, size_t length, struct event *e,
+			       char *reason, size_t reason_size) MUST_CHECK;
 void event_free(struct event *e);
 
 /*

@@ -16,24 +16,17 @@ void gateway_block_signals(void);
 /* Whether fd 0 is a listening socket, as FastCGI has it. */
 bool gateway_fcgi_inherited(void) MUST_CHECK;
 
-/*
- * A listening socket of our own: a path (mode 0660; one that nobody
- * answers on is replaced), ":PORT" (loopback) or "ADDRESS:PORT". Returns
- * its descriptor, or -1 with the reason in the log.
- */
-int gateway_fcgi_listen(const char *where) MUST_CHECK;
-
 /* Makes libfcgi ready; once, before any thread is started. */
 bool gateway_fcgi_start(void) MUST_CHECK;
 
 /*
  * Serves until SIGTERM, SIGINT or SIGUSR1, then answers what is in flight
  * and what waits in the backlog, sends what is owed to listeners, and ends
- * the recorder, all within 5 s. where is what gateway_fcgi_listen() took,
+ * the recorder, all within 5 s. where is what listener_open() took,
  * or NULL. Returns the exit code.
  */
 int gateway_fcgi_serve(const struct handler *h, int listener,
-                       const char *where) MUST_CHECK;
+		       const char *where) MUST_CHECK;
 
 /* Whether the environment is that of a CGI request (RFC 3875). */
 bool gateway_cgi_request(void) MUST_CHECK;

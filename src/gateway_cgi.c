@@ -94,8 +94,8 @@ static void write_reply(const struct reply *reply)
 	reply_render(reply, &out);
 	if (!write_all(STDOUT_FILENO, out.data, out.length))
 		log_message(LEVEL_WARNING,
-		            "the answer %d was not delivered: %m",
-		            reply->status);
+			    "the answer %d was not delivered: %m",
+			    reply->status);
 	buf_free(&out);
 }
 

@@ -5,8 +5,6 @@
 #include <errno.h>
 #include <fcgiapp.h>
 #include <fcntl.h>
-#include <netdb.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -15,49 +13,47 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <sysexits.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "gateway.h"
+#include "listener.h"
 #include "log.h"
 
 enum {
-	BACKLOG = 1024,	/* as systemd/humcli-webhook.socket */
 	STACK_BYTES = 256 * 1024,
-	READ_SECONDS = 5,	/* beyond BODY_LIMIT_MS, which the overseer holds */
+	READ_SECONDS = 5, /* beyond BODY_LIMIT_MS, which the overseer holds */
 	WRITE_SECONDS = 2,
-	TICK_MS = 200,	/* how often connections are looked over */
-	DRAIN_MS = 2000,	/* after the signal, for bodies and backlog */
-	ANSWERS_MS = 4000,	/* all answers are out by then */
-	WRITER_MS = 4500,	/* and all wake-ups */
-	PAUSE_MS = 100	/* accept() fails: look again after this */
+	TICK_MS = 200, /* how often connections are looked over */
+	DRAIN_MS = 2000, /* after the signal, for bodies and backlog */
+	ANSWERS_MS = 4000, /* all answers are out by then */
+	WRITER_MS = 4500, /* and all wake-ups */
+	PAUSE_MS = 100 /* accept() fails: look again after this */
 };
 
 /* What the overseer sees of a connection: when its body has to be there. */
 struct seat {
 	pthread_mutex_t lock;
-	int fd;	/* -1: no connection, or its body has been read */
-	int64_t limit;	/* clock_ms() */
+	int fd; /* -1: no connection, or its body has been read */
+	int64_t limit; /* clock_ms() */
 	bool late;
 };
 
 struct server {
 	const struct handler *handler;
 	int listener;
-	int stop;	/* eventfd, readable once we are to stop */
-	pthread_mutex_t turn;	/* held by the one thread that accepts */
+	int stop; /* eventfd, readable once we are to stop */
+	pthread_mutex_t turn; /* held by the one thread that accepts */
 
-	pthread_mutex_t lock;	/* over the rest */
-	pthread_cond_t left;	/* a thread ended */
+	pthread_mutex_t lock; /* over the rest */
+	pthread_cond_t left; /* a thread ended */
 	unsigned threads;
-	unsigned idle;	/* of them accept or wait for their turn */
-	bool short_of_threads;	/* said so already */
-	int64_t stopping;	/* clock_ms() of the signal; 0: none came */
-	int64_t complained;	/* clock_ms() of the last accept() error */
-	struct seat *seats;	/* one a thread */
+	unsigned idle; /* of them accept or wait for their turn */
+	bool short_of_threads; /* said so already */
+	int64_t stopping; /* clock_ms() of the signal; 0: none came */
+	int64_t complained; /* clock_ms() of the last accept() error */
+	struct seat *seats; /* one a thread */
 };
 
 struct worker {
@@ -176,12 +172,12 @@ static void write_reply(const struct reply *reply, FCGX_Request *fcgi)
 	if (FCGX_PutStr(out.data, (int)out.length, fcgi->out) < 0 ||
 	    FCGX_FFlush(fcgi->out) < 0)
 		log_message(LEVEL_WARNING, "the answer %d was not delivered",
-		            reply->status);
+			    reply->status);
 	buf_free(&out);
 }
 
 static void serve_request(struct worker *w, FCGX_Request *fcgi,
-                          struct request *r)
+			  struct request *r)
 {
 	const struct handler *h = w->server->handler;
 	struct reading reading = { fcgi, w->seat };
@@ -190,7 +186,7 @@ static void serve_request(struct worker *w, FCGX_Request *fcgi,
 	fill_request(r, fcgi);
 	if (strcmp(r->method, "POST") == 0)
 		request_read_body(r, h->settings->max_body, read_some,
-		                  &reading);
+				  &reading);
 	seat_leave(w->seat);
 	handle(h, r, &reply);
 	write_reply(&reply, fcgi);
@@ -269,8 +265,7 @@ static int accept_connection(struct server *s)
 		fd = accept4(s->listener, NULL, NULL, SOCK_CLOEXEC);
 		if (fd >= 0)
 			return fd;
-		if (errno != EAGAIN && errno != EINTR &&
-		    errno != ECONNABORTED)
+		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
 			accept_failed(s);
 	}
 }
@@ -289,7 +284,7 @@ static void grow(struct server *s)
 		/* Hosts limit processes; we go on with what we have. */
 		s->short_of_threads = true;
 		log_message(LEVEL_WARNING, "no more than %u threads: %m",
-		            s->threads);
+			    s->threads);
 	}
 }
 
@@ -376,7 +371,7 @@ static void wait_for_signal(struct server *s)
 	while ((signal = sigtimedwait(&signals, NULL, &tick)) < 0)
 		look_over(s);
 	log_message(LEVEL_INFO, "signal %d: answering what is in flight",
-	            signal);
+		    signal);
 }
 
 /* Until the last one left, or the time is over. */
@@ -388,7 +383,7 @@ static bool wait_for_workers(struct server *s, int64_t deadline)
 	while (s->threads && clock_ms() < deadline) {
 		int64_t tick = clock_ms() + TICK_MS;
 		struct timespec t = { .tv_sec = tick / 1000,
-			              .tv_nsec = tick % 1000 * 1000000 };
+				      .tv_nsec = tick % 1000 * 1000000 };
 		int error = pthread_cond_timedwait(&s->left, &s->lock, &t);
 
 		if (error && error != ETIMEDOUT)
@@ -418,8 +413,7 @@ static bool stop(struct server *s)
 	       recorder_stop(s->handler->recorder, now + WRITER_MS);
 }
 
-static void server_init(struct server *s, const struct handler *h,
-                        int listener)
+static void server_init(struct server *s, const struct handler *h, int listener)
 {
 	pthread_condattr_t a;
 
@@ -442,8 +436,7 @@ static bool start(struct server *s)
 	int flags = fcntl(s->listener, F_GETFL);
 	bool started;
 
-	if (flags < 0 ||
-	    fcntl(s->listener, F_SETFL, flags | O_NONBLOCK) < 0) {
+	if (flags < 0 || fcntl(s->listener, F_SETFL, flags | O_NONBLOCK) < 0) {
 		log_message(LEVEL_ERROR, "listening socket: %m");
 		return false;
 	}
@@ -460,14 +453,7 @@ static bool start(struct server *s)
 	return started;
 }
 
-/* What --listen takes: a path, or an address with a port. */
-static bool is_path(const char *where)
-{
-	return strchr(where, '/') || !strchr(where, ':');
-}
-
-int gateway_fcgi_serve(const struct handler *h, int listener,
-                       const char *where)
+int gateway_fcgi_serve(const struct handler *h, int listener, const char *where)
 {
 	struct server s;
 	bool clean;
@@ -477,8 +463,8 @@ int gateway_fcgi_serve(const struct handler *h, int listener,
 		return EX_OSERR;
 	wait_for_signal(&s);
 	/* Nobody new finds us; what has connected already is served. */
-	if (where && is_path(where) && unlink(where) < 0)
-		log_message(LEVEL_WARNING, "%s: %m", where);
+	if (where)
+		listener_remove(where);
 	clean = stop(&s);
 	if (!clean) {
 		log_message(LEVEL_WARNING, "left with work undone");
@@ -523,127 +509,6 @@ bool gateway_fcgi_inherited(void)
 	socklen_t length = sizeof(listening);
 
 	return getsockopt(STDIN_FILENO, SOL_SOCKET, SO_ACCEPTCONN, &listening,
-	                  &length) == 0 &&
+			  &length) == 0 &&
 	       listening;
-}
-
-/* A socket of our own. */
-
-/* Whether somebody answers there; a socket nobody listens on is a leftover. */
-static bool answers(const struct sockaddr_un *a)
-{
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	bool yes;
-
-	if (fd < 0)
-		return true;
-	yes = connect(fd, (const struct sockaddr *)a, sizeof(*a)) == 0 ||
-	      errno != ECONNREFUSED;
-	close(fd);
-	return yes;
-}
-
-/* Makes room for our socket; false where somebody else's is there. */
-static bool clear_path(const struct sockaddr_un *a)
-{
-	struct stat st;
-
-	if (lstat(a->sun_path, &st) < 0)
-		return errno == ENOENT;
-	if (!S_ISSOCK(st.st_mode)) {
-		errno = EEXIST;
-		return false;
-	}
-	if (answers(a)) {
-		errno = EADDRINUSE;
-		return false;
-	}
-	return unlink(a->sun_path) == 0;
-}
-
-static int bind_and_listen(int fd, const struct sockaddr *a, socklen_t length)
-{
-	if (fd < 0)
-		return -1;
-	if (bind(fd, a, length) < 0 || listen(fd, BACKLOG) < 0) {
-		int saved = errno;
-
-		close(fd);
-		errno = saved;
-		return -1;
-	}
-	return fd;
-}
-
-static int listen_path(const char *path)
-{
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
-	mode_t before;
-	int fd;
-
-	if (!*path || strlen(path) >= sizeof(a.sun_path)) {
-		errno = *path ? ENAMETOOLONG : EINVAL;
-		return -1;
-	}
-	memcpy(a.sun_path, path, strlen(path) + 1);
-	if (!clear_path(&a))
-		return -1;
-	/* Who can connect can forge headers: 0660 from the first moment. */
-	before = umask(0117);
-	fd = bind_and_listen(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0),
-	                     (const struct sockaddr *)&a, sizeof(a));
-	umask(before);
-	return fd;
-}
-
-static int listen_address(const char *host, const char *port)
-{
-	static const struct addrinfo hints = {
-		.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE,
-		.ai_socktype = SOCK_STREAM,
-	};
-	static const int on = 1;
-	struct addrinfo *list = NULL;
-	uint64_t number;
-	int fd;
-
-	/* getaddrinfo() takes any number, and cuts it. */
-	if (!parse_u64(port, 1, UINT16_MAX, &number) ||
-	    getaddrinfo(host, port, &hints, &list) != 0) {
-		errno = EINVAL;
-		return -1;
-	}
-	fd = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd >= 0 &&
-	    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0) {
-		close(fd);
-		fd = -1;
-	}
-	fd = bind_and_listen(fd, list->ai_addr, list->ai_addrlen);
-	freeaddrinfo(list);
-	return fd;
-}
-
-int gateway_fcgi_listen(const char *where)
-{
-	const char *colon = strrchr(where, ':');
-	char *host = NULL;
-	int fd;
-
-	if (is_path(where)) {
-		fd = listen_path(where);
-	} else if (colon == where) {
-		fd = listen_address("127.0.0.1", colon + 1);
-	} else {
-		/* [::1]:9000 */
-		bool bracket = *where == '[' && colon[-1] == ']';
-
-		host = xstrndup(where + bracket,
-		                (size_t)(colon - where) - 2 * bracket);
-		fd = listen_address(host, colon + 1);
-	}
-	if (fd < 0)
-		log_message(LEVEL_ERROR, "can't listen on %s: %m", where);
-	free(host);
-	return fd;
 }

@@ -21,21 +21,20 @@ struct account {
 };
 
 static void log_account(const struct request *r, const struct reply *reply,
-                        const struct account *a)
+			const struct account *a)
 {
 	char ms[24], status[12];
 
 	snprintf(ms, sizeof(ms), "%lld", (long long)(clock_ms() - r->accepted));
 	snprintf(status, sizeof(status), "%d", reply->status);
-	log_pairs(reply->status >= 500   ? LEVEL_ERROR
-	          : reply->status >= 400 ? LEVEL_WARNING
-	                                 : LEVEL_INFO,
-	          "outcome", a->outcome, "http", status, "why", a->why,
-	          "task_id", a->event ? a->event->task_id : NULL, "status",
-	          a->event ? a->event->status : NULL, "secret",
-	          a->secret_name, "x_timestamp", a->timestamp_differs,
-	          "client", *r->remote_addr ? r->remote_addr : NULL, "ms", ms,
-	          NULL);
+	log_pairs(reply->status >= 500	 ? LEVEL_ERROR
+		  : reply->status >= 400 ? LEVEL_WARNING
+					 : LEVEL_INFO,
+		  "outcome", a->outcome, "http", status, "why", a->why,
+		  "task_id", a->event ? a->event->task_id : NULL, "status",
+		  a->event ? a->event->status : NULL, "secret", a->secret_name,
+		  "x_timestamp", a->timestamp_differs, "client",
+		  *r->remote_addr ? r->remote_addr : NULL, "ms", ms, NULL);
 }
 
 static bool is_json(const char *content_type)
@@ -52,7 +51,7 @@ static bool is_json(const char *content_type)
 
 /* What can be said before the signature; false where the reply is made. */
 static bool acceptable(const struct request *r, struct reply *reply,
-                       struct account *a)
+		       struct account *a)
 {
 	static const struct {
 		int status;
@@ -69,9 +68,10 @@ static bool acceptable(const struct request *r, struct reply *reply,
 		reply->allow = true;
 	} else if (r->state != BODY_COMPLETE) {
 		reply_error(reply, bodies[r->state].status,
-		            bodies[r->state].sentence);
+			    bodies[r->state].sentence);
 	} else if (!is_json(r->content_type)) {
-		reply_error(reply, 415, "Content-Type must be application/json");
+		reply_error(reply, 415,
+			    "Content-Type must be application/json");
 	} else {
 		return true;
 	}
@@ -79,8 +79,8 @@ static bool acceptable(const struct request *r, struct reply *reply,
 }
 
 static void reply_outcome(struct reply *reply, struct account *a,
-                          enum outcome outcome, enum event_verdict verdict,
-                          const char *reason)
+			  enum outcome outcome, enum event_verdict verdict,
+			  const char *reason)
 {
 	switch (outcome) {
 	case OUTCOME_RECORDED:
@@ -89,12 +89,13 @@ static void reply_outcome(struct reply *reply, struct account *a,
 		return;
 	case OUTCOME_DUPLICATE:
 		a->outcome = "duplicate";
-		reply_json(reply, 200, "{\"received\":true,\"duplicate\":true}");
+		reply_json(reply, 200,
+			   "{\"received\":true,\"duplicate\":true}");
 		return;
 	case OUTCOME_QUARANTINED:
 		a->outcome = "quarantined";
 		reply_error(reply, verdict == EVENT_MALFORMED ? 400 : 422,
-		            reason);
+			    reason);
 		return;
 	case OUTCOME_MALFORMED:
 		a->outcome = "quarantined";
@@ -122,15 +123,15 @@ static int64_t answer_by(const struct handler *h, const struct request *r)
 
 /* X-Timestamp is not signed and decides nothing; a difference is shown. */
 static const char *differing_timestamp(const struct request *r,
-                                       const struct event *e)
+				       const struct event *e)
 {
 	int64_t us;
 
 	if (!*r->x_timestamp)
 		return NULL;
 	return timestamp_parse(r->x_timestamp, &us) && us == e->occurred_at
-	               ? NULL
-	               : r->x_timestamp;
+		       ? NULL
+		       : r->x_timestamp;
 }
 
 static bool copy_event(const struct event *from, struct event *to)
@@ -144,8 +145,8 @@ static bool copy_event(const struct event *from, struct event *to)
 
 /* A request whose signature passed: parse it, record it, say how it went. */
 static void take_delivery(const struct handler *h, const struct request *r,
-                          struct delivery *d, struct reply *reply,
-                          struct account *a)
+			  struct delivery *d, struct reply *reply,
+			  struct account *a)
 {
 	char reason[128] = "";
 	struct event shown = { 0 };
@@ -156,7 +157,7 @@ static void take_delivery(const struct handler *h, const struct request *r,
 	d->length = r->length;
 	d->received_at = r->received;
 	verdict = event_parse(d->payload, d->length, &d->event, reason,
-	                      sizeof(reason));
+			      sizeof(reason));
 	if (verdict == EVENT_OK)
 		a->timestamp_differs = differing_timestamp(r, &d->event);
 	else
@@ -165,15 +166,15 @@ static void take_delivery(const struct handler *h, const struct request *r,
 	a->why = *reason ? reason : NULL;
 	a->secret_name = secret_name;
 	reply_outcome(reply, a,
-	              recorder_submit(h->recorder, d, answer_by(h, r)),
-	              verdict, reason);
+		      recorder_submit(h->recorder, d, answer_by(h, r)), verdict,
+		      reason);
 	log_account(r, reply, a);
 	event_free(&shown);
 	free(secret_name);
 }
 
 static void handle_post(const struct handler *h, const struct request *r,
-                        struct reply *reply)
+			struct reply *reply)
 {
 	struct account a = { 0 };
 	struct delivery *d;
@@ -196,12 +197,12 @@ static void handle_post(const struct handler *h, const struct request *r,
 }
 
 void handle(const struct handler *h, const struct request *r,
-            struct reply *reply)
+	    struct reply *reply)
 {
 	*reply = (struct reply){ .head = strcmp(r->method, "HEAD") == 0 };
 	if (!h->settings) {
 		reply_error(reply, 503,
-		            "Receiver is not configured; see its log");
+			    "Receiver is not configured; see its log");
 		reply->retry = true;
 	} else if (!request_is_health(r)) {
 		handle_post(h, r, reply);

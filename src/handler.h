@@ -11,12 +11,12 @@
 #include "secrets.h"
 
 struct handler {
-	const struct settings *settings;	/* NULL: not configured (CGI) */
+	const struct settings *settings; /* NULL: not configured (CGI) */
 	struct secrets *secrets;
 	struct recorder *recorder;
 };
 
 void handle(const struct handler *h, const struct request *r,
-            struct reply *reply);
+	    struct reply *reply);
 
 #endif

@@ -31,7 +31,7 @@ bool health_recall(const char *spool, int64_t *age, bool *ok)
 	if (!found)
 		return false;
 	*age = now_us() / 1000 - ((int64_t)st.st_mtim.tv_sec * 1000 +
-	                          st.st_mtim.tv_nsec / 1000000);
+				  st.st_mtim.tv_nsec / 1000000);
 	*ok = word == 'o';
 	return *age >= 0;
 }

@@ -7,20 +7,20 @@
 #include <string.h>
 
 void hmac_sha256(const void *key, size_t key_length, const void *data,
-                 size_t length, unsigned char digest[HMAC_BYTES])
+		 size_t length, unsigned char digest[HMAC_BYTES])
 {
 	unsigned size = 0;
 
 	/* Fails only without memory or with a broken OpenSSL. */
 	if (key_length > INT32_MAX ||
 	    !HMAC(EVP_sha256(), key, (int)key_length, data, length, digest,
-	          &size) ||
+		  &size) ||
 	    size != HMAC_BYTES)
 		abort();
 }
 
 bool hmac_equal(const unsigned char a[HMAC_BYTES],
-                const unsigned char b[HMAC_BYTES])
+		const unsigned char b[HMAC_BYTES])
 {
 	return CRYPTO_memcmp(a, b, HMAC_BYTES) == 0;
 }

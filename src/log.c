@@ -33,7 +33,7 @@ bool log_open(const char *where, enum log_level level)
 
 	if (!to_syslog && strcmp(where, "stderr") != 0)
 		fd = open(where, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC,
-		          0600);
+			  0600);
 	if (fd < 0)
 		return false;
 	if (to_syslog)
@@ -102,7 +102,7 @@ static void put_value(struct line *l, const char *value)
 		} else if (c < ' ' || c >= 0x7f) {
 			put(l, escape,
 			    (size_t)snprintf(escape, sizeof(escape), "\\x%02x",
-			                     c));
+					     c));
 		} else {
 			put(l, value, 1);
 		}
@@ -133,7 +133,7 @@ static void start(struct line *l, enum log_level level)
 	    gmtime_r(&now.tv_sec, &utc)) {
 		n = strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &utc);
 		snprintf(text + n, sizeof(text) - n, ".%03ldZ",
-		         now.tv_nsec / 1000000);
+			 now.tv_nsec / 1000000);
 		put_pair(l, "time", text);
 	}
 	put_pair(l, "level", names[level]);

@@ -28,6 +28,6 @@ void log_message(enum log_level level, const char *format, ...) PRINTF(2, 3);
  * pair whose value is NULL is left out.
  */
 void log_pairs(enum log_level level, const char *key, ...)
-        __attribute__((sentinel));
+	__attribute__((sentinel));
 
 #endif

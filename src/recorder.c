@@ -17,22 +17,22 @@
 
 enum {
 	BATCH_BYTES = 8 * 1024 * 1024,
-	RETRY_MS = 100,	/* after the database failed us */
-	NUDGE_MS = 1000,	/* empty wake-ups are at most this frequent */
-	STUCK_MS = 30000,	/* a transaction without news for this long */
-	FRESH_MS = 5000,	/* how old a round trip may be for /health */
+	RETRY_MS = 100, /* after the database failed us */
+	NUDGE_MS = 1000, /* empty wake-ups are at most this frequent */
+	STUCK_MS = 30000, /* a transaction without news for this long */
+	FRESH_MS = 5000, /* how old a round trip may be for /health */
 	PROBE_MS = 1000
 };
 
 /* A delivery and whoever waits for it. */
 struct job {
-	TAILQ_ENTRY(job) waiting;	/* in recorder.waiting, until answered */
-	STAILQ_ENTRY(job) queued;	/* in recorder.queue */
+	TAILQ_ENTRY(job) waiting; /* in recorder.waiting, until answered */
+	STAILQ_ENTRY(job) queued; /* in recorder.queue */
 	struct delivery *delivery;
 	pthread_cond_t answered;
 	bool in_queue;
 	bool done;
-	bool abandoned;	/* nobody waits any more; the writer frees it */
+	bool abandoned; /* nobody waits any more; the writer frees it */
 	bool was_busy;
 	enum outcome outcome;
 	enum outcome on_quarantine;
@@ -49,36 +49,36 @@ struct recorder {
 	const struct settings *settings;
 	enum recorder_mode mode;
 	pthread_t thread;
-	int wake;	/* eventfd */
+	int wake; /* eventfd */
 
-	pthread_mutex_t lock;	/* over all down to the next remark */
+	pthread_mutex_t lock; /* over all down to the next remark */
 	TAILQ_HEAD(, job) waiting;
 	STAILQ_HEAD(, job) queue;
-	bool idle;	/* the writer sleeps and wants to be woken */
+	bool idle; /* the writer sleeps and wants to be woken */
 	bool stopping;
 	bool ended;
 	pthread_cond_t end;
-	int64_t hurry;	/* clock_ms() at which every wait ends */
-	int64_t trip;	/* clock_ms() of the last round trip; 0: none yet */
+	int64_t hurry; /* clock_ms() at which every wait ends */
+	int64_t trip; /* clock_ms() of the last round trip; 0: none yet */
 	bool trip_ok;
 	bool probe_wanted;
 	pthread_cond_t probed;
 
 	/* The writer's own. */
 	struct database *db;
-	struct batch *flying;	/* recorded, its Sync not back yet */
+	struct batch *flying; /* recorded, its Sync not back yet */
 	int64_t flying_since;
-	STAILQ_HEAD(, batch) again;	/* to be recorded before the queue */
-	int64_t *ids;	/* events whose listeners are to be woken */
+	STAILQ_HEAD(, batch) again; /* to be recorded before the queue */
+	int64_t *ids; /* events whose listeners are to be woken */
 	size_t id_count;
 	size_t id_capacity;
-	bool notifying;	/* a wake-up is on its way */
-	bool owed;	/* one may have got lost: an empty one makes it good */
-	bool fresh;	/* nothing was recorded yet on this connection */
-	bool notify_apart;	/* CGI: waking made recording fail */
-	int64_t nudged;	/* when the last empty one went */
-	int64_t retry_at;	/* not before, the database is failing us */
-	int64_t used;	/* when it was last busy */
+	bool notifying; /* a wake-up is on its way */
+	bool owed; /* one may have got lost: an empty one makes it good */
+	bool fresh; /* nothing was recorded yet on this connection */
+	bool notify_apart; /* CGI: waking made recording fail */
+	int64_t nudged; /* when the last empty one went */
+	int64_t retry_at; /* not before, the database is failing us */
+	int64_t used; /* when it was last busy */
 };
 
 static void check(int error)
@@ -102,7 +102,7 @@ static void cond_init(pthread_cond_t *c)
 static bool cond_wait(pthread_cond_t *c, pthread_mutex_t *m, int64_t deadline)
 {
 	struct timespec t = { .tv_sec = deadline / 1000,
-		              .tv_nsec = deadline % 1000 * 1000000 };
+			      .tv_nsec = deadline % 1000 * 1000000 };
 	int error = pthread_cond_timedwait(c, m, &t);
 
 	if (error && error != ETIMEDOUT)
@@ -133,7 +133,7 @@ static int64_t earlier(int64_t a, int64_t b)
 }
 
 enum outcome recorder_submit(struct recorder *r, struct delivery *d,
-                             int64_t deadline)
+			     int64_t deadline)
 {
 	struct job *j = xcalloc(1, sizeof(*j));
 	enum outcome outcome = OUTCOME_UNAVAILABLE;
@@ -152,7 +152,7 @@ enum outcome recorder_submit(struct recorder *r, struct delivery *d,
 	}
 	while (!j->done && clock_ms() < earlier(deadline, r->hurry))
 		(void)cond_wait(&j->answered, &r->lock,
-		                earlier(deadline, r->hurry));
+				earlier(deadline, r->hurry));
 	TAILQ_REMOVE(&r->waiting, j, waiting);
 	if (j->done)
 		outcome = j->outcome;
@@ -193,8 +193,8 @@ void recorder_hurry(struct recorder *r, int64_t deadline)
 
 	check(pthread_mutex_lock(&r->lock));
 	r->hurry = deadline;
-	TAILQ_FOREACH (j, &r->waiting, waiting)
-		check(pthread_cond_signal(&j->answered));
+	TAILQ_FOREACH(j, &r->waiting, waiting)
+	check(pthread_cond_signal(&j->answered));
 	check(pthread_mutex_unlock(&r->lock));
 }
 
@@ -223,7 +223,7 @@ static void answer(struct job *j, enum outcome outcome)
 }
 
 static void answer_all(struct recorder *r, struct batch *b,
-                       enum outcome outcome)
+		       enum outcome outcome)
 {
 	check(pthread_mutex_lock(&r->lock));
 	for (size_t i = 0; i < b->count; i++)
@@ -310,14 +310,14 @@ static void try_again(struct recorder *r, struct job *busy)
 }
 
 static void batch_recorded(struct recorder *r, struct batch *b,
-                           const struct database_result *result)
+			   const struct database_result *result)
 {
 	bool notified = r->mode == RECORDER_ONCE && !r->notify_apart;
 
 	for (size_t i = 0; i < b->count; i++)
 		b->jobs[i]->outcome = b->jobs[i]->delivery->reason
-		                              ? b->jobs[i]->on_quarantine
-		                              : OUTCOME_UNAVAILABLE;
+					      ? b->jobs[i]->on_quarantine
+					      : OUTCOME_UNAVAILABLE;
 	check(pthread_mutex_lock(&r->lock));
 	for (size_t i = 0; i < result->count; i++) {
 		const struct database_row *row = &result->rows[i];
@@ -326,7 +326,7 @@ static void batch_recorded(struct recorder *r, struct batch *b,
 		if (row->outcome == ROW_RECORDED)
 			j->outcome = OUTCOME_RECORDED;
 		else if (row->outcome == ROW_DUPLICATE ||
-		         row->outcome == ROW_REPEAT)
+			 row->outcome == ROW_REPEAT)
 			j->outcome = OUTCOME_DUPLICATE;
 		else if (row->outcome == ROW_BUSY && !j->was_busy) {
 			b->jobs[row->place] = NULL;
@@ -357,9 +357,9 @@ static bool class_in(const char *sqlstate, const char *const *classes)
 /* Errors that say nothing against the events (doc/design.md, "Poison"). */
 static bool not_its_fault(const char *sqlstate)
 {
-	static const char *const classes[] = { "08", "25", "28", "3D", "40",
-		                               "42", "53", "55", "57", "58",
-		                               NULL };
+	static const char *const classes[] = { "08", "25", "28", "3D",
+					       "40", "42", "53", "55",
+					       "57", "58", NULL };
 
 	return *sqlstate == '\0' || class_in(sqlstate, classes);
 }
@@ -387,8 +387,7 @@ static void split(struct recorder *r, struct batch *b)
 	struct batch *rest = batch_new(b->count - half);
 
 	rest->count = b->count - half;
-	memcpy(rest->jobs, b->jobs + half,
-	       rest->count * sizeof(rest->jobs[0]));
+	memcpy(rest->jobs, b->jobs + half, rest->count * sizeof(rest->jobs[0]));
 	b->count = half;
 	STAILQ_INSERT_HEAD(&r->again, rest, next);
 	STAILQ_INSERT_HEAD(&r->again, b, next);
@@ -396,27 +395,27 @@ static void split(struct recorder *r, struct batch *b)
 
 /* A lone event that PostgreSQL will not have goes to the quarantine. */
 static void set_aside(struct recorder *r, struct batch *b,
-                      const struct database_result *result)
+		      const struct database_result *result)
 {
 	struct job *j = b->jobs[0];
 
 	if (j->delivery->reason) {
 		log_message(LEVEL_ERROR, "quarantine refused: %s: %s",
-		            result->sqlstate, result->message);
+			    result->sqlstate, result->message);
 		answer_all(r, b, OUTCOME_UNAVAILABLE);
 		return;
 	}
 	/* invalid_text_representation is what the type json says. */
 	j->on_quarantine = strcmp(result->sqlstate, "22P02") == 0
-	                           ? OUTCOME_MALFORMED
-	                           : OUTCOME_INVALID;
+				   ? OUTCOME_MALFORMED
+				   : OUTCOME_INVALID;
 	j->delivery->reason = xasprintf("PostgreSQL: %s (%s)", result->message,
-	                                result->sqlstate);
+					result->sqlstate);
 	STAILQ_INSERT_HEAD(&r->again, b, next);
 }
 
 static void batch_failed(struct recorder *r, struct batch *b,
-                         const struct database_result *result)
+			 const struct database_result *result)
 {
 	if (!not_its_fault(result->sqlstate)) {
 		if (b->count > 1)
@@ -426,14 +425,13 @@ static void batch_failed(struct recorder *r, struct batch *b,
 		return;
 	}
 	log_message(LEVEL_ERROR, "recording failed: %s: %s", result->sqlstate,
-	            result->message);
+		    result->message);
 	if (set_up_wrong(result->sqlstate)) {
 		answer_all(r, b, OUTCOME_UNAVAILABLE);
 		return;
 	}
 	/* Alone in its transaction, waking can wait for somebody's commit. */
-	if (r->mode == RECORDER_ONCE &&
-	    strncmp(result->sqlstate, "55", 2) == 0)
+	if (r->mode == RECORDER_ONCE && strncmp(result->sqlstate, "55", 2) == 0)
 		r->notify_apart = true;
 	STAILQ_INSERT_HEAD(&r->again, b, next);
 	r->retry_at = clock_ms() + RETRY_MS;
@@ -468,7 +466,7 @@ static void connection_lost(struct recorder *r)
 }
 
 static void take_result(struct recorder *r,
-                        const struct database_result *result)
+			const struct database_result *result)
 {
 	struct batch *b = r->flying;
 
@@ -478,8 +476,8 @@ static void take_result(struct recorder *r,
 		if (!result->committed) {
 			r->owed = true;
 			log_message(LEVEL_WARNING,
-			            "waking the listeners failed: %s: %s",
-			            result->sqlstate, result->message);
+				    "waking the listeners failed: %s: %s",
+				    result->sqlstate, result->message);
 		}
 	}
 	if (result->task == DATABASE_RECORD) {
@@ -527,8 +525,7 @@ static bool connect_now(struct recorder *r)
 
 static bool send_batch(struct recorder *r, struct batch *b)
 {
-	struct delivery **deliveries =
-		xcalloc(b->count, sizeof(deliveries[0]));
+	struct delivery **deliveries = xcalloc(b->count, sizeof(deliveries[0]));
 	bool ok;
 
 	for (size_t i = 0; i < b->count; i++)
@@ -540,9 +537,8 @@ static bool send_batch(struct recorder *r, struct batch *b)
 		r->owed = true;
 	r->fresh = false;
 	ok = database_send_record(r->db, deliveries, b->count,
-	                          r->settings->redelivery_window,
-	                          r->mode == RECORDER_ONCE &&
-	                                  !r->notify_apart);
+				  r->settings->redelivery_window,
+				  r->mode == RECORDER_ONCE && !r->notify_apart);
 	free(deliveries);
 	return ok;
 }
@@ -611,13 +607,12 @@ static int sleep_ms(const struct recorder *r, bool work, int64_t now)
 		until = r->retry_at > now ? r->retry_at : now;
 	if (r->owed && !r->notifying)
 		until = earlier(until, r->nudged + NUDGE_MS > r->retry_at
-		                               ? r->nudged + NUDGE_MS
-		                               : r->retry_at);
+					       ? r->nudged + NUDGE_MS
+					       : r->retry_at);
 	if (r->flying)
 		until = earlier(until, r->flying_since + STUCK_MS);
 	else if (database_connected(r->db))
-		until = earlier(until,
-		                r->used + r->settings->idle_disconnect);
+		until = earlier(until, r->used + r->settings->idle_disconnect);
 	if (until == INT64_MAX)
 		return -1;
 	if (until <= now)
@@ -639,17 +634,16 @@ static bool sleep_until_news(struct recorder *r)
 	r->idle = !r->flying;
 	work = !r->flying &&
 	       (!STAILQ_EMPTY(&r->queue) || !STAILQ_EMPTY(&r->again) ||
-	        (r->probe_wanted && !database_pending(r->db)));
+		(r->probe_wanted && !database_pending(r->db)));
 	check(pthread_mutex_unlock(&r->lock));
 	do
-		n = poll(p, p[1].fd < 0 ? 1 : 2,
-		         sleep_ms(r, work, clock_ms()));
+		n = poll(p, p[1].fd < 0 ? 1 : 2, sleep_ms(r, work, clock_ms()));
 	while (n < 0 && errno == EINTR);
 	check(pthread_mutex_lock(&r->lock));
 	r->idle = false;
 	check(pthread_mutex_unlock(&r->lock));
-	if (p[0].revents & POLLIN &&
-	    read(r->wake, &count, sizeof(count)) < 0 && errno != EAGAIN)
+	if (p[0].revents & POLLIN && read(r->wake, &count, sizeof(count)) < 0 &&
+	    errno != EAGAIN)
 		abort();
 	return p[1].fd >= 0 && p[1].revents;
 }
@@ -680,10 +674,10 @@ static void look_after_connection(struct recorder *r)
 		return;
 	if (r->flying && now - r->flying_since >= STUCK_MS) {
 		log_message(LEVEL_ERROR, "no news from the database for %d s",
-		            STUCK_MS / 1000);
+			    STUCK_MS / 1000);
 		connection_lost(r);
 	} else if (!database_pending(r->db) && !r->owed && !r->id_count &&
-	           now - r->used >= r->settings->idle_disconnect) {
+		   now - r->used >= r->settings->idle_disconnect) {
 		database_disconnect(r->db);
 	}
 }
@@ -695,8 +689,8 @@ static bool finished(struct recorder *r)
 	check(pthread_mutex_lock(&r->lock));
 	done = r->stopping &&
 	       (clock_ms() >= r->hurry ||
-	        (STAILQ_EMPTY(&r->queue) && STAILQ_EMPTY(&r->again) &&
-	         !r->flying && !r->notifying && !r->id_count && !r->owed));
+		(STAILQ_EMPTY(&r->queue) && STAILQ_EMPTY(&r->again) &&
+		 !r->flying && !r->notifying && !r->id_count && !r->owed));
 	check(pthread_mutex_unlock(&r->lock));
 	return done;
 }
@@ -730,7 +724,7 @@ static void recall_trip(struct recorder *r)
 }
 
 struct recorder *recorder_start(const struct settings *s,
-                                enum recorder_mode mode)
+				enum recorder_mode mode)
 {
 	struct recorder *r = xcalloc(1, sizeof(*r));
 

@@ -11,30 +11,30 @@
 
 enum outcome {
 	OUTCOME_RECORDED,
-	OUTCOME_DUPLICATE,	/* a repeat is answered as one */
-	OUTCOME_QUARANTINED,	/* kept in humcli.quarantine, as asked */
-	OUTCOME_MALFORMED,	/* quarantined: PostgreSQL refused the JSON */
-	OUTCOME_INVALID,	/* quarantined: PostgreSQL refused a field */
-	OUTCOME_UNAVAILABLE	/* no database in time */
+	OUTCOME_DUPLICATE, /* a repeat is answered as one */
+	OUTCOME_QUARANTINED, /* kept in humcli.quarantine, as asked */
+	OUTCOME_MALFORMED, /* quarantined: PostgreSQL refused the JSON */
+	OUTCOME_INVALID, /* quarantined: PostgreSQL refused a field */
+	OUTCOME_UNAVAILABLE /* no database in time */
 };
 
 enum recorder_mode {
-	RECORDER_RESIDENT,	/* FastCGI: notify after the commit */
-	RECORDER_ONCE	/* CGI: notify in the recording transaction */
+	RECORDER_RESIDENT, /* FastCGI: notify after the commit */
+	RECORDER_ONCE /* CGI: notify in the recording transaction */
 };
 
 struct recorder;
 
 /* Starts the writer thread; it connects when there is something to do. */
 struct recorder *recorder_start(const struct settings *s,
-                                enum recorder_mode mode) MUST_CHECK;
+				enum recorder_mode mode) MUST_CHECK;
 
 /*
  * Records a delivery and waits for the commit, until deadline (clock_ms())
  * at the latest. Takes d over. Safe from any thread.
  */
 enum outcome recorder_submit(struct recorder *r, struct delivery *d,
-                             int64_t deadline) MUST_CHECK;
+			     int64_t deadline) MUST_CHECK;
 
 /*
  * Whether the database answers: by the last round trip if that is at most

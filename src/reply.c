@@ -41,12 +41,12 @@ void reply_json(struct reply *r, int status, const char *json)
 void reply_render(const struct reply *r, struct buf *out)
 {
 	buf_printf(out,
-	           "Status: %d %s\r\n"
-	           "Content-Type: application/json\r\n"
-	           "Cache-Control: no-store\r\n"
-	           "%s%s\r\n%s",
-	           r->status, reason(r->status),
-	           r->allow ? "Allow: POST\r\n" : "",
-	           r->retry ? "Retry-After: 30\r\n" : "",
-	           r->head ? "" : r->body);
+		   "Status: %d %s\r\n"
+		   "Content-Type: application/json\r\n"
+		   "Cache-Control: no-store\r\n"
+		   "%s%s\r\n%s",
+		   r->status, reason(r->status),
+		   r->allow ? "Allow: POST\r\n" : "",
+		   r->retry ? "Retry-After: 30\r\n" : "",
+		   r->head ? "" : r->body);
 }

@@ -8,10 +8,10 @@
 
 struct reply {
 	int status;
-	char body[512];	/* JSON */
-	bool head;	/* answer to HEAD: the headers alone */
-	bool allow;	/* 405: Allow: POST */
-	bool retry;	/* 503: Retry-After: 30 */
+	char body[512]; /* JSON */
+	bool head; /* answer to HEAD: the headers alone */
+	bool allow; /* 405: Allow: POST */
+	bool retry; /* 503: Retry-After: 30 */
 };
 
 /* {"error":"<sentence>"}; the sentence must need no JSON escapes. */

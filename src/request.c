@@ -59,7 +59,7 @@ enum length_kind {
 };
 
 static enum length_kind announced_length(const char *text, size_t max,
-                                         size_t *length)
+					 size_t *length)
 {
 	uint64_t value;
 
@@ -76,7 +76,7 @@ static enum length_kind announced_length(const char *text, size_t max,
 
 /* Reads to the end, a limit or a fault; BODY_COMPLETE at the end. */
 static enum body_state read_to_end(struct request *r, size_t max_body,
-                                   read_some_fn read_some, void *context)
+				   read_some_fn read_some, void *context)
 {
 	struct buf body = { 0 };
 	char chunk[8192];
@@ -98,7 +98,7 @@ static enum body_state read_to_end(struct request *r, size_t max_body,
 }
 
 void request_read_body(struct request *r, size_t max_body,
-                       read_some_fn read_some, void *context)
+		       read_some_fn read_some, void *context)
 {
 	size_t length = 0;
 	enum length_kind kind =

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "gateway.h"
+#include "listener.h"
 #include "log.h"
 
 struct options {
@@ -68,7 +69,7 @@ static void parse_options(int argc, char **argv, struct options *o)
 	}
 	if (optind < argc) {
 		fprintf(stderr, "unexpected argument: %s\n%s", argv[optind],
-		        usage);
+			usage);
 		exit(EX_USAGE);
 	}
 }
@@ -175,14 +176,15 @@ static int serve_fcgi(const char *where)
 	if (!configure(&r))
 		return EX_CONFIG;
 	if (where)
-		listener = gateway_fcgi_listen(where);
+		listener = listener_open(where);
 	if (listener < 0 || !gateway_fcgi_start())
 		return EX_OSERR;
 	gateway_block_signals();
 	h = (struct handler){ &r.settings, r.secrets,
-		              recorder_start(&r.settings, RECORDER_RESIDENT) };
-	log_message(LEVEL_INFO, "humcli-webhook " PACKAGE_VERSION
-	            " serves FastCGI on %s", where ? where : "its standard input");
+			      recorder_start(&r.settings, RECORDER_RESIDENT) };
+	log_message(LEVEL_INFO,
+		    "humcli-webhook " PACKAGE_VERSION " serves FastCGI on %s",
+		    where ? where : "its standard input");
 	status = gateway_fcgi_serve(&h, listener, where);
 	unconfigure(&r);
 	return status;

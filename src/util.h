@@ -36,7 +36,7 @@ int64_t now_us(void);
  * allowed) within [min, max]. False leaves *out as it was.
  */
 bool parse_u64(const char *text, uint64_t min, uint64_t max,
-               uint64_t *out) MUST_CHECK;
+	       uint64_t *out) MUST_CHECK;
 
 /* Text that grows; always ends in NUL once something was put in. */
 struct buf {

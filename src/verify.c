@@ -2,26 +2,24 @@
 
 #include <string.h>
 
-/* All live secrets are tried, so that the time tells nothing of which. */
-static const struct secret *match(const struct secret_set *set,
-                                  const struct request *r,
-                                  const unsigned char given[HMAC_BYTES])
+const struct secret *verify_match(const struct secret *list, size_t count,
+				  const void *body, size_t length,
+				  const unsigned char given[HMAC_BYTES])
 {
 	const struct secret *found = NULL;
 
-	for (size_t i = 0; i < set->count; i++) {
-		const struct secret *s = &set->list[i];
+	for (size_t i = 0; i < count; i++) {
 		unsigned char digest[HMAC_BYTES];
 
-		hmac_sha256(s->key, s->length, r->body, r->length, digest);
+		hmac_sha256(list[i].key, list[i].length, body, length, digest);
 		if (hmac_equal(digest, given) && !found)
-			found = s;
+			found = &list[i];
 	}
 	return found;
 }
 
 enum verdict verify_request(struct secrets *secrets, const struct request *r,
-                            char signature[HMAC_HEX + 1], char **name)
+			    char signature[HMAC_HEX + 1], char **name)
 {
 	unsigned char given[HMAC_BYTES];
 	const struct secret_set *set;
@@ -35,7 +33,7 @@ enum verdict verify_request(struct secrets *secrets, const struct request *r,
 	if (!hmac_from_hex(r->x_signature, given))
 		return VERIFY_NOT_HEX;
 	set = secrets_acquire(secrets);
-	found = match(set, r, given);
+	found = verify_match(set->list, set->count, r->body, r->length, given);
 	if (found)
 		*name = xstrdup(found->name);
 	secrets_release(secrets, set);

@@ -22,7 +22,7 @@ struct row {
 	int line;
 	enum event_verdict verdict;
 	const char *body;
-	const char *reason;	/* part of it; NULL: any */
+	const char *reason; /* part of it; NULL: any */
 };
 
 static const struct row rows[] = {
@@ -31,7 +31,8 @@ static const struct row rows[] = {
 	{ __LINE__, EVENT_OK, "{" ALL ",\"previous_status\":null}", NULL },
 	{ __LINE__, EVENT_OK, "{" ALL ",\"previous_status\":\"X\"}", NULL },
 	{ __LINE__, EVENT_OK, "{" ALL ",\"previous_status\":\"\"}", NULL },
-	{ __LINE__, EVENT_OK, "{" ALL ",\"n\":{\"task_id\":1,\"a\":[{}]}}", NULL },
+	{ __LINE__, EVENT_OK, "{" ALL ",\"n\":{\"task_id\":1,\"a\":[{}]}}",
+	  NULL },
 	{ __LINE__, EVENT_OK, "{" ALL ",\"TASK_ID\":7}", NULL },
 	{ __LINE__, EVENT_OK, "{" ALL ",\"x\":\"\\u0000\"}", NULL },
 	{ __LINE__, EVENT_OK, "{" ALL ",\"x\":\"}]{[,:\\\\\"}", NULL },
@@ -55,13 +56,15 @@ static const struct row rows[] = {
 
 	{ __LINE__, EVENT_INVALID, "{}", "event is missing" },
 	{ __LINE__, EVENT_INVALID, "{" I "," S "," T "}", "event is missing" },
-	{ __LINE__, EVENT_INVALID, "{" E "," S "," T "}", "task_id is missing" },
+	{ __LINE__, EVENT_INVALID, "{" E "," S "," T "}",
+	  "task_id is missing" },
 	{ __LINE__, EVENT_INVALID, "{" E "," I "," T "}", "status is missing" },
 	{ __LINE__, EVENT_INVALID, "{" E "," I "," S "}",
 	  "timestamp is missing" },
 	{ __LINE__, EVENT_INVALID, "{" E ",\"Task_Id\":\"x\"," S "," T "}",
 	  "task_id is missing" },
-	{ __LINE__, EVENT_INVALID, "{" ALL "," I "}", "task_id is given twice" },
+	{ __LINE__, EVENT_INVALID, "{" ALL "," I "}",
+	  "task_id is given twice" },
 	{ __LINE__, EVENT_INVALID, "{" ALL ",\"task\\u005fid\":\"y\"}",
 	  "task_id is given twice" },
 	{ __LINE__, EVENT_INVALID, "{" ALL ",\"x\":1,\"y\":2,\"x\":3}",
@@ -77,18 +80,21 @@ static const struct row rows[] = {
 	  "task_id must be a string" },
 	{ __LINE__, EVENT_INVALID, "{" E ",\"task_id\":\"\"," S "," T "}",
 	  "task_id must not be empty" },
-	{ __LINE__, EVENT_INVALID, "{" E ",\"task_id\":\"a\\u0000\"," S "," T "}",
+	{ __LINE__, EVENT_INVALID,
+	  "{" E ",\"task_id\":\"a\\u0000\"," S "," T "}",
 	  "task_id must not hold U+0000" },
 	{ __LINE__, EVENT_INVALID,
 	  "{" E ",\"task_id\":\"a\\\\\\u0000\"," S "," T "}",
 	  "task_id must not hold U+0000" },
-	{ __LINE__, EVENT_INVALID, "{" E "," I ",\"status\":\"" X200 "x\"," T "}",
+	{ __LINE__, EVENT_INVALID,
+	  "{" E "," I ",\"status\":\"" X200 "x\"," T "}",
 	  "status must not be longer" },
 	{ __LINE__, EVENT_INVALID, "{" ALL ",\"previous_status\":1}",
 	  "previous_status must be a string or null" },
 	{ __LINE__, EVENT_INVALID, "{" ALL ",\"previous_status\":\"\\u0000\"}",
 	  "previous_status must not hold" },
-	{ __LINE__, EVENT_INVALID, "{" ALL ",\"previous_status\":\"" X200 "x\"}",
+	{ __LINE__, EVENT_INVALID,
+	  "{" ALL ",\"previous_status\":\"" X200 "x\"}",
 	  "previous_status must not be longer" },
 	{ __LINE__, EVENT_INVALID,
 	  "{" ALL ",\"previous_status\":null,\"previous_status\":null}",
@@ -107,8 +113,8 @@ static void test_rows(void **state)
 
 		print_message("line %d: %.60s\n", r->line, r->body);
 		assert_int_equal(event_parse(r->body, strlen(r->body), &e,
-		                             reason, sizeof(reason)),
-		                 r->verdict);
+					     reason, sizeof(reason)),
+				 r->verdict);
 		assert_int_equal(e.task_id != NULL, r->verdict == EVENT_OK);
 		if (r->reason)
 			assert_non_null(strstr(reason, r->reason));
@@ -127,8 +133,8 @@ static void test_fields(void **state)
 
 	(void)state;
 	assert_int_equal(event_parse(body, strlen(body), &e, reason,
-	                             sizeof(reason)),
-	                 EVENT_OK);
+				     sizeof(reason)),
+			 EVENT_OK);
 	assert_string_equal(e.event, "task.status_changed");
 	assert_string_equal(e.task_id, "t\xc3\xa4sk");
 	assert_string_equal(e.status, "SUBMITTED");
@@ -145,8 +151,8 @@ static void test_raw_nul(void **state)
 
 	(void)state;
 	assert_int_equal(event_parse(body, sizeof(body) - 1, &e, reason,
-	                             sizeof(reason)),
-	                 EVENT_MALFORMED);
+				     sizeof(reason)),
+			 EVENT_MALFORMED);
 }
 
 /* {"x":[[[…]]], …}: 1,000 levels pass, 1,001 do not. */
@@ -165,8 +171,8 @@ static void test_nesting(void **state)
 			buf_add(&b, "]", 1);
 		buf_printf(&b, "," ALL "}");
 		assert_int_equal(event_parse(b.data, b.length, &e, reason,
-		                             sizeof(reason)),
-		                 levels == 999 ? EVENT_OK : EVENT_MALFORMED);
+					     sizeof(reason)),
+				 levels == 999 ? EVENT_OK : EVENT_MALFORMED);
 		event_free(&e);
 		buf_free(&b);
 	}
@@ -175,7 +181,7 @@ static void test_nesting(void **state)
 struct moment {
 	int line;
 	const char *text;
-	int64_t us;	/* -1: refused */
+	int64_t us; /* -1: refused */
 };
 
 static const struct moment moments[] = {
@@ -237,8 +243,8 @@ static void test_timestamps(void **state)
 /* Every day of the years that are easy to get wrong, one after the other. */
 static void test_days_follow_each_other(void **state)
 {
-	static const int years[] = { 1, 4, 100, 400, 1969, 1970, 1999, 2000,
-		                     2001, 2100, 2400, 9998 };
+	static const int years[] = { 1,	   4,	 100,  400,  1969, 1970,
+				     1999, 2000, 2001, 2100, 2400, 9998 };
 	static const int64_t day = INT64_C(86400000000);
 
 	(void)state;
@@ -250,8 +256,8 @@ static void test_days_follow_each_other(void **state)
 		for (int month = 1; month <= 12; month++) {
 			for (int d = 1; d <= 31; d++) {
 				snprintf(text, sizeof(text),
-				         "%04d-%02d-%02dT00:00:00Z", years[y],
-				         month, d);
+					 "%04d-%02d-%02dT00:00:00Z", years[y],
+					 month, d);
 				if (!timestamp_parse(text, &us))
 					continue;
 				if (before != INT64_MIN)
@@ -261,7 +267,7 @@ static void test_days_follow_each_other(void **state)
 			}
 		}
 		snprintf(text, sizeof(text), "%04d-01-01T00:00:00Z",
-		         years[y] + 1);
+			 years[y] + 1);
 		assert_true(timestamp_parse(text, &us));
 		assert_int_equal(us - before, day);
 		assert_true(days == 365 || days == 366);
@@ -299,8 +305,8 @@ static void test_utf8(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
 		print_message("line %d\n", texts[i].line);
 		assert_int_equal(utf8_valid(texts[i].text,
-		                            strlen(texts[i].text)),
-		                 texts[i].valid);
+					    strlen(texts[i].text)),
+				 texts[i].valid);
 	}
 }
 

@@ -14,7 +14,7 @@
 
 static const char key[] = "whsec_test";
 
-#define GOOD \
+#define GOOD                                                     \
 	"{\"event\":\"task.status_changed\",\"task_id\":\"t1\"," \
 	"\"status\":\"SUBMITTED\",\"timestamp\":\"2026-02-05T10:30:00Z\"}"
 
@@ -39,18 +39,18 @@ struct recorder {
 	enum outcome outcome;
 	bool healthy;
 	unsigned submitted;
-	char *reason;	/* of the last delivery */
+	char *reason; /* of the last delivery */
 	char *task_id;
 	char *secret_name;
 	int64_t deadline;
 };
 
 enum outcome recorder_submit(struct recorder *r, struct delivery *d,
-                             int64_t deadline)
+			     int64_t deadline)
 {
 	enum outcome o = d->reason && r->outcome == OUTCOME_RECORDED
-	                         ? OUTCOME_QUARANTINED
-	                         : r->outcome;
+				 ? OUTCOME_QUARANTINED
+				 : r->outcome;
 
 	r->submitted++;
 	r->deadline = deadline;
@@ -105,11 +105,11 @@ static const struct row rows[] = {
 	  422, "{\"error\":\"Field event is missing\"}", 1 },
 	{ __LINE__, "POST", JSON, "{", BODY_COMPLETE, true, OUTCOME_RECORDED,
 	  400, "{\"error\":\"Body is not valid JSON\"}", 1 },
-	{ __LINE__, "POST", JSON, "{", BODY_COMPLETE, true,
-	  OUTCOME_UNAVAILABLE, 503, "{\"error\":", 1 },
+	{ __LINE__, "POST", JSON, "{", BODY_COMPLETE, true, OUTCOME_UNAVAILABLE,
+	  503, "{\"error\":", 1 },
 
-	{ __LINE__, "POST", JSON, GOOD, BODY_COMPLETE, false,
-	  OUTCOME_RECORDED, 401, BAD_SIGNATURE, 0 },
+	{ __LINE__, "POST", JSON, GOOD, BODY_COMPLETE, false, OUTCOME_RECORDED,
+	  401, BAD_SIGNATURE, 0 },
 	{ __LINE__, "POST", JSON, "{", BODY_COMPLETE, false, OUTCOME_RECORDED,
 	  401, BAD_SIGNATURE, 0 },
 	{ __LINE__, "POST", "", GOOD, BODY_COMPLETE, true, OUTCOME_RECORDED,
@@ -120,8 +120,8 @@ static const struct row rows[] = {
 	  OUTCOME_RECORDED, 415, "{\"error\":", 0 },
 	{ __LINE__, "POST", "text/plain", GOOD, BODY_TOO_LARGE, false,
 	  OUTCOME_RECORDED, 413, "{\"error\":", 0 },
-	{ __LINE__, "POST", JSON, GOOD, BODY_LATE, false, OUTCOME_RECORDED,
-	  408, "{\"error\":", 0 },
+	{ __LINE__, "POST", JSON, GOOD, BODY_LATE, false, OUTCOME_RECORDED, 408,
+	  "{\"error\":", 0 },
 	{ __LINE__, "POST", JSON, GOOD, BODY_BROKEN, true, OUTCOME_RECORDED,
 	  400, "{\"error\":", 0 },
 	{ __LINE__, "GET", JSON, GOOD, BODY_TOO_LARGE, true, OUTCOME_RECORDED,
@@ -147,8 +147,8 @@ static void world_init(struct world *w)
 	w->secret.length = strlen(key);
 	w->secrets.set.list = &w->secret;
 	w->secrets.set.count = 1;
-	w->handler = (struct handler){ &w->settings, &w->secrets,
-		                       &w->recorder };
+	w->handler =
+		(struct handler){ &w->settings, &w->secrets, &w->recorder };
 }
 
 static void world_free(struct world *w)
@@ -169,7 +169,7 @@ static void sign(const char *body, char hex[HMAC_HEX + 1])
 }
 
 static void make_request(struct request *r, const struct row *row,
-                         const char *hex)
+			 const char *hex)
 {
 	request_init(r);
 	request_set(r, "REQUEST_METHOD", row->method);
@@ -201,7 +201,7 @@ static void test_rows(void **state)
 		handle(&w.handler, &r, &reply);
 		assert_int_equal(reply.status, row->status);
 		assert_memory_equal(reply.body, row->answer,
-		                    strlen(row->answer));
+				    strlen(row->answer));
 		assert_int_equal(w.recorder.submitted, row->submitted);
 		assert_int_equal(reply.allow, row->status == 405);
 		assert_int_equal(reply.retry, row->status == 503);
@@ -250,10 +250,8 @@ static void test_deadlines(void **state)
 		int line;
 		int64_t deadline, body_ms, expected;
 	} times[] = {
-		{ __LINE__, 3000, 0, 3000 },
-		{ __LINE__, 3000, 1000, 4000 },
-		{ __LINE__, 3000, 2000, 4500 },
-		{ __LINE__, 10000, 0, 4500 },
+		{ __LINE__, 3000, 0, 3000 },	{ __LINE__, 3000, 1000, 4000 },
+		{ __LINE__, 3000, 2000, 4500 }, { __LINE__, 10000, 0, 4500 },
 		{ __LINE__, 200, 4000, 4200 },
 	};
 
@@ -272,7 +270,7 @@ static void test_deadlines(void **state)
 		r.body_end = r.accepted + times[i].body_ms;
 		handle(&w.handler, &r, &reply);
 		assert_int_equal(w.recorder.deadline - r.accepted,
-		                 times[i].expected);
+				 times[i].expected);
 		request_free(&r);
 		world_free(&w);
 	}

@@ -14,7 +14,7 @@ struct vector {
 	size_t key_length;
 	const char *data;
 	const char *hex;
-	size_t compared;	/* bytes; case 5 is a truncated one */
+	size_t compared; /* bytes; case 5 is a truncated one */
 };
 
 #define AA16 "\xaa\xaa\xaa\xaa\xaa\xaa\xaa\xaa\xaa\xaa\xaa\xaa\xaa\xaa\xaa\xaa"
@@ -70,7 +70,7 @@ static void test_rfc_4231(void **state)
 		print_message("RFC 4231, %s\n", v->name);
 		assert_true(hmac_from_hex(v->hex, expected));
 		hmac_sha256(v->key, v->key_length, v->data, strlen(v->data),
-		            got);
+			    got);
 		assert_memory_equal(got, expected, v->compared);
 	}
 }
@@ -84,7 +84,8 @@ static void test_one_bit_off(void **state)
 
 	(void)state;
 	hmac_sha256(key, strlen(key), data, strlen(data), right);
-	for (size_t bit = 0; bit < 8 * strlen("whsec_0123456789abcdef"); bit++) {
+	for (size_t bit = 0; bit < 8 * strlen("whsec_0123456789abcdef");
+	     bit++) {
 		key[bit / 8] ^= (char)(1 << bit % 8);
 		hmac_sha256(key, sizeof(key) - 1, data, strlen(data), got);
 		assert_false(hmac_equal(got, right));

@@ -76,19 +76,20 @@ static void test_bodies(void **state)
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		for (size_t piece = 1; piece <= 16; piece += 5) {
-			struct source s = { rows[i].text, piece, rows[i].end, 0 };
+			struct source s = { rows[i].text, piece, rows[i].end,
+					    0 };
 			struct request r;
 
 			print_message("line %d, %zu at once\n", rows[i].line,
-			              piece);
+				      piece);
 			request_init(&r);
 			request_set(&r, "CONTENT_LENGTH",
-			            rows[i].content_length);
+				    rows[i].content_length);
 			request_read_body(&r, MAX, read_source, &s);
 			assert_int_equal(r.state, rows[i].state);
 			if (r.state == BODY_COMPLETE) {
 				assert_int_equal(r.length,
-				                 strlen(rows[i].text));
+						 strlen(rows[i].text));
 				assert_string_equal(r.body, rows[i].text);
 			}
 			assert_true(r.body_end >= r.accepted);
@@ -169,20 +170,18 @@ static void test_reply(void **state)
 	reply_error(&r, 405, "No");
 	r.allow = true;
 	reply_render(&r, &out);
-	assert_string_equal(out.data,
-	                    "Status: 405 Method Not Allowed\r\n"
-	                    "Content-Type: application/json\r\n"
-	                    "Cache-Control: no-store\r\n"
-	                    "Allow: POST\r\n\r\n{\"error\":\"No\"}");
+	assert_string_equal(out.data, "Status: 405 Method Not Allowed\r\n"
+				      "Content-Type: application/json\r\n"
+				      "Cache-Control: no-store\r\n"
+				      "Allow: POST\r\n\r\n{\"error\":\"No\"}");
 	buf_free(&out);
 	r = (struct reply){ .head = true, .retry = true };
 	reply_json(&r, 503, "{\"status\":\"unavailable\"}");
 	reply_render(&r, &out);
-	assert_string_equal(out.data,
-	                    "Status: 503 Service Unavailable\r\n"
-	                    "Content-Type: application/json\r\n"
-	                    "Cache-Control: no-store\r\n"
-	                    "Retry-After: 30\r\n\r\n");
+	assert_string_equal(out.data, "Status: 503 Service Unavailable\r\n"
+				      "Content-Type: application/json\r\n"
+				      "Cache-Control: no-store\r\n"
+				      "Retry-After: 30\r\n\r\n");
 	buf_free(&out);
 }
 

@@ -673,10 +673,10 @@ static void test_threads(void **state)
 	for (int i = 0; i < THREADS; i++)
 		assert_int_equal(
 			pthread_create(&threads[i], NULL, look, &crowd), 0);
-	for (char letter = 'b'; letter < 'f'; letter++) {
+	for (const char *letter = "bcde"; *letter; letter++) {
 		char key[9] = "", *wanted;
 
-		memset(key, letter, 8);
+		memset(key, *letter, 8);
 		scratch_write(&w->scratch, "secrets/.new", 0600, key);
 		scratch_rename(&w->scratch, "secrets/.new", "secrets/a");
 		wanted = xasprintf("a=%s", key);
