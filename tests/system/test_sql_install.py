@@ -1,0 +1,343 @@
+"""sql/install.sql and sql/humcli.sql: any database, any user, any number of times."""
+
+import os
+import threading
+
+import psycopg2
+import pytest
+from psycopg2 import errors, extensions
+
+from harness.postgres import Cluster, Database
+from harness.recording import START, Delivery, outcomes, record
+
+ROLES = ("humcli_admin", "humcli_consumer", "humcli_owner", "humcli_reader", "humcli_writer")
+
+
+@pytest.fixture(name="bare")
+def fixture_bare(cluster):
+    """A database without the schema."""
+    name = cluster.create_database()
+    yield Database(cluster, name)
+    cluster.drop_database(name)
+
+
+@pytest.fixture(name="rolefree", scope="module")
+def fixture_rolefree():
+    server = Cluster()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(name="another")
+def fixture_another(rolefree):
+    """A cluster where nobody has made the roles, with plain users."""
+    rolefree.execute("CREATE ROLE plain LOGIN; CREATE ROLE maker LOGIN CREATEROLE;"
+                     "CREATE ROLE second LOGIN CREATEROLE")
+    yield rolefree
+    for name, in rolefree.execute("SELECT datname FROM pg_database WHERE datname LIKE 'test%'"):
+        rolefree.drop_database(name)
+    for name, in rolefree.execute("SELECT rolname FROM pg_roles WHERE oid >= 16384"):
+        rolefree.execute(f"DROP ROLE {name}")
+
+
+def by_psql(database, paths, user="postgres"):
+    """As the documentation says; returns what psql wrote."""
+    return database.psql("-v", "ON_ERROR_STOP=1", "-f", str(paths.install_sql), user=user)
+
+
+def by_string(database, paths, user="postgres"):
+    """As one query string; returns the notices."""
+    connection = database.connect(user)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(paths.humcli_sql)
+        return "".join(connection.notices)
+    finally:
+        connection.close()
+
+
+def by_string_in_a_transaction(database, paths):
+    """As a client that begins transactions by itself; its COMMIT finds none left."""
+    connection = psycopg2.connect(database.dsn())
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(paths.humcli_sql)
+        assert connection.info.transaction_status == extensions.TRANSACTION_STATUS_IDLE
+        connection.commit()
+    finally:
+        connection.close()
+
+
+def fingerprint(database):
+    """All that is in the schema, and whose it is."""
+    return database.execute("""
+        SELECT 'schema', n.nspname::text, n.nspowner::regrole::text, n.nspacl::text
+        FROM pg_namespace n WHERE n.nspname = 'humcli'
+        UNION ALL
+        SELECT c.relkind::text, c.relname, c.relowner::regrole::text,
+            concat(c.relacl, c.reloptions, (SELECT array_agg(a.attname || ' ' || a.atttypid::regtype || a.attcollation)
+                FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0),
+                CASE WHEN c.relkind = 'i' THEN pg_get_indexdef(c.oid) WHEN c.relkind = 'v' THEN pg_get_viewdef(c.oid) END)
+        FROM pg_class c WHERE c.relnamespace = 'humcli'::regnamespace
+        UNION ALL
+        SELECT 'function', p.proname, p.proowner::regrole::text, concat(p.proacl, pg_get_functiondef(p.oid))
+        FROM pg_proc p WHERE p.pronamespace = 'humcli'::regnamespace
+        UNION ALL
+        SELECT 'status', s.status, s.event, concat(s.trigger, s.terminal) FROM humcli.statuses s
+        UNION ALL
+        SELECT 'version', v.version::text, NULL, NULL FROM humcli.schema_version v
+        ORDER BY 1, 2, 4""")
+
+
+def works(database, user="postgres"):
+    """Whether events are recorded."""
+    connection = database.connect(user)
+    try:
+        rows = record(connection, [Delivery("task_1", "A"), Delivery("task_2", "A")], notify=True)
+        assert outcomes(rows) in (["recorded"] * 2, ["duplicate"] * 2)
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("ways", ((by_psql, by_psql), (by_string, by_string),
+                                  (by_psql, by_string), (by_string, by_psql),
+                                  (by_string_in_a_transaction, by_string_in_a_transaction)))
+def test_twice(bare, template, cluster, paths, ways):
+    """Whichever way, the same; the second time nothing changes and nothing is lost."""
+    ways[0](bare, paths)
+    works(bare)
+    before = fingerprint(bare)
+    assert before == fingerprint(Database(cluster, template))
+    rows = bare.execute("SELECT * FROM humcli.events ORDER BY id")
+    assert len(rows) == 2
+    ways[1](bare, paths)
+    works(bare)
+    assert fingerprint(bare) == before
+    assert bare.execute("SELECT * FROM humcli.events ORDER BY id") == rows
+
+
+def test_version(database):
+    assert database.execute("SELECT version FROM humcli.schema_version") == [(1,)]
+
+
+def test_quiet(bare, paths):
+    """With the roles there is nothing to say."""
+    for _ in range(2):
+        said = by_psql(bare, paths)
+        assert "NOTICE" not in said and "WARNING" not in said
+        assert by_string(bare, paths) == ""
+
+
+def test_at_once(bare, paths):
+    """Two installers: one waits for the other."""
+    failures = []
+
+    def install():
+        try:
+            by_string(bare, paths)
+        except psycopg2.Error as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=install) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    works(bare)
+
+
+def test_at_once_in_two_databases(another, paths):
+    """The roles are the cluster's: who comes second finds them made."""
+    databases = [Database(another, another.create_database()) for _ in range(4)]
+    failures = []
+
+    def install(database):
+        try:
+            by_string(database, paths)
+        except psycopg2.Error as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=install, args=(database,)) for database in databases]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    for database in databases:
+        works(database)
+        assert fingerprint(database) == fingerprint(databases[0])
+
+
+def test_newer_schema(bare, paths):
+    by_psql(bare, paths)
+    bare.execute("INSERT INTO humcli.schema_version (version) VALUES (2)")
+    with pytest.raises(errors.ObjectNotInPrerequisiteState):
+        by_string(bare, paths)
+
+
+def test_odd_settings(another, paths):
+    """Neither the user's settings nor what lies in public change what is made."""
+    name = another.create_database()
+    database = Database(another, name)
+    database.execute("CREATE SCHEMA evil; CREATE TABLE evil.events ();"
+                     "CREATE FUNCTION evil.getdatabaseencoding() RETURNS name LANGUAGE sql AS $$ SELECT 'no'::name $$")
+    another.execute(f"""
+        ALTER DATABASE {name} SET default_transaction_isolation = 'serializable';
+        ALTER DATABASE {name} SET search_path = evil, pg_catalog;
+        ALTER DATABASE {name} SET standard_conforming_strings = off;
+        ALTER DATABASE {name} SET client_min_messages = error;
+        ALTER DATABASE {name} SET client_encoding = 'LATIN1';
+        ALTER DATABASE {name} SET DateStyle = 'SQL, DMY'""")
+    by_psql(database, paths)
+    by_string(database, paths)
+    clean = Database(another, another.create_database())
+    by_psql(clean, paths)
+    ours, theirs = fingerprint(database), fingerprint(clean)
+    assert [row[:3] for row in ours] == [row[:3] for row in theirs]
+
+
+# Encodings.
+
+
+def test_utf8(bare, paths):
+    assert "WARNING" not in by_psql(bare, paths)
+
+
+def test_sql_ascii(cluster, paths):
+    name = cluster.create_database(encoding="SQL_ASCII")
+    database = Database(cluster, name)
+    assert "SQL_ASCII; UTF8 is better" in by_psql(database, paths)
+    connection = database.connect()
+    connection.set_client_encoding("UTF8")
+    delivery = Delivery("t\u00e4sk", "\U0001f600", None, START, payload='{"\u00e9":1}')
+    assert outcomes(record(connection, [delivery, delivery])) == ["recorded", "duplicate"]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT octet_length(status), payload::text FROM humcli.events")
+        assert cursor.fetchall() == [(4, delivery.payload)]
+    connection.close()
+    cluster.drop_database(name)
+
+
+@pytest.mark.parametrize("way", (by_psql, by_string))
+def test_latin1(cluster, paths, way):
+    """Refused, in words, and nothing is left behind."""
+    name = cluster.create_database(encoding="LATIN1")
+    database = Database(cluster, name)
+    with pytest.raises((RuntimeError, psycopg2.Error), match="is LATIN1, but UTF8 is needed"):
+        way(database, paths)
+    assert database.execute("SELECT to_regnamespace('humcli')") == [(None,)]
+    cluster.drop_database(name)
+
+
+def test_client_encoding(bare, paths, monkeypatch):
+    """ASCII alone: the same in any client encoding."""
+    paths.humcli_sql.encode("ascii")
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    by_psql(bare, paths)
+
+
+# The file for those without psql.
+
+
+def test_humcli_sql(paths):
+    text = paths.humcli_sql
+    assert not [line for line in text.splitlines() if line.startswith("\\")]
+    for part in (paths.source / "sql").rglob("*.sql"):
+        if part.name not in ("install.sql", "humcli.sql"):
+            assert part.read_text(encoding="ascii") in text, f"{part} is not in install.sql"
+
+
+@pytest.mark.skipif("HUMCLI_STAGE" not in os.environ, reason="needs HUMCLI_STAGE")
+def test_installed(bare, paths):
+    """`make install` puts the same into its place."""
+    folder = paths.stage / "share/humcli-webhook/sql"
+    assert (folder / "humcli.sql").read_text(encoding="ascii") == paths.humcli_sql
+    bare.psql("-v", "ON_ERROR_STOP=1", "-f", str(folder / "install.sql"))
+    works(bare)
+
+
+# Users.
+
+
+def roles(cluster):
+    """Which of our roles there are."""
+    return tuple(name for name, in cluster.execute(
+        "SELECT rolname FROM pg_roles WHERE rolname LIKE 'humcli%' ORDER BY 1"))
+
+
+def owners(database):
+    """Who owns what is ours."""
+    return {row[2] for row in fingerprint(database) if row[0] not in ("status", "version")}
+
+
+@pytest.mark.parametrize("way", (by_psql, by_string))
+def test_plain_owner(another, paths, way):
+    """Without CREATEROLE: says so, and everything works as the one user, and for nobody else."""
+    database = Database(another, another.create_database(owner="plain"))
+    for _ in range(2):
+        assert "roles and grants are skipped" in way(database, paths, "plain")
+        works(database, "plain")
+    assert roles(another) == ()
+    assert owners(database) == {"plain"}
+    with pytest.raises(errors.InsufficientPrivilege):
+        works(database, "second")
+    assert database.execute("SELECT count(*) FROM humcli.tasks", "plain") == [(2,)]
+
+
+def test_plain_owner_beside_roles(another, paths):
+    """The roles exist, made for another database: they are not ours to use."""
+    by_psql(Database(another, another.create_database()), paths)
+    database = Database(another, another.create_database(owner="plain"))
+    for _ in range(2):
+        assert "roles and grants are skipped" in by_psql(database, paths, "plain")
+    works(database, "plain")
+    assert owners(database) == {"plain"}
+
+
+@pytest.mark.parametrize("way", (by_psql, by_string))
+def test_createrole(another, paths, way):
+    """A database's owner with CREATEROLE, no superuser."""
+    database = Database(another, another.create_database(owner="maker"))
+    for _ in range(2):
+        assert way(database, paths, "maker").count("NOTICE") == 0
+    assert roles(another) == ROLES
+    assert owners(database) == {"humcli_owner"}
+    another.execute("CREATE ROLE web LOGIN IN ROLE humcli_writer; CREATE ROLE app LOGIN IN ROLE humcli_reader")
+    works(database, "web")
+    assert database.execute("SELECT count(*) FROM humcli.events", "app") == [(2,)]
+    # the next database of the same user, and of the superuser
+    for user in ("maker", "postgres"):
+        database = Database(another, another.create_database(owner=user))
+        assert way(database, paths, user).count("NOTICE") == 0
+        works(database, "web")
+        assert owners(database) == {"humcli_owner"}
+
+
+def test_second_createrole(another, paths):
+    """The roles exist, and another user with CREATEROLE comes: from 16 on they are not his."""
+    by_psql(Database(another, another.create_database(owner="maker")), paths, "maker")
+    database = Database(another, another.create_database(owner="second"))
+    for _ in range(2):
+        said = by_psql(database, paths, "second")
+        assert ("roles and grants are skipped" in said) == (another.version >= 160000)
+    works(database, "second" if another.version >= 160000 else "postgres")
+
+
+def test_roles_later(another, paths):
+    """A superuser gives an installation without roles the roles; nothing is lost."""
+    database = Database(another, another.create_database(owner="plain"))
+    by_psql(database, paths, "plain")
+    works(database, "plain")
+    by_psql(database, paths)
+    assert owners(database) == {"humcli_owner"}
+    clean = Database(another, another.create_database())
+    by_psql(clean, paths)
+    assert fingerprint(database) == fingerprint(clean)
+    assert database.execute("SELECT count(*) FROM humcli.events") == [(2,)]
+    # the one who was the owner is told why it is no longer his to install
+    with pytest.raises(RuntimeError, match="belongs to another role than \"plain\""):
+        by_psql(database, paths, "plain")
+    another.execute("GRANT humcli_owner TO plain")
+    assert "NOTICE" not in by_psql(database, paths, "plain")
+    assert owners(database) == {"humcli_owner"}
