@@ -1,0 +1,173 @@
+"""humcli.notify(): what listeners are told."""
+
+import json
+import threading
+import time
+
+import pytest
+from psycopg2 import errors
+
+from harness.postgres import Cluster, Database, wait_until
+from harness.recording import Delivery, at, listen, notification, notifications, record
+
+
+@pytest.fixture(name="connection")
+def fixture_connection(database):
+    connection = database.connect()
+    yield connection
+    connection.close()
+
+
+@pytest.fixture(name="listener")
+def fixture_listener(database):
+    connection = database.connect()
+    listen(connection)
+    yield connection
+    connection.close()
+
+
+def notify(connection, numbers):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT humcli.notify(%s::bigint[])", [numbers])
+
+
+def told(connection, listener):
+    """What was sent, up to a mark of our own."""
+    with connection.cursor() as cursor:
+        cursor.execute("NOTIFY humcli_events, 'mark'")
+    texts = []
+    while not texts or texts[-1] != "mark":
+        texts += notifications(listener, 1)
+    return texts[:-1]
+
+
+def test_text(connection, listener):
+    """As DESIGN has it, to the byte."""
+    row = record(connection, [Delivery("task_abc123", "SUBMITTED", "IN_PROGRESS")])[0]
+    notify(connection, [row.id])
+    assert told(connection, listener) == [
+        f'{{"id":"{row.id}","task_id":"task_abc123","status":"SUBMITTED",'
+        '"previous_status":"IN_PROGRESS","first":true}']
+
+
+def test_record_notifies_when_asked(connection, listener):
+    """Once an event, in the order of the ids; and nothing for what is no news."""
+    deliveries = [Delivery("task_2", "A"), Delivery("task_1", "A"), Delivery("task_1", "B", "A", at(1)),
+                  Delivery("task_1", "A", "B", at(2))]
+    rows = record(connection, deliveries, notify=True)
+    firsts = [True, True, True, False]
+    assert told(connection, listener) == [text for _, text in sorted(
+        (row.id, notification(row.id, delivery, first))
+        for row, delivery, first in zip(rows, deliveries, firsts))]
+    record(connection, deliveries, notify=True)
+    record(connection, [Delivery("task_2", "A", None, at(3))], notify=True)
+    assert told(connection, listener) == []
+    record(connection, [Delivery("task_3", "A")])
+    assert told(connection, listener) == []
+
+
+@pytest.mark.parametrize("numbers", (None, []))
+def test_owed(connection, listener, numbers):
+    notify(connection, numbers)
+    assert told(connection, listener) == ["{}"]
+
+
+def test_order_and_unknown_ids(connection, listener):
+    rows = record(connection, [Delivery(f"task_{i}", "A") for i in range(12)])
+    numbers = sorted(row.id for row in rows)
+    notify(connection, numbers[::-1] + [numbers[0], None, 10 ** 15])
+    assert [int(json.loads(text)["id"]) for text in told(connection, listener)] == numbers
+
+
+@pytest.mark.parametrize("odd", (
+    Delivery("task \"\\/\b\f\n\r\t\x01\x7f", "\u00e9\u2028\U0001f600", "%s'$1"),
+    Delivery("{}", "null", "null"), Delivery("a", "", "")))
+def test_escapes(connection, listener, odd):
+    row = record(connection, [odd], notify=True)[0]
+    text, = told(connection, listener)
+    assert json.loads(text) == {"id": str(row.id), "task_id": odd.task_id, "status": odd.status,
+                                "previous_status": odd.previous_status, "first": True}
+    if "\x01" not in odd.task_id:
+        assert text == notification(row.id, odd, True)
+
+
+@pytest.mark.parametrize("length, whole", ((1000, True), (1001, False)))
+@pytest.mark.parametrize("letter", ("x", "\u00e9", "\x01"))
+def test_length(connection, listener, length, whole, letter):
+    """Over 1,000 bytes it shrinks to the id; bytes as sent, with escapes."""
+    weight = len(json.dumps(letter, ensure_ascii=False).encode()) - 2
+    empty = len(notification(1, Delivery("", "A"), True).encode())
+    room = length - empty
+    task = letter * (room // weight) + "y" * (room % weight)
+    row = record(connection, [Delivery(task, "A")], notify=True)[0]
+    assert row.id == 1
+    text, = told(connection, listener)
+    if whole:
+        assert text == notification(1, Delivery(task, "A"), True)
+        assert len(text.encode()) == 1000
+    else:
+        assert text == '{"id":"1"}'
+
+
+def test_lock_timeout_is_of_the_transaction(connection):
+    def setting():
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW lock_timeout")
+            return cursor.fetchone()[0]
+
+    with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = '7s'; BEGIN")
+        notify(connection, None)
+        assert setting() == "250ms"
+        cursor.execute("COMMIT")
+        assert setting() == "7s"
+        # the recording transaction ends with it too, and can record again
+        cursor.execute("BEGIN")
+        record(connection, [Delivery("task_1", "A")], notify=True)
+        assert setting() == "250ms"
+        record(connection, [Delivery("task_2", "A")], notify=True)
+        assert setting() == "250ms"
+        cursor.execute("COMMIT")
+        assert setting() == "7s"
+
+
+def test_behind_a_stuck_commit(paths):
+    """Another's notifying commit that waits for its standby does not hold us up."""
+    cluster = Cluster()
+    try:
+        database = Database(cluster, cluster.create_database())
+        database.psql("-q", "-f", str(paths.install_sql))
+        database.execute("CREATE TABLE public.other ()")
+        cluster.execute("ALTER SYSTEM SET synchronous_standby_names = 'absent'")
+        cluster.execute("SELECT pg_reload_conf()")
+        connection = database.connect()
+
+        def value(sql):
+            with connection.cursor() as cursor:
+                cursor.execute(sql)
+                return cursor.fetchone()[0]
+
+        wait_until(lambda: value("SHOW synchronous_standby_names") == "absent", "the setting")
+        stuck = database.connect()
+
+        def commit():
+            with stuck.cursor() as cursor:
+                cursor.execute("BEGIN; INSERT INTO public.other DEFAULT VALUES; NOTIFY other; COMMIT")
+
+        thread = threading.Thread(target=commit)
+        thread.start()
+        wait_until(lambda: value("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"),
+                   "the other commit to wait")
+        began = time.monotonic()
+        with pytest.raises(errors.LockNotAvailable):
+            notify(connection, None)
+        assert 0.2 < time.monotonic() - began < 1.5
+        cluster.execute("ALTER SYSTEM RESET synchronous_standby_names")
+        cluster.execute("SELECT pg_reload_conf()")
+        thread.join(10)
+        assert not thread.is_alive()
+        notify(connection, None)
+        connection.close()
+        stuck.close()
+    finally:
+        cluster.remove()

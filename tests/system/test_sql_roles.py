@@ -1,0 +1,140 @@
+"""Who may do what, tried by logging in as each."""
+
+import psycopg2
+import pytest
+from psycopg2 import errors
+
+from harness.recording import Delivery, outcomes, record, stored
+
+WHO = ("writer", "reader", "consumer", "admin", "stranger")
+READERS = {"reader", "consumer", "admin"}
+TABLES = ("events", "repeats", "quarantine", "statuses", "schema_version",
+          "deliveries", "timeline", "tasks")
+RECORD = ("SELECT humcli.record(ARRAY['e'], ARRAY['t'], ARRAY['s'], ARRAY['p'], ARRAY[now()],"
+          " ARRAY[now()], ARRAY['n'], ARRAY['f'], ARRAY['{}']::json[], '10 min', true)")
+SET_ASIDE = ("SELECT humcli.set_aside(ARRAY[now()], ARRAY['r'], ARRAY['n'], ARRAY['f'], ARRAY['x'::bytea])")
+
+# statement, and who may run it
+MATRIX = [
+    (RECORD, {"writer"}),
+    (SET_ASIDE, {"writer"}),
+    ("SELECT humcli.notify(ARRAY[1])", {"writer"}),
+    ("SELECT humcli.notify(NULL)", {"writer"}),
+    ("SELECT humcli.payload('{}')", READERS),
+    ("SELECT humcli.lock_tasks(ARRAY['t'])", set()),
+    ("SELECT humcli.beside('t', 'e', now(), 's', true, '10 min')", set()),
+    *((f"SELECT * FROM humcli.{name}", READERS) for name in TABLES),
+    *((f"DELETE FROM humcli.{name}", {"admin"} if name == "quarantine" else set()) for name in TABLES[:5]),
+    *((f"TRUNCATE humcli.{name}", set()) for name in TABLES[:5]),
+    ("UPDATE humcli.events SET status = 'x'", set()),
+    ("INSERT INTO humcli.statuses VALUES ('X', 'x', 'x', false)", set()),
+    ("INSERT INTO humcli.repeats (event) VALUES ('x')", set()),
+    ("SELECT nextval('humcli.events_id_seq')", set()),
+    ("CREATE TABLE humcli.mine ()", set()),
+    ("CREATE FUNCTION humcli.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'", set()),
+    ("DROP FUNCTION humcli.notify(bigint[])", set()),
+    ("ALTER TABLE humcli.events DISABLE TRIGGER ALL", set()),
+    ("SET ROLE humcli_owner", set()),
+    ("DROP SCHEMA humcli CASCADE", set()),
+]
+
+
+@pytest.fixture(name="users", scope="module")
+def fixture_users(cluster, template):
+    """A user in each role, and one in none; template has made the roles."""
+    assert template
+    for who in WHO:
+        grant = "" if who == "stranger" else f"IN ROLE humcli_{who}"
+        cluster.execute(f"CREATE ROLE test_{who} LOGIN {grant}")
+    yield {who: f"test_{who}" for who in WHO}
+    for who in WHO:
+        cluster.execute(f"DROP ROLE test_{who}")
+
+
+@pytest.mark.parametrize("who", WHO)
+def test_matrix(database, users, who):
+    connection = psycopg2.connect(database.dsn(users[who]))
+    wrong = []
+    for statement, may in MATRIX:
+        with connection.cursor() as cursor:
+            try:
+                cursor.execute(statement)
+                refused = False
+            except errors.InsufficientPrivilege:
+                refused = True
+        connection.rollback()
+        if refused == (who in may):
+            wrong.append((statement, "refused" if refused else "allowed"))
+    connection.close()
+    assert not wrong
+
+
+def test_every_function_is_in_the_matrix(database):
+    names = [name for name, in database.execute(
+        "SELECT proname FROM pg_proc WHERE pronamespace = 'humcli'::regnamespace")]
+    assert names and all(any(f"humcli.{name}(" in statement for statement, _ in MATRIX) for name in names)
+    tables = {name for name, in database.execute(
+        "SELECT relname FROM pg_class WHERE relnamespace = 'humcli'::regnamespace AND relkind IN ('r', 'v')")}
+    assert tables == set(TABLES)
+
+
+def test_roles(cluster, database):
+    """None can log in; all belongs to the owner; the owner is nobody special."""
+    assert database
+    assert cluster.execute(
+        "SELECT rolname FROM pg_roles WHERE rolname LIKE 'humcli%' AND (rolcanlogin OR rolsuper"
+        " OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls)") == []
+    assert cluster.execute(
+        "SELECT m.roleid::regrole::text, m.member::regrole::text FROM pg_auth_members m"
+        " WHERE m.member::regrole::text LIKE 'humcli%' ORDER BY 1") == [
+            ("humcli_consumer", "humcli_admin"), ("humcli_reader", "humcli_consumer")]
+
+
+def test_definer_functions(database):
+    """Each pins the search path, is the owner's, and nobody else's to call."""
+    rows = database.execute(
+        "SELECT proname, proowner::regrole::text, proconfig, prosecdef,"
+        " EXISTS (SELECT FROM aclexplode(proacl) WHERE grantee = 0)"
+        " FROM pg_proc WHERE pronamespace = 'humcli'::regnamespace")
+    assert {row[0] for row in rows if row[3]} == {"record", "notify", "set_aside"}
+    for name, owner, config, definer, public in rows:
+        assert owner == "humcli_owner" and not public, name
+        if definer:
+            assert "search_path=pg_catalog, pg_temp" in config, name
+
+
+def test_callers_objects(database, users):
+    """What the caller has made, and his search path, change nothing."""
+    database.execute("CREATE SCHEMA evil; GRANT ALL ON SCHEMA evil TO PUBLIC;"
+                     "GRANT TEMPORARY ON DATABASE " + database.name + " TO PUBLIC")
+    connection = database.connect(users["writer"])
+    with connection.cursor() as cursor:
+        cursor.execute("""
+            CREATE TEMP TABLE events (id bigint, task_id text, status text);
+            CREATE TEMP TABLE repeats (id bigint, task_id text, status text);
+            CREATE TEMP TABLE deliveries (id bigint);
+            CREATE TEMP TABLE unnest (id bigint)""")
+        for schema in ("evil", "pg_temp"):
+            cursor.execute(f"""
+                CREATE FUNCTION {schema}.trap(text, text) RETURNS boolean LANGUAGE plpgsql AS
+                    $$ BEGIN RAISE EXCEPTION 'run as %', current_user; END $$;
+                CREATE FUNCTION {schema}.hashtext(text) RETURNS int LANGUAGE plpgsql AS
+                    $$ BEGIN RAISE EXCEPTION 'run as %', current_user; END $$;
+                CREATE FUNCTION {schema}.cardinality(text[]) RETURNS int LANGUAGE plpgsql AS
+                    $$ BEGIN RAISE EXCEPTION 'run as %', current_user; END $$;
+                CREATE FUNCTION {schema}.pg_notify(text, text) RETURNS void LANGUAGE plpgsql AS
+                    $$ BEGIN RAISE EXCEPTION 'run as %', current_user; END $$;
+                CREATE OPERATOR {schema}.= (LEFTARG = text, RIGHTARG = text, FUNCTION = {schema}.trap)""")
+        cursor.execute("SET search_path = pg_temp, evil, pg_catalog")
+        with pytest.raises(errors.RaiseException, match="run as test_writer"):
+            cursor.execute("SELECT 'a'::text = 'b'::text, pg_temp.hashtext('x')")
+    deliveries = [Delivery("task_1", "A"), Delivery("task_1", "B", "A"), Delivery("task_2", "A")]
+    assert outcomes(record(connection, deliveries, notify=True)) == ["recorded"] * 3
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_temp.events")
+        assert cursor.fetchone() == (0,)
+        cursor.execute(SET_ASIDE)
+    connection.close()
+    superuser = database.connect()
+    assert sorted(stored(superuser, "events"), key=str) == sorted(deliveries, key=str)
+    superuser.close()

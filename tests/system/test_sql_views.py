@@ -1,0 +1,124 @@
+"""humcli.timeline, humcli.tasks, humcli.statuses."""
+
+import itertools
+
+import pytest
+
+from harness.recording import Delivery, at, record
+
+DOCUMENTED = {
+    "PENDING", "ESTIMATE_PENDING", "ACCEPTED", "IN_PROGRESS", "SUBMITTED", "VERIFIED",
+    "COMPLETED", "MANUAL_REVIEW", "DISPUTED", "CANCELLED"}
+
+
+@pytest.fixture(name="connection")
+def fixture_connection(database):
+    connection = database.connect()
+    yield connection
+    connection.close()
+
+
+def timeline(connection, task="task_1"):
+    """The statuses of a task in the view's order."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT status, place FROM humcli.timeline WHERE task_id = %s", [task])
+        rows = cursor.fetchall()
+    assert [place for _, place in rows] == list(range(1, len(rows) + 1))
+    return [status for status, _ in rows]
+
+
+def current(connection, task="task_1"):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT status FROM humcli.tasks WHERE task_id = %s", [task])
+        return cursor.fetchone()[0]
+
+
+def life(*statuses, moment=0, step=0):
+    """Transitions from one status to the next."""
+    return [Delivery("task_1", status, previous, at(moment + i * step))
+            for i, (previous, status) in enumerate(zip(statuses, statuses[1:]))]
+
+
+def test_statuses(connection):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT status, terminal FROM humcli.statuses")
+        rows = dict(cursor.fetchall())
+        assert set(rows) == DOCUMENTED
+        assert {status for status in rows if rows[status]} == {"COMPLETED", "CANCELLED"}
+        cursor.execute("SELECT event, trigger FROM humcli.statuses WHERE status = 'MANUAL_REVIEW'")
+        assert cursor.fetchall() == [("Manual review needed", "AI Guardian confidence too low")]
+
+
+def test_by_time(connection):
+    """By when it happened, not by when it came."""
+    deliveries = life("PENDING", "ESTIMATE_PENDING", "PENDING", "ESTIMATE_PENDING", "ACCEPTED", step=1)
+    for delivery in deliveries[::-1]:
+        record(connection, [delivery])
+    assert timeline(connection) == [d.status for d in deliveries]
+    assert current(connection) == "ACCEPTED"
+
+
+@pytest.mark.parametrize("order", itertools.permutations(range(3)))
+def test_equal_times(connection, order):
+    """Among equals, a row after the one whose status is its previous_status."""
+    chain = life("IN_PROGRESS", "SUBMITTED", "VERIFIED", "COMPLETED")
+    for i in order:
+        record(connection, [chain[i]])
+    record(connection, life("ACCEPTED", "IN_PROGRESS", moment=-1))
+    assert timeline(connection) == ["IN_PROGRESS", "SUBMITTED", "VERIFIED", "COMPLETED"]
+    assert current(connection) == "COMPLETED"
+
+
+def test_equal_times_unrelated(connection):
+    """Then by id."""
+    for status in ("C", "A", "B"):
+        record(connection, [Delivery("task_1", status, "X")])
+    assert timeline(connection) == ["C", "A", "B"]
+
+
+@pytest.mark.parametrize("order", itertools.permutations(range(3)))
+def test_equal_times_in_a_circle(connection, order):
+    """A circle ends; what follows from it comes after it."""
+    rows = [Delivery("task_1", "A", "B"), Delivery("task_1", "B", "A"), Delivery("task_1", "C", "B")]
+    for i in order:
+        record(connection, [rows[i]])
+    circle = ["AB"[i] for i in order if i < 2]
+    assert timeline(connection) == circle + ["C"]
+
+
+def test_status_that_is_its_own_previous(connection):
+    record(connection, [Delivery("task_1", "A", "A"), Delivery("task_1", "B", "A")])
+    assert timeline(connection) == ["A", "B"]
+
+
+def test_tasks(connection):
+    """A row a task, unknown statuses too."""
+    record(connection, life("SUBMITTED", "VERIFIED", "COMPLETED", step=1)
+           + [Delivery("task_2", "SOMETHING_NEW", None), Delivery("task_3", "A", "B", event="task.other")])
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT task_id, status, previous_status, occurred_at, event, meaning, trigger,"
+                       " terminal, events FROM humcli.tasks")
+        assert cursor.fetchall() == [
+            ("task_1", "COMPLETED", "VERIFIED", at(1), "task.status_changed", "Completed",
+             "task finalized, escrow released", True, 2),
+            ("task_2", "SOMETHING_NEW", None, at(0), "task.status_changed", None, None, None, 1),
+            ("task_3", "A", "B", at(0), "task.other", None, None, None, 1)]
+
+
+def test_repeats_are_not_in_the_views(connection):
+    record(connection, [Delivery("task_1", "A"), Delivery("task_1", "A", None, at(5))])
+    assert timeline(connection) == ["A"]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT status, event_id IS NULL, repeat_id IS NULL FROM humcli.deliveries ORDER BY occurred_at")
+        assert cursor.fetchall() == [("A", False, True), ("A", True, False)]
+
+
+def test_one_task_is_looked_up_by_index(connection):
+    """The restriction reaches the table through both views."""
+    record(connection, [Delivery(f"task_{i}", "A") for i in range(500)])
+    with connection.cursor() as cursor:
+        cursor.execute("VACUUM ANALYZE humcli.events")
+        for view in ("timeline", "tasks"):
+            cursor.execute(f"EXPLAIN SELECT * FROM humcli.{view} WHERE task_id = 'task_7'")
+            plan = "\n".join(row[0] for row in cursor.fetchall())
+            assert "Index Cond: (task_id = 'task_7'" in plan and "Seq Scan on events" not in plan, plan
