@@ -102,7 +102,10 @@ class Responder:
     """A responder's own folder (settings, secrets, log) and what is common
     to both ways of starting it. Use as a context manager."""
 
-    def __init__(self, program, conninfo, secrets=None, **settings):
+    def __init__(self, program, conninfo, secrets=None, environment=None,
+                 **settings):
+        """environment: all of it, instead of what settings say."""
+        self.whole_environment = environment
         self.program = str(program)
         self.folder = tempfile.mkdtemp(prefix="humcli-responder-",
                                        dir=on_disk())
@@ -113,6 +116,7 @@ class Responder:
         give(self.secret_dir)
         give(self.folder)
         self.secrets = {}
+        self.more_environment = {}
         for name, value in ({"main": SECRET} if secrets is None
                             else secrets).items():
             self.add_secret(name, value)
@@ -143,9 +147,12 @@ class Responder:
         os.unlink(os.path.join(self.secret_dir, name))
 
     def environment(self):
+        if self.whole_environment is not None:
+            return self.whole_environment
         env = {k: os.environ[k] for k in SANITIZERS if k in os.environ}
         env.update((f"HUMCLI_WEBHOOK_{k}", v)
                    for k, v in self.settings.items() if v is not None)
+        env.update(self.more_environment)
         return env
 
     def spawn(self, *arguments, env=None, **streams):
@@ -202,13 +209,12 @@ class FastCGI(Responder):
     what --listen takes. listener: a socket shared with others."""
 
     def __init__(self, program, conninfo, secrets=None, where=None,
-                 listener=None, wait=True, **settings):
-        super().__init__(program, conninfo, secrets, **settings)
+                 listener=None, **others):
+        super().__init__(program, conninfo, secrets, **others)
         self.process = None
         try:
             self.start(where, listener)
-            if wait:
-                self.wait_until_serving()
+            self.wait_until_serving()
         except BaseException:
             self.close()
             raise
