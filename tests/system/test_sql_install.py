@@ -36,7 +36,8 @@ def fixture_another(rolefree):
     yield rolefree
     for name, in rolefree.execute("SELECT datname FROM pg_database WHERE datname LIKE 'test%'"):
         rolefree.drop_database(name)
-    for name, in rolefree.execute("SELECT rolname FROM pg_roles WHERE oid >= 16384"):
+    for name, in rolefree.execute("SELECT rolname FROM pg_roles WHERE oid >= 16384"
+                                   " ORDER BY rolname NOT LIKE 'humcli%'"):
         rolefree.execute(f"DROP ROLE {name}")
 
 
