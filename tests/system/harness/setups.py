@@ -111,23 +111,44 @@ class HostedApache(Apache):
     below the document root, a .htaccess there, and no other file."""
 
     override = "Options FileInfo AuthConfig Limit"
+    module = "cgid"
+    script = "webhook.cgi"
 
-    def __init__(self, paths, sample, script):
-        """script: what lies there as webhook.cgi."""
-        self.script = script
-        super().__init__(paths, sample, {}, url=f"{URL}/webhook.cgi")
+    def __init__(self, paths, sample, program):
+        """program: the text of the script."""
+        self.program = program
+        super().__init__(paths, sample, {}, url=f"{URL}/{self.script}")
 
     def modules(self):
-        return ["cgid"]
+        return [self.module]
+
+    def htaccess(self):
+        with open(self.sample, encoding="ascii") as file:
+            return file.read()
 
     def adapted(self):
         folder = self.path("www", URL.strip("/"))
         os.makedirs(folder, exist_ok=True)
-        shutil.copy(self.sample, os.path.join(folder, ".htaccess"))
-        script = self.write(os.path.join(folder, "webhook.cgi"), self.script)
-        os.chmod(script, 0o755)
+        self.write(os.path.join(folder, ".htaccess"), self.htaccess())
+        os.chmod(self.write(os.path.join(folder, self.script), self.program), 0o755)
         # The host's own; what it sets would be an error if it arrived.
         return 'SetEnv HUMCLI_WEBHOOK_CONFIG "/nowhere"\n'
+
+
+class HostedFastCGI(HostedApache):
+    """The same with the lines for FastCGI, which are comments at first."""
+
+    module = "fcgid"
+    script = "webhook.fcgi"
+
+    def htaccess(self):
+        text = super().htaccess()
+        for old, new in (("AddHandler cgi-script .cgi\n", ""),
+                                ("# AddHandler fcgid", "AddHandler fcgid"),
+                                (r"webhook\.cgi$", r"webhook\.fcgi$")):
+            assert text.count(old) == 1, old
+            text = text.replace(old, new)
+        return text
 
 
 class Hosted(Setup):
