@@ -207,11 +207,9 @@ BEGIN
 		news := news || id;
 		RETURN NEXT;
 
-		-- Has it split a visit, and left a half of it without an event? A half
-		-- that has one names no repeat.
-		CONTINUE WHEN before.status IS DISTINCT FROM after.status
-			OR before.previous_status IS DISTINCT FROM after.previous_status
-			OR after.occurred_at - before.occurred_at > p_window;
+		-- Has it split a visit, and left a half without an event? That half
+		-- names its earliest repeat; a whole visit has an event, and names none.
+		CONTINUE WHEN coalesce(before.repeat_id, after.repeat_id) IS NULL;
 		-- The id and the transaction of the promoted row are new: readers find it.
 		WITH promoted AS (
 			DELETE FROM humcli.repeats r

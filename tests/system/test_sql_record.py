@@ -283,10 +283,12 @@ def test_busy(database, connection, locked):
 def test_sees_what_the_lock_waited_for(database, connection):
     """What another has committed meanwhile is a duplicate, not an error and not a second row."""
     other = database.connect()
+    run(connection, "SET lock_timeout = '1234ms'")
     for number in range(10):
         task = f"task_{number}"
         run(other, "BEGIN")
         record(other, [first(task)])
+        run(connection, "BEGIN")
         answer = []
         thread = threading.Thread(
             target=lambda task=task: answer.extend(record(connection, [first(task), first(task, seconds=5)])))
@@ -296,7 +298,33 @@ def test_sees_what_the_lock_waited_for(database, connection):
         run(other, "COMMIT")
         thread.join()
         assert outcomes(answer) == ["duplicate", "repeat"]
+        assert one(connection, "SHOW lock_timeout") == "1234ms"
+        run(connection, "COMMIT")
     other.close()
+
+
+def test_order_of_locks(database, connection):
+    """By key: whoever waits for one holds none that comes after it, so nobody waits in a circle."""
+    other, watch = database.connect(), database.connect()
+    run(other, "SET lock_timeout = 0; BEGIN")
+    tasks = [f"task_{i}" for i in range(30)]
+    keys = {task: one(connection, "SELECT hashtext(%s)", task) for task in tasks}
+    middle = sorted(tasks, key=keys.get)[15]
+    record(other, [first(middle)])
+    answer = []
+    thread = threading.Thread(target=lambda: answer.extend(record(connection, [first(task) for task in tasks])))
+    thread.start()
+    held = wait_until(lambda: one(watch, """
+        SELECT array_agg(l.objid::bigint) FILTER (WHERE l.granted) FROM pg_locks l
+        WHERE l.locktype = 'advisory' AND l.pid = %s
+        HAVING NOT bool_and(l.granted)
+        UNION ALL SELECT NULL LIMIT 1""", connection.info.backend_pid), "the batch to wait")
+    assert sorted(held) == sorted(key % 2 ** 32 for key in keys.values() if key < keys[middle])
+    run(other, "ROLLBACK")
+    thread.join()
+    assert outcomes(answer) == ["recorded"] * 30
+    other.close()
+    watch.close()
 
 
 INSERT = ("INSERT INTO humcli.events (event, task_id, status, previous_status, occurred_at,"
