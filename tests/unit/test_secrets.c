@@ -20,6 +20,7 @@
 /* A scratch with a folder of secrets, and settings that name it. */
 struct world {
 	struct scratch scratch;
+	struct scratch memory; /* of the tests that need it */
 	struct settings settings;
 	struct buf errors;
 	struct secrets *secrets;
@@ -51,6 +52,8 @@ static int remove_world(void **state)
 	settings_free(&w->settings);
 	buf_free(&w->errors);
 	scratch_remove(&w->scratch);
+	if (w->memory.path)
+		scratch_remove(&w->memory);
 	free(w);
 	return 0;
 }
@@ -284,28 +287,27 @@ static void test_modes(void **state)
 			fail_msg("line %d: '%s'", cases[i].line,
 				 w->errors.data);
 		assert_null(strstr(w->errors.data, "hidden"));
+		scratch_unlink(&w->scratch, "secrets/a");
 	}
 }
 
 static void test_in_memory_is_a_warning(void **state)
 {
 	struct world *w = *state;
-	struct scratch memory;
 
-	if (!scratch_make_in_memory(&memory))
+	if (!scratch_make_in_memory(&w->memory))
 		skip();
 	free(w->settings.secret_dir);
-	w->settings.secret_dir = xstrdup(memory.path);
-	assert_int_equal(chmod(memory.path, 01777), 0);
-	scratch_write(&memory, "a", 0644, "one");
+	w->settings.secret_dir = xstrdup(w->memory.path);
+	assert_int_equal(chmod(w->memory.path, 01777), 0);
+	scratch_write(&w->memory, "a", 0644, "one");
 	open_good(w);
 	expect_live(__LINE__, w, "a=one");
 	assert_int_equal(logged(w, "level=warning"), 1);
 	/* Read again, the same is not said again. */
-	scratch_write(&memory, "b", 0600, "two");
+	scratch_write(&w->memory, "b", 0600, "two");
 	expect_soon(__LINE__, w, "a=one b=two");
 	assert_int_equal(logged(w, "level=warning"), 1);
-	scratch_remove(&memory);
 }
 
 static void test_names(void **state)
@@ -485,6 +487,24 @@ static void test_overwritten_at_once(void **state)
 	}
 }
 
+/* Files that have been as they are for long are not read all the time. */
+static void test_settled(void **state)
+{
+	struct world *w = *state;
+	char *path = scratch_path(&w->scratch, "secrets/a");
+	struct stat st;
+
+	scratch_write(&w->scratch, "secrets/a", 0600, "one");
+	assert_int_equal(stat(path, &st), 0);
+	while (time(NULL) <= st.st_ctim.tv_sec + 2)
+		pause_briefly();
+	open_good(w);
+	expect_live(__LINE__, w, "a=one");
+	scratch_write(&w->scratch, "secrets/a", 0600, "two");
+	expect_soon(__LINE__, w, "a=two");
+	free(path);
+}
+
 /* As Kubernetes changes a secret: one rename swaps all the files. */
 static void test_kubernetes(void **state)
 {
@@ -518,6 +538,7 @@ static void test_later_faults(void **state)
 	scratch_write(s, "secrets/b", 0600, "");
 	expect_logged(__LINE__, w, "/secrets/b: an empty secret");
 	expect_live(__LINE__, w, "a=one");
+	assert_int_equal(logged(w, "are live"), 0);
 	/* Everything is read again, and again. */
 	scratch_write(s, "secrets/c", 0600, "three");
 	expect_soon(__LINE__, w, "a=one c=three");
@@ -706,6 +727,7 @@ int main(void)
 		TEST(test_all_faults),
 		TEST(test_added_changed_removed),
 		TEST(test_overwritten_at_once),
+		TEST(test_settled),
 		TEST(test_kubernetes),
 		TEST(test_later_faults),
 		TEST(test_folder_gone),

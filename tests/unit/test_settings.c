@@ -669,6 +669,14 @@ static void test_places(void **state)
 		  "stderr",
 		  false },
 		{ __LINE__,
+		  NULL,
+		  "",
+		  { "CREDENTIALS_DIRECTORY=relative" },
+		  "none",
+		  "@/var/spool/humcli-webhook",
+		  "stderr",
+		  false },
+		{ __LINE__,
 		  "etc/humcli-webhook.conf",
 		  "",
 		  { NULL },
@@ -756,13 +764,18 @@ static void test_no_home(void **state)
 {
 	struct world w;
 
-	world_make(&w, *state);
-	free(w.home);
-	w.home = NULL;
-	world_load(&w);
-	assert_true(w.good);
-	expect(__LINE__, &w, "SPOOL", "@/var/spool/humcli-webhook");
-	world_free(&w);
+	/* None, one that is missing, one that is no directory. */
+	for (int i = 0; i < 3; i++) {
+		world_make(&w, *state);
+		free(w.home);
+		w.home = i ? scratch_path(*state, i == 1 ? "none" : "file")
+			   : NULL;
+		scratch_write(*state, "file", 0600, "");
+		world_load(&w);
+		assert_string_equal(w.errors.data, "");
+		expect(__LINE__, &w, "SPOOL", "@/var/spool/humcli-webhook");
+		world_free(&w);
+	}
 }
 
 static void test_environment(void **state)
