@@ -1,6 +1,7 @@
 """The HTTP contract, row by row, through FastCGI and through CGI: one table,
 both ways, no web server."""
 
+import concurrent.futures
 import datetime
 import json
 import re
@@ -852,25 +853,19 @@ def trickle(write, rest, stop):
             return
 
 
-def test_body_not_complete_in_time(responder, store):
-    """Silent or trickling: 408 at 4 s after accept."""
-    slow = slow_cgi if isinstance(responder, CGI) else slow_fastcgi
+def test_body_not_complete_in_time(paths, store):
+    """Silent or trickling, by FastCGI and by CGI: 408 at 4 s after accept."""
     body = event()
     assert len(body) > 80   # more than 4 s of trickling
-    results = {}
-
-    def run(rest):
-        results[rest] = slow(responder, body, rest)
-
-    threads = [threading.Thread(target=run, args=(rest,))
-               for rest in (silence, trickle)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for answer, seconds in (results[silence], results[trickle]):
-        check(answer, 408)
-        assert 3.8 < seconds < 4.5
+    with FastCGI(paths.responder, store.conninfo) as resident, \
+            CGI(paths.responder, store.conninfo) as once, \
+            concurrent.futures.ThreadPoolExecutor() as pool:
+        futures = [pool.submit(slow, it, body, rest)
+                   for slow, it in ((slow_fastcgi, resident), (slow_cgi, once))
+                   for rest in (silence, trickle)]
+        for answer, seconds in [future.result() for future in futures]:
+            check(answer, 408)
+            assert 3.8 < seconds < 4.5
     assert not recorded(store, task_of(body))
 
 

@@ -827,6 +827,17 @@ def test_ends_with_postgresql_frozen(paths, store, busy):
             " = 'frozen-test'"))
 
 
+def test_ends_while_it_connects(paths, store):
+    with Gate(store.socket) as gate, FastCGI(
+            paths.responder, gate.conninfo(store.login), DEADLINE="10s") as it, \
+            concurrent.futures.ThreadPoolExecutor(1) as pool:
+        gate.freeze()
+        pending = pool.submit(it.post, event())
+        assert eventually(lambda: gate.accepted)
+        assert it.stop() < 5
+        assert pending.result().status == 503
+
+
 def busy_connection(it):
     """Whether the one client of `it` is connected and has been read."""
     folder = f"/proc/{it.pid}/fd"
