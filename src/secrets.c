@@ -460,10 +460,11 @@ static void explain_none(const struct settings *s, struct buf *errors)
 		buf_printf(errors, "HUMCLI_WEBHOOK_SECRET_DIR neither\n");
 	if (!directory)
 		directory = SYSCONFDIR "/humcli-webhook.secrets";
+	/* Without quotes, which the log would escape. */
 	buf_printf(errors,
-		   "to make one: (umask 077; mkdir -p %s; printf 'whsec_%%s' "
-		   "\"$(openssl rand -hex 32)\" > %s/main), readable to the "
-		   "user the receiver runs as%s%s\n",
+		   "to make one: (umask 077; mkdir -p %s; openssl rand -hex 32 "
+		   "> %s/main), readable to the user the receiver runs "
+		   "as%s%s\n",
 		   directory, directory,
 		   s->secret_dir ? "" : ", and HUMCLI_WEBHOOK_SECRET_DIR=",
 		   s->secret_dir ? "" : directory);
