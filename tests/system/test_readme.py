@@ -1,0 +1,396 @@
+"""
+README.md: its command blocks are run in their order, as a reader would.
+
+Each block says before it, in a comment, what is done with it here:
+
+    ci: run         by sh -e
+    ci: listen      in the background, while events are sent
+    ci: psql        typed into psql, while events are sent
+    ci: hosting     by sh -e, as the account of a shared host
+    ci: not run: <why>
+
+and what it must print: "; prints <text>", as often as needed; TASK is one of
+the events sent meanwhile. What is the
+reader's own comes from the environment, as README says: HUMCLI_URL,
+HUMCLI_API, HUMCLI_API_KEY, DATABASE, USER and HOME; libpq's variables
+lead to this test's cluster. /usr/local/ is the stage here and /etc/ a folder
+of ours; sudo and the system's own tools are stand-ins (STAND_INS).
+"""
+
+import http.server
+import json
+import os
+import pwd
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from datetime import datetime, timezone
+
+import pytest
+
+from harness.lighttpd import Lighttpd
+from harness.postgres import Cluster, wait_until
+from harness.responder import event, give, new_task, sign
+from harness.setups import SUEXEC, HostedApache
+from harness.systemd import Service
+
+KINDS = ("run", "listen", "psql", "hosting", "not run")
+FENCE = re.compile(r"^( *)```(\w+)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+MARK = re.compile(r"<!-- ci: (.*?) -->\n *$")
+API_KEY = "ho_live_readme"
+AGENT = "readme_agent"
+HOST_OWNER = "readme_host"
+
+STAND_INS = {
+    # root, or one of the database's users: here all are one user
+    "sudo": """\
+case $1 in -iu) shift 2; export PGUSER=postgres; cd / ;; esac
+exec "$@"
+""",
+    "systemctl": "", "systemd-sysusers": "", "a2enmod": "", "a2enconf": "",
+    "lighty-enable-mod": "",
+    # the group that the responder runs in here
+    "chgrp": 'shift; exec /usr/bin/chgrp {group} "$@"\n',
+    # the settings, and the way to a server that has no public name
+    "humcli-webhook": """\
+export HUMCLI_WEBHOOK_CONFIG={folder}/etc/humcli-webhook.conf
+if [ "$1" = send ]; then
+	set -- "$@" --cacert {folder}/certificate.pem
+	for word do
+		shift
+		case $word in https://localhost/*)
+			word=https://localhost:$(cat {folder}/tls_port)/${{word#https://localhost/}} ;;
+		esac
+		set -- "$@" "$word"
+	done
+fi
+exec {stage}/bin/humcli-webhook "$@"
+""",
+}
+
+
+class Block:
+    def __init__(self, text, match):
+        indent, self.language, code = match.groups()
+        self.line = text.count("\n", 0, match.start()) + 1
+        self.code = re.sub(f"^{indent}", "", code, flags=re.MULTILINE)
+        mark = MARK.search(text, 0, match.start())
+        assert mark, f"README.md:{self.line}: a block without a mark"
+        self.kind, *self.prints = re.split(r"; prints ", mark[1])
+        self.kind, _, self.reason = self.kind.partition(": ")
+        assert self.kind in KINDS, f"README.md:{self.line}: {mark[1]}"
+
+    def __str__(self):
+        return f"README.md:{self.line} ({self.language}):\n{self.code}"
+
+
+def blocks(paths):
+    text = (paths.source / "README.md").read_text(encoding="utf-8")
+    found = [Block(text, match) for match in FENCE.finditer(text)]
+    assert text.count("```") == 2 * len(found)
+    return found
+
+
+class HumCLI(http.server.BaseHTTPRequestHandler):
+    """POST /api/v1/tasks, as HumCLI's documentation has it."""
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.tasks.append((self.path, self.headers["X-API-Key"], body))
+        answer = b'{"task_id":"task_readme_created","status":"PENDING"}'
+        self.send_response(201)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_):
+        pass
+
+
+class Reader:
+    """Whoever follows README, and the machine he has."""
+
+    def __init__(self, paths):
+        self.paths = paths
+        self.service = self.site = self.hosting = None
+        self.api = None
+        self.folder = tempfile.mkdtemp(prefix="humcli-readme-", dir="/tmp")
+        try:
+            self.cluster = Cluster()
+        except BaseException:
+            shutil.rmtree(self.folder)
+            raise
+        try:
+            self.prepare()
+        except BaseException:
+            self.close()
+            raise
+
+    def path(self, *names):
+        return os.path.join(self.folder, *names)
+
+    def prepare(self):
+        os.chmod(self.folder, 0o755)
+        for name in ("bin", "home", "etc/apache2/conf-available", "etc/lighttpd/conf-available"):
+            os.makedirs(self.path(name))
+        give(self.path("etc"))
+        values = {"folder": self.folder, "stage": self.paths.stage,
+                  "group": os.stat(self.path("etc")).st_gid}
+        for name, text in STAND_INS.items():
+            self.write(f"bin/{name}", "#!/bin/sh\n" + text.format(**values)
+                       if "{" in text else "#!/bin/sh\n" + text)
+            os.chmod(self.path("bin", name), 0o755)
+        os.symlink(self.paths.stage, self.path("home/.local"))
+        self.cluster.execute(f"CREATE ROLE {HOST_OWNER} LOGIN")
+        self.cluster.execute(f"CREATE DATABASE {HOST_OWNER} OWNER {HOST_OWNER} "
+                             "TEMPLATE template0 ENCODING 'UTF8'")
+        self.api = http.server.ThreadingHTTPServer(("127.0.0.1", 0), HumCLI)
+        self.api.tasks = []
+        threading.Thread(target=self.api.serve_forever, kwargs={"poll_interval": 0.05}).start()
+
+    def write(self, name, text):
+        with open(self.path(name), "w", encoding="utf-8") as file:
+            file.write(text)
+
+    @property
+    def environment(self):
+        kept = {k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS")}
+        return {**kept, "PATH": self.path("bin") + ":/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+                "LC_ALL": "C.UTF-8", "HOME": self.path("home"), "USER": AGENT,
+                "PGHOST": self.cluster.folder, "PGPORT": str(self.cluster.port), "PGUSER": AGENT,
+                "HUMCLI_URL": "https://localhost/humcli", "HUMCLI_API_KEY": API_KEY,
+                "HUMCLI_API": f"http://127.0.0.1:{self.api.server_address[1]}/api/v1",
+                "DATABASE": self.cluster.dsn(HOST_OWNER, HOST_OWNER)}
+
+    @property
+    def account(self):
+        """What getpwuid() has to say: the home is this one."""
+        user = pwd.getpwuid(os.stat(self.path("etc")).st_uid)
+        entries = {os.geteuid(): "me", user.pw_uid: "host"}
+        self.write("passwd", "".join(
+            f"{name}:x:{uid}:{user.pw_gid}::{self.path('home')}:/bin/sh\n"
+            for uid, name in entries.items()))
+        preload = subprocess.run(["sh", "-c", "echo /usr/lib/*/libnss_wrapper.so"], check=True,
+                                 capture_output=True, text=True).stdout.strip()
+        return {"LD_PRELOAD": preload, "NSS_WRAPPER_PASSWD": self.path("passwd"),
+                "NSS_WRAPPER_GROUP": "/etc/group"}
+
+    def adapted(self, code):
+        return (code.replace("/usr/local/", f"{self.paths.stage}/")
+                .replace("/etc/", self.path("etc") + "/"))
+
+    def own(self, folder):
+        """Hands over what was made as root."""
+        for name, _, files in os.walk(folder, followlinks=False):
+            for each in (name, *(os.path.join(name, file) for file in files)):
+                give(each)
+
+    def run(self, block):
+        more = self.account if block.kind == "hosting" else {}
+        done = subprocess.run(["sh", "-e", "-c", self.adapted(block.code)],
+                              cwd=self.path("home"), env={**self.environment, **more},
+                              stdin=subprocess.DEVNULL, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              timeout=60, check=False)
+        assert done.returncode == 0, f"{block}\n{done.stdout}\n{self.logs()}"
+        if "humcli-webhook.secrets" in block.code:
+            # keeps the group, as setgid has made it
+            self.own(self.path("etc"))
+        return done.stdout
+
+    def start_site(self):
+        """The socket and the web server, once they are set up."""
+        self.service = Service(self.paths, self.path("sock"), self.path("journal"), {
+            "HUMCLI_WEBHOOK_CONFIG": self.path("etc/humcli-webhook.conf"),
+            "HUMCLI_WEBHOOK_SPOOL": "", "PGHOST": self.cluster.folder,
+            "PGPORT": str(self.cluster.port), "PGUSER": "humcli-webhook",
+            **{k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS")}})
+        self.site = Lighttpd(self.paths,
+                             self.path("etc/lighttpd/conf-available/60-humcli-webhook.conf"),
+                             {"humcli_socket": self.path("sock")})
+        shutil.copy(self.site.certificate, self.path("certificate.pem"))
+        self.write("tls_port", str(self.site.tls_port))
+        self.write("home/.curlrc", f"""\
+cacert = "{self.path('certificate.pem')}"
+connect-to = "localhost:443:127.0.0.1:{self.site.tls_port}"
+connect-to = "localhost:80:127.0.0.1:{self.site.plain_port}"
+""")
+
+    def secret(self):
+        folder = self.path("etc/humcli-webhook.secrets")
+        name, = os.listdir(folder)
+        with open(os.path.join(folder, name), encoding="ascii") as file:
+            return file.read()
+
+    def deliver(self, task, secret=None):
+        body = event(task_id=task)
+        signature = sign(body, secret or self.secret())
+        answer = self.site.https.request(
+            "POST", "", [("Content-Type", "application/json"), ("X-Signature", signature)],
+            [body], len(body))
+        assert answer.body == b'{"received":true}', f"{answer}\n{self.logs()}"
+
+    def listen(self, block):
+        """Runs a program that does not end until it has printed what it must."""
+        command = {"sh": ["sh"], "python": ["/usr/bin/python3"], "php": ["php"],
+                   "sql": ["psql", "-X", "humcli"]}[block.language]
+        if block.language == "sql":
+            code = "\\set ON_ERROR_STOP on\n" + block.code
+        else:
+            code = self.adapted(block.code)
+        self.write("program", code)
+        with open(self.path("program"), encoding="utf-8") as stdin, \
+                open(self.path("output"), "w", encoding="utf-8") as out:
+            process = subprocess.Popen(
+                command, stdin=stdin, stdout=out, stderr=subprocess.STDOUT,
+                cwd=self.path("home"), env=self.environment, start_new_session=True)
+        sent = [time.monotonic()]
+        tasks = []
+
+        def printed():
+            with open(self.path("output"), encoding="utf-8") as file:
+                output = file.read()
+            assert process.poll() is None, f"{block}\nended: {output}"
+            # what is notified before it listens is lost
+            if time.monotonic() - sent[-1] > 0.3:
+                sent.append(time.monotonic())
+                tasks.append(new_task())
+                self.deliver(tasks[-1])
+            return any(all(text.replace("TASK", task) in output for text in block.prints)
+                       for task in tasks)
+
+        try:
+            wait_until(printed, f"{block.prints} of {block}", limit=20)
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait()
+
+    def logs(self):
+        out = [self.cluster.log[-3000:]]
+        for name in ("journal", "output", "home/.humcli-webhook/log"):
+            if os.path.exists(self.path(name)):
+                with open(self.path(name), encoding="utf-8", errors="replace") as file:
+                    out.append(f"-- {name}\n{file.read()[-3000:]}")
+        return "\n".join(out)
+
+    def host(self):
+        """The account's folder, below the document root of a host's Apache."""
+        home = self.path("home")
+        for folder in ("public_html", ".humcli-webhook"):
+            self.own(os.path.join(home, folder))
+        folder = os.path.join(home, "public_html/humcli")
+        for name, mode in {"public_html/humcli/.htaccess": 0o644,
+                           "public_html/humcli/webhook.cgi": 0o755,
+                           ".humcli-webhook/humcli-webhook.conf": 0o600,
+                           ".humcli-webhook/secrets/main": 0o600}.items():
+            assert os.stat(os.path.join(home, name)).st_mode & 0o777 == mode, name
+        account = self.account
+        self.hosting = HostedApache(
+            self.paths, os.path.join(folder, ".htaccess"),
+            SUEXEC.format(preload=account["LD_PRELOAD"], passwd=account["NSS_WRAPPER_PASSWD"],
+                          program=os.path.join(folder, "webhook.cgi")))
+        with open(os.path.join(home, ".humcli-webhook/secrets/main"), encoding="ascii") as file:
+            secret = file.read()
+        body = event(task_id="task_hosted")
+        answer = self.hosting.https.post(body, [sign(body, secret)])
+        assert answer.body == b'{"received":true}', \
+            f"{answer}\n{self.hosting.log()}\n{self.logs()}"
+        assert self.cluster.execute("SELECT task_id, secret_name FROM humcli.events",
+                                    HOST_OWNER, HOST_OWNER) == [("task_hosted", "main")]
+
+    def close(self):
+        if self.api:
+            self.api.shutdown()
+            self.api.server_close()
+        for each in (self.site, self.hosting, self.service):
+            if each:
+                each.close()
+        self.cluster.remove()
+        shutil.rmtree(self.folder)
+
+
+@pytest.fixture
+def reader(paths):
+    it = Reader(paths)
+    yield it
+    it.close()
+
+
+def test_blocks_do_what_readme_says(reader, paths):
+    for block in blocks(paths):
+        if block.kind == "not run":
+            continue
+        if block.language == "php" and not shutil.which("php"):
+            continue
+        if "HUMCLI_URL" in block.code and not reader.site:
+            reader.start_site()
+        if block.kind in ("listen", "psql"):
+            reader.listen(block)
+            continue
+        output = reader.run(block)
+        for text in block.prints:
+            assert text in output, f"{block}\nprinted:\n{output}\nand not {text}\n{reader.logs()}"
+        if block.kind == "hosting":
+            reader.host()
+    check_task(reader)
+
+
+def check_task(reader):
+    """What the create-task command sent, and that HumCLI could now call back."""
+    (path, key, body), = reader.api.tasks
+    task = json.loads(body)
+    assert (path, key) == ("/api/v1/tasks", API_KEY)
+    assert {"title", "description", "reward_usd", "deadline", "proof_requirements",
+            "task_type"} <= set(task)
+    deadline = datetime.fromisoformat(task["deadline"].replace("Z", "+00:00"))
+    assert deadline > datetime.now(timezone.utc)
+    assert task["callback_url"] == "https://localhost/humcli"
+    # made with the first secret, which README has since removed
+    assert re.fullmatch(r"whsec_[0-9a-f]{64}", task["callback_secret"])
+    assert task["callback_secret"] != reader.secret()
+    reader.deliver("task_readme_end")
+
+
+def test_what_is_not_run_says_why(paths):
+    for block in blocks(paths):
+        assert (block.kind == "not run") == bool(block.reason), block
+        if block.language == "sh":
+            subprocess.run(["sh", "-n"], input=block.code, text=True, check=True)
+
+
+def test_the_packages_are_those_of_the_scripts(paths):
+    text = (paths.source / "README.md").read_text(encoding="utf-8")
+    command = re.search(r"apt-get install (gcc(?:.*\\\n)*.*)\n", text)[1]
+    scripts = (paths.source / "scripts/packages").read_text(encoding="utf-8")
+    build = re.search(r'^BUILD="([^"]*)"', scripts, re.MULTILINE)[1]
+    assert sorted(command.replace("\\", " ").split()) == sorted(build.split())
+
+
+def test_links_lead_somewhere(paths):
+    for document in ("README.md", "NEWS.md", "SECURITY.md", "CONTRIBUTING.md", "doc/design.md"):
+        path = paths.source / document
+        text = path.read_text(encoding="utf-8")
+        headings = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+                    for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
+        for target in re.findall(r"\]\(([^)]+)\)", text):
+            if target.startswith("#"):
+                assert target[1:] in headings, f"{document}: {target}"
+            elif "://" not in target:
+                assert (path.parent / target).exists(), f"{document}: {target}"
+
+
+def test_design_has_the_sections_that_the_code_names(paths):
+    text = (paths.source / "doc/design.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    named = []
+    for file in paths.source.glob("src/*.[ch]"):
+        # a comment may break the line anywhere in it
+        flat = re.sub(r"\s*\n\s*\*?\s*", " ", file.read_text(encoding="utf-8"))
+        named += re.findall(r'doc/design\.md, "([^"]+)"', flat)
+    assert named
+    assert not set(named) - set(headings)
