@@ -26,13 +26,17 @@ class Setup:
         # starts the program.
         self.responder = Responder(paths.responder, conninfo)
         try:
-            self.config = self.responder.write("humcli-webhook.conf", "".join(
-                f"HUMCLI_WEBHOOK_{name} = {value}\n"
-                for name, value in self.responder.settings.items() if name != "CONFIG"))
+            self.config = self.responder.write(
+                "humcli-webhook.conf", self.lines("DATABASE", "SECRET_DIR", "SPOOL", "LOG"))
             self.start(paths, kind, sample)
         except BaseException:
             self.close()
             raise
+
+    def lines(self, *names):
+        """Of a settings file."""
+        return "".join(f"HUMCLI_WEBHOOK_{name} = {self.responder.settings[name]}\n"
+                       for name in names)
 
     def start(self, paths, kind, sample):
         raise NotImplementedError
@@ -163,7 +167,7 @@ class Hosted(Setup):
         shutil.move(responder.secret_dir, self.hidden)
         with open(os.path.join(self.hidden, "humcli-webhook.conf"), "w",
                   encoding="utf-8") as file:
-            file.write(f"HUMCLI_WEBHOOK_DATABASE = {responder.settings['DATABASE']}\n")
+            file.write(self.lines("DATABASE", "SPOOL"))
         for path in (home, self.hidden, file.name):
             os.chmod(path, 0o600 if path == file.name else 0o700)
             give(path)
