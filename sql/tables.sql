@@ -1,12 +1,15 @@
--- The tables. Text that is compared has the collation "C": bytes, the same
--- on every system, and one index then finds duplicates and neighbours.
+-- The tables. What is there is not touched, since to touch it would hold up
+-- whoever writes at this moment.
+--
+-- Text that is compared has the collation "C": bytes, the same on every
+-- system, and one index then finds duplicates and neighbours.
 
-SET LOCAL client_min_messages = warning;	-- not: "already exists, skipping"
-
-CREATE TABLE IF NOT EXISTS humcli.schema_version (
-	version		int PRIMARY KEY,
-	applied_at	timestamptz NOT NULL DEFAULT now()
-);
+DO $$ BEGIN IF to_regclass('humcli.schema_version') IS NULL THEN
+	CREATE TABLE humcli.schema_version (
+		version		int PRIMARY KEY,
+		applied_at	timestamptz NOT NULL DEFAULT now()
+	);
+END IF; END $$;
 
 -- A step from an older version goes here, by what max(version) says.
 DO $$
@@ -23,61 +26,73 @@ BEGIN
 END $$;
 
 -- What happened: each visit of a task to a status (see functions/record.sql).
-CREATE TABLE IF NOT EXISTS humcli.events (
-	id		bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-	event		text COLLATE "C" NOT NULL,
-	task_id		text COLLATE "C" NOT NULL,
-	status		text COLLATE "C" NOT NULL,
-	previous_status	text COLLATE "C",
-	occurred_at	timestamptz NOT NULL CHECK (isfinite(occurred_at)),
-	received_at	timestamptz NOT NULL,
-	recorded_at	timestamptz NOT NULL DEFAULT clock_timestamp(),
-	first_of_status	boolean NOT NULL,
-	secret_name	text NOT NULL,
-	signature	text NOT NULL,
-	payload		json NOT NULL,
-	xid		bigint NOT NULL DEFAULT txid_current(),
-	UNIQUE (task_id, event, occurred_at, status)
-);
--- Ids are drawn before the commit: who reads on goes by transaction first.
-CREATE INDEX IF NOT EXISTS events_feed ON humcli.events (xid, id);
-CREATE INDEX IF NOT EXISTS events_recorded_at ON humcli.events USING brin (recorded_at);
+DO $$ BEGIN IF to_regclass('humcli.events') IS NULL THEN
+	CREATE TABLE humcli.events (
+		id		bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+		event		text COLLATE "C" NOT NULL,
+		task_id		text COLLATE "C" NOT NULL,
+		status		text COLLATE "C" NOT NULL,
+		previous_status	text COLLATE "C",
+		occurred_at	timestamptz NOT NULL CHECK (isfinite(occurred_at)),
+		received_at	timestamptz NOT NULL,
+		recorded_at	timestamptz NOT NULL DEFAULT clock_timestamp(),
+		first_of_status	boolean NOT NULL,
+		secret_name	text NOT NULL,
+		signature	text NOT NULL,
+		payload		json NOT NULL,
+		xid		bigint NOT NULL DEFAULT txid_current(),
+		UNIQUE (task_id, event, occurred_at, status)
+	);
+	-- Ids are drawn before the commit: who reads on goes by transaction first.
+	CREATE INDEX events_feed ON humcli.events (xid, id);
+	CREATE INDEX events_recorded_at ON humcli.events USING brin (recorded_at);
+	-- Rows are only ever added: by default vacuum would come by too seldom.
+	IF current_setting('server_version_num')::int >= 130000 THEN
+		ALTER TABLE humcli.events SET (autovacuum_vacuum_insert_scale_factor = 0.05);
+	END IF;
+END IF; END $$;
 
 -- Further deliveries of a visit that has its event: not news, but not lost.
-CREATE TABLE IF NOT EXISTS humcli.repeats (
-	id		bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-	event		text COLLATE "C" NOT NULL,
-	task_id		text COLLATE "C" NOT NULL,
-	status		text COLLATE "C" NOT NULL,
-	previous_status	text COLLATE "C",
-	occurred_at	timestamptz NOT NULL CHECK (isfinite(occurred_at)),
-	received_at	timestamptz NOT NULL,
-	recorded_at	timestamptz NOT NULL DEFAULT clock_timestamp(),
-	secret_name	text NOT NULL,
-	signature	text NOT NULL,
-	payload		json NOT NULL,
-	UNIQUE (task_id, event, occurred_at, status)
-);
+DO $$ BEGIN IF to_regclass('humcli.repeats') IS NULL THEN
+	CREATE TABLE humcli.repeats (
+		id		bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+		event		text COLLATE "C" NOT NULL,
+		task_id		text COLLATE "C" NOT NULL,
+		status		text COLLATE "C" NOT NULL,
+		previous_status	text COLLATE "C",
+		occurred_at	timestamptz NOT NULL CHECK (isfinite(occurred_at)),
+		received_at	timestamptz NOT NULL,
+		recorded_at	timestamptz NOT NULL DEFAULT clock_timestamp(),
+		secret_name	text NOT NULL,
+		signature	text NOT NULL,
+		payload		json NOT NULL,
+		UNIQUE (task_id, event, occurred_at, status)
+	);
+END IF; END $$;
 
 -- Signed, but no event: what the sender was answered 400 or 422 for.
-CREATE TABLE IF NOT EXISTS humcli.quarantine (
-	id		bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-	received_at	timestamptz NOT NULL,
-	reason		text NOT NULL,
-	secret_name	text NOT NULL,
-	signature	text NOT NULL UNIQUE,
-	body		bytea NOT NULL,
-	seen		int NOT NULL DEFAULT 1
-);
+DO $$ BEGIN IF to_regclass('humcli.quarantine') IS NULL THEN
+	CREATE TABLE humcli.quarantine (
+		id		bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+		received_at	timestamptz NOT NULL,
+		reason		text NOT NULL,
+		secret_name	text NOT NULL,
+		signature	text NOT NULL UNIQUE,
+		body		bytea NOT NULL,
+		seen		int NOT NULL DEFAULT 1
+	);
+END IF; END $$;
 
 -- The event types of HumCLI's documentation. Nothing refers to this table:
 -- a status that is not in it is recorded all the same.
-CREATE TABLE IF NOT EXISTS humcli.statuses (
-	status		text COLLATE "C" PRIMARY KEY,
-	event		text NOT NULL,
-	trigger		text NOT NULL,
-	terminal	boolean NOT NULL
-);
+DO $$ BEGIN IF to_regclass('humcli.statuses') IS NULL THEN
+	CREATE TABLE humcli.statuses (
+		status		text COLLATE "C" PRIMARY KEY,
+		event		text NOT NULL,
+		trigger		text NOT NULL,
+		terminal	boolean NOT NULL
+	);
+END IF; END $$;
 INSERT INTO humcli.statuses AS s (status, event, trigger, terminal) VALUES
 	('PENDING', 'Estimate rejected', 'you rejected the estimate', false),
 	('ESTIMATE_PENDING', 'Operator accepted', 'operator submitted time estimate', false),
@@ -91,15 +106,3 @@ INSERT INTO humcli.statuses AS s (status, event, trigger, terminal) VALUES
 	('CANCELLED', 'Cancelled', 'you cancelled the task', true)
 ON CONFLICT (status) DO UPDATE
 	SET event = EXCLUDED.event, trigger = EXCLUDED.trigger, terminal = EXCLUDED.terminal;
-
--- Rows are only ever added; without this, vacuum comes by too seldom to keep
--- the index-only scans and the freezing cheap. PostgreSQL 13 and on.
-DO $$
-BEGIN
-	IF current_setting('server_version_num')::int >= 130000 THEN
-		ALTER TABLE humcli.events SET (autovacuum_vacuum_insert_scale_factor = 0.05);
-		ALTER TABLE humcli.repeats SET (autovacuum_vacuum_insert_scale_factor = 0.05);
-	END IF;
-END $$;
-
-SET LOCAL client_min_messages = notice;

@@ -1,50 +1,58 @@
--- The views.
+-- The views. One that is there is not touched: to replace it would wait for
+-- those who read it, and they could wait for us. An upgrade that changes one
+-- drops it first.
 
 -- Everything delivered that is an event by form: events and repeats together.
-CREATE OR REPLACE VIEW humcli.deliveries AS
-SELECT e.task_id, e.event, e.occurred_at, e.status, e.previous_status,
-	e.id AS event_id, NULL::bigint AS repeat_id
-FROM humcli.events e
-UNION ALL
-SELECT r.task_id, r.event, r.occurred_at, r.status, r.previous_status,
-	NULL::bigint, r.id
-FROM humcli.repeats r;
+DO $$ BEGIN IF to_regclass('humcli.deliveries') IS NULL THEN
+	CREATE VIEW humcli.deliveries AS
+	SELECT e.task_id, e.event, e.occurred_at, e.status, e.previous_status,
+		e.id AS event_id, NULL::bigint AS repeat_id
+	FROM humcli.events e
+	UNION ALL
+	SELECT r.task_id, r.event, r.occurred_at, r.status, r.previous_status,
+		NULL::bigint, r.id
+	FROM humcli.repeats r;
+END IF; END $$;
 
 -- Each task's history in order. What happened in one millisecond is put in
 -- order by previous_status: a row comes after those it follows from, and
 -- "depth" counts them (a circle ends where it comes back to a row).
-CREATE OR REPLACE VIEW humcli.timeline AS
-SELECT t.task_id,
-	row_number() OVER (PARTITION BY t.task_id ORDER BY t.occurred_at, t.depth, t.id) AS place,
-	t.id, t.event, t.status, t.previous_status, t.occurred_at, t.received_at, t.recorded_at,
-	t.first_of_status, s.event AS meaning, s.trigger, s.terminal, t.secret_name, t.payload
-FROM (
-	SELECT e.*,
-		CASE WHEN e.at_once > 1 THEN (
-			WITH RECURSIVE cause (previous_status, path) AS (
-				SELECT e.previous_status, ARRAY[e.id]
-				UNION ALL
-				SELECT f.previous_status, c.path || f.id
-				FROM cause c
-				JOIN humcli.events f ON f.task_id = e.task_id
-					AND f.occurred_at = e.occurred_at
-					AND f.status = c.previous_status
-				WHERE f.id <> ALL (c.path)
-			)
-			SELECT max(cardinality(c.path)) FROM cause c
-		) ELSE 1 END AS depth
+DO $$ BEGIN IF to_regclass('humcli.timeline') IS NULL THEN
+	CREATE VIEW humcli.timeline AS
+	SELECT t.task_id,
+		row_number() OVER (PARTITION BY t.task_id ORDER BY t.occurred_at, t.depth, t.id) AS place,
+		t.id, t.event, t.status, t.previous_status, t.occurred_at, t.received_at, t.recorded_at,
+		t.first_of_status, s.event AS meaning, s.trigger, s.terminal, t.secret_name, t.payload
 	FROM (
-		SELECT v.*, count(*) OVER (PARTITION BY v.task_id, v.occurred_at) AS at_once
-		FROM humcli.events v
-	) e
-) t
-LEFT JOIN humcli.statuses s ON s.status = t.status
-ORDER BY t.task_id, t.occurred_at, t.depth, t.id;
+		SELECT e.*,
+			CASE WHEN e.at_once > 1 THEN (
+				WITH RECURSIVE cause (previous_status, path) AS (
+					SELECT e.previous_status, ARRAY[e.id]
+					UNION ALL
+					SELECT f.previous_status, c.path || f.id
+					FROM cause c
+					JOIN humcli.events f ON f.task_id = e.task_id
+						AND f.occurred_at = e.occurred_at
+						AND f.status = c.previous_status
+					WHERE f.id <> ALL (c.path)
+				)
+				SELECT max(cardinality(c.path)) FROM cause c
+			) ELSE 1 END AS depth
+		FROM (
+			SELECT v.*, count(*) OVER (PARTITION BY v.task_id, v.occurred_at) AS at_once
+			FROM humcli.events v
+		) e
+	) t
+	LEFT JOIN humcli.statuses s ON s.status = t.status
+	ORDER BY t.task_id, t.occurred_at, t.depth, t.id;
+END IF; END $$;
 
 -- Each task as it stands: the last row of its timeline.
-CREATE OR REPLACE VIEW humcli.tasks AS
-SELECT DISTINCT ON (l.task_id)
-	l.task_id, l.status, l.previous_status, l.occurred_at, l.id, l.event,
-	l.meaning, l.trigger, l.terminal, l.place AS events
-FROM humcli.timeline l
-ORDER BY l.task_id, l.place DESC;
+DO $$ BEGIN IF to_regclass('humcli.tasks') IS NULL THEN
+	CREATE VIEW humcli.tasks AS
+	SELECT DISTINCT ON (l.task_id)
+		l.task_id, l.status, l.previous_status, l.occurred_at, l.id, l.event,
+		l.meaning, l.trigger, l.terminal, l.place AS events
+	FROM humcli.timeline l
+	ORDER BY l.task_id, l.place DESC;
+END IF; END $$;

@@ -7,8 +7,8 @@ import psycopg2
 import pytest
 from psycopg2 import errors, extensions
 
-from harness.postgres import Cluster, Database
-from harness.recording import START, Delivery, outcomes, record
+from harness.postgres import Cluster, Database, wait_until
+from harness.recording import START, Delivery, at, outcomes, record
 
 ROLES = ("humcli_admin", "humcli_consumer", "humcli_owner", "humcli_reader", "humcli_writer")
 
@@ -168,6 +168,47 @@ def test_at_once_in_two_databases(another, paths):
     for database in databases:
         works(database)
         assert fingerprint(database) == fingerprint(databases[0])
+
+
+def test_under_load(database, paths):
+    """An upgrade beside writers and readers: nobody fails, nothing is lost."""
+    done = threading.Event()
+    failures = []
+    counts = [0] * 4
+
+    def work(number):
+        connection = database.connect()
+        try:
+            while not done.is_set():
+                if number == 0:
+                    with connection.cursor() as cursor:
+                        cursor.execute("SELECT count(*) FROM humcli.tasks")
+                else:
+                    count = counts[number]
+                    rows = record(connection, [Delivery(f"task_{number}_{count}", "A"),
+                                               Delivery(f"task_{number}_{count}", "B", "A"),
+                                               Delivery(f"task_{number}", str(count % 3), None, at(count))])
+                    assert outcomes(rows) == ["recorded"] * 3
+                counts[number] += 1
+        except Exception as failure:    # pylint: disable=broad-except
+            failures.append(failure)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(10):
+            before = list(counts)
+            by_string(database, paths)
+            wait_until(lambda: failures or all(a > b for a, b in zip(counts, before)), "each to go on")
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert not failures
+    assert database.execute("SELECT count(*) FROM humcli.events") == [(3 * sum(counts[1:]),)]
 
 
 def test_newer_schema(bare, paths):

@@ -45,10 +45,10 @@ def fixture_users(cluster, template):
     assert template
     for who in WHO:
         grant = "" if who == "stranger" else f"IN ROLE humcli_{who}"
-        cluster.execute(f"CREATE ROLE test_{who} LOGIN {grant}")
-    yield {who: f"test_{who}" for who in WHO}
+        cluster.execute(f"CREATE ROLE sql_{who} LOGIN {grant}")
+    yield {who: f"sql_{who}" for who in WHO}
     for who in WHO:
-        cluster.execute(f"DROP ROLE test_{who}")
+        cluster.execute(f"DROP ROLE sql_{who}")
 
 
 @pytest.mark.parametrize("who", WHO)
@@ -126,7 +126,7 @@ def test_callers_objects(database, users):
                     $$ BEGIN RAISE EXCEPTION 'run as %', current_user; END $$;
                 CREATE OPERATOR {schema}.= (LEFTARG = text, RIGHTARG = text, FUNCTION = {schema}.trap)""")
         cursor.execute("SET search_path = pg_temp, evil, pg_catalog")
-        with pytest.raises(errors.RaiseException, match="run as test_writer"):
+        with pytest.raises(errors.RaiseException, match="run as sql_writer"):
             cursor.execute("SELECT 'a'::text = 'b'::text, pg_temp.hashtext('x')")
     deliveries = [Delivery("task_1", "A"), Delivery("task_1", "B", "A"), Delivery("task_2", "A")]
     assert outcomes(record(connection, deliveries, notify=True)) == ["recorded"] * 3
