@@ -21,7 +21,7 @@ from harness import fastcgi
 from harness.gate import Gate
 from harness.responder import (CGI, SECRET, FastCGI, event, eventually, give,
                                new_task, sign, task_of, variables)
-from harness.store import LOCAL_WRITER
+from harness.store import LOCAL_WRITER, WRITER
 
 RECEIVED = b'{"received":true}'
 DUPLICATE = b'{"received":true,"duplicate":true}'
@@ -409,6 +409,64 @@ def test_task_lock_let_go_in_time(running, store):
             pending = pool.submit(running.post, held)
             assert eventually(lambda: waiting_for_lock(store))
         assert pending.result().body == RECEIVED
+
+
+def test_backend_killed_again_and_again_under_load(paths, store):
+    """Whatever was answered 200 is there, once; anything else was a 503."""
+    with FastCGI(paths.responder, store.conninfo) as it:
+        over = threading.Event()
+        answers = []
+
+        def load():
+            while not over.is_set():
+                body = event()
+                answers.append((task_of(body), it.post(body)))
+
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            futures = [pool.submit(load) for _ in range(8)]
+            try:
+                for _ in range(8):
+                    assert eventually(lambda: store.query(
+                        "SELECT pg_terminate_backend(pid) FROM"
+                        " pg_stat_activity WHERE application_name ="
+                        " 'humcli-webhook' AND datname = current_database()"
+                        " AND usename = %s", WRITER))
+                    reached = len(answers) + 20
+                    assert eventually(lambda: len(answers) > reached)
+            finally:
+                over.set()
+            for future in futures:
+                future.result()
+        taken = [task for task, answer in answers if answer.status == 200]
+        assert {answer.status for _, answer in answers} <= {200, 503}
+        assert store.query(
+            "SELECT count(*), count(DISTINCT task_id) FROM humcli.events"
+            " WHERE task_id = ANY(%s)", taken) == [(len(taken), len(taken))]
+        assert len(taken) >= 160
+
+
+def test_set_up_wrongly(paths, store):
+    """503 at once, with an error in the log that names what is missing."""
+    store.query("DROP ROLE IF EXISTS test_stranger")
+    store.query("CREATE ROLE test_stranger LOGIN")
+    faults = {store.cluster.dsn("postgres"): "humcli",
+              store.dsn("test_stranger"): "humcli",
+              store.cluster.dsn("nosuchdatabase"): "nosuchdatabase",
+              store.dsn("nosuchrole"): "nosuchrole"}
+
+    def serve(dsn):
+        with FastCGI(paths.responder, dsn, DEADLINE="1s") as it:
+            answer = it.post(event())
+            assert eventually(lambda: any(
+                "level=error" in line and faults[dsn] in line
+                for line in it.log().splitlines())), it.log()
+            return answer
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        for answer in pool.map(serve, faults):
+            assert answer.status == 503 and answer.seconds < 1.2
+            assert answer.header("retry-after") == "30"
+    store.query("DROP ROLE test_stranger")
 
 
 # Deadlines.
