@@ -206,7 +206,7 @@ static PGconn *start_connect(const struct target *t, size_t n)
 	/* Ahead of the conninfo: what it says itself comes later and wins. */
 	const char *keywords[80] = { "keepalives_idle", "keepalives_interval",
 				     "keepalives_count", "tcp_user_timeout" };
-	const char *values[80] = { "10", "5", "3", "10000" };
+	const char *values[80] = { "10", "5", "3", "3000" };
 	size_t used = 4;
 	char *host = nth_of(t->host, n);
 	char *hostaddr = nth_of(t->hostaddr, n);
@@ -514,17 +514,26 @@ static bool send_quarantine(struct database *db, struct delivery *const *batch,
 }
 
 bool database_send_record(struct database *db, struct delivery *const *batch,
-			  size_t count, int64_t window_us, bool notify)
+			  size_t count, int64_t window_us, bool notify,
+			  bool durable)
 {
 	size_t events = 0;
 
 	for (size_t i = 0; i < count; i++)
 		events += batch[i]->reason == NULL;
 	db->places = xrealloc(db->places, count * sizeof(*db->places));
-	if (events && !send_events(db, batch, count, events, window_us, notify))
+	/* Nothing at all still goes the way of events: it tries the way. */
+	if ((events || !count) &&
+	    !send_events(db, batch, count, events, window_us, notify))
 		return false;
 	if (events < count &&
 	    !send_quarantine(db, batch, count, count - events))
+		return false;
+	if (durable &&
+	    !send_query(db,
+			"SELECT pg_catalog.pg_logical_emit_message(true, "
+			"'humcli-webhook', ''::pg_catalog.text)",
+			NULL, 0))
 		return false;
 	return send_sync(db, DATABASE_RECORD);
 }

@@ -18,7 +18,24 @@ struct delivery {
 	int64_t received_at; /* us since 1970 */
 };
 
+/* What became of it. */
+enum outcome {
+	OUTCOME_RECORDED,
+	OUTCOME_DUPLICATE, /* a repeat is answered as one */
+	OUTCOME_QUARANTINED, /* kept in humcli.quarantine, as asked */
+	OUTCOME_MALFORMED, /* quarantined: PostgreSQL refused the JSON */
+	OUTCOME_INVALID, /* quarantined: PostgreSQL refused a field */
+	OUTCOME_SPOOLED, /* the database is away, the spool has it */
+	OUTCOME_UNAVAILABLE /* neither recorded nor spooled */
+};
+
 struct delivery *delivery_new(void) MUST_CHECK;
+/*
+ * Takes a copy of a body and finds the event in it; what is none gets a
+ * reason, a sentence that needs no JSON escapes.
+ */
+enum event_verdict delivery_parse(struct delivery *d, const char *body,
+				  size_t length) MUST_CHECK;
 void delivery_free(struct delivery *d);
 
 #endif

@@ -114,6 +114,6 @@ void gateway_cgi_serve(const struct handler *h)
 		log_message(LEVEL_DEBUG, "stdout: %m");
 	close(STDOUT_FILENO);
 	drop_rest();
-	/* The writer can be stuck in a name look-up; nothing is left to do. */
-	_exit(EXIT_SUCCESS);
+	close(STDIN_FILENO);
+	request_free(&r);
 }

@@ -13,7 +13,6 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <sysexits.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -28,7 +27,6 @@ enum {
 	TICK_MS = 200, /* how often connections are looked over */
 	DRAIN_MS = 2000, /* after the signal, for bodies and backlog */
 	ANSWERS_MS = 4000, /* all answers are out by then */
-	WRITER_MS = 4500, /* and all wake-ups */
 	PAUSE_MS = 100 /* accept() fails: look again after this */
 };
 
@@ -397,10 +395,9 @@ static bool wait_for_workers(struct server *s, int64_t deadline)
 	return all;
 }
 
-/* Answers what there is and sends what is owed; false: somebody is stuck. */
-static bool stop(struct server *s)
+/* Answers what there is; false: somebody is stuck. */
+static bool stop(struct server *s, int64_t now)
 {
-	int64_t now = clock_ms();
 	uint64_t one = 1;
 
 	check(pthread_mutex_lock(&s->lock));
@@ -409,8 +406,7 @@ static bool stop(struct server *s)
 	recorder_hurry(s->handler->recorder, now + ANSWERS_MS);
 	if (!write_all(s->stop, &one, sizeof(one)))
 		abort();
-	return wait_for_workers(s, now + WRITER_MS) &&
-	       recorder_stop(s->handler->recorder, now + WRITER_MS);
+	return wait_for_workers(s, now + GATEWAY_END_MS);
 }
 
 static void server_init(struct server *s, const struct handler *h, int listener)
@@ -453,27 +449,27 @@ static bool start(struct server *s)
 	return started;
 }
 
-int gateway_fcgi_serve(const struct handler *h, int listener, const char *where)
+enum gateway_end gateway_fcgi_serve(const struct handler *h, int listener,
+				    const char *where, int64_t *end)
 {
 	struct server s;
-	bool clean;
+	int64_t now;
 
 	server_init(&s, h, listener);
 	if (!start(&s))
-		return EX_OSERR;
+		return GATEWAY_FAILED;
 	wait_for_signal(&s);
+	now = clock_ms();
+	*end = now + GATEWAY_END_MS;
 	/* Nobody new finds us; what has connected already is served. */
 	if (where)
 		listener_remove(where);
-	clean = stop(&s);
-	if (!clean) {
-		log_message(LEVEL_WARNING, "left with work undone");
-		_exit(EXIT_SUCCESS);
-	}
+	if (!stop(&s, now))
+		return GATEWAY_STUCK;
 	free(s.seats);
 	close(s.stop);
 	close(listener);
-	return EXIT_SUCCESS;
+	return GATEWAY_DONE;
 }
 
 void gateway_block_signals(void)

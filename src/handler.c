@@ -9,7 +9,7 @@
 #include "verify.h"
 
 /* From accept to the answer at the latest; HumCLI allows 5 s. */
-enum { ANSWER_MS = 4500 };
+enum { ANSWER_MS = 4500, SPOOL_SHARE_MS = 500 };
 
 /* What the log line of a request tells; NULL is left out. */
 struct account {
@@ -79,9 +79,15 @@ static bool acceptable(const struct request *r, struct reply *reply,
 }
 
 static void reply_outcome(struct reply *reply, struct account *a,
-			  enum outcome outcome, enum event_verdict verdict,
-			  const char *reason)
+			  enum outcome outcome, enum event_verdict verdict)
 {
+	/* What is no event is kept like one, but its sender has to know. */
+	if (verdict != EVENT_OK && outcome != OUTCOME_UNAVAILABLE) {
+		a->outcome = "quarantined";
+		reply_error(reply, verdict == EVENT_MALFORMED ? 400 : 422,
+			    a->why);
+		return;
+	}
 	switch (outcome) {
 	case OUTCOME_RECORDED:
 		a->outcome = "recorded";
@@ -92,15 +98,15 @@ static void reply_outcome(struct reply *reply, struct account *a,
 		reply_json(reply, 200,
 			   "{\"received\":true,\"duplicate\":true}");
 		return;
-	case OUTCOME_QUARANTINED:
-		a->outcome = "quarantined";
-		reply_error(reply, verdict == EVENT_MALFORMED ? 400 : 422,
-			    reason);
+	case OUTCOME_SPOOLED:
+		a->outcome = "spooled";
+		reply_json(reply, 200, "{\"received\":true,\"spooled\":true}");
 		return;
 	case OUTCOME_MALFORMED:
 		a->outcome = "quarantined";
 		reply_error(reply, 400, "Body is not valid JSON");
 		return;
+	case OUTCOME_QUARANTINED:
 	case OUTCOME_INVALID:
 		a->outcome = "quarantined";
 		reply_error(reply, 422, "Body can not be recorded");
@@ -113,12 +119,22 @@ static void reply_outcome(struct reply *reply, struct account *a,
 	reply->retry = true;
 }
 
-static int64_t answer_by(const struct handler *h, const struct request *r)
+/* What the spool needs at the end of the time, for its two syncs. */
+static int64_t spool_share(const struct handler *h)
+{
+	int64_t quarter = h->settings->deadline / 4;
+
+	if (!h->spool)
+		return 0;
+	return quarter < SPOOL_SHARE_MS ? quarter : SPOOL_SHARE_MS;
+}
+
+static int64_t database_until(const struct handler *h, const struct request *r)
 {
 	int64_t own = r->body_end + h->settings->deadline;
 	int64_t latest = r->accepted + ANSWER_MS;
 
-	return own < latest ? own : latest;
+	return (own < latest ? own : latest) - spool_share(h);
 }
 
 /* X-Timestamp is not signed and decides nothing; a difference is shown. */
@@ -143,34 +159,49 @@ static bool copy_event(const struct event *from, struct event *to)
 	return true;
 }
 
-/* A request whose signature passed: parse it, record it, say how it went. */
+/* Into the database, else into the spool. Takes d over. */
+static enum outcome keep(const struct handler *h, const struct request *r,
+			 struct delivery *d)
+{
+	char signature[HMAC_HEX + 1];
+	char *secret_name = xstrdup(d->secret_name);
+	const struct spool_entry entry = { .signature = signature,
+					   .secret_name = secret_name,
+					   .body = r->body,
+					   .length = r->length,
+					   .received_at = r->received };
+	enum outcome outcome;
+
+	memcpy(signature, d->signature, sizeof(signature));
+	outcome = recorder_submit(h->recorder, d, database_until(h, r));
+	if (outcome == OUTCOME_UNAVAILABLE && h->spool &&
+	    spool_put(h->spool, &entry))
+		outcome = OUTCOME_SPOOLED;
+	free(secret_name);
+	return outcome;
+}
+
+/* A request whose signature passed: parse it, keep it, say how it went. */
 static void take_delivery(const struct handler *h, const struct request *r,
 			  struct delivery *d, struct reply *reply,
 			  struct account *a)
 {
-	char reason[128] = "";
-	struct event shown = { 0 };
+	enum event_verdict verdict = delivery_parse(d, r->body, r->length);
+	char *reason = d->reason ? xstrdup(d->reason) : NULL;
 	char *secret_name = xstrdup(d->secret_name);
-	enum event_verdict verdict;
+	struct event shown = { 0 };
 
-	d->payload = xstrndup(r->body, r->length);
-	d->length = r->length;
 	d->received_at = r->received;
-	verdict = event_parse(d->payload, d->length, &d->event, reason,
-			      sizeof(reason));
 	if (verdict == EVENT_OK)
 		a->timestamp_differs = differing_timestamp(r, &d->event);
-	else
-		d->reason = xstrdup(reason);
 	a->event = copy_event(&d->event, &shown) ? &shown : NULL;
-	a->why = *reason ? reason : NULL;
+	a->why = reason;
 	a->secret_name = secret_name;
-	reply_outcome(reply, a,
-		      recorder_submit(h->recorder, d, answer_by(h, r)), verdict,
-		      reason);
+	reply_outcome(reply, a, keep(h, r, d), verdict);
 	log_account(r, reply, a);
 	event_free(&shown);
 	free(secret_name);
+	free(reason);
 }
 
 static void handle_post(const struct handler *h, const struct request *r,
@@ -196,6 +227,19 @@ static void handle_post(const struct handler *h, const struct request *r,
 	take_delivery(h, r, d, reply, &a);
 }
 
+/* Degraded still takes events, so a balancer may send us more. */
+static void reply_health(const struct handler *h, struct reply *reply)
+{
+	bool healthy = recorder_healthy(h->recorder);
+
+	if (!healthy && !h->spool)
+		reply_json(reply, 503, "{\"status\":\"unavailable\"}");
+	else if (!healthy || (h->spool && !spool_is_empty(h->spool)))
+		reply_json(reply, 200, "{\"status\":\"degraded\"}");
+	else
+		reply_json(reply, 200, "{\"status\":\"ok\"}");
+}
+
 void handle(const struct handler *h, const struct request *r,
 	    struct reply *reply)
 {
@@ -206,9 +250,7 @@ void handle(const struct handler *h, const struct request *r,
 		reply->retry = true;
 	} else if (!request_is_health(r)) {
 		handle_post(h, r, reply);
-	} else if (recorder_healthy(h->recorder)) {
-		reply_json(reply, 200, "{\"status\":\"ok\"}");
 	} else {
-		reply_json(reply, 503, "{\"status\":\"unavailable\"}");
+		reply_health(h, reply);
 	}
 }

@@ -9,11 +9,13 @@
 #include "reply.h"
 #include "request.h"
 #include "secrets.h"
+#include "spool.h"
 
 struct handler {
 	const struct settings *settings; /* NULL: not configured (CGI) */
 	struct secrets *secrets;
 	struct recorder *recorder;
+	struct spool *spool; /* NULL: none */
 };
 
 void handle(const struct handler *h, const struct request *r,

@@ -22,7 +22,8 @@ static bool is_path(const char *where)
 /* Whether somebody answers there; a socket nobody listens on is a leftover. */
 static bool answers(const struct sockaddr_un *a)
 {
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	/* Not to wait where its backlog is full: that is an answer too. */
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	bool yes;
 
 	if (fd < 0)

@@ -3,71 +3,34 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <sys/queue.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "database.h"
 #include "health.h"
 #include "log.h"
+#include "queue.h"
 
 enum {
-	BATCH_BYTES = 8 * 1024 * 1024,
 	RETRY_MS = 100, /* after the database failed us */
+	OPEN_MS = 500, /* the same while the breaker is open */
 	NUDGE_MS = 1000, /* empty wake-ups are at most this frequent */
-	STUCK_MS = 30000, /* a transaction without news for this long */
-	FRESH_MS = 5000, /* how old a round trip may be for /health */
-	PROBE_MS = 1000
-};
-
-/* A delivery and whoever waits for it. */
-struct job {
-	TAILQ_ENTRY(job) waiting; /* in recorder.waiting, until answered */
-	STAILQ_ENTRY(job) queued; /* in recorder.queue */
-	struct delivery *delivery;
-	pthread_cond_t answered;
-	bool in_queue;
-	bool done;
-	bool abandoned; /* nobody waits any more; the writer frees it */
-	bool was_busy;
-	enum outcome outcome;
-	enum outcome on_quarantine;
-};
-
-/* What goes into one transaction. */
-struct batch {
-	STAILQ_ENTRY(batch) next;
-	size_t count;
-	struct job *jobs[];
+	STUCK_MS = 30000, /* a transaction without news is given up, */
+	STUCK_MAX_MS = 300000, /* the next one after twice as long */
+	REPEAT_LOG_MS = 60000 /* the same failure is logged once in this */
 };
 
 struct recorder {
 	const struct settings *settings;
 	enum recorder_mode mode;
+	struct queue *queue;
 	pthread_t thread;
-	int wake; /* eventfd */
-
-	pthread_mutex_t lock; /* over all down to the next remark */
-	TAILQ_HEAD(, job) waiting;
-	STAILQ_HEAD(, job) queue;
-	bool idle; /* the writer sleeps and wants to be woken */
-	bool stopping;
-	bool ended;
-	pthread_cond_t end;
-	int64_t hurry; /* clock_ms() at which every wait ends */
-	int64_t trip; /* clock_ms() of the last round trip; 0: none yet */
-	bool trip_ok;
-	bool probe_wanted;
-	pthread_cond_t probed;
 
 	/* The writer's own. */
 	struct database *db;
 	struct batch *flying; /* recorded, its Sync not back yet */
 	int64_t flying_since;
+	int64_t patience; /* ms, from STUCK_MS up */
 	STAILQ_HEAD(, batch) again; /* to be recorded before the queue */
 	int64_t *ids; /* events whose listeners are to be woken */
 	size_t id_count;
@@ -79,216 +42,11 @@ struct recorder {
 	int64_t nudged; /* when the last empty one went */
 	int64_t retry_at; /* not before, the database is failing us */
 	int64_t used; /* when it was last busy */
+	char said[6]; /* the SQLSTATE of the failure logged last, and when */
+	int64_t said_at;
 };
 
-static void check(int error)
-{
-	/* Mutexes and condition variables only fail when misused. */
-	if (error)
-		abort();
-}
-
-static void cond_init(pthread_cond_t *c)
-{
-	pthread_condattr_t a;
-
-	check(pthread_condattr_init(&a));
-	check(pthread_condattr_setclock(&a, CLOCK_MONOTONIC));
-	check(pthread_cond_init(c, &a));
-	check(pthread_condattr_destroy(&a));
-}
-
-/* False when the time, a clock_ms(), is over. */
-static bool cond_wait(pthread_cond_t *c, pthread_mutex_t *m, int64_t deadline)
-{
-	struct timespec t = { .tv_sec = deadline / 1000,
-			      .tv_nsec = deadline % 1000 * 1000000 };
-	int error = pthread_cond_timedwait(c, m, &t);
-
-	if (error && error != ETIMEDOUT)
-		abort();
-	return error == 0;
-}
-
-static void wake(struct recorder *r)
-{
-	uint64_t one = 1;
-
-	if (!write_all(r->wake, &one, sizeof(one)))
-		abort();
-}
-
-/* The side of the requests. */
-
-static void job_free(struct job *j)
-{
-	check(pthread_cond_destroy(&j->answered));
-	delivery_free(j->delivery);
-	free(j);
-}
-
-static int64_t earlier(int64_t a, int64_t b)
-{
-	return a < b ? a : b;
-}
-
-enum outcome recorder_submit(struct recorder *r, struct delivery *d,
-			     int64_t deadline)
-{
-	struct job *j = xcalloc(1, sizeof(*j));
-	enum outcome outcome = OUTCOME_UNAVAILABLE;
-
-	j->delivery = d;
-	j->in_queue = true;
-	j->on_quarantine = OUTCOME_QUARANTINED;
-	cond_init(&j->answered);
-
-	check(pthread_mutex_lock(&r->lock));
-	TAILQ_INSERT_TAIL(&r->waiting, j, waiting);
-	STAILQ_INSERT_TAIL(&r->queue, j, queued);
-	if (r->idle) {
-		r->idle = false;
-		wake(r);
-	}
-	while (!j->done && clock_ms() < earlier(deadline, r->hurry))
-		(void)cond_wait(&j->answered, &r->lock,
-				earlier(deadline, r->hurry));
-	TAILQ_REMOVE(&r->waiting, j, waiting);
-	if (j->done)
-		outcome = j->outcome;
-	else if (j->in_queue)
-		STAILQ_REMOVE(&r->queue, j, job, queued);
-	else
-		j->abandoned = true;
-	if (j->abandoned)
-		j = NULL;
-	check(pthread_mutex_unlock(&r->lock));
-	if (j)
-		job_free(j);
-	return outcome;
-}
-
-bool recorder_healthy(struct recorder *r)
-{
-	int64_t start = clock_ms(), until = start + PROBE_MS;
-	bool ok;
-
-	check(pthread_mutex_lock(&r->lock));
-	if (!r->trip || start - r->trip > FRESH_MS) {
-		r->probe_wanted = true;
-		wake(r);
-		while (r->trip < start && clock_ms() < until)
-			(void)cond_wait(&r->probed, &r->lock, until);
-		ok = r->trip >= start && r->trip_ok;
-	} else {
-		ok = r->trip_ok;
-	}
-	check(pthread_mutex_unlock(&r->lock));
-	return ok;
-}
-
-void recorder_hurry(struct recorder *r, int64_t deadline)
-{
-	struct job *j;
-
-	check(pthread_mutex_lock(&r->lock));
-	r->hurry = deadline;
-	TAILQ_FOREACH(j, &r->waiting, waiting)
-	check(pthread_cond_signal(&j->answered));
-	check(pthread_mutex_unlock(&r->lock));
-}
-
-/* The writer: batches. */
-
-static struct batch *batch_new(size_t count)
-{
-	struct batch *b;
-
-	if (count > SIZE_MAX / sizeof(b->jobs[0]) - sizeof(*b))
-		abort();
-	b = xcalloc(1, sizeof(*b) + count * sizeof(b->jobs[0]));
-	return b;
-}
-
-/* Answers a job, or frees it where nobody waits. Under the lock. */
-static void answer(struct job *j, enum outcome outcome)
-{
-	if (j->abandoned) {
-		job_free(j);
-		return;
-	}
-	j->outcome = outcome;
-	j->done = true;
-	check(pthread_cond_signal(&j->answered));
-}
-
-static void answer_all(struct recorder *r, struct batch *b,
-		       enum outcome outcome)
-{
-	check(pthread_mutex_lock(&r->lock));
-	for (size_t i = 0; i < b->count; i++)
-		answer(b->jobs[i], outcome);
-	check(pthread_mutex_unlock(&r->lock));
-	free(b);
-}
-
-/* Takes up to a batch off the queue; NULL where it is empty. */
-static struct batch *take_queue(struct recorder *r)
-{
-	struct batch *b = NULL;
-	struct job *j;
-	size_t bytes = 0;
-
-	check(pthread_mutex_lock(&r->lock));
-	if (!STAILQ_EMPTY(&r->queue))
-		b = batch_new(r->settings->batch);
-	while (b && b->count < r->settings->batch &&
-	       (j = STAILQ_FIRST(&r->queue))) {
-		if (b->count && bytes + j->delivery->length > BATCH_BYTES)
-			break;
-		STAILQ_REMOVE_HEAD(&r->queue, queued);
-		j->in_queue = false;
-		bytes += j->delivery->length;
-		b->jobs[b->count++] = j;
-	}
-	check(pthread_mutex_unlock(&r->lock));
-	return b;
-}
-
-/* Leaves out those whose sender has had its answer. NULL: none is left. */
-static struct batch *drop_abandoned(struct recorder *r, struct batch *b)
-{
-	size_t kept = 0;
-
-	check(pthread_mutex_lock(&r->lock));
-	for (size_t i = 0; i < b->count; i++) {
-		if (b->jobs[i]->abandoned)
-			job_free(b->jobs[i]);
-		else
-			b->jobs[kept++] = b->jobs[i];
-	}
-	check(pthread_mutex_unlock(&r->lock));
-	b->count = kept;
-	if (kept)
-		return b;
-	free(b);
-	return NULL;
-}
-
-static struct batch *next_batch(struct recorder *r)
-{
-	struct batch *b;
-
-	while ((b = STAILQ_FIRST(&r->again))) {
-		STAILQ_REMOVE_HEAD(&r->again, next);
-		b = drop_abandoned(r, b);
-		if (b)
-			return b;
-	}
-	return take_queue(r);
-}
-
-/* The writer: what became of a batch. */
+/* What became of a batch. */
 
 static void remember_id(struct recorder *r, int64_t id)
 {
@@ -299,8 +57,33 @@ static void remember_id(struct recorder *r, int64_t id)
 	r->ids[r->id_count++] = id;
 }
 
+static void wait_to_retry(struct recorder *r)
+{
+	r->retry_at =
+		clock_ms() + (queue_is_open(r->queue) ? OPEN_MS : RETRY_MS);
+}
+
+static void answer_all(struct recorder *r, struct batch *b,
+		       enum outcome outcome)
+{
+	for (size_t i = 0; i < b->count; i++)
+		b->jobs[i]->outcome = outcome;
+	queue_finish(r->queue, b);
+}
+
+/* What will be tried again may be recorded already: nobody saw it end. */
+static void put_back(struct recorder *r, struct batch *b)
+{
+	b = queue_prune(r->queue, b);
+	if (!b)
+		return;
+	for (size_t i = 0; i < b->count; i++)
+		b->jobs[i]->uncertain = true;
+	STAILQ_INSERT_HEAD(&r->again, b, next);
+}
+
 /* A busy event is tried once more; the next time it has to be given up. */
-static void try_again(struct recorder *r, struct job *busy)
+static void try_busy_again(struct recorder *r, struct job *busy)
 {
 	struct batch *b = batch_new(1);
 
@@ -309,40 +92,45 @@ static void try_again(struct recorder *r, struct job *busy)
 	STAILQ_INSERT_TAIL(&r->again, b, next);
 }
 
+static void take_row(struct recorder *r, struct batch *b,
+		     const struct database_row *row)
+{
+	struct job *j = b->jobs[row->place];
+	bool notified = r->mode == RECORDER_ONCE && !r->notify_apart;
+
+	switch (row->outcome) {
+	case ROW_RECORDED:
+		j->outcome = OUTCOME_RECORDED;
+		break;
+	case ROW_DUPLICATE:
+	case ROW_REPEAT:
+		j->outcome = OUTCOME_DUPLICATE;
+		return;
+	case ROW_BUSY:
+		if (j->was_busy)
+			return;
+		b->jobs[row->place] = NULL;
+		try_busy_again(r, j);
+		return;
+	case ROW_PROMOTED:
+		break;
+	}
+	if (!notified)
+		remember_id(r, row->id);
+}
+
 static void batch_recorded(struct recorder *r, struct batch *b,
 			   const struct database_result *result)
 {
-	bool notified = r->mode == RECORDER_ONCE && !r->notify_apart;
-
 	for (size_t i = 0; i < b->count; i++)
 		b->jobs[i]->outcome = b->jobs[i]->delivery->reason
 					      ? b->jobs[i]->on_quarantine
 					      : OUTCOME_UNAVAILABLE;
-	check(pthread_mutex_lock(&r->lock));
-	for (size_t i = 0; i < result->count; i++) {
-		const struct database_row *row = &result->rows[i];
-		struct job *j = b->jobs[row->place];
-
-		if (row->outcome == ROW_RECORDED)
-			j->outcome = OUTCOME_RECORDED;
-		else if (row->outcome == ROW_DUPLICATE ||
-			 row->outcome == ROW_REPEAT)
-			j->outcome = OUTCOME_DUPLICATE;
-		else if (row->outcome == ROW_BUSY && !j->was_busy) {
-			b->jobs[row->place] = NULL;
-			try_again(r, j);
-		}
-		if ((row->outcome == ROW_RECORDED ||
-		     row->outcome == ROW_PROMOTED) &&
-		    !notified)
-			remember_id(r, row->id);
-	}
-	for (size_t i = 0; i < b->count; i++) {
-		if (b->jobs[i])
-			answer(b->jobs[i], b->jobs[i]->outcome);
-	}
-	check(pthread_mutex_unlock(&r->lock));
-	free(b);
+	for (size_t i = 0; i < result->count; i++)
+		take_row(r, b, &result->rows[i]);
+	r->patience = STUCK_MS;
+	queue_committed(r->queue);
+	queue_finish(r->queue, b);
 }
 
 static bool class_in(const char *sqlstate, const char *const *classes)
@@ -414,18 +202,32 @@ static void set_aside(struct recorder *r, struct batch *b,
 	STAILQ_INSERT_HEAD(&r->again, b, next);
 }
 
+static void say_failure(struct recorder *r,
+			const struct database_result *result)
+{
+	int64_t now = clock_ms();
+
+	if (r->said_at && strcmp(r->said, result->sqlstate) == 0 &&
+	    now - r->said_at < REPEAT_LOG_MS)
+		return;
+	memcpy(r->said, result->sqlstate, sizeof(r->said));
+	r->said_at = now;
+	log_message(LEVEL_ERROR, "recording failed: %s: %s", result->sqlstate,
+		    result->message);
+}
+
 static void batch_failed(struct recorder *r, struct batch *b,
 			 const struct database_result *result)
 {
-	if (!not_its_fault(result->sqlstate)) {
+	if (!not_its_fault(result->sqlstate) && b->count) {
 		if (b->count > 1)
 			split(r, b);
 		else
 			set_aside(r, b, result);
 		return;
 	}
-	log_message(LEVEL_ERROR, "recording failed: %s: %s", result->sqlstate,
-		    result->message);
+	say_failure(r, result);
+	wait_to_retry(r);
 	if (set_up_wrong(result->sqlstate)) {
 		answer_all(r, b, OUTCOME_UNAVAILABLE);
 		return;
@@ -433,20 +235,14 @@ static void batch_failed(struct recorder *r, struct batch *b,
 	/* Alone in its transaction, waking can wait for somebody's commit. */
 	if (r->mode == RECORDER_ONCE && strncmp(result->sqlstate, "55", 2) == 0)
 		r->notify_apart = true;
-	STAILQ_INSERT_HEAD(&r->again, b, next);
-	r->retry_at = clock_ms() + RETRY_MS;
+	put_back(r, b);
 }
 
 static void note_trip(struct recorder *r, bool ok)
 {
 	if (r->mode == RECORDER_ONCE)
 		health_remember(r->settings->spool, ok);
-	check(pthread_mutex_lock(&r->lock));
-	r->trip = clock_ms();
-	r->trip_ok = ok;
-	r->probe_wanted = false;
-	check(pthread_cond_broadcast(&r->probed));
-	check(pthread_mutex_unlock(&r->lock));
+	queue_note_trip(r->queue, ok);
 }
 
 /* Nobody knows what became of that which was on its way. */
@@ -454,7 +250,7 @@ static void connection_lost(struct recorder *r)
 {
 	database_disconnect(r->db);
 	if (r->flying) {
-		STAILQ_INSERT_HEAD(&r->again, r->flying, next);
+		put_back(r, r->flying);
 		r->flying = NULL;
 		r->owed = true;
 	}
@@ -462,7 +258,7 @@ static void connection_lost(struct recorder *r)
 		r->owed = true;
 	r->notifying = false;
 	r->id_count = 0;
-	r->retry_at = clock_ms() + RETRY_MS;
+	wait_to_retry(r);
 }
 
 static void take_result(struct recorder *r,
@@ -492,40 +288,56 @@ static void take_result(struct recorder *r,
 		connection_lost(r);
 }
 
-/* The writer: what to send. */
-
-static bool probe_wanted(struct recorder *r)
-{
-	bool wanted;
-
-	check(pthread_mutex_lock(&r->lock));
-	wanted = r->probe_wanted;
-	check(pthread_mutex_unlock(&r->lock));
-	return wanted;
-}
+/* What to send. */
 
 static bool nudge_due(const struct recorder *r, int64_t now)
 {
 	return r->owed && !r->notifying && now - r->nudged >= NUDGE_MS;
 }
 
-/* The oldest unanswered transaction may take this long to connect for. */
 static bool connect_now(struct recorder *r)
 {
-	if (!database_connect(r->db, clock_ms() + r->settings->deadline)) {
-		note_trip(r, false);
-		r->retry_at = clock_ms() + RETRY_MS;
+	bool ok = database_connect(r->db, clock_ms() + r->settings->deadline);
+
+	note_trip(r, ok);
+	if (!ok) {
+		wait_to_retry(r);
 		return false;
 	}
-	note_trip(r, true);
 	r->used = clock_ms();
 	r->fresh = true;
 	return true;
 }
 
+static struct batch *next_batch(struct recorder *r)
+{
+	struct batch *b;
+
+	while ((b = STAILQ_FIRST(&r->again))) {
+		STAILQ_REMOVE_HEAD(&r->again, next);
+		b = queue_prune(r->queue, b);
+		if (b)
+			return b;
+	}
+	b = queue_take(r->queue, r->settings->batch);
+	/* Nobody sends us any while the breaker is open: try with nothing. */
+	return b || !queue_is_open(r->queue) ? b : batch_new(0);
+}
+
+/* A duplicate's commit writes nothing, and would not wait for a standby. */
+static bool must_write(const struct batch *b)
+{
+	for (size_t i = 0; i < b->count; i++) {
+		if (b->jobs[i]->uncertain)
+			return true;
+	}
+	return b->count == 0;
+}
+
 static bool send_batch(struct recorder *r, struct batch *b)
 {
-	struct delivery **deliveries = xcalloc(b->count, sizeof(deliveries[0]));
+	struct delivery **deliveries = xcalloc(b->count, sizeof(*deliveries));
+	bool notify = r->mode == RECORDER_ONCE && !r->notify_apart;
 	bool ok;
 
 	for (size_t i = 0; i < b->count; i++)
@@ -537,8 +349,8 @@ static bool send_batch(struct recorder *r, struct batch *b)
 		r->owed = true;
 	r->fresh = false;
 	ok = database_send_record(r->db, deliveries, b->count,
-				  r->settings->redelivery_window,
-				  r->mode == RECORDER_ONCE && !r->notify_apart);
+				  r->settings->redelivery_window, notify,
+				  must_write(b));
 	free(deliveries);
 	return ok;
 }
@@ -566,29 +378,29 @@ static bool send_all(struct recorder *r, int64_t now)
 		return false;
 	if (!send_wake_up(r, now))
 		return false;
-	if (!database_pending(r->db) && probe_wanted(r) &&
+	if (!database_pending(r->db) && queue_wants_probe(r->queue) &&
 	    !database_send_ping(r->db))
 		return false;
 	return database_flush(r->db);
 }
 
-static bool anything_to_send(struct recorder *r, int64_t now)
+/* Something waits that could be sent, were it not for retry_at. */
+static bool has_work(struct recorder *r)
 {
-	bool waiting;
-
-	check(pthread_mutex_lock(&r->lock));
-	waiting = !STAILQ_EMPTY(&r->queue);
-	check(pthread_mutex_unlock(&r->lock));
-	return (!r->flying && (waiting || !STAILQ_EMPTY(&r->again))) ||
-	       (!r->notifying && r->id_count) || nudge_due(r, now) ||
-	       (!database_pending(r->db) && probe_wanted(r));
+	if (r->flying)
+		return false;
+	return queue_has_work(r->queue) || !STAILQ_EMPTY(&r->again) ||
+	       queue_is_open(r->queue) ||
+	       (!database_pending(r->db) && queue_wants_probe(r->queue));
 }
 
 static void dispatch(struct recorder *r)
 {
 	int64_t now = clock_ms();
 
-	if (now < r->retry_at || !anything_to_send(r, now))
+	if (now < r->retry_at ||
+	    !(has_work(r) || (!r->notifying && r->id_count) ||
+	      nudge_due(r, now)))
 		return;
 	if (!database_connected(r->db) && !connect_now(r))
 		return;
@@ -596,55 +408,52 @@ static void dispatch(struct recorder *r)
 		connection_lost(r);
 }
 
-/* The writer: waiting, receiving, ending. */
+/* Waiting, receiving, ending. */
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+static int64_t later(int64_t a, int64_t b)
+{
+	return a > b ? a : b;
+}
 
 /* How long poll() may sleep; -1: until something happens. */
 static int sleep_ms(const struct recorder *r, bool work, int64_t now)
 {
-	int64_t until = INT64_MAX;
+	int64_t until = work ? r->retry_at : INT64_MAX;
 
-	if (work)
-		until = r->retry_at > now ? r->retry_at : now;
 	if (r->owed && !r->notifying)
-		until = earlier(until, r->nudged + NUDGE_MS > r->retry_at
-					       ? r->nudged + NUDGE_MS
-					       : r->retry_at);
+		until = earlier(until,
+				later(r->nudged + NUDGE_MS, r->retry_at));
 	if (r->flying)
-		until = earlier(until, r->flying_since + STUCK_MS);
+		until = earlier(until, r->flying_since + r->patience);
 	else if (database_connected(r->db))
 		until = earlier(until, r->used + r->settings->idle_disconnect);
 	if (until == INT64_MAX)
 		return -1;
 	if (until <= now)
 		return 0;
-	return until - now > 60000 ? 60000 : (int)(until - now);
+	return (int)earlier(until - now, 60000);
 }
 
 /* True when the connection has something for us. */
 static bool sleep_until_news(struct recorder *r)
 {
-	struct pollfd p[2] = { { .fd = r->wake, .events = POLLIN } };
-	bool work;
-	uint64_t count;
+	struct pollfd p[2] = { { .fd = queue_wake_fd(r->queue),
+				 .events = POLLIN } };
 	int n;
 
 	p[1].fd = database_socket(r->db, &p[1].events);
-	check(pthread_mutex_lock(&r->lock));
 	/* With a batch on its way its result wakes us, not the queue. */
-	r->idle = !r->flying;
-	work = !r->flying &&
-	       (!STAILQ_EMPTY(&r->queue) || !STAILQ_EMPTY(&r->again) ||
-		(r->probe_wanted && !database_pending(r->db)));
-	check(pthread_mutex_unlock(&r->lock));
+	queue_asleep(r->queue, !r->flying);
 	do
-		n = poll(p, p[1].fd < 0 ? 1 : 2, sleep_ms(r, work, clock_ms()));
+		n = poll(p, p[1].fd < 0 ? 1 : 2,
+			 sleep_ms(r, has_work(r), clock_ms()));
 	while (n < 0 && errno == EINTR);
-	check(pthread_mutex_lock(&r->lock));
-	r->idle = false;
-	check(pthread_mutex_unlock(&r->lock));
-	if (p[0].revents & POLLIN && read(r->wake, &count, sizeof(count)) < 0 &&
-	    errno != EAGAIN)
-		abort();
+	queue_awake(r->queue, p[0].revents & POLLIN);
 	return p[1].fd >= 0 && p[1].revents;
 }
 
@@ -665,16 +474,21 @@ static void collect(struct recorder *r)
 	}
 }
 
-/* Gives up a connection that is stuck, or that nobody needs. */
+/*
+ * Gives up a connection that nobody needs, or that is stuck: seldom, since
+ * a backend that waits for a standby stays behind, and each new one would
+ * wait as well.
+ */
 static void look_after_connection(struct recorder *r)
 {
 	int64_t now = clock_ms();
 
 	if (!database_connected(r->db))
 		return;
-	if (r->flying && now - r->flying_since >= STUCK_MS) {
-		log_message(LEVEL_ERROR, "no news from the database for %d s",
-			    STUCK_MS / 1000);
+	if (r->flying && now - r->flying_since >= r->patience) {
+		log_message(LEVEL_ERROR, "no news from the database for %lld s",
+			    (long long)r->patience / 1000);
+		r->patience = earlier(r->patience * 2, STUCK_MAX_MS);
 		connection_lost(r);
 	} else if (!database_pending(r->db) && !r->owed && !r->id_count &&
 		   now - r->used >= r->settings->idle_disconnect) {
@@ -684,15 +498,12 @@ static void look_after_connection(struct recorder *r)
 
 static bool finished(struct recorder *r)
 {
-	bool done;
-
-	check(pthread_mutex_lock(&r->lock));
-	done = r->stopping &&
-	       (clock_ms() >= r->hurry ||
-		(STAILQ_EMPTY(&r->queue) && STAILQ_EMPTY(&r->again) &&
-		 !r->flying && !r->notifying && !r->id_count && !r->owed));
-	check(pthread_mutex_unlock(&r->lock));
-	return done;
+	if (!queue_stopping(r->queue))
+		return false;
+	return clock_ms() >= queue_hurried(r->queue) ||
+	       (!queue_has_work(r->queue) && STAILQ_EMPTY(&r->again) &&
+		!r->flying && !r->notifying && !r->id_count &&
+		(!r->owed || queue_is_open(r->queue)));
 }
 
 static void *writer(void *context)
@@ -706,10 +517,7 @@ static void *writer(void *context)
 		look_after_connection(r);
 	}
 	database_disconnect(r->db);
-	check(pthread_mutex_lock(&r->lock));
-	r->ended = true;
-	check(pthread_cond_signal(&r->end));
-	check(pthread_mutex_unlock(&r->lock));
+	queue_ended(r->queue);
 	return NULL;
 }
 
@@ -717,36 +525,56 @@ static void *writer(void *context)
 static void recall_trip(struct recorder *r)
 {
 	int64_t age;
+	bool ok;
 
-	if (health_recall(r->settings->spool, &age, &r->trip_ok) &&
-	    age <= FRESH_MS)
-		r->trip = clock_ms() - age;
+	if (health_recall(r->settings->spool, &age, &ok))
+		queue_recall_trip(r->queue, ok, age);
 }
 
 struct recorder *recorder_start(const struct settings *s,
-				enum recorder_mode mode)
+				enum recorder_mode mode, bool breaker)
 {
 	struct recorder *r = xcalloc(1, sizeof(*r));
+	int error;
 
 	r->settings = s;
 	r->mode = mode;
-	r->hurry = INT64_MAX;
 	r->nudged = INT64_MIN / 2;
-	TAILQ_INIT(&r->waiting);
-	STAILQ_INIT(&r->queue);
+	r->patience = STUCK_MS;
 	STAILQ_INIT(&r->again);
 	r->db = database_new(s->database);
+	r->queue = queue_new(breaker);
 	if (mode == RECORDER_ONCE)
 		recall_trip(r);
-	check(pthread_mutex_init(&r->lock, NULL));
-	cond_init(&r->probed);
-	cond_init(&r->end);
-	r->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (r->wake < 0 || pthread_create(&r->thread, NULL, writer, r) != 0) {
+	error = pthread_create(&r->thread, NULL, writer, r);
+	if (error) {
+		errno = error;
 		log_message(LEVEL_ERROR, "the writer can't start: %m");
 		abort();
 	}
 	return r;
+}
+
+enum outcome recorder_submit(struct recorder *r, struct delivery *d,
+			     int64_t deadline)
+{
+	return queue_submit(r->queue, d, deadline);
+}
+
+void recorder_drain(struct recorder *r, struct delivery **deliveries,
+		    size_t count, int64_t until, enum outcome *outcomes)
+{
+	queue_drain(r->queue, deliveries, count, until, outcomes);
+}
+
+bool recorder_healthy(struct recorder *r)
+{
+	return queue_healthy(r->queue);
+}
+
+void recorder_hurry(struct recorder *r, int64_t deadline)
+{
+	queue_hurry(r->queue, deadline);
 }
 
 /* What is left when the writer ended before its work did. */
@@ -764,25 +592,14 @@ static void free_leftovers(struct recorder *r)
 
 bool recorder_stop(struct recorder *r, int64_t deadline)
 {
-	bool ended;
-
-	recorder_hurry(r, deadline);
-	check(pthread_mutex_lock(&r->lock));
-	r->stopping = true;
-	wake(r);
-	while (!r->ended && clock_ms() < deadline)
-		(void)cond_wait(&r->end, &r->lock, deadline);
-	ended = r->ended;
-	check(pthread_mutex_unlock(&r->lock));
-	if (!ended)
+	queue_hurry(r->queue, deadline);
+	queue_stop(r->queue);
+	if (!queue_wait_end(r->queue, deadline) ||
+	    pthread_join(r->thread, NULL) != 0)
 		return false;
-	check(pthread_join(r->thread, NULL));
 	free_leftovers(r);
 	database_free(r->db);
-	close(r->wake);
-	check(pthread_cond_destroy(&r->probed));
-	check(pthread_cond_destroy(&r->end));
-	check(pthread_mutex_destroy(&r->lock));
+	queue_free(r->queue);
 	free(r->ids);
 	free(r);
 	return true;

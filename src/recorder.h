@@ -9,15 +9,6 @@
 #include "delivery.h"
 #include "settings.h"
 
-enum outcome {
-	OUTCOME_RECORDED,
-	OUTCOME_DUPLICATE, /* a repeat is answered as one */
-	OUTCOME_QUARANTINED, /* kept in humcli.quarantine, as asked */
-	OUTCOME_MALFORMED, /* quarantined: PostgreSQL refused the JSON */
-	OUTCOME_INVALID, /* quarantined: PostgreSQL refused a field */
-	OUTCOME_UNAVAILABLE /* no database in time */
-};
-
 enum recorder_mode {
 	RECORDER_RESIDENT, /* FastCGI: notify after the commit */
 	RECORDER_ONCE /* CGI: notify in the recording transaction */
@@ -25,9 +16,15 @@ enum recorder_mode {
 
 struct recorder;
 
-/* Starts the writer thread; it connects when there is something to do. */
+/*
+ * Starts the writer thread; it connects when there is something to do.
+ * breaker: once a delivery could not be recorded in time, refuse those
+ * after it at once, until a recording commits again. For callers that have
+ * a spool to go to.
+ */
 struct recorder *recorder_start(const struct settings *s,
-				enum recorder_mode mode) MUST_CHECK;
+				enum recorder_mode mode,
+				bool breaker) MUST_CHECK;
 
 /*
  * Records a delivery and waits for the commit, until deadline (clock_ms())
@@ -35,6 +32,14 @@ struct recorder *recorder_start(const struct settings *s,
  */
 enum outcome recorder_submit(struct recorder *r, struct delivery *d,
 			     int64_t deadline) MUST_CHECK;
+
+/*
+ * Records deliveries out of the spool, behind all live ones, and waits
+ * until then (clock_ms()), after recorder_hurry() no longer. Takes the
+ * deliveries over.
+ */
+void recorder_drain(struct recorder *r, struct delivery **deliveries,
+		    size_t count, int64_t until, enum outcome *outcomes);
 
 /*
  * Whether the database answers: by the last round trip if that is at most

@@ -14,9 +14,13 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "drainer.h"
 #include "gateway.h"
 #include "listener.h"
 #include "log.h"
+
+/* CGI drains this much after its answer. */
+enum { CGI_DRAIN_FILES = 100, CGI_DRAIN_MS = 1000 };
 
 struct options {
 	const char *listen;
@@ -107,9 +111,11 @@ static void log_errors(const struct buf *errors)
 	}
 }
 
+/* All that serves; the handler is made of pointers into it. */
 struct receiver {
 	struct settings settings;
-	struct secrets *secrets;
+	struct handler handler;
+	struct drainer *drainer;
 };
 
 /* Settings, log and secrets; false with the faults in the log. */
@@ -124,8 +130,9 @@ static bool configure(struct receiver *r)
 		ok = false;
 	}
 	if (ok) {
-		r->secrets = secrets_open(&r->settings, &errors);
-		ok = r->secrets != NULL;
+		r->handler.settings = &r->settings;
+		r->handler.secrets = secrets_open(&r->settings, &errors);
+		ok = r->handler.secrets != NULL;
 	}
 	log_errors(&errors);
 	buf_free(&errors);
@@ -134,8 +141,21 @@ static bool configure(struct receiver *r)
 
 static void unconfigure(struct receiver *r)
 {
-	secrets_close(r->secrets);
+	spool_close(r->handler.spool);
+	secrets_close(r->handler.secrets);
 	settings_free(&r->settings);
+}
+
+/* Spool and recorder: what takes deliveries. */
+static struct drain_source equip(struct receiver *r, enum recorder_mode mode)
+{
+	struct handler *h = &r->handler;
+
+	h->spool = spool_open(r->settings.spool, r->settings.spool_max);
+	h->recorder = recorder_start(&r->settings, mode, h->spool != NULL);
+	return (struct drain_source){ .spool = h->spool,
+				      .secrets = h->secrets,
+				      .recorder = h->recorder };
 }
 
 static void print_secrets(struct secrets *secrets)
@@ -162,46 +182,76 @@ static int check_config(void)
 	printf("spool: %s\n", *r.settings.spool ? r.settings.spool : "none");
 	printf("log: %s, level %s\n", r.settings.log,
 	       log_level_name(r.settings.log_level));
-	print_secrets(r.secrets);
+	print_secrets(r.handler.secrets);
 	unconfigure(&r);
 	return EX_OK;
+}
+
+/* False: a thread is stuck, and holds on to what would be freed. */
+static bool retire(struct receiver *r, int64_t end)
+{
+	recorder_hurry(r->handler.recorder, end);
+	drainer_stop(r->drainer);
+	return recorder_stop(r->handler.recorder, end);
 }
 
 static int serve_fcgi(const char *where)
 {
 	struct receiver r = { 0 };
-	struct handler h;
-	int listener = STDIN_FILENO, status;
+	struct drain_source source;
+	int listener = STDIN_FILENO;
+	enum gateway_end ended;
+	int64_t end = 0;
 
+	/* Before libfcgi puts in handlers, which would swallow one. */
+	gateway_block_signals();
 	if (!configure(&r))
 		return EX_CONFIG;
 	if (where)
 		listener = listener_open(where);
 	if (listener < 0 || !gateway_fcgi_start())
 		return EX_OSERR;
-	gateway_block_signals();
-	h = (struct handler){ &r.settings, r.secrets,
-			      recorder_start(&r.settings, RECORDER_RESIDENT) };
+	source = equip(&r, RECORDER_RESIDENT);
+	if (source.spool)
+		r.drainer = drainer_start(&source);
 	log_message(LEVEL_INFO,
 		    "humcli-webhook " PACKAGE_VERSION " serves FastCGI on %s",
 		    where ? where : "its standard input");
-	status = gateway_fcgi_serve(&h, listener, where);
+	ended = gateway_fcgi_serve(&r.handler, listener, where, &end);
+	if (ended == GATEWAY_FAILED)
+		_exit(EX_OSERR);
+	if (ended == GATEWAY_STUCK || !retire(&r, end)) {
+		log_message(LEVEL_WARNING, "ended with work undone");
+		_exit(EX_OK);
+	}
 	unconfigure(&r);
-	return status;
+	return EX_OK;
+}
+
+/* What earlier requests had to spool; the answer to ours is out. */
+static void drain_a_little(const struct drain_source *source)
+{
+	struct drain_count count;
+
+	if (source->spool && !spool_is_empty(source->spool) &&
+	    !drain(source, CGI_DRAIN_FILES, clock_ms() + CGI_DRAIN_MS, &count))
+		log_message(LEVEL_DEBUG, "spool: somebody else drains it");
 }
 
 _Noreturn static void serve_cgi(void)
 {
 	struct receiver r = { 0 };
-	struct handler h = { 0 };
+	struct drain_source source = { 0 };
 
 	gateway_block_signals();
-	if (configure(&r)) {
-		h.settings = &r.settings;
-		h.secrets = r.secrets;
-		h.recorder = recorder_start(&r.settings, RECORDER_ONCE);
-	}
-	gateway_cgi_serve(&h);
+	if (configure(&r))
+		source = equip(&r, RECORDER_ONCE);
+	else
+		r.handler.settings = NULL;
+	gateway_cgi_serve(&r.handler);
+	drain_a_little(&source);
+	/* The writer can be stuck in a name look-up; nothing is left to do. */
+	_exit(EX_OK);
 }
 
 int main(int argc, char **argv)

@@ -69,6 +69,31 @@ bool recorder_healthy(struct recorder *r)
 	return r->healthy;
 }
 
+struct spool {
+	bool works;
+	bool empty;
+	unsigned put;
+	char *body; /* of the last one */
+	char *secret_name;
+	int64_t received_at;
+};
+
+bool spool_put(struct spool *s, const struct spool_entry *e)
+{
+	s->put++;
+	free(s->body);
+	free(s->secret_name);
+	s->body = xstrndup(e->body, e->length);
+	s->secret_name = xstrdup(e->secret_name);
+	s->received_at = e->received_at;
+	return s->works;
+}
+
+bool spool_is_empty(struct spool *s)
+{
+	return s->empty;
+}
+
 /* The table. */
 
 struct row {
@@ -135,6 +160,7 @@ struct world {
 	struct secret secret;
 	struct secrets secrets;
 	struct recorder recorder;
+	struct spool spool;
 	struct handler handler;
 };
 
@@ -147,8 +173,10 @@ static void world_init(struct world *w)
 	w->secret.length = strlen(key);
 	w->secrets.set.list = &w->secret;
 	w->secrets.set.count = 1;
-	w->handler =
-		(struct handler){ &w->settings, &w->secrets, &w->recorder };
+	w->spool.works = w->spool.empty = true;
+	w->handler = (struct handler){ .settings = &w->settings,
+				       .secrets = &w->secrets,
+				       .recorder = &w->recorder };
 }
 
 static void world_free(struct world *w)
@@ -158,6 +186,8 @@ static void world_free(struct world *w)
 	free(w->recorder.reason);
 	free(w->recorder.task_id);
 	free(w->recorder.secret_name);
+	free(w->spool.body);
+	free(w->spool.secret_name);
 }
 
 static void sign(const char *body, char hex[HMAC_HEX + 1])
@@ -248,11 +278,18 @@ static void test_deadlines(void **state)
 {
 	static const struct {
 		int line;
+		bool spool;
 		int64_t deadline, body_ms, expected;
 	} times[] = {
-		{ __LINE__, 3000, 0, 3000 },	{ __LINE__, 3000, 1000, 4000 },
-		{ __LINE__, 3000, 2000, 4500 }, { __LINE__, 10000, 0, 4500 },
-		{ __LINE__, 200, 4000, 4200 },
+		{ __LINE__, false, 3000, 0, 3000 },
+		{ __LINE__, false, 3000, 1000, 4000 },
+		{ __LINE__, false, 3000, 2000, 4500 },
+		{ __LINE__, false, 10000, 0, 4500 },
+		{ __LINE__, false, 200, 4000, 4200 },
+		{ __LINE__, true, 3000, 0, 2500 },
+		{ __LINE__, true, 3000, 2000, 4000 },
+		{ __LINE__, true, 1500, 0, 1125 },
+		{ __LINE__, true, 200, 0, 150 },
 	};
 
 	(void)state;
@@ -265,6 +302,7 @@ static void test_deadlines(void **state)
 		print_message("line %d\n", times[i].line);
 		world_init(&w);
 		w.settings.deadline = times[i].deadline;
+		w.handler.spool = times[i].spool ? &w.spool : NULL;
 		sign(GOOD, hex);
 		make_request(&r, &rows[0], hex);
 		r.body_end = r.accepted + times[i].body_ms;
@@ -295,7 +333,76 @@ static void test_health(void **state)
 	handle(&w.handler, &r, &reply);
 	assert_int_equal(reply.status, 503);
 	assert_string_equal(reply.body, "{\"status\":\"unavailable\"}");
+	w.handler.spool = &w.spool;
+	handle(&w.handler, &r, &reply);
+	assert_int_equal(reply.status, 200);
+	assert_string_equal(reply.body, "{\"status\":\"degraded\"}");
+	w.recorder.healthy = true;
+	handle(&w.handler, &r, &reply);
+	assert_string_equal(reply.body, "{\"status\":\"ok\"}");
+	w.spool.empty = false;
+	handle(&w.handler, &r, &reply);
+	assert_int_equal(reply.status, 200);
+	assert_string_equal(reply.body, "{\"status\":\"degraded\"}");
 	world_free(&w);
+}
+
+/* Without the database: the spool, else a refusal, never a false 200. */
+static void test_spool(void **state)
+{
+	static const struct {
+		int line;
+		const char *body;
+		enum outcome outcome;
+		bool works;
+		int status;
+		const char *answer;
+		unsigned put;
+	} cases[] = {
+		{ __LINE__, GOOD, OUTCOME_UNAVAILABLE, true, 200,
+		  "{\"received\":true,\"spooled\":true}", 1 },
+		{ __LINE__, GOOD, OUTCOME_UNAVAILABLE, false, 503,
+		  "{\"error\":", 1 },
+		{ __LINE__, GOOD, OUTCOME_RECORDED, true, 200, OK_JSON, 0 },
+		{ __LINE__, GOOD, OUTCOME_DUPLICATE, true, 200,
+		  "{\"received\":true,\"duplicate\":true}", 0 },
+		{ __LINE__, "{}", OUTCOME_UNAVAILABLE, true, 422,
+		  "{\"error\":\"Field event is missing\"}", 1 },
+		{ __LINE__, "{", OUTCOME_UNAVAILABLE, true, 400,
+		  "{\"error\":\"Body is not valid JSON\"}", 1 },
+		{ __LINE__, "{", OUTCOME_UNAVAILABLE, false, 503,
+		  "{\"error\":", 1 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct row row = rows[0];
+		char hex[HMAC_HEX + 1];
+		struct world w;
+		struct request r;
+		struct reply reply;
+
+		print_message("line %d\n", cases[i].line);
+		world_init(&w);
+		w.handler.spool = &w.spool;
+		w.spool.works = cases[i].works;
+		w.recorder.outcome = cases[i].outcome;
+		row.body = cases[i].body;
+		sign(row.body, hex);
+		make_request(&r, &row, hex);
+		handle(&w.handler, &r, &reply);
+		assert_int_equal(reply.status, cases[i].status);
+		assert_memory_equal(reply.body, cases[i].answer,
+				    strlen(cases[i].answer));
+		assert_int_equal(w.spool.put, cases[i].put);
+		if (w.spool.put) {
+			assert_string_equal(w.spool.body, row.body);
+			assert_string_equal(w.spool.secret_name, "main");
+			assert_int_equal(w.spool.received_at, r.received);
+		}
+		request_free(&r);
+		world_free(&w);
+	}
 }
 
 static void test_not_configured(void **state)
@@ -322,6 +429,7 @@ int main(void)
 		cmocka_unit_test(test_signature_headers),
 		cmocka_unit_test(test_deadlines),
 		cmocka_unit_test(test_health),
+		cmocka_unit_test(test_spool),
 		cmocka_unit_test(test_not_configured),
 	};
 

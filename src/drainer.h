@@ -1,0 +1,39 @@
+/*
+ * The way back out of the spool: verifies each file again, and records it
+ * behind the live events. One process drains a spool at a time.
+ */
+#ifndef DRAINER_H
+#define DRAINER_H
+
+#include "recorder.h"
+#include "secrets.h"
+#include "spool.h"
+
+/* Nothing else of ours is needed, so that the command line can drain. */
+struct drain_source {
+	struct spool *spool;
+	struct secrets *secrets;
+	struct recorder *recorder;
+};
+
+struct drain_count {
+	size_t recorded; /* and removed, duplicates and quarantined too */
+	size_t failed; /* set aside in failed/ */
+	size_t left; /* the database did not take them */
+};
+
+/*
+ * Drains at most max files, until clock_ms() is until (0: no limit). False
+ * where another process is at it, or the spool can't be read.
+ */
+bool drain(const struct drain_source *source, size_t max, int64_t until,
+	   struct drain_count *count) MUST_CHECK;
+
+struct drainer;
+
+/* A thread that drains whenever there is something. */
+struct drainer *drainer_start(const struct drain_source *source) MUST_CHECK;
+/* After recorder_hurry(), so that it waits for no database. */
+void drainer_stop(struct drainer *d);
+
+#endif

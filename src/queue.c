@@ -1,0 +1,490 @@
+#include "queue.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "log.h"
+
+enum {
+	BATCH_BYTES = 8 * 1024 * 1024,
+	BACKLOG_BATCH = 64, /* so that live events wait little behind it */
+	FRESH_MS = 5000, /* how old a round trip may be for /health */
+	RECALL_MS = 2000, /* another's failed one opens the breaker so long */
+	PROBE_MS = 1000
+};
+
+/* Whoever waits for a job. */
+struct waiter {
+	TAILQ_ENTRY(waiter) all; /* in queue.waiters, until it leaves */
+	STAILQ_ENTRY(waiter) line; /* in queue.live or .backlog */
+	struct job job;
+	pthread_cond_t answered;
+	bool in_line;
+	bool live;
+	bool done;
+	bool abandoned; /* nobody waits any more; the writer frees it */
+};
+
+STAILQ_HEAD(line, waiter);
+
+struct queue {
+	pthread_mutex_t lock;
+	TAILQ_HEAD(, waiter) waiters;
+	struct line live;
+	struct line backlog;
+	int wake; /* eventfd */
+	bool interested;
+	bool stopping;
+	bool ended;
+	pthread_cond_t end;
+	int64_t hurry; /* clock_ms() at which every wait ends */
+
+	bool breaker;
+	bool open;
+	int64_t trip; /* clock_ms() of the last round trip */
+	bool trip_ok;
+	bool trip_known;
+	bool probe_wanted;
+	pthread_cond_t probed;
+};
+
+static void check(int error)
+{
+	/* Mutexes and condition variables only fail when misused. */
+	if (error)
+		abort();
+}
+
+static void lock(struct queue *q)
+{
+	check(pthread_mutex_lock(&q->lock));
+}
+
+static void unlock(struct queue *q)
+{
+	check(pthread_mutex_unlock(&q->lock));
+}
+
+static void cond_init(pthread_cond_t *c)
+{
+	pthread_condattr_t a;
+
+	check(pthread_condattr_init(&a));
+	check(pthread_condattr_setclock(&a, CLOCK_MONOTONIC));
+	check(pthread_cond_init(c, &a));
+	check(pthread_condattr_destroy(&a));
+}
+
+/* Until signalled, or a clock_ms(). */
+static void cond_wait(pthread_cond_t *c, struct queue *q, int64_t until)
+{
+	struct timespec t = { .tv_sec = until / 1000,
+			      .tv_nsec = until % 1000 * 1000000 };
+	int error = pthread_cond_timedwait(c, &q->lock, &t);
+
+	if (error && error != ETIMEDOUT)
+		abort();
+}
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+struct queue *queue_new(bool breaker)
+{
+	struct queue *q = xcalloc(1, sizeof(*q));
+
+	q->breaker = breaker;
+	q->hurry = INT64_MAX;
+	TAILQ_INIT(&q->waiters);
+	STAILQ_INIT(&q->live);
+	STAILQ_INIT(&q->backlog);
+	check(pthread_mutex_init(&q->lock, NULL));
+	cond_init(&q->probed);
+	cond_init(&q->end);
+	q->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (q->wake < 0) {
+		log_message(LEVEL_ERROR, "eventfd: %m");
+		abort();
+	}
+	return q;
+}
+
+void queue_free(struct queue *q)
+{
+	check(pthread_cond_destroy(&q->probed));
+	check(pthread_cond_destroy(&q->end));
+	check(pthread_mutex_destroy(&q->lock));
+	close(q->wake);
+	free(q);
+}
+
+/* The side of the requests. */
+
+static struct waiter *waiter_new(struct delivery *d, bool live)
+{
+	struct waiter *w = xcalloc(1, sizeof(*w));
+
+	w->job = (struct job){ .delivery = d,
+			       .on_quarantine = OUTCOME_QUARANTINED,
+			       .waiter = w };
+	w->live = live;
+	cond_init(&w->answered);
+	return w;
+}
+
+static void waiter_free(struct waiter *w)
+{
+	check(pthread_cond_destroy(&w->answered));
+	delivery_free(w->job.delivery);
+	free(w);
+}
+
+static void poke(struct queue *q)
+{
+	uint64_t one = 1;
+
+	/* Full means that it is awake already. */
+	if (!write_all(q->wake, &one, sizeof(one)) && errno != EAGAIN)
+		abort();
+}
+
+/* Under the lock. */
+static void join(struct queue *q, struct waiter *w)
+{
+	struct line *line = w->live ? &q->live : &q->backlog;
+
+	TAILQ_INSERT_TAIL(&q->waiters, w, all);
+	STAILQ_INSERT_TAIL(line, w, line);
+	w->in_line = true;
+	if (q->interested) {
+		q->interested = false;
+		poke(q);
+	}
+}
+
+/* Under the lock: the outcome so far. The waiter is the writer's, or free. */
+static enum outcome leave(struct queue *q, struct waiter *w)
+{
+	enum outcome outcome = w->done ? w->job.outcome : OUTCOME_UNAVAILABLE;
+	struct line *line = w->live ? &q->live : &q->backlog;
+
+	TAILQ_REMOVE(&q->waiters, w, all);
+	if (w->in_line)
+		STAILQ_REMOVE(line, w, waiter, line);
+	if (w->done || w->in_line)
+		waiter_free(w);
+	else
+		w->abandoned = true;
+	return outcome;
+}
+
+/* Under the lock. */
+static void trip_breaker(struct queue *q)
+{
+	if (!q->breaker || q->open)
+		return;
+	q->open = true;
+	log_message(LEVEL_ERROR, "the database is too slow or away: events go "
+				 "to the spool until it records again");
+	/* The writer tries on its own from now on. */
+	poke(q);
+}
+
+enum outcome queue_submit(struct queue *q, struct delivery *d, int64_t deadline)
+{
+	struct waiter *w = waiter_new(d, true);
+	enum outcome outcome;
+
+	lock(q);
+	if (q->open) {
+		unlock(q);
+		waiter_free(w);
+		return OUTCOME_UNAVAILABLE;
+	}
+	join(q, w);
+	while (!w->done && clock_ms() < earlier(deadline, q->hurry))
+		cond_wait(&w->answered, q, earlier(deadline, q->hurry));
+	if (!w->done)
+		trip_breaker(q);
+	outcome = leave(q, w);
+	unlock(q);
+	return outcome;
+}
+
+void queue_drain(struct queue *q, struct delivery **deliveries, size_t count,
+		 int64_t until, enum outcome *outcomes)
+{
+	struct waiter **all = xcalloc(count, sizeof(*all));
+
+	lock(q);
+	for (size_t i = 0; i < count; i++) {
+		all[i] = waiter_new(deliveries[i], false);
+		join(q, all[i]);
+	}
+	for (size_t i = 0; i < count; i++) {
+		struct waiter *w = all[i];
+
+		while (!w->done && q->hurry == INT64_MAX && clock_ms() < until)
+			cond_wait(&w->answered, q, until);
+		outcomes[i] = leave(q, w);
+	}
+	unlock(q);
+	free(all);
+}
+
+bool queue_healthy(struct queue *q)
+{
+	int64_t start = clock_ms(), until = start + PROBE_MS;
+	bool ok;
+
+	lock(q);
+	if (!q->open && (!q->trip_known || start - q->trip > FRESH_MS)) {
+		q->probe_wanted = true;
+		poke(q);
+		while (q->probe_wanted && clock_ms() < until)
+			cond_wait(&q->probed, q, until);
+		ok = !q->probe_wanted && q->trip_ok;
+	} else {
+		ok = !q->open && q->trip_ok;
+	}
+	unlock(q);
+	return ok;
+}
+
+void queue_hurry(struct queue *q, int64_t deadline)
+{
+	struct waiter *w;
+
+	lock(q);
+	q->hurry = deadline;
+	TAILQ_FOREACH(w, &q->waiters, all)
+	check(pthread_cond_signal(&w->answered));
+	unlock(q);
+}
+
+int64_t queue_hurried(struct queue *q)
+{
+	int64_t deadline;
+
+	lock(q);
+	deadline = q->hurry;
+	unlock(q);
+	return deadline;
+}
+
+/* The side of the writer. */
+
+struct batch *batch_new(size_t count)
+{
+	struct batch *b;
+
+	if (count > (SIZE_MAX - sizeof(*b)) / sizeof(b->jobs[0]))
+		abort();
+	return xcalloc(1, sizeof(*b) + count * sizeof(b->jobs[0]));
+}
+
+static struct batch *take_line(struct line *line, size_t max)
+{
+	struct batch *b = batch_new(max);
+	struct waiter *w;
+	size_t bytes = 0;
+
+	while (b->count < max && (w = STAILQ_FIRST(line))) {
+		bytes += w->job.delivery->length;
+		if (b->count && bytes > BATCH_BYTES)
+			break;
+		STAILQ_REMOVE_HEAD(line, line);
+		w->in_line = false;
+		b->jobs[b->count++] = &w->job;
+	}
+	return b;
+}
+
+struct batch *queue_take(struct queue *q, size_t max)
+{
+	struct batch *b = NULL;
+
+	lock(q);
+	if (!STAILQ_EMPTY(&q->live))
+		b = take_line(&q->live, max);
+	else if (!STAILQ_EMPTY(&q->backlog) && !q->open)
+		b = take_line(&q->backlog,
+			      max < BACKLOG_BATCH ? max : BACKLOG_BATCH);
+	unlock(q);
+	return b;
+}
+
+struct batch *queue_prune(struct queue *q, struct batch *b)
+{
+	size_t kept = 0;
+
+	lock(q);
+	for (size_t i = 0; i < b->count; i++) {
+		if (b->jobs[i]->waiter->abandoned)
+			waiter_free(b->jobs[i]->waiter);
+		else
+			b->jobs[kept++] = b->jobs[i];
+	}
+	unlock(q);
+	b->count = kept;
+	if (kept)
+		return b;
+	free(b);
+	return NULL;
+}
+
+void queue_finish(struct queue *q, struct batch *b)
+{
+	lock(q);
+	for (size_t i = 0; i < b->count; i++) {
+		struct waiter *w = b->jobs[i] ? b->jobs[i]->waiter : NULL;
+
+		if (!w)
+			continue;
+		if (w->abandoned) {
+			waiter_free(w);
+			continue;
+		}
+		w->done = true;
+		check(pthread_cond_signal(&w->answered));
+	}
+	unlock(q);
+	free(b);
+}
+
+void queue_note_trip(struct queue *q, bool ok)
+{
+	lock(q);
+	q->trip = clock_ms();
+	q->trip_ok = ok;
+	q->trip_known = true;
+	q->probe_wanted = false;
+	check(pthread_cond_broadcast(&q->probed));
+	unlock(q);
+}
+
+void queue_recall_trip(struct queue *q, bool ok, int64_t age)
+{
+	lock(q);
+	q->trip = clock_ms() - age;
+	q->trip_ok = ok;
+	q->trip_known = true;
+	q->open = q->breaker && !ok && age < RECALL_MS;
+	unlock(q);
+}
+
+bool queue_wants_probe(struct queue *q)
+{
+	bool wanted;
+
+	lock(q);
+	wanted = q->probe_wanted;
+	unlock(q);
+	return wanted;
+}
+
+void queue_committed(struct queue *q)
+{
+	bool was;
+
+	lock(q);
+	was = q->open;
+	q->open = false;
+	unlock(q);
+	if (was)
+		log_message(LEVEL_INFO, "the database records again");
+}
+
+bool queue_is_open(struct queue *q)
+{
+	bool open;
+
+	lock(q);
+	open = q->open;
+	unlock(q);
+	return open;
+}
+
+bool queue_has_work(struct queue *q)
+{
+	bool work;
+
+	lock(q);
+	work = !STAILQ_EMPTY(&q->live) ||
+	       (!STAILQ_EMPTY(&q->backlog) && !q->open);
+	unlock(q);
+	return work;
+}
+
+int queue_wake_fd(const struct queue *q)
+{
+	return q->wake;
+}
+
+void queue_asleep(struct queue *q, bool interested)
+{
+	lock(q);
+	q->interested = interested;
+	unlock(q);
+}
+
+void queue_awake(struct queue *q, bool poked)
+{
+	uint64_t count;
+
+	lock(q);
+	q->interested = false;
+	unlock(q);
+	if (poked && read(q->wake, &count, sizeof(count)) < 0 &&
+	    errno != EAGAIN)
+		abort();
+}
+
+void queue_poke(struct queue *q)
+{
+	poke(q);
+}
+
+void queue_stop(struct queue *q)
+{
+	lock(q);
+	q->stopping = true;
+	unlock(q);
+	poke(q);
+}
+
+bool queue_stopping(struct queue *q)
+{
+	bool stopping;
+
+	lock(q);
+	stopping = q->stopping;
+	unlock(q);
+	return stopping;
+}
+
+void queue_ended(struct queue *q)
+{
+	lock(q);
+	q->ended = true;
+	check(pthread_cond_signal(&q->end));
+	unlock(q);
+}
+
+bool queue_wait_end(struct queue *q, int64_t deadline)
+{
+	bool ended;
+
+	lock(q);
+	while (!q->ended && clock_ms() < deadline)
+		cond_wait(&q->end, q, deadline);
+	ended = q->ended;
+	unlock(q);
+	return ended;
+}
