@@ -471,11 +471,14 @@ def test_set_up_wrongly(paths, store):
 
 # Deadlines.
 
-def test_never_later_than_4500_ms_after_accept(paths, store):
-    """A slow body eats into the deadline."""
+def test_deadlines_at_their_default(paths, store):
+    """3 s from the end of the body, and never later than 4.5 s after accept:
+    a slow body eats into it."""
     with Gate(store.socket) as gate, FastCGI(
-            paths.responder, gate.conninfo(store.login)) as it:
+            paths.responder, gate.conninfo(store.login)) as it, \
+            concurrent.futures.ThreadPoolExecutor(1) as pool:
         gate.freeze()
+        prompt = pool.submit(it.post, event())
         body = event()
         params = variables(body=body,
                            changes={"HTTP_X_SIGNATURE": sign(body)})
@@ -491,15 +494,7 @@ def test_never_later_than_4500_ms_after_accept(paths, store):
             answer = connection.answer()
             assert answer.status == 503
             assert time.monotonic() - start < 4.6
-        gate.open()
-
-
-def test_deadline_at_its_default(paths, store):
-    with Gate(store.socket) as gate, FastCGI(
-            paths.responder, gate.conninfo(store.login)) as it:
-        it.assert_serving()
-        gate.freeze()
-        answer = it.post(event())
+        answer = prompt.result()
         assert answer.status == 503 and 2 < answer.seconds < 3.2
         gate.open()
 
@@ -861,43 +856,42 @@ def test_ends_under_constant_load(paths, store):
         assert not faults
 
 
-@pytest.mark.parametrize("busy", [False, True])
-def test_ends_with_postgresql_frozen(paths, store, busy):
-    with FastCGI(paths.responder, store.conninfo, DATABASE=store.conninfo
-                 + " application_name=frozen-test", DEADLINE="10s") as it:
-        it.assert_serving()
-        [(pid,)] = store.query("SELECT pid FROM pg_stat_activity"
-                               " WHERE application_name = 'frozen-test'")
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            with concurrent.futures.ThreadPoolExecutor(1) as pool:
-                if busy:
-                    pending = pool.submit(it.post, event())
-                    assert eventually(lambda: busy_connection(it))
-                seconds = it.stop(within=6)
-                assert seconds < 5
-                if busy:
-                    assert pending.result().status == 503
-        finally:
-            os.kill(pid, signal.SIGCONT)
-        assert eventually(lambda: not store.query(
-            "SELECT 1 FROM pg_stat_activity WHERE application_name"
-            " = 'frozen-test'"))
-
-
-def test_ends_while_it_connects(paths, store):
-    with Gate(store.socket) as gate, FastCGI(
-            paths.responder, gate.conninfo(store.login), DEADLINE="10s") as it, \
-            concurrent.futures.ThreadPoolExecutor(1) as pool:
+def test_ends_with_postgresql_frozen(paths, store, listener):
+    """Idle, with a request that waits, and while it connects."""
+    with contextlib.ExitStack() as stack:
+        gate = stack.enter_context(Gate(store.socket))
+        pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor())
+        idle, busy = [stack.enter_context(FastCGI(
+            paths.responder, f"{store.conninfo} application_name={name}",
+            DEADLINE="10s")) for name in ("frozen-idle", "frozen-busy")]
+        connecting = stack.enter_context(FastCGI(
+            paths.responder, gate.conninfo(store.login), DEADLINE="10s"))
+        for it in (idle, busy):
+            settle(it, listener)
+            listener.got.clear()
         gate.freeze()
-        pending = pool.submit(it.post, event())
-        assert eventually(lambda: gate.accepted)
-        assert it.stop() < 5
-        assert pending.result().status == 503
+        frozen = [pid for pid, in store.query(
+            "SELECT pid FROM pg_stat_activity"
+            " WHERE application_name IN ('frozen-idle', 'frozen-busy')")]
+        assert len(frozen) == 2
+        for pid in frozen:
+            os.kill(pid, signal.SIGSTOP)
+            stack.callback(os.kill, pid, signal.SIGCONT)
+        pending = [pool.submit(it.post, event()) for it in (busy, connecting)]
+        assert eventually(lambda: has_request(busy) and gate.accepted)
+        ends = [pool.submit(it.stop) for it in (idle, busy, connecting)]
+        for end in ends:
+            assert end.result() < 5
+        for answer in pending:
+            assert answer.result().status == 503
+    assert eventually(lambda: not store.query(
+        "SELECT 1 FROM pg_stat_activity WHERE application_name"
+        " IN ('frozen-idle', 'frozen-busy')"))
 
 
-def busy_connection(it):
-    """Whether the one client of `it` is connected and has been read."""
+def has_request(it):
+    """Whether a client is connected to a responder that has its connection
+    to the database: the third socket beside that and the listening one."""
     folder = f"/proc/{it.pid}/fd"
     names = []
     for fd in os.listdir(folder):
