@@ -113,11 +113,13 @@ sanitized_system_tests() {
 	step "no sanitizer had a finding" no_reports || :
 }
 
+# The first lines of a report name the place.
 no_reports() {
 	local report status=0
 	for report in "$work"/reports/*; do
 		[ -e "$report" ] || continue
-		cat "$report"
+		[ "$status" -ne 0 ] || head -n 50 "$report"
+		echo "a report: $(sed -n '/ERROR:\|runtime error/ { p; q }' "$report")"
 		status=1
 	done
 	return "$status"
