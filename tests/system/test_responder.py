@@ -278,6 +278,17 @@ def test_notify_lock_held_by_another_application(paths, store, listener):
         assert listener.wait(lambda p: True, 2), it.log()
 
 
+def test_cgi_while_another_holds_the_notify_lock(paths, store):
+    """The event counts, whatever becomes of the hint."""
+    with CGI(paths.responder, store.dsn(LOCAL_WRITER)) as it, \
+            store.notify_lock():
+        body = event()
+        answer = it.post(body)
+        assert answer.body == RECEIVED and answer.seconds < 2
+        assert store.query("SELECT count(*) FROM humcli.events"
+                           " WHERE task_id = %s", task_of(body)) == [(1,)]
+
+
 # Many at once.
 
 def test_64_at_once(running, store, listener):
@@ -338,6 +349,13 @@ def test_four_processes_share_a_socket(paths, store):
         four[1].stop()
         bodies = [event() for _ in range(20)]
         assert {a.body for a in post_all(four[0], bodies)} == {RECEIVED}
+
+
+def test_same_delivery_to_16_cgi_processes(paths, store):
+    with CGI(paths.responder, store.conninfo) as it:
+        body = event()
+        answers = [a.body for a in post_all(it, [body] * 16, 16)]
+        assert sorted(answers) == sorted([RECEIVED] + [DUPLICATE] * 15)
 
 
 def test_poison_fails_alone(paths, store, listener):
