@@ -193,7 +193,7 @@ static struct members scan_members(const char *text, size_t length)
 							  sizeof(*m.list));
 				m.list[m.count++] =
 					(struct member){ has_nul, false };
-			} else if (depth == 1) {
+			} else if (depth == 1 && m.count) {
 				m.list[m.count - 1].value_has_nul = has_nul;
 			}
 			continue;

@@ -183,9 +183,9 @@ static enum outcome keep(const struct handler *h, const struct request *r,
 
 /* A request whose signature passed: parse it, keep it, say how it went. */
 static void take_delivery(const struct handler *h, const struct request *r,
-			  struct delivery *d, struct reply *reply,
-			  struct account *a)
+			  struct delivery *d, struct reply *reply)
 {
+	struct account a = { 0 };
 	enum event_verdict verdict = delivery_parse(d, r->body, r->length);
 	char *reason = d->reason ? xstrdup(d->reason) : NULL;
 	char *secret_name = xstrdup(d->secret_name);
@@ -193,12 +193,12 @@ static void take_delivery(const struct handler *h, const struct request *r,
 
 	d->received_at = r->received;
 	if (verdict == EVENT_OK)
-		a->timestamp_differs = differing_timestamp(r, &d->event);
-	a->event = copy_event(&d->event, &shown) ? &shown : NULL;
-	a->why = reason;
-	a->secret_name = secret_name;
-	reply_outcome(reply, a, keep(h, r, d), verdict);
-	log_account(r, reply, a);
+		a.timestamp_differs = differing_timestamp(r, &d->event);
+	a.event = copy_event(&d->event, &shown) ? &shown : NULL;
+	a.why = reason;
+	a.secret_name = secret_name;
+	reply_outcome(reply, &a, keep(h, r, d), verdict);
+	log_account(r, reply, &a);
 	event_free(&shown);
 	free(secret_name);
 	free(reason);
@@ -224,7 +224,7 @@ static void handle_post(const struct handler *h, const struct request *r,
 		log_account(r, reply, &a);
 		return;
 	}
-	take_delivery(h, r, d, reply, &a);
+	take_delivery(h, r, d, reply);
 }
 
 /* Degraded still takes events, so a balancer may send us more. */

@@ -127,7 +127,7 @@ int listener_open(const char *where)
 		fd = listen_address("127.0.0.1", colon + 1);
 	} else {
 		/* [::1]:9000 */
-		bool bracket = *where == '[' && colon[-1] == ']';
+		size_t bracket = *where == '[' && colon[-1] == ']';
 
 		host = xstrndup(where + bracket,
 				(size_t)(colon - where) - 2 * bracket);

@@ -276,7 +276,7 @@ static void take_result(struct recorder *r,
 				    result->sqlstate, result->message);
 		}
 	}
-	if (result->task == DATABASE_RECORD) {
+	if (result->task == DATABASE_RECORD && b) {
 		r->flying = NULL;
 		if (result->committed)
 			batch_recorded(r, b, result);
