@@ -28,6 +28,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import warnings
 from datetime import datetime, timezone
 
 import pytest
@@ -326,6 +327,7 @@ def test_blocks_do_what_readme_says(reader, paths):
         if block.kind == "not run":
             continue
         if block.language == "php" and not shutil.which("php"):
+            warnings.warn("no php here: README's PHP was not run")
             continue
         if "HUMCLI_URL" in block.code and not reader.site:
             reader.start_site()
