@@ -2,17 +2,16 @@
 
 #include <arpa/inet.h>
 #include <endian.h>
-#include <errno.h>
 #include <libpq-fe.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "connect.h"
 #include "log.h"
 
-/* One host is given this long (doc/design.md, "Connecting"). */
-enum { HOST_MS = 1000, REPEAT_LOG_MS = 60000, MAX_PENDING = 16 };
+enum { MAX_PENDING = 16 };
 
 /* Type identifiers of PostgreSQL (pg_type.dat); they never change. */
 enum {
@@ -44,7 +43,7 @@ struct segment {
 enum { MAX_PARAMETERS = 11 };
 
 struct database {
-	char *conninfo;
+	struct connector *connector;
 	PGconn *conn;
 	bool flush_wanted;
 	struct segment pending[MAX_PENDING]; /* oldest first */
@@ -55,15 +54,13 @@ struct database {
 	size_t row_count;
 	size_t row_capacity;
 	struct buf parameters[MAX_PARAMETERS]; /* kept to be used again */
-	char failure[256]; /* the last one logged, and when */
-	int64_t failure_logged;
 };
 
 struct database *database_new(const char *conninfo)
 {
 	struct database *db = xcalloc(1, sizeof(*db));
 
-	db->conninfo = xstrdup(conninfo);
+	db->connector = connector_new(conninfo);
 	return db;
 }
 
@@ -74,8 +71,7 @@ void database_free(struct database *db)
 	database_disconnect(db);
 	for (size_t i = 0; i < MAX_PARAMETERS; i++)
 		buf_free(&db->parameters[i]);
-	explicit_bzero(db->conninfo, strlen(db->conninfo));
-	free(db->conninfo);
+	connector_free(db->connector);
 	free(db->places);
 	free(db->rows);
 	free(db);
@@ -99,266 +95,16 @@ size_t database_pending(const struct database *db)
 	return db->pending_count;
 }
 
-/* One line: libpq's messages end in one newline and may hold more. */
-static void flatten(char *to, size_t size, const char *message)
-{
-	size_t length;
-
-	snprintf(to, size, "%s", message);
-	length = strlen(to);
-	while (length && to[length - 1] == '\n')
-		to[--length] = '\0';
-	for (char *p = to; *p; p++) {
-		if (*p == '\n' || *p == '\t')
-			*p = ' ';
-	}
-}
-
-static void log_failure(struct database *db, const char *message)
-{
-	char text[sizeof(db->failure)];
-	int64_t now = clock_ms();
-
-	flatten(text, sizeof(text), message);
-	if (strcmp(text, db->failure) == 0 &&
-	    now - db->failure_logged < REPEAT_LOG_MS)
-		return;
-	memcpy(db->failure, text, sizeof(text));
-	db->failure_logged = now;
-	log_message(LEVEL_ERROR, "no database: %s", text);
-}
-
-static void log_notice(void *context, const char *message)
-{
-	char text[256];
-
-	(void)context;
-	flatten(text, sizeof(text), message);
-	log_message(LEVEL_DEBUG, "postgresql: %s", text);
-}
-
-/* Connecting. */
-
-/* The nth of a comma-separated list, or the only one; NULL if none. */
-static char *nth_of(const char *list, size_t n)
-{
-	if (!list || !*list)
-		return NULL;
-	if (!strchr(list, ','))
-		return xstrdup(list);
-	for (; n && list; n--) {
-		list = strchr(list, ',');
-		list = list ? list + 1 : NULL;
-	}
-	return list ? xstrndup(list, strcspn(list, ",")) : NULL;
-}
-
-static size_t length_of(const char *list)
-{
-	size_t n = 1;
-
-	for (; list && *list; list++)
-		n += *list == ',';
-	return n;
-}
-
-/* A conninfo taken apart, with libpq's variables for the hosts put in. */
-struct target {
-	PQconninfoOption *options;
-	const char *host;
-	const char *hostaddr;
-	const char *port;
-	size_t count; /* of hosts */
-};
-
-static const char *option(const PQconninfoOption *options, const char *keyword,
-			  const char *variable)
-{
-	for (; options->keyword; options++) {
-		if (strcmp(options->keyword, keyword) == 0 && options->val)
-			return options->val;
-	}
-	return getenv(variable);
-}
-
-static bool target_parse(struct database *db, struct target *t)
-{
-	char *error = NULL;
-
-	t->options = PQconninfoParse(db->conninfo, &error);
-	if (!t->options) {
-		/* libpq's message can quote what may be a password. */
-		log_failure(db, "HUMCLI_WEBHOOK_DATABASE can't be parsed");
-		PQfreemem(error);
-		return false;
-	}
-	t->host = option(t->options, "host", "PGHOST");
-	t->hostaddr = option(t->options, "hostaddr", "PGHOSTADDR");
-	t->port = option(t->options, "port", "PGPORT");
-	t->count =
-		length_of(t->hostaddr && *t->hostaddr ? t->hostaddr : t->host);
-	return true;
-}
-
-/* Starts to connect to the nth host; the keywords are libpq's. */
-static PGconn *start_connect(const struct target *t, size_t n)
-{
-	/* Ahead of the conninfo: what it says itself comes later and wins. */
-	const char *keywords[80] = { "keepalives_idle", "keepalives_interval",
-				     "keepalives_count", "tcp_user_timeout" };
-	const char *values[80] = { "10", "5", "3", "3000" };
-	size_t used = 4;
-	char *host = nth_of(t->host, n);
-	char *hostaddr = nth_of(t->hostaddr, n);
-	char *port = nth_of(t->port, n);
-	const struct {
-		const char *keyword;
-		const char *value;
-	} ours[] = { { "host", host },
-		     { "hostaddr", hostaddr },
-		     { "port", port },
-		     /* We ask the server ourselves. */
-		     { "target_session_attrs", "any" },
-		     { "client_encoding", "UTF8" },
-		     { "fallback_application_name", "humcli-webhook" } };
-	PGconn *conn;
-
-	for (const PQconninfoOption *o = t->options;
-	     o->keyword && used < ARRAY_SIZE(keywords) - 8; o++) {
-		if (!o->val)
-			continue;
-		keywords[used] = o->keyword;
-		values[used++] = o->val;
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(ours); i++) {
-		if (!ours[i].value)
-			continue;
-		keywords[used] = ours[i].keyword;
-		values[used++] = ours[i].value;
-	}
-	keywords[used] = NULL;
-	conn = PQconnectStartParams(keywords, values, 0);
-	free(host);
-	free(hostaddr);
-	free(port);
-	return conn;
-}
-
-/* Waits for the socket; false when the time is over. */
-static bool wait_for(int socket, short events, int64_t deadline)
-{
-	struct pollfd p = { .fd = socket, .events = events };
-	int64_t left;
-	int n;
-
-	do {
-		left = deadline - clock_ms();
-		if (left <= 0)
-			return false;
-		n = poll(&p, 1, (int)left);
-	} while (n < 0 && errno == EINTR);
-	return n > 0;
-}
-
-static bool finish_connect(PGconn *conn, int64_t deadline)
-{
-	PostgresPollingStatusType status = PGRES_POLLING_WRITING;
-
-	while (status != PGRES_POLLING_OK) {
-		if (status == PGRES_POLLING_FAILED ||
-		    !wait_for(PQsocket(conn),
-			      status == PGRES_POLLING_READING ? POLLIN
-							      : POLLOUT,
-			      deadline))
-			return false;
-		status = PQconnectPoll(conn);
-	}
-	return true;
-}
-
-/* The one row of one column that a query gives, within the time. */
-static bool ask(PGconn *conn, const char *query, int64_t deadline, char *answer,
-		size_t size)
-{
-	PGresult *result;
-	bool ok = false;
-
-	if (!PQsendQuery(conn, query))
-		return false;
-	while (PQisBusy(conn)) {
-		if (!wait_for(PQsocket(conn), POLLIN, deadline) ||
-		    !PQconsumeInput(conn))
-			return false;
-	}
-	while ((result = PQgetResult(conn))) {
-		if (PQresultStatus(result) == PGRES_TUPLES_OK &&
-		    PQntuples(result) == 1) {
-			snprintf(answer, size, "%s", PQgetvalue(result, 0, 0));
-			ok = true;
-		}
-		PQclear(result);
-	}
-	return ok;
-}
-
-/* Poolers greet with what another server said once, so we ask. */
-static bool takes_writes(PGconn *conn, int64_t deadline)
-{
-	char answer[8] = "";
-
-	return ask(conn,
-		   "SELECT NOT (pg_catalog.pg_is_in_recovery() OR "
-		   "pg_catalog.current_setting('transaction_read_only') = "
-		   "'on')",
-		   deadline, answer, sizeof(answer)) &&
-	       strcmp(answer, "t") == 0;
-}
-
-static PGconn *connect_host(struct database *db, const struct target *t,
-			    size_t n, int64_t deadline)
-{
-	PGconn *conn = start_connect(t, n);
-	const char *fault = NULL;
-
-	if (!conn || PQstatus(conn) == CONNECTION_BAD)
-		fault = conn ? PQerrorMessage(conn) : "out of memory";
-	else if (!finish_connect(conn, deadline))
-		fault = *PQerrorMessage(conn) ? PQerrorMessage(conn)
-					      : "no connection in time";
-	else if (!takes_writes(conn, deadline))
-		fault = *PQerrorMessage(conn) ? PQerrorMessage(conn)
-					      : "the server is read-only";
-	else if (PQsetnonblocking(conn, 1) != 0 ||
-		 PQenterPipelineMode(conn) != 1)
-		fault = PQerrorMessage(conn);
-	if (!fault) {
-		PQsetNoticeProcessor(conn, log_notice, NULL);
-		return conn;
-	}
-	log_failure(db, fault);
-	PQfinish(conn);
-	return NULL;
-}
-
 bool database_connect(struct database *db, int64_t deadline)
 {
-	struct target t;
-
 	database_disconnect(db);
-	if (!target_parse(db, &t))
-		return false;
-	for (size_t n = 0; n < t.count && !db->conn; n++) {
-		int64_t limit = clock_ms() + HOST_MS;
-
-		if (clock_ms() >= deadline)
-			break;
-		db->conn = connect_host(db, &t, n,
-					limit < deadline ? limit : deadline);
-	}
-	PQconninfoFree(t.options);
-	if (db->conn && *db->failure) {
-		db->failure[0] = '\0';
-		log_message(LEVEL_INFO, "the database is back");
+	db->conn =
+		connector_open(db->connector, CONNECT_WRITABLE, deadline, -1);
+	if (db->conn && (PQsetnonblocking(db->conn, 1) != 0 ||
+			 PQenterPipelineMode(db->conn) != 1)) {
+		log_message(LEVEL_ERROR, "no pipeline: %s",
+			    PQerrorMessage(db->conn));
+		database_disconnect(db);
 	}
 	return db->conn != NULL;
 }
@@ -654,7 +400,7 @@ static void fail_segment(struct segment *s, const char *sqlstate,
 	s->failed = true;
 	snprintf(s->sqlstate, sizeof(s->sqlstate), "%s",
 		 sqlstate ? sqlstate : "");
-	flatten(s->message, sizeof(s->message), message ? message : "");
+	connect_flatten(s->message, sizeof(s->message), message ? message : "");
 }
 
 /* One PGresult of the oldest transaction; true when that is at its end. */

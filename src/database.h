@@ -1,8 +1,9 @@
 /*
  * The connection to PostgreSQL and the few things the recorder asks of it,
  * as a pipeline: each request is a transaction of its own, and its result
- * counts once its Sync came back. Not safe for several threads. The only
- * file of the responder with libpq; SQL text does not leave it.
+ * counts once its Sync came back. Not safe for several threads. With
+ * connect.c the only file of the responder with libpq; SQL text does not
+ * leave it.
  */
 #ifndef DATABASE_H
 #define DATABASE_H
@@ -11,18 +12,12 @@
 
 struct database;
 
-/*
- * conninfo as libpq takes it: keywords, URI, or "" for its environment.
- * Never NULL; a conninfo that can't be parsed fails in database_connect().
- */
+/* conninfo as connector_new() takes it. */
 struct database *database_new(const char *conninfo) MUST_CHECK;
 void database_free(struct database *db);
 
 /*
- * Connects to the first host that takes writes, each tried for 1 s at
- * most, all until deadline (clock_ms()). Name look-ups block beyond any
- * clock. False: the reason is in the log, at most once a minute while it
- * stays the same.
+ * Connects to the first host that takes writes, as connector_open() does.
  */
 bool database_connect(struct database *db, int64_t deadline) MUST_CHECK;
 bool database_connected(const struct database *db) MUST_CHECK;
