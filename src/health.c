@@ -44,9 +44,10 @@ void health_remember(const char *spool, bool ok)
 		return;
 	if (mkdir(spool, 0700) < 0 && errno != EEXIST)
 		return;
-	fd = open_file(spool, O_WRONLY | O_CREAT | O_TRUNC);
+	fd = open_file(spool, O_WRONLY | O_CREAT);
 	if (fd < 0)
 		return;
+	/* As long as the other word, so that no reader finds it half done. */
 	if (!write_all(fd, ok ? "ok\n" : "no\n", 3))
 		log_message(LEVEL_DEBUG, "%s/health: %m", spool);
 	close(fd);

@@ -146,8 +146,8 @@ static bool class_in(const char *sqlstate, const char *const *classes)
 static bool not_its_fault(const char *sqlstate)
 {
 	static const char *const classes[] = { "08", "25", "28", "3D",
-					       "40", "42", "53", "55",
-					       "57", "58", NULL };
+					       "3F", "40", "42", "53",
+					       "55", "57", "58", NULL };
 
 	return *sqlstate == '\0' || class_in(sqlstate, classes);
 }
@@ -155,7 +155,7 @@ static bool not_its_fault(const char *sqlstate)
 /* Errors that stay until somebody mends the set-up. */
 static bool set_up_wrong(const char *sqlstate)
 {
-	static const char *const classes[] = { "28", "3D", "42", NULL };
+	static const char *const classes[] = { "28", "3D", "3F", "42", NULL };
 
 	return class_in(sqlstate, classes);
 }
@@ -270,7 +270,8 @@ static void take_result(struct recorder *r,
 	if (result->task == DATABASE_NOTIFY) {
 		r->notifying = false;
 		if (!result->committed) {
-			r->owed = true;
+			/* In vain, where the set-up is wrong. */
+			r->owed = !set_up_wrong(result->sqlstate);
 			log_message(LEVEL_WARNING,
 				    "waking the listeners failed: %s: %s",
 				    result->sqlstate, result->message);

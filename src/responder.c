@@ -168,23 +168,30 @@ static void print_secrets(struct secrets *secrets)
 	secrets_release(secrets, set);
 }
 
-/* What was found, with no secret and no password in it. */
+/* With no secret and no password in it. */
+static void print_found(const struct receiver *r)
+{
+	const struct settings *s = &r->settings;
+
+	printf("settings file: %s\n", s->file ? s->file : "none");
+	/* FcgidInitialEnv cuts values at 127 bytes without a word. */
+	printf("database: %zu bytes\n", strlen(s->database));
+	printf("spool: %s\n", *s->spool ? s->spool : "none");
+	printf("log: %s, level %s\n", s->log, log_level_name(s->log_level));
+	print_secrets(r->handler.secrets);
+}
+
 static int check_config(void)
 {
 	struct receiver r = { 0 };
+	int status = EX_CONFIG;
 
-	if (!configure(&r))
-		return EX_CONFIG;
-	printf("settings file: %s\n",
-	       r.settings.file ? r.settings.file : "none");
-	/* FcgidInitialEnv cuts values at 127 bytes without a word. */
-	printf("database: %zu bytes\n", strlen(r.settings.database));
-	printf("spool: %s\n", *r.settings.spool ? r.settings.spool : "none");
-	printf("log: %s, level %s\n", r.settings.log,
-	       log_level_name(r.settings.log_level));
-	print_secrets(r.handler.secrets);
+	if (configure(&r)) {
+		print_found(&r);
+		status = EX_OK;
+	}
 	unconfigure(&r);
-	return EX_OK;
+	return status;
 }
 
 /* False: a thread is stuck, and holds on to what would be freed. */
@@ -195,37 +202,49 @@ static bool retire(struct receiver *r, int64_t end)
 	return recorder_stop(r->handler.recorder, end);
 }
 
+static enum gateway_end serve(struct receiver *r, int listener,
+			      const char *where)
+{
+	struct drain_source source = equip(r, RECORDER_RESIDENT);
+	enum gateway_end ended;
+	int64_t end = clock_ms() + GATEWAY_END_MS;
+
+	if (source.spool)
+		r->drainer = drainer_start(&source);
+	log_message(LEVEL_INFO,
+		    "humcli-webhook " PACKAGE_VERSION " serves FastCGI on %s",
+		    where ? where : "its standard input");
+	ended = gateway_fcgi_serve(&r->handler, listener, where, &end);
+	/* A worker that is stuck still uses the recorder. */
+	return ended != GATEWAY_STUCK && retire(r, end) ? ended : GATEWAY_STUCK;
+}
+
 static int serve_fcgi(const char *where)
 {
 	struct receiver r = { 0 };
-	struct drain_source source;
-	int listener = STDIN_FILENO;
+	int listener = STDIN_FILENO, status = EX_CONFIG;
 	enum gateway_end ended;
-	int64_t end = 0;
 
 	/* Before libfcgi puts in handlers, which would swallow one. */
 	gateway_block_signals();
 	if (!configure(&r))
-		return EX_CONFIG;
+		goto out;
+	status = EX_OSERR;
 	if (where)
 		listener = listener_open(where);
 	if (listener < 0 || !gateway_fcgi_start())
-		return EX_OSERR;
-	source = equip(&r, RECORDER_RESIDENT);
-	if (source.spool)
-		r.drainer = drainer_start(&source);
-	log_message(LEVEL_INFO,
-		    "humcli-webhook " PACKAGE_VERSION " serves FastCGI on %s",
-		    where ? where : "its standard input");
-	ended = gateway_fcgi_serve(&r.handler, listener, where, &end);
-	if (ended == GATEWAY_FAILED)
-		_exit(EX_OSERR);
-	if (ended == GATEWAY_STUCK || !retire(&r, end)) {
+		goto out;
+	ended = serve(&r, listener, where);
+	if (ended == GATEWAY_STUCK) {
+		/* A thread still uses what would be freed. */
 		log_message(LEVEL_WARNING, "ended with work undone");
 		_exit(EX_OK);
 	}
+	if (ended == GATEWAY_DONE)
+		status = EX_OK;
+out:
 	unconfigure(&r);
-	return EX_OK;
+	return status;
 }
 
 /* What earlier requests had to spool; the answer to ours is out. */
