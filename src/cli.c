@@ -30,6 +30,8 @@ static const struct verb verbs[] = {
 #endif
 	{ "listen", cmd_listen, "[--count N] [--timeout DURATION]",
 	  "print each notification on humcli_events as a line of JSON" },
+	{ "spool", cmd_spool, "list [--json]\ndrain\nretry-failed [NAME...]",
+	  "show and empty the spool, where events wait for the database" },
 };
 
 static void say(const struct verb *v, const char *format, va_list args)

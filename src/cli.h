@@ -23,6 +23,7 @@ struct verb {
 int cmd_listen(const struct verb *v, int argc, char **argv);
 int cmd_send(const struct verb *v, int argc, char **argv);
 int cmd_sign(const struct verb *v, int argc, char **argv);
+int cmd_spool(const struct verb *v, int argc, char **argv);
 int cmd_verify(const struct verb *v, int argc, char **argv);
 
 /* "humcli-webhook VERB: …" on stderr. */

@@ -141,3 +141,30 @@ char *json_line(const char *payload)
 	buf_free(&text);
 	return finish(object);
 }
+
+/* A name that a file has, or that stands in one, can be any bytes. */
+static void put_any(cJSON *object, const char *key, const char *value)
+{
+	struct buf text = { 0 };
+
+	if (value) {
+		buf_add(&text, "", 0);
+		put_utf8(&text, value, strlen(value));
+	}
+	put(object, key, text.data);
+	buf_free(&text);
+}
+
+char *json_spooled(const struct spooled *s)
+{
+	cJSON *object = need(cJSON_CreateObject());
+
+	put_any(object, "name", s->name);
+	put(object, "folder", s->folder);
+	put(object, "received", s->received);
+	put(object, "task_id", s->task_id);
+	put(object, "status", s->status);
+	put_any(object, "secret", s->secret);
+	need(cJSON_AddNumberToObject(object, "size", (double)s->size));
+	return finish(object);
+}

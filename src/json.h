@@ -24,4 +24,18 @@ char *json_event(const struct sample *s) MUST_CHECK;
  */
 char *json_line(const char *payload) MUST_CHECK;
 
+/* A file of the spool; what could not be read is NULL. */
+struct spooled {
+	const char *name;
+	const char *folder;
+	const char *received;
+	const char *task_id;
+	const char *status;
+	const char *secret;
+	uint64_t size; /* bytes */
+};
+
+/* It as one line of JSON. */
+char *json_spooled(const struct spooled *s) MUST_CHECK;
+
 #endif

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <syslog.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { LINE_MAX_BYTES = 4096 };
@@ -121,21 +120,13 @@ static void put_pair(struct line *l, const char *key, const char *value)
 
 static void start(struct line *l, enum log_level level)
 {
-	struct timespec now;
-	struct tm utc;
-	char text[64];
-	size_t n;
+	char text[TIME_TEXT];
 
 	l->length = 0;
 	if (sink.syslog)
 		return;
-	if (clock_gettime(CLOCK_REALTIME, &now) == 0 &&
-	    gmtime_r(&now.tv_sec, &utc)) {
-		n = strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &utc);
-		snprintf(text + n, sizeof(text) - n, ".%03ldZ",
-			 now.tv_nsec / 1000000);
-		put_pair(l, "time", text);
-	}
+	time_text(now_us(), text);
+	put_pair(l, "time", text);
 	put_pair(l, "level", names[level]);
 	snprintf(text, sizeof(text), "%ld", (long)getpid());
 	put_pair(l, "pid", text);

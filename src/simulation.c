@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* Between two events of a life, and between an event and its re-stamp. */
 enum { STEP_MS = 1000, RESTAMP_MS = 250 };
@@ -27,18 +26,6 @@ static const struct lifecycle {
 	{ "cancelled", { "ESTIMATE_PENDING", "ACCEPTED", "CANCELLED" } },
 };
 
-static void stamp(char *text, size_t size, int64_t ms)
-{
-	time_t seconds = (time_t)(ms / 1000);
-	struct tm utc;
-	size_t n;
-
-	if (!gmtime_r(&seconds, &utc))
-		abort();
-	n = strftime(text, size, "%Y-%m-%dT%H:%M:%S", &utc);
-	snprintf(text + n, size - n, ".%03dZ", (int)(ms % 1000));
-}
-
 static struct post *add(struct plan *p)
 {
 	p->list = xrealloc(p->list, (p->count + 1) * sizeof(*p->list));
@@ -52,7 +39,7 @@ static void add_sample(struct plan *p, const struct sample *s, int64_t ms,
 	struct post *post = add(p);
 	struct sample stamped = *s;
 
-	stamp(post->timestamp, sizeof(post->timestamp), ms);
+	time_text(ms * 1000, post->timestamp);
 	stamped.timestamp = post->timestamp;
 	post->name = xasprintf("%s%s", s->status, remark);
 	post->body = json_event(&stamped);
@@ -113,7 +100,7 @@ void plan_bytes(struct plan *p, const char *name, struct buf *body,
 	post->name = xstrdup(name);
 	post->body = body->data;
 	post->length = body->length;
-	stamp(post->timestamp, sizeof(post->timestamp), now_us() / 1000);
+	time_text(now_us(), post->timestamp);
 	*body = (struct buf){ 0 };
 	if (duplicate) {
 		struct post *again = add(p);

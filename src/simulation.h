@@ -11,7 +11,7 @@ struct post {
 	char *name; /* for the terminal */
 	char *body;
 	size_t length;
-	char timestamp[32]; /* ISO 8601, ms, Z */
+	char timestamp[TIME_TEXT];
 };
 
 struct plan {

@@ -80,6 +80,18 @@ int64_t now_us(void)
 	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
+void time_text(int64_t us, char text[TIME_TEXT])
+{
+	time_t seconds = (time_t)(us / 1000000);
+	struct tm utc;
+	size_t n;
+
+	if (!gmtime_r(&seconds, &utc))
+		abort();
+	n = strftime(text, TIME_TEXT, "%Y-%m-%dT%H:%M:%S", &utc);
+	snprintf(text + n, TIME_TEXT - n, ".%03dZ", (int)(us / 1000 % 1000));
+}
+
 bool parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *out)
 {
 	uint64_t value = 0;
@@ -96,6 +108,17 @@ bool parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *out)
 	if (value < min || value > max)
 		return false;
 	*out = value;
+	return true;
+}
+
+bool is_printable(const char *text)
+{
+	if (*text == '\0')
+		return false;
+	for (; *text; text++) {
+		if (*text < ' ' || *text > '~')
+			return false;
+	}
 	return true;
 }
 

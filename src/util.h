@@ -31,12 +31,19 @@ int64_t clock_ms(void);
 /* Microseconds since 1970-01-01T00:00:00Z (CLOCK_REALTIME). */
 int64_t now_us(void);
 
+/* ISO 8601, ms, Z: 2026-03-01T12:00:00.000Z */
+enum { TIME_TEXT = 40 };
+void time_text(int64_t us, char text[TIME_TEXT]);
+
 /*
  * A decimal number of digits alone (no sign, no space, leading zeros
  * allowed) within [min, max]. False leaves *out as it was.
  */
 bool parse_u64(const char *text, uint64_t min, uint64_t max,
 	       uint64_t *out) MUST_CHECK;
+
+/* Whether text is not empty and all printable ASCII: fit to be shown. */
+bool is_printable(const char *text) MUST_CHECK;
 
 /* Text that grows; always ends in NUL once something was put in. */
 struct buf {
