@@ -3,6 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* How much of a body that is too large is thrown away at most. */
+enum { REST_MS = 1000, REST_BYTES = 8 * 1024 * 1024 };
+
 void request_init(struct request *r)
 {
 	*r = (struct request){
@@ -97,6 +100,22 @@ static enum body_state read_to_end(struct request *r, size_t max_body,
 	return n == -2 ? BODY_LATE : BODY_BROKEN;
 }
 
+/*
+ * Apache answers 503 in our place where we end while it still sends. So
+ * the rest is thrown away, for a while.
+ */
+static void drop_rest(read_some_fn read_some, void *context)
+{
+	char waste[8192];
+	int64_t until = clock_ms() + REST_MS;
+	size_t total = 0;
+	long n;
+
+	while (total < REST_BYTES && clock_ms() < until &&
+	       (n = read_some(context, waste, sizeof(waste))) > 0)
+		total += (size_t)n;
+}
+
 void request_read_body(struct request *r, size_t max_body,
 		       read_some_fn read_some, void *context)
 {
@@ -104,13 +123,12 @@ void request_read_body(struct request *r, size_t max_body,
 	enum length_kind kind =
 		announced_length(r->content_length, max_body, &length);
 
-	if (kind == LENGTH_TOO_LARGE) {
-		r->state = BODY_TOO_LARGE;
-		r->body_end = clock_ms();
-		return;
-	}
 	/* To the end, also when the length is known: a longer body is 400. */
-	r->state = read_to_end(r, max_body, read_some, context);
+	r->state = kind == LENGTH_TOO_LARGE
+			   ? BODY_TOO_LARGE
+			   : read_to_end(r, max_body, read_some, context);
+	if (r->state == BODY_TOO_LARGE)
+		drop_rest(read_some, context);
 	r->body_end = clock_ms();
 	if (r->state == BODY_COMPLETE &&
 	    (kind == LENGTH_NO_NUMBER ||
