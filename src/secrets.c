@@ -238,18 +238,6 @@ static bool passing_error(int error)
 	       error == EIO || error == ESTALE;
 }
 
-/* Names go into the log and into the database. */
-static bool name_fit(const char *name)
-{
-	if (*name == '\0')
-		return false;
-	for (; *name; name++) {
-		if (*name < ' ' || *name > '~')
-			return false;
-	}
-	return true;
-}
-
 /* One trailing LF or CRLF is the editor's, not the secret's. */
 static size_t without_newline(const char *text, size_t length)
 {
@@ -305,7 +293,8 @@ static bool load_file(const struct settings *s, const struct file *f,
 	int fd, error = f->stamp.error;
 	bool judged;
 
-	if (!name_fit(f->name)) {
+	/* Names go into the log and into the database. */
+	if (!is_printable(f->name)) {
 		buf_printf(&report->errors,
 			   "%s: a secret's name must be printable ASCII\n",
 			   f->path);

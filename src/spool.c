@@ -22,6 +22,9 @@ enum {
 	STALE_S = 3600 /* a file in tmp/ this old has lost its writer */
 };
 
+/* us since 1970, to the end of the year 9999. */
+static const uint64_t received_max = UINT64_C(253402300799999999);
+
 static const char magic[] = "humcli-spool 1\n";
 static const char *const folders[] = {
 	[SPOOL_NEW] = "new", [SPOOL_FAILED] = "failed"
@@ -465,9 +468,17 @@ static const char *take_line(char **p, const char *key)
 	return value;
 }
 
+/* What PostgreSQL would refuse at each try would be tried for ever. */
+static bool recordable(const struct spool_entry *e)
+{
+	return strlen(e->signature) == HMAC_HEX &&
+	       strspn(e->signature, "0123456789abcdef") == HMAC_HEX &&
+	       is_printable(e->secret_name) &&
+	       strlen(e->secret_name) <= NAME_BYTES;
+}
+
 static bool take_apart(struct spool_file *f)
 {
-	unsigned char digest[HMAC_BYTES];
 	char *p = f->text.data;
 	const char *received, *length;
 	uint64_t number;
@@ -480,10 +491,8 @@ static bool take_apart(struct spool_file *f)
 	received = take_line(&p, "received: ");
 	length = take_line(&p, "length: ");
 	if (!f->entry.signature || !f->entry.secret_name || !received ||
-	    !length || *p != '\n' ||
-	    !hmac_from_hex(f->entry.signature, digest) ||
-	    strlen(f->entry.secret_name) > NAME_BYTES ||
-	    !parse_u64(received, 0, INT64_MAX, &number))
+	    !length || *p != '\n' || !recordable(&f->entry) ||
+	    !parse_u64(received, 0, received_max, &number))
 		return false;
 	f->entry.received_at = (int64_t)number;
 	f->entry.body = ++p;

@@ -202,6 +202,19 @@ static void test_damage(void **state)
 		  "humcli-spool 1\nsignature: x\nsecret: main\nreceived: 1\n"
 		  "length: 2\n\n{}",
 		  false },
+		/* What PostgreSQL would refuse each time it is tried. */
+		{ __LINE__,
+		  "humcli-spool 1\nsignature: " SIGNATURE
+		  "\nsecret: m\xffin\nreceived: 1\nlength: 2\n\n{}",
+		  false },
+		{ __LINE__,
+		  "humcli-spool 1\nsignature: " SIGNATURE
+		  "\nsecret: \nreceived: 1\nlength: 2\n\n{}",
+		  false },
+		{ __LINE__,
+		  HEAD "received: 253402300799999999\nlength: 2\n\n{}", true },
+		{ __LINE__,
+		  HEAD "received: 253402300800000000\nlength: 2\n\n{}", false },
 	};
 	const char *dir = dir_of(state);
 	struct spool *s = open_in(dir, 1 << 20);
@@ -217,6 +230,25 @@ static void test_damage(void **state)
 					       : SPOOL_READ_DAMAGED);
 		spool_file_free(&f);
 	}
+	spool_close(s);
+}
+
+/* The same event under two names would be kept twice. */
+static void test_capital_digits(void **state)
+{
+#define CAPITAL \
+	"00112233445566778899AABBCCDDEEFF00112233445566778899AABBCCDDEEFF"
+	static const char text[] = "humcli-spool 1\nsignature: " CAPITAL
+				   "\nsecret: main\nreceived: 1\n"
+				   "length: 2\n\n{}";
+	const char *dir = dir_of(state);
+	struct spool *s = open_in(dir, 1 << 20);
+	struct spool_file f;
+
+	put_text(dir, "new/" CAPITAL, text, strlen(text));
+	assert_int_equal(spool_read(s, SPOOL_NEW, CAPITAL, &f),
+			 SPOOL_READ_DAMAGED);
+	spool_file_free(&f);
 	spool_close(s);
 }
 
@@ -337,6 +369,7 @@ int main(void)
 		IN_SCRATCH(test_zeros_in_the_body),
 		IN_SCRATCH(test_full),
 		IN_SCRATCH(test_damage),
+		IN_SCRATCH(test_capital_digits),
 		IN_SCRATCH(test_damaged_namesake),
 		IN_SCRATCH(test_fail_and_retry),
 		IN_SCRATCH(test_links_are_not_followed),

@@ -1,0 +1,245 @@
+#include "fuzz.h"
+
+#include <fcntl.h>
+#include <regex.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "log.h"
+
+const char fuzz_key[] = "whsec_fuzz";
+
+_Noreturn void check_failed(const char *file, int line, const char *what)
+{
+	fprintf(stderr, "%s:%d: not so: %s\n", file, line, what);
+	abort();
+}
+
+/* The stand-ins. */
+
+struct secrets *fuzz_secrets(void)
+{
+	static struct secret list[] = {
+		{ "other", (unsigned char *)"another", 7 },
+		{ "main", (unsigned char *)fuzz_key, sizeof(fuzz_key) - 1 },
+	};
+	static struct secrets secrets = { { list, ARRAY_SIZE(list), 1 } };
+
+	return &secrets;
+}
+
+const struct secret_set *secrets_acquire(struct secrets *s)
+{
+	s->set.holders++;
+	return &s->set;
+}
+
+void secrets_release(struct secrets *s, const struct secret_set *set)
+{
+	CHECK(set == &s->set && s->set.holders > 1);
+	s->set.holders--;
+}
+
+void fuzz_sign(const void *body, size_t length, char hex[HMAC_HEX + 1])
+{
+	unsigned char digest[HMAC_BYTES];
+
+	hmac_sha256(fuzz_key, sizeof(fuzz_key) - 1, body, length, digest);
+	hmac_to_hex(digest, hex);
+}
+
+/* Nothing forged gets in, and what gets in is an event or has a reason. */
+static void check_delivery(const struct delivery *d)
+{
+	char hex[HMAC_HEX + 1];
+
+	fuzz_sign(d->payload, d->length, hex);
+	CHECK(strcmp(d->signature, hex) == 0);
+	CHECK(d->payload[d->length] == '\0');
+	CHECK(d->secret_name);
+	/* What PostgreSQL would refuse for every delivery of a batch. */
+	CHECK(utf8_valid(d->secret_name, strlen(d->secret_name)));
+	CHECK(d->received_at >= 0 &&
+	      d->received_at < INT64_C(253402300800000000));
+	if (d->reason)
+		CHECK(*d->reason && !d->event.event && !d->event.task_id);
+	else
+		CHECK(*d->event.event && *d->event.task_id && *d->event.status);
+}
+
+enum outcome recorder_submit(struct recorder *r, struct delivery *d,
+			     int64_t deadline)
+{
+	(void)deadline;
+	check_delivery(d);
+	delivery_free(d);
+	r->taken++;
+	return r->outcome;
+}
+
+void recorder_drain(struct recorder *r, struct delivery **deliveries,
+		    size_t count, int64_t until, enum outcome *outcomes)
+{
+	for (size_t i = 0; i < count; i++)
+		outcomes[i] = recorder_submit(r, deliveries[i], until);
+}
+
+bool recorder_healthy(struct recorder *r)
+{
+	return r->outcome != OUTCOME_UNAVAILABLE;
+}
+
+/* The input, taken apart. */
+
+char *input_line(struct input *in, char separator)
+{
+	const uint8_t *end;
+	size_t length;
+	char *line;
+
+	if (!in->left)
+		return NULL;
+	end = memchr(in->at, separator, in->left);
+	length = end ? (size_t)(end - in->at) : in->left;
+	line = xstrndup((const char *)in->at, length);
+	in->at += length + (end != NULL);
+	in->left -= length + (end != NULL);
+	return line;
+}
+
+uint8_t input_byte(struct input *in)
+{
+	if (!in->left)
+		return 0;
+	in->left--;
+	return *in->at++;
+}
+
+char *input_rest(struct input *in)
+{
+	char *rest = xstrndup((const char *)in->at, in->left);
+
+	in->at += in->left;
+	in->left = 0;
+	return rest;
+}
+
+/* A second opinion on timestamps. */
+
+static int number_at(const char *text, regmatch_t at)
+{
+	char *digits = xstrndup(text + at.rm_so, (size_t)(at.rm_eo - at.rm_so));
+	int value = atoi(digits);
+
+	free(digits);
+	return value;
+}
+
+static bool split_timestamp(const char *text, regmatch_t at[12])
+{
+	static regex_t form;
+	static bool compiled;
+
+	if (!compiled &&
+	    regcomp(&form,
+		    "^([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt]([0-9]{2}):([0-9]{2})"
+		    ":([0-9]{2})(\\.([0-9]+))?([Zz]|([+-])([0-9]{2}:[0-9]{2}))$",
+		    REG_EXTENDED) != 0)
+		abort();
+	compiled = true;
+	return regexec(&form, text, 12, at, 0) == 0;
+}
+
+static bool offset_at(const char *text, regmatch_t at, int *minutes)
+{
+	regmatch_t hours = { at.rm_so, at.rm_so + 2 };
+	regmatch_t rest = { at.rm_so + 3, at.rm_so + 5 };
+	int h = number_at(text, hours), m = number_at(text, rest);
+
+	*minutes = h * 60 + m;
+	return h < 24 && m < 60;
+}
+
+/* The day must be one of the calendar's: timegm() would take any. */
+static bool seconds_of(struct tm *t, int64_t *seconds)
+{
+	struct tm day = { .tm_year = t->tm_year,
+			  .tm_mon = t->tm_mon,
+			  .tm_mday = t->tm_mday };
+	int month = t->tm_mon, number = t->tm_mday;
+
+	if (t->tm_hour > 23 || t->tm_min > 59 || t->tm_sec > 60)
+		return false;
+	(void)timegm(&day);
+	if (day.tm_mon != month || day.tm_mday != number)
+		return false;
+	*seconds = timegm(t);
+	return true;
+}
+
+bool second_timestamp(const char *text, int64_t *us)
+{
+	regmatch_t at[12];
+	struct tm t = { 0 };
+	int minutes = 0;
+	int64_t seconds;
+	char micros[7] = "000000";
+
+	if (!split_timestamp(text, at))
+		return false;
+	t.tm_year = number_at(text, at[1]) - 1900;
+	t.tm_mon = number_at(text, at[2]) - 1;
+	t.tm_mday = number_at(text, at[3]);
+	t.tm_hour = number_at(text, at[4]);
+	t.tm_min = number_at(text, at[5]);
+	t.tm_sec = number_at(text, at[6]);
+	if (at[8].rm_so >= 0)
+		for (int i = 0; i < 6 && at[8].rm_so + i < at[8].rm_eo; i++)
+			micros[i] = text[at[8].rm_so + i];
+	if (at[11].rm_so >= 0 && !offset_at(text, at[11], &minutes))
+		return false;
+	if (t.tm_year == -1900 || t.tm_mon < 0 || t.tm_mon > 11 ||
+	    !seconds_of(&t, &seconds))
+		return false;
+	if (at[10].rm_so >= 0 && text[at[10].rm_so] == '-')
+		minutes = -minutes;
+	*us = (seconds - minutes * 60) * 1000000 + atoi(micros);
+	return true;
+}
+
+void check_timestamp(const char *text)
+{
+	int64_t ours = 0, theirs = 0;
+	bool valid = timestamp_parse(text, &ours);
+
+	CHECK(valid == second_timestamp(text, &theirs));
+	CHECK(!valid || ours == theirs);
+}
+
+/* The log. */
+
+void memory_log_open(struct memory_log *l)
+{
+	char path[64];
+
+	l->fd = memfd_create("log", MFD_CLOEXEC);
+	CHECK(l->fd >= 0);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", l->fd);
+	CHECK(log_open(path, LEVEL_DEBUG));
+}
+
+char *memory_log_take(struct memory_log *l)
+{
+	struct buf text = { 0 };
+
+	CHECK(lseek(l->fd, 0, SEEK_SET) == 0);
+	buf_add(&text, "", 0);
+	CHECK(read_all(l->fd, 1 << 20, &text));
+	CHECK(ftruncate(l->fd, 0) == 0);
+	return text.data;
+}

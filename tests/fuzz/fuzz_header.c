@@ -1,0 +1,204 @@
+/*
+ * Values of single headers, each against a second opinion of what is right:
+ * Content-Type, Content-Length, X-Signature, X-Timestamp, and any of them in
+ * the log. The first byte says which.
+ */
+#include "fuzz.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "handler.h"
+#include "log.h"
+#include "verify.h"
+
+enum { MAX_BODY = 1000, BODY_LENGTH = 100 };
+
+static struct memory_log memory = { -1 };
+
+/* Content-Type: no event is needed to see whether it passed. */
+
+static bool second_is_json(const char *value)
+{
+	char *word = xstrndup(value, strcspn(value, ";"));
+	size_t length = strlen(word);
+	bool same;
+
+	while (length && (word[length - 1] == ' ' || word[length - 1] == '\t'))
+		word[--length] = '\0';
+	same = strcasecmp(word, "application/json") == 0;
+	free(word);
+	return same;
+}
+
+static void check_content_type(const char *value)
+{
+	struct settings settings = { .deadline = 3000 };
+	struct recorder recorder = { OUTCOME_RECORDED, 0 };
+	struct handler h = { .settings = &settings,
+			     .secrets = fuzz_secrets(),
+			     .recorder = &recorder };
+	struct request r;
+	struct reply reply;
+
+	request_init(&r);
+	request_set(&r, "REQUEST_METHOD", "POST");
+	request_set(&r, "CONTENT_TYPE", value);
+	handle(&h, &r, &reply);
+	CHECK(reply.status == (second_is_json(value) ? 401 : 415));
+	CHECK(!recorder.taken);
+}
+
+/* Content-Length, against a body of BODY_LENGTH. */
+
+struct reading {
+	size_t left;
+};
+
+static long read_some(void *context, char *data, size_t size)
+{
+	struct reading *reading = context;
+	size_t n = reading->left < size ? reading->left : size;
+
+	memset(data, 'x', n);
+	reading->left -= n;
+	return (long)n;
+}
+
+static enum body_state second_length(const char *value)
+{
+	size_t length = strlen(value);
+	long double number;
+
+	if (length == 0)
+		return BODY_COMPLETE;
+	for (size_t i = 0; i < length; i++) {
+		if (!isdigit((unsigned char)value[i]))
+			return BODY_BROKEN;
+	}
+	number = strtold(value, NULL);
+	if (number > MAX_BODY)
+		return BODY_TOO_LARGE;
+	return number == BODY_LENGTH ? BODY_COMPLETE : BODY_BROKEN;
+}
+
+static void check_content_length(const char *value)
+{
+	struct reading reading = { BODY_LENGTH };
+	struct request r;
+
+	request_init(&r);
+	request_set(&r, "CONTENT_LENGTH", value);
+	request_read_body(&r, MAX_BODY, read_some, &reading);
+	CHECK(r.state == second_length(value));
+	CHECK(r.state == BODY_TOO_LARGE || r.length == BODY_LENGTH);
+	request_free(&r);
+}
+
+/* X-Signature, of an empty body. */
+
+static enum verdict second_verdict(const char *value)
+{
+	char right[HMAC_HEX + 1];
+
+	if (strchr(value, ','))
+		return VERIFY_REPEATED;
+	if (strlen(value) != HMAC_HEX)
+		return VERIFY_NOT_HEX;
+	for (const char *p = value; *p; p++) {
+		if (!isxdigit((unsigned char)*p))
+			return VERIFY_NOT_HEX;
+	}
+	fuzz_sign("", 0, right);
+	return strcasecmp(value, right) == 0 ? VERIFY_OK : VERIFY_NO_MATCH;
+}
+
+static void check_signature(const char *value)
+{
+	char signature[HMAC_HEX + 1], right[HMAC_HEX + 1], *name;
+	struct request r;
+	enum verdict v;
+
+	request_init(&r);
+	request_set(&r, "HTTP_X_SIGNATURE", value);
+	r.body = xstrdup("");
+	v = verify_request(fuzz_secrets(), &r, signature, &name);
+	CHECK(v == second_verdict(value));
+	CHECK((name != NULL) == (v == VERIFY_OK));
+	if (v == VERIFY_OK) {
+		fuzz_sign("", 0, right);
+		CHECK(strcmp(signature, right) == 0);
+	}
+	free(name);
+	request_free(&r);
+}
+
+/* The log: a value comes out as it went in, or cut at the line's end. */
+
+static char *decode(const char *text)
+{
+	struct buf value = { 0 };
+
+	buf_add(&value, "", 0);
+	if (*text != '"') {
+		buf_add(&value, text, strcspn(text, "\n"));
+		return value.data;
+	}
+	for (text++; *text && *text != '"' && *text != '\n'; text++) {
+		unsigned byte;
+
+		if (*text != '\\') {
+			buf_add(&value, text, 1);
+		} else if (sscanf(text, "\\x%2x", &byte) == 1) {
+			char c = (char)byte;
+
+			buf_add(&value, &c, 1);
+			text += 3;
+		} else {
+			text++;
+			buf_add(&value, text, 1);
+		}
+	}
+	return value.data;
+}
+
+static void check_log_value(const char *value)
+{
+	char *line, *at, *decoded;
+
+	log_pairs(LEVEL_INFO, "value", value, NULL);
+	line = memory_log_take(&memory);
+	CHECK(strchr(line, '\n') == line + strlen(line) - 1);
+	for (const char *p = line; p[1]; p++)
+		CHECK(*p >= ' ' && *p <= '~');
+	at = strstr(line, " value=");
+	CHECK(at);
+	/* One that was cut ends where it likes, in an escape for one. */
+	if (strlen(line) < 4000) {
+		decoded = decode(at + 7);
+		CHECK(strcmp(decoded, value) == 0);
+		free(decoded);
+	}
+	free(line);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	static void (*const checks[])(const char *) = {
+		check_content_type, check_content_length, check_signature,
+		check_timestamp, check_log_value
+	};
+	struct input in = { data, size };
+	uint8_t which = input_byte(&in);
+	char *value = input_rest(&in);
+
+	if (memory.fd < 0)
+		memory_log_open(&memory);
+	checks[which % ARRAY_SIZE(checks)](value);
+	free(memory_log_take(&memory));
+	free(value);
+	return 0;
+}
