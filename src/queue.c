@@ -130,8 +130,10 @@ static struct waiter *waiter_new(struct delivery *d, bool live)
 {
 	struct waiter *w = xcalloc(1, sizeof(*w));
 
+	/* One out of the spool may be there for a commit that nobody saw. */
 	w->job = (struct job){ .delivery = d,
 			       .on_quarantine = OUTCOME_QUARANTINED,
+			       .uncertain = !live,
 			       .waiter = w };
 	w->live = live;
 	cond_init(&w->answered);

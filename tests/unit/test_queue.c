@@ -1,0 +1,145 @@
+/* The queue: what the writer is told of the deliveries it takes. */
+#include <poll.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "queue.h"
+
+enum { PATIENCE_MS = 10000 };
+
+/* One delivery, brought by a thread of its own. */
+struct bringer {
+	struct queue *queue;
+	bool drained;
+	int64_t patience; /* ms */
+	enum outcome outcome;
+};
+
+static struct delivery *delivery(void)
+{
+	struct delivery *d = delivery_new();
+
+	d->payload = xstrdup("{}");
+	d->length = 2;
+	return d;
+}
+
+static void *bring(void *context)
+{
+	struct bringer *b = context;
+	struct delivery *d = delivery();
+	int64_t until = clock_ms() + b->patience;
+
+	if (b->drained)
+		queue_drain(b->queue, &d, 1, until, &b->outcome);
+	else
+		b->outcome = queue_submit(b->queue, d, until);
+	return NULL;
+}
+
+/* As the writer does: sleeps until there is something. */
+static struct batch *wait_for_batch(struct queue *q)
+{
+	int64_t end = clock_ms() + PATIENCE_MS;
+	struct batch *b;
+
+	while (!(b = queue_take(q, 10)) && clock_ms() < end) {
+		struct pollfd p = { .fd = queue_wake_fd(q), .events = POLLIN };
+
+		queue_asleep(q, true);
+		/* It may have come before we said that we sleep. */
+		if (!queue_has_work(q))
+			(void)poll(&p, 1, 100);
+		queue_awake(q, p.revents & POLLIN);
+	}
+	assert_non_null(b);
+	return b;
+}
+
+static void start(pthread_t *thread, struct bringer *b)
+{
+	assert_int_equal(pthread_create(thread, NULL, bring, b), 0);
+}
+
+/* What was spooled may be recorded already, by a commit that nobody saw. */
+static void test_drained_is_uncertain(void **state)
+{
+	(void)state;
+	for (int drained = 0; drained <= 1; drained++) {
+		struct queue *q = queue_new(true);
+		struct bringer b = { .queue = q,
+				     .drained = drained,
+				     .patience = PATIENCE_MS };
+		pthread_t thread;
+		struct batch *batch;
+
+		start(&thread, &b);
+		batch = wait_for_batch(q);
+		assert_int_equal(batch->count, 1);
+		assert_int_equal(batch->jobs[0]->uncertain, drained);
+		batch->jobs[0]->outcome = OUTCOME_DUPLICATE;
+		queue_finish(q, batch);
+		assert_int_equal(pthread_join(thread, NULL), 0);
+		assert_int_equal(b.outcome, OUTCOME_DUPLICATE);
+		queue_free(q);
+	}
+}
+
+/* Nobody waits any more: pruned, and the breaker is open from then on. */
+static void test_abandoned(void **state)
+{
+	struct queue *q = queue_new(true);
+	struct bringer b = { .queue = q, .patience = 50 };
+	pthread_t thread;
+	struct batch *batch;
+
+	(void)state;
+	start(&thread, &b);
+	batch = wait_for_batch(q);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(b.outcome, OUTCOME_UNAVAILABLE);
+	assert_null(queue_prune(q, batch));
+	assert_true(queue_is_open(q));
+	assert_int_equal(queue_submit(q, delivery(), clock_ms() + PATIENCE_MS),
+			 OUTCOME_UNAVAILABLE);
+	queue_committed(q);
+	assert_false(queue_is_open(q));
+	queue_free(q);
+}
+
+/* Who still waits in line when the process ends is let go at once. */
+static void test_hurry(void **state)
+{
+	struct queue *q = queue_new(false);
+	struct bringer b = { .queue = q,
+			     .drained = true,
+			     .patience = PATIENCE_MS };
+	pthread_t thread;
+	int64_t begin = clock_ms();
+
+	(void)state;
+	start(&thread, &b);
+	queue_hurry(q, begin);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(b.outcome, OUTCOME_UNAVAILABLE);
+	assert_true(clock_ms() - begin < PATIENCE_MS / 2);
+	assert_null(queue_take(q, 10));
+	queue_free(q);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_drained_is_uncertain),
+		cmocka_unit_test(test_abandoned),
+		cmocka_unit_test(test_hurry),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
