@@ -106,7 +106,10 @@ all_sanitizers() {
 
 # A server's standard error may end up anywhere, so findings go to files.
 sanitized_system_tests() {
-	ASAN_OPTIONS=log_path=$work/reports/asan:detect_stack_use_after_return=1 \
+	# the slow unwinder, since the fast one loses the way inside libraries
+	local options=log_path=$work/reports/asan
+	options+=:detect_stack_use_after_return=1:fast_unwind_on_malloc=0
+	ASAN_OPTIONS=$options \
 		UBSAN_OPTIONS=log_path=$work/reports/ubsan:print_stacktrace=1 \
 		system_tests "system tests, sanitizers" "$work/stage-sanitizers" \
 		tests/system/test_{http,responder,hostile}.py
