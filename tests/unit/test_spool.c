@@ -142,8 +142,8 @@ static void test_full(void **state)
 
 	memcpy(signature, SIGNATURE, sizeof(signature));
 	e.signature = signature;
-	for (char c = '1'; c <= '3'; c++) {
-		signature[0] = c;
+	for (const char *digit = "123"; *digit; digit++) {
+		signature[0] = *digit;
 		assert_true(spool_put(s, &e));
 	}
 	signature[0] = '4';
