@@ -9,7 +9,8 @@
 #include "verify.h"
 
 enum {
-	TOGETHER = 64, /* files read and recorded together */
+	TOGETHER = 64, /* files read and recorded together, */
+	TOGETHER_BYTES = 8 * 1024 * 1024, /* and about this much of them */
 	LOOK_MS = 5000, /* for what another process left */
 	REST_MS = 500, /* after the database took nothing */
 	PATIENCE_MS = 5000 /* then another process may have a try */
@@ -97,13 +98,16 @@ static size_t drain_some(const struct drain_source *source,
 	enum outcome outcomes[TOGETHER];
 	const char *names[TOGETHER];
 	size_t used, loaded = 0;
+	uint64_t bytes = 0;
 	int64_t limit = clock_ms() + PATIENCE_MS;
 
-	for (used = 0; used < n && loaded < TOGETHER; used++) {
+	for (used = 0; used < n && used < TOGETHER && bytes < TOGETHER_BYTES;
+	     used++) {
 		struct delivery *d = load(source, items[used].name, count);
 
 		if (!d)
 			continue;
+		bytes += items[used].size;
 		names[loaded] = items[used].name;
 		deliveries[loaded++] = d;
 	}
@@ -191,15 +195,30 @@ struct drainer *drainer_start(const struct drain_source *source)
 	return d;
 }
 
-void drainer_stop(struct drainer *d)
+/* A disk can hang, and damaged files can be many. */
+static bool join_until(pthread_t thread, int64_t deadline)
+{
+	int64_t until = now_us() / 1000 + deadline - clock_ms();
+	struct timespec t = { .tv_sec = until / 1000,
+			      .tv_nsec = until % 1000 * 1000000 };
+	int error = pthread_timedjoin_np(thread, NULL, &t);
+
+	if (error && error != ETIMEDOUT)
+		abort();
+	return !error;
+}
+
+bool drainer_stop(struct drainer *d, int64_t deadline)
 {
 	if (!d)
-		return;
+		return true;
 	check(pthread_mutex_lock(&d->lock));
 	d->stopping = true;
 	check(pthread_mutex_unlock(&d->lock));
 	spool_wake(d->source.spool);
-	check(pthread_join(d->thread, NULL));
+	if (!join_until(d->thread, deadline))
+		return false;
 	check(pthread_mutex_destroy(&d->lock));
 	free(d);
+	return true;
 }

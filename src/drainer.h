@@ -33,7 +33,10 @@ struct drainer;
 
 /* A thread that drains whenever there is something. */
 struct drainer *drainer_start(const struct drain_source *source) MUST_CHECK;
-/* After recorder_hurry(), so that it waits for no database. */
-void drainer_stop(struct drainer *d);
+/*
+ * After recorder_hurry(), so that it waits for no database. False: it is
+ * not done by then, and the process can only be left by _exit().
+ */
+bool drainer_stop(struct drainer *d, int64_t deadline) MUST_CHECK;
 
 #endif

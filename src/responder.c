@@ -198,8 +198,8 @@ static int check_config(void)
 static bool retire(struct receiver *r, int64_t end)
 {
 	recorder_hurry(r->handler.recorder, end);
-	drainer_stop(r->drainer);
-	return recorder_stop(r->handler.recorder, end);
+	return drainer_stop(r->drainer, end) &&
+	       recorder_stop(r->handler.recorder, end);
 }
 
 static enum gateway_end serve(struct receiver *r, int listener,

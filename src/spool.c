@@ -77,15 +77,37 @@ static int open_folder(int base, const char *name)
 		      O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 }
 
+static bool sync_folder(int base, const char *name)
+{
+	int fd = open_folder(base, name);
+	bool ok;
+
+	if (fd < 0)
+		return false;
+	ok = fsync(fd) == 0;
+	close(fd);
+	return ok;
+}
+
+/* Synced: an event in a folder that a crash takes away would be lost. */
 static bool make_folders(int base)
 {
 	static const char *const names[] = { "tmp", "new", "failed" };
+	bool made = false;
 
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-		if (mkdirat(base, names[i], 0700) < 0 && errno != EEXIST)
+		if (mkdirat(base, names[i], 0700) == 0)
+			made = true;
+		else if (errno != EEXIST)
 			return false;
 	}
-	return true;
+	return !made || fsync(base) == 0;
+}
+
+/* Where we may not read the folder above, its file system has to do. */
+static bool sync_parent(int base)
+{
+	return sync_folder(base, "..") || errno == EACCES;
 }
 
 /* Others could put files there, or take ours away. */
@@ -132,14 +154,15 @@ static void sweep(int base)
 static bool prepare(struct spool *s)
 {
 	int base;
-	bool ok;
+	bool ok, made = mkdir(s->path, 0700) == 0;
 
-	if (mkdir(s->path, 0700) < 0 && errno != EEXIST)
+	if (!made && errno != EEXIST)
 		return false;
 	base = open_base(s);
 	if (base < 0)
 		return false;
 	ok = private_base(s, base) && make_folders(base) &&
+	     (!made || sync_parent(base)) &&
 	     faccessat(base, "new", W_OK | X_OK, AT_EACCESS) == 0;
 	if (ok)
 		sweep(base);
@@ -300,18 +323,6 @@ static bool write_file(int base, const char *name, const struct buf *text)
 	ok = write_all(fd, text->data, text->length) && fsync(fd) == 0;
 	if (close(fd) < 0)
 		ok = false;
-	return ok;
-}
-
-static bool sync_folder(int base, const char *name)
-{
-	int fd = open_folder(base, name);
-	bool ok;
-
-	if (fd < 0)
-		return false;
-	ok = fsync(fd) == 0;
-	close(fd);
 	return ok;
 }
 

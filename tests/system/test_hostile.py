@@ -15,8 +15,8 @@ import pytest
 
 from harness import fastcgi
 from harness.fastcgi import Broken
-from harness.responder import (CGI, FastCGI, event, eventually, new_task,
-                               sign, task_of, variables)
+from harness.responder import (CGI, FastCGI, event, eventually, give,
+                               new_task, sign, task_of, variables)
 
 RECEIVED = b'{"received":true}'
 KIB64 = "x" * 65536
@@ -456,6 +456,26 @@ def test_many_peers_at_once_that_leave(responder, store):
     assert not faults
     responder.assert_serving()
     assert count(store, *tasks) == 0
+
+
+# Foreign files in the spool.
+
+def test_ends_in_time_with_a_spool_full_of_damage(paths):
+    """Setting 20,000 files aside takes longer than the end may."""
+    with CGI(paths.responder, "host=/nonexistent") as folder:
+        spool = os.path.join(folder.folder, "spool")
+        for path in (spool, f"{spool}/new"):
+            os.mkdir(path, 0o700)
+            give(path)
+        for number in range(20000):
+            with open(f"{spool}/new/{number:064x}", "wb") as file:
+                file.write(b"humcli-spool 0\n")
+        with FastCGI(paths.responder, "host=/nonexistent", SPOOL=spool,
+                     LOG_LEVEL="error") as it:
+            assert eventually(lambda: os.listdir(f"{spool}/failed"))
+            assert it.stop() < 5
+        left, failed = os.listdir(f"{spool}/new"), os.listdir(f"{spool}/failed")
+        assert len(left) + len(failed) == 20000
 
 
 # What goes into the log.
