@@ -27,6 +27,11 @@ static const struct verb verbs[] = {
 	  "[--bad-signature] [--cacert FILE | --insecure]\n"
 	  "" SECRET_USAGE " URL",
 	  "sign and POST the documented event, or a simulated task's life" },
+	{ "probe", cmd_probe,
+	  "[--json] [--http URL] [--vectors FOLDER]\n"
+	  "[--cacert FILE | --insecure]\n"
+	  "" SECRET_USAGE " URL",
+	  "test whether any receiver takes and refuses what it should" },
 #endif
 	{ "listen", cmd_listen, "[--count N] [--timeout DURATION]",
 	  "print each notification on humcli_events as a line of JSON" },
@@ -162,6 +167,26 @@ bool cli_read(const struct verb *v, const char *path, struct buf *b)
 	if (fd > STDIN_FILENO)
 		close(fd);
 	return done;
+}
+
+char *cli_data(const char *name)
+{
+	char program[4096];
+	ssize_t length =
+		readlink("/proc/self/exe", program, sizeof(program) - 1);
+	char *slash, *path = NULL;
+
+	program[length > 0 ? length : 0] = '\0';
+	slash = strrchr(program, '/');
+	if (slash) {
+		*slash = '\0';
+		path = xasprintf("%s/../share/humcli-webhook/%s", program,
+				 name);
+	}
+	if (path && access(path, F_OK) == 0)
+		return path;
+	free(path);
+	return xasprintf(PKGDATADIR "/%s", name);
 }
 
 void cli_put_plain(struct buf *b, const char *text)

@@ -21,6 +21,7 @@ struct verb {
 };
 
 int cmd_listen(const struct verb *v, int argc, char **argv);
+int cmd_probe(const struct verb *v, int argc, char **argv);
 int cmd_send(const struct verb *v, int argc, char **argv);
 int cmd_sign(const struct verb *v, int argc, char **argv);
 int cmd_spool(const struct verb *v, int argc, char **argv);
@@ -51,6 +52,12 @@ bool cli_options(const struct verb *v, int *argc, char ***argv,
 
 /* A file, or stdin where path is NULL or "-": at most 16 MiB, any bytes. */
 bool cli_read(const struct verb *v, const char *path, struct buf *b) MUST_CHECK;
+
+/*
+ * A file or folder of our data: beside the program where that was moved as
+ * a whole (DESTDIR, the hosting bundle), else where it was installed.
+ */
+char *cli_data(const char *name) MUST_CHECK;
 
 /* Text from outside for a terminal: all but printable ASCII as \xHH. */
 void cli_put_plain(struct buf *b, const char *text);
