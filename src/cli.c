@@ -33,8 +33,11 @@ static const struct verb verbs[] = {
 	  "" SECRET_USAGE " URL",
 	  "test whether any receiver takes and refuses what it should" },
 #endif
-	{ "listen", cmd_listen, "[--count N] [--timeout DURATION]",
-	  "print each notification on humcli_events as a line of JSON" },
+	{ "listen", cmd_listen,
+	  "--subscription NAME [--exec COMMAND] [--once | --poll-only]\n"
+	  "    [--from now|beginning] [--status LIST]\n"
+	  "[--count N] [--timeout DURATION]",
+	  "hand out every event of a subscription, or print notifications" },
 	{ "spool", cmd_spool, "list [--json]\ndrain\nretry-failed [NAME...]",
 	  "show and empty the spool, where events wait for the database" },
 };

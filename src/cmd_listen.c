@@ -1,6 +1,8 @@
 #include "cli.h"
-#include "database.h"
+#include "consumer.h"
 #include "json.h"
+#include "log.h"
+#include "session.h"
 
 #include <poll.h>
 #include <signal.h>
@@ -10,139 +12,83 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-/*
- * Between two attempts to connect, doubled each time; half of it is drawn,
- * so that many listeners do not come back at once.
- */
-enum { FIRST_PAUSE_MS = 250, LONGEST_PAUSE_MS = 30000, ATTACH_MS = 5000 };
+enum { LISTEN_MS = 5000, LONGEST_WAIT_MS = 60000 };
 
+/* Without a subscription: the notifications themselves. */
 struct listener {
-	struct database *db;
+	struct session *session;
 	int signals; /* SIGTERM and SIGINT, by signalfd() */
 	int64_t end; /* clock_ms() */
+	uint64_t left; /* notifications to be printed */
 };
 
-enum state {
-	READY,
-	LOST, /* no connection */
-	STOPPED, /* by a signal */
-	OVER /* the time is */
-};
-
-/* Until the database has something, or the limit. */
-static enum state wait_until(const struct listener *l, int64_t limit)
+static bool start_listening(struct listener *l)
 {
-	struct pollfd fds[2] = { { .fd = l->signals, .events = POLLIN } };
-
-	limit = limit < l->end ? limit : l->end;
-	fds[1].fd = database_socket(l->db, &fds[1].events);
-	do {
-		int64_t left = limit - clock_ms();
-		int n;
-
-		left = left < 0 ? 0 : left > 60000 ? 60000 : left;
-		n = poll(fds, 2, (int)left);
-		if (n > 0)
-			return fds[0].revents ? STOPPED : READY;
-	} while (clock_ms() < limit);
-	return OVER;
-}
-
-static enum state wait_listening(const struct listener *l, int64_t limit)
-{
-	enum database_news news = DATABASE_NOTHING;
-	struct database_result result;
-
-	while (news == DATABASE_NOTHING) {
-		enum state s = wait_until(l, limit);
-
-		if (s == OVER && clock_ms() < l->end)
-			return LOST;
-		if (s != READY)
-			return s;
-		if (!database_receive(l->db))
-			return LOST;
-		news = database_next(l->db, &result);
+	if (!session_open(l->session))
+		return false;
+	if (session_ask(l->session, "LISTEN humcli_events", NULL, 0, LISTEN_MS,
+			NULL) != ANSWER_OK) {
+		log_message(LEVEL_ERROR, "can't LISTEN: %s",
+			    session_message(l->session));
+		session_close(l->session);
+		return false;
 	}
-	if (news == DATABASE_LOST)
-		return LOST;
-	if (!result.committed) {
-		log_message(LEVEL_ERROR, "can't LISTEN: %s", result.message);
-		return LOST;
-	}
+	session_proven(l->session);
 	log_message(LEVEL_INFO, "listening on humcli_events");
-	return READY;
+	return true;
 }
 
-static enum state attach(struct listener *l)
+/* All that have come, as far as they are wanted. */
+static bool print_notifications(struct listener *l)
 {
-	int64_t limit = clock_ms() + ATTACH_MS;
-	enum state s = LOST;
+	struct notification n;
 
-	if (database_connect(l->db, limit) && database_send_listen(l->db) &&
-	    database_flush(l->db))
-		s = wait_listening(l, limit);
-	if (s != READY)
-		database_disconnect(l->db);
-	return s;
-}
-
-static enum state attach_again(struct listener *l)
-{
-	int64_t pause = FIRST_PAUSE_MS;
-	enum state s = LOST;
-
-	log_message(LEVEL_WARNING,
-		    "the connection is lost; what is notified meanwhile is "
-		    "missed");
-	database_disconnect(l->db);
-	while (s == LOST) {
-		int64_t drawn = pause / 2 + now_us() % (pause / 2);
-
-		s = wait_until(l, clock_ms() + drawn);
-		if (s == OVER && clock_ms() < l->end)
-			s = attach(l);
-		pause = pause < LONGEST_PAUSE_MS / 2 ? pause * 2
-						     : LONGEST_PAUSE_MS;
-	}
-	return s;
-}
-
-/* All that have come, at most *left, which goes down by them. */
-static bool print_notifications(struct listener *l, uint64_t *left)
-{
-	char *payload;
-
-	while (*left && (payload = database_notification(l->db))) {
-		char *line = json_line(payload);
+	while (l->left && session_notification(l->session, &n)) {
+		char *line = json_line(n.payload);
 		bool written = puts(line) >= 0 && fflush(stdout) == 0;
 
 		free(line);
-		free(payload);
+		notification_free(&n);
 		if (!written)
 			return false;
-		(*left)--;
+		l->left--;
 	}
 	return true;
 }
 
-static int listen_on(struct listener *l, uint64_t count)
+/* False: told to stop, or the time is over. */
+static bool wait_for_news(struct listener *l)
 {
-	uint64_t left = count ? count : UINT64_MAX;
-	enum state s = attach(l);
+	struct pollfd fds[2] = { { .fd = l->signals, .events = POLLIN },
+				 { .fd = session_socket(l->session),
+				   .events = POLLIN } };
+	bool open = session_is_open(l->session);
+	int64_t limit = open ? INT64_MAX : session_due(l->session);
+	int64_t left = (limit < l->end ? limit : l->end) - clock_ms();
 
-	if (s == LOST)
-		return EX_UNAVAILABLE;
-	while (s == READY) {
-		if (!print_notifications(l, &left))
+	left = left < 0 ? 0 : left > LONGEST_WAIT_MS ? LONGEST_WAIT_MS : left;
+	if (poll(fds, 2, (int)left) > 0 && fds[0].revents)
+		return false;
+	if (open && fds[1].revents && !session_receive(l->session))
+		log_message(LEVEL_WARNING,
+			    "the connection is lost; what is notified "
+			    "meanwhile is missed");
+	return clock_ms() < l->end;
+}
+
+static int print_until_end(struct listener *l, bool counted)
+{
+	if (!start_listening(l))
+		return session_told(l->session) ? EX_OK : EX_UNAVAILABLE;
+	do {
+		if (!session_is_open(l->session) && !start_listening(l))
+			continue;
+		if (!print_notifications(l))
 			return EX_IOERR;
-		if (left == 0)
+		if (l->left == 0)
 			return EX_OK;
-		s = wait_until(l, INT64_MAX);
-		if (s == READY && !database_receive(l->db))
-			s = attach_again(l);
-	}
-	return s == OVER && count ? EXIT_NEGATIVE : EX_OK;
+	} while (wait_for_news(l));
+	return counted && clock_ms() >= l->end ? EXIT_NEGATIVE : EX_OK;
 }
 
 /* From here on the two signals wait to be read. */
@@ -158,57 +104,103 @@ static int take_signals(void)
 	return signalfd(-1, &set, SFD_CLOEXEC);
 }
 
-static int load_and_listen(const struct verb *v, struct listener *l,
-			   uint64_t count)
+struct options {
+	uint64_t count; /* 0: no end */
+	int64_t end;
+	struct consumer_options consumer;
+};
+
+static int print_notified(const struct options *o, const char *conninfo,
+			  int signals)
+{
+	struct listener l = {
+		.session = session_new(conninfo, true, signals),
+		.signals = signals,
+		.end = o->end,
+		.left = o->count ? o->count : UINT64_MAX,
+	};
+	int code = print_until_end(&l, o->count != 0);
+
+	session_free(l.session);
+	return code;
+}
+
+static int load_and_listen(const struct verb *v, struct options *o)
 {
 	struct settings_places places = settings_places();
 	struct settings settings = { 0 };
 	struct buf errors = { 0 };
+	int signals = take_signals();
 	int code;
 
-	l->signals = take_signals();
-	if (l->signals < 0) {
+	if (signals < 0) {
 		cli_say(v, "can't wait for signals");
 		return EX_OSERR;
 	}
-	if (settings_load(&settings, &places, &errors)) {
-		l->db = database_new(settings.database);
-		code = listen_on(l, count);
-		database_free(l->db);
-	} else {
+	if (!settings_load(&settings, &places, &errors)) {
 		code = cli_faults(v, &errors);
+	} else if (o->consumer.feed.name) {
+		o->consumer.conninfo = settings.database;
+		code = consume(&o->consumer, signals);
+	} else {
+		code = print_notified(o, settings.database, signals);
 	}
 	buf_free(&errors);
 	settings_free(&settings);
-	close(l->signals);
+	close(signals);
 	return code;
+}
+
+/* What only one of the two ways of listening takes. */
+static int check(const struct verb *v, const struct options *o, bool ended)
+{
+	const struct consumer_options *c = &o->consumer;
+	const char *from = c->feed.from;
+
+	if (c->feed.name && ended)
+		return cli_usage(v, "--count and --timeout are for listening "
+				    "without --subscription");
+	if (!c->feed.name &&
+	    (from || c->feed.statuses || c->command || c->once || c->poll_only))
+		return cli_usage(v, "--subscription is missing");
+	if (from && strcmp(from, "now") != 0 && strcmp(from, "beginning") != 0)
+		return cli_usage(v, "--from '%s' is neither now nor beginning",
+				 from);
+	return EX_OK;
 }
 
 int cmd_listen(const struct verb *v, int argc, char **argv)
 {
-	const char *count_text = NULL, *timeout_text = NULL;
+	const char *count = NULL, *timeout = NULL;
+	struct options o = { .end = INT64_MAX };
+	struct consumer_options *c = &o.consumer;
 	const struct cli_option options[] = {
-		{ "count", &count_text, NULL },
-		{ "timeout", &timeout_text, NULL },
+		{ "count", &count, NULL },
+		{ "timeout", &timeout, NULL },
+		{ "subscription", &c->feed.name, NULL },
+		{ "from", &c->feed.from, NULL },
+		{ "status", &c->feed.statuses, NULL },
+		{ "exec", &c->command, NULL },
+		{ "once", NULL, &c->once },
+		{ "poll-only", NULL, &c->poll_only },
 	};
-	struct listener l = { .end = INT64_MAX };
-	uint64_t count = 0;
-	int64_t timeout;
+	int64_t us;
 	int code;
 
 	if (!cli_options(v, &argc, &argv, options, ARRAY_SIZE(options), 0,
 			 &code))
 		return code;
-	if (count_text && !parse_u64(count_text, 1, UINT64_MAX, &count))
+	if (count && !parse_u64(count, 1, UINT64_MAX, &o.count))
 		return cli_usage(v, "--count '%s' is not a number from 1 on",
-				 count_text);
-	if (timeout_text) {
-		if (!parse_duration(timeout_text, &timeout))
+				 count);
+	if (timeout) {
+		if (!parse_duration(timeout, &us))
 			return cli_usage(v,
 					 "--timeout '%s' is not a duration "
 					 "such as 5s, 500ms, 10min or 1h",
-					 timeout_text);
-		l.end = clock_ms() + timeout / 1000;
+					 timeout);
+		o.end = clock_ms() + us / 1000;
 	}
-	return load_and_listen(v, &l, count);
+	code = check(v, &o, count || timeout);
+	return code == EX_OK ? load_and_listen(v, &o) : code;
 }

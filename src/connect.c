@@ -193,7 +193,7 @@ bool connect_wait(int socket, short events, int64_t deadline, int stop)
 	return n > 0 && fds[0].revents && !fds[1].revents;
 }
 
-static bool is_told(int stop)
+bool connect_told(int stop)
 {
 	struct pollfd p = { .fd = stop, .events = POLLIN };
 
@@ -291,7 +291,7 @@ static PGconn *connect_host(struct connector *c, const struct target *t,
 		PQsetNoticeProcessor(conn, log_notice, NULL);
 		return conn;
 	}
-	if (!is_told(a->stop)) /* else it is no failure */
+	if (!connect_told(a->stop)) /* else it is no failure */
 		log_failure(c, fault);
 	PQfinish(conn);
 	return NULL;

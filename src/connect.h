@@ -41,6 +41,9 @@ PGconn *connector_open(struct connector *c, enum connect_to to,
 bool connect_wait(int socket, short events, int64_t deadline,
 		  int stop) MUST_CHECK;
 
+/* Whether stop is readable. */
+bool connect_told(int stop) MUST_CHECK;
+
 /* One line: libpq's messages end in one newline and may hold more. */
 void connect_flatten(char *to, size_t size, const char *message);
 

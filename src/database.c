@@ -304,12 +304,6 @@ bool database_send_ping(struct database *db)
 	       send_sync(db, DATABASE_PING);
 }
 
-bool database_send_listen(struct database *db)
-{
-	return send_query(db, "LISTEN humcli_events", NULL, 0) &&
-	       send_sync(db, DATABASE_LISTEN);
-}
-
 /* Results. */
 
 int database_socket(const struct database *db, short *events)
@@ -475,13 +469,4 @@ enum database_news database_next(struct database *db,
 		}
 	}
 	return DATABASE_NOTHING;
-}
-
-char *database_notification(struct database *db)
-{
-	PGnotify *n = db->conn ? PQnotifies(db->conn) : NULL;
-	char *payload = n ? xstrdup(n->extra) : NULL;
-
-	PQfreemem(n);
-	return payload;
 }

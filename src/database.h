@@ -24,12 +24,7 @@ bool database_connected(const struct database *db) MUST_CHECK;
 /* What was on the way is lost, its outcome unknown. */
 void database_disconnect(struct database *db);
 
-enum database_task {
-	DATABASE_RECORD,
-	DATABASE_NOTIFY,
-	DATABASE_PING,
-	DATABASE_LISTEN
-};
+enum database_task { DATABASE_RECORD, DATABASE_NOTIFY, DATABASE_PING };
 
 /*
  * Records deliveries in one transaction: humcli.record() for events,
@@ -45,8 +40,6 @@ bool database_send_record(struct database *db, struct delivery *const *batch,
 bool database_send_notify(struct database *db, const int64_t *ids,
 			  size_t count) MUST_CHECK;
 bool database_send_ping(struct database *db) MUST_CHECK;
-/* From its commit on, database_notification() gives what is notified. */
-bool database_send_listen(struct database *db) MUST_CHECK;
 /* How many of these have not had their result yet. */
 size_t database_pending(const struct database *db) MUST_CHECK;
 
@@ -87,7 +80,5 @@ bool database_receive(struct database *db) MUST_CHECK;
 /* The next result that has come; DATABASE_LOST: disconnect. */
 enum database_news database_next(struct database *db,
 				 struct database_result *result) MUST_CHECK;
-/* The payload of the next notification that has come; NULL: none. */
-char *database_notification(struct database *db) MUST_CHECK;
 
 #endif

@@ -168,3 +168,28 @@ char *json_spooled(const struct spooled *s)
 	need(cJSON_AddNumberToObject(object, "size", (double)s->size));
 	return finish(object);
 }
+
+/*
+ * The payload stays as it was signed, but for line breaks: those can only
+ * stand between its tokens, where a space means the same.
+ */
+char *json_recorded(const struct recorded *r)
+{
+	cJSON *object = need(cJSON_CreateObject());
+	char *payload = xstrdup(r->payload);
+
+	for (char *p = payload; *p; p++) {
+		if (*p == '\n' || *p == '\r')
+			*p = ' ';
+	}
+	put(object, "id", r->id);
+	put(object, "event", r->event);
+	put(object, "task_id", r->task_id);
+	put(object, "status", r->status);
+	put(object, "previous_status", r->previous_status);
+	put(object, "occurred_at", r->occurred_at);
+	put(object, "received_at", r->received_at);
+	need(cJSON_AddRawToObject(object, "payload", payload));
+	free(payload);
+	return finish(object);
+}

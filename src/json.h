@@ -38,4 +38,19 @@ struct spooled {
 /* It as one line of JSON. */
 char *json_spooled(const struct spooled *s) MUST_CHECK;
 
+/* An event of humcli.events; what is NULL there is NULL. */
+struct recorded {
+	char *id;
+	char *event;
+	char *task_id;
+	char *status;
+	char *previous_status;
+	char *occurred_at;
+	char *received_at;
+	char *payload; /* JSON, as it was signed */
+};
+
+/* It as one line of JSON. */
+char *json_recorded(const struct recorded *r) MUST_CHECK;
+
 #endif

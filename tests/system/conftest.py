@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.cli import Cli
 from harness.postgres import Cluster, Database
 from harness.store import Store
 
@@ -81,6 +82,12 @@ def database(cluster, template):
     name = cluster.create_database(template=template)
     yield Database(cluster, name)
     cluster.drop_database(name)
+
+
+@pytest.fixture
+def cli(paths, tmp_path):
+    """The command line."""
+    return Cli(paths.stage / "bin" / "humcli-webhook", tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ import hashlib
 import hmac
 import http.server
 import json
-import os
 import re
 import signal
 import socket
@@ -17,9 +16,9 @@ from datetime import datetime
 
 import pytest
 
+from harness.cli import SECRET, Running
 from harness.postgres import wait_until
 
-SECRET = "whsec_cli_0f5d2c"
 OK, NEGATIVE, USAGE, NO_INPUT, UNAVAILABLE, IO_ERROR, CONFIG = 0, 1, 64, 66, 69, 74, 78
 LIVES = {
     "main": ["ESTIMATE_PENDING", "ACCEPTED", "IN_PROGRESS", "SUBMITTED", "VERIFIED", "COMPLETED"],
@@ -33,44 +32,6 @@ LIVES = {
 
 def hexmac(body, key=SECRET.encode()):
     return hmac.new(key, body, hashlib.sha256).hexdigest()
-
-
-class Cli:
-    """Runs the program with an environment of its own: no settings but those given."""
-
-    def __init__(self, program, folder):
-        self.program = str(program)
-        self.folder = folder
-        self.empty = folder / "empty.conf"
-        self.empty.touch(mode=0o600)
-
-    def environment(self, **settings):
-        kept = {k: v for k, v in os.environ.items() if k == "PATH" or k.endswith("SAN_OPTIONS")}
-        kept["HUMCLI_WEBHOOK_CONFIG"] = str(self.empty)
-        kept.update({f"HUMCLI_WEBHOOK_{k}": str(v) for k, v in settings.items()})
-        return kept
-
-    def __call__(self, *arguments, stdin=b"", environment=None, **settings):
-        """With settings as keywords, SECRET where none are given."""
-        environment = {**self.environment(**(settings or {"SECRET": SECRET})),
-                       **(environment or {})}
-        done = subprocess.run([self.program, *map(str, arguments)], input=stdin,
-                              capture_output=True, env=environment, timeout=60, check=False)
-        assert SECRET.encode() not in done.stdout + done.stderr
-        done.out, done.err = done.stdout.decode(), done.stderr.decode()
-        return done
-
-    def secret_file(self, name, key, mode=0o600):
-        path = self.folder / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(key)
-        path.chmod(mode)
-        return path
-
-
-@pytest.fixture
-def cli(paths, tmp_path):
-    return Cli(paths.stage / "bin" / "humcli-webhook", tmp_path)
 
 
 # ---- what all verbs share
@@ -606,62 +567,13 @@ def test_send_trusts_a_certificate_when_told(cli, tls_receiver, certificate):
 # ---- listen
 
 
-class Listener:
-    """humcli-webhook listen, running; what it says is kept line by line."""
-
-    def __init__(self, cli, dsn, *arguments, **settings):
-        # pylint: disable-next=consider-using-with
-        self.process = subprocess.Popen(
-            [cli.program, "listen", *arguments], stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env=cli.environment(DATABASE=dsn, **settings))
-        self.out, self.err = [], []
-        self.threads = [threading.Thread(target=self.keep, args=pair) for pair in
-                        ((self.process.stdout, self.out), (self.process.stderr, self.err))]
-        for thread in self.threads:
-            thread.start()
-
-    @staticmethod
-    def keep(stream, lines):
-        for line in stream:
-            lines.append(line)
-
-    def said(self, text, times=1):
-        """Waits until a message was said so often."""
-        wait_until(lambda: sum(text in line for line in self.err) >= times
-                   or self.process.poll() is not None,
-                   f"{text!r}; there was {self.err}", limit=30)
-        assert sum(text in line for line in self.err) >= times, self.err
-
-    def printed(self, count):
-        """Waits for so many lines of output, and returns them."""
-        wait_until(lambda: len(self.out) >= count, f"{count} lines; there were {self.out}")
-        return [line.rstrip("\n") for line in self.out]
-
-    def end(self, number=None):
-        """The exit code, once it ended, by a signal if one is given."""
-        if number:
-            self.process.send_signal(number)
-        code = self.process.wait(20)
-        for thread in self.threads:
-            thread.join()
-        return code
-
-    def close(self):
-        if self.process.poll() is None:
-            self.process.kill()
-        self.end()
-        self.process.stdout.close()
-        self.process.stderr.close()
-
-
 @pytest.fixture
 def listen(cli, database):
     """Starts listeners on the database; they listen when it returns."""
     started = []
 
     def start(*arguments, **settings):
-        listener = Listener(cli, database.dsn(), *arguments, **settings)
+        listener = Running(cli, "listen", *arguments, DATABASE=database.dsn(), **settings)
         started.append(listener)
         listener.said("listening on humcli_events")
         return listener
