@@ -230,6 +230,13 @@ BEGIN
 		RETURN NEXT;
 	END LOOP;
 
+	-- A commit that writes nothing waits neither for the disk nor for a
+	-- synchronous standby. But a duplicate is as safe as the first delivery
+	-- is by then: write, so that this commit waits for all that is before it.
+	IF news = '{}' THEN
+		PERFORM pg_logical_emit_message(true, 'humcli', '');
+	END IF;
+
 	-- Where a process brings a single event, one transaction is enough.
 	IF p_notify AND news <> '{}' THEN
 		PERFORM humcli.notify(news);

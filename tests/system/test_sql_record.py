@@ -394,6 +394,16 @@ def test_durable_though_off_by_role(paths):
         cluster.remove()
 
 
+def test_duplicates_are_durable_too(connection):
+    """Their commit writes something, and so waits as that of the first did."""
+    record(connection, [first(), first("task_2"), first("task_2", seconds=1)])
+    connection.autocommit = False
+    for batch in ([first()], [first(), first()], [first("task_2", seconds=1)], []):
+        assert "recorded" not in outcomes(record(connection, batch))
+        assert one(connection, "SELECT pg_current_xact_id_if_assigned() IS NOT NULL")
+        connection.commit()
+
+
 def test_rollback(connection):
     """Nothing half recorded: a bad one fails the call, and takes back the rest."""
     for bad in (first("task_2", payload="{"), first(task=None), first(status=None),
