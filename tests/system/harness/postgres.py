@@ -81,8 +81,7 @@ class Cluster:
         if owner:
             os.chown(self.folder, owner["user"], owner["group"])
         try:
-            self.run("initdb", "--pgdata", self.data, "--username", SUPERUSER,
-                     "--auth", "trust", "--encoding", "UTF8", "--locale", "C", "--no-sync")
+            self.make_data()
             with socket.socket() as probe:
                 probe.bind(("127.0.0.1", 0))
                 self.port = probe.getsockname()[1]
@@ -98,6 +97,11 @@ class Cluster:
         except BaseException:
             self.remove()
             raise
+
+    def make_data(self):
+        """The folder with the data."""
+        self.run("initdb", "--pgdata", self.data, "--username", SUPERUSER,
+                 "--auth", "trust", "--encoding", "UTF8", "--locale", "C", "--no-sync")
 
     @property
     def version(self):

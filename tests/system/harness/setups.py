@@ -19,15 +19,16 @@ class Setup:
     and, where the sample talks to a socket, the service behind it.
     """
 
-    def __init__(self, paths, conninfo, kind, sample):
+    def __init__(self, paths, conninfo, kind, sample, **settings):
         self.service = None
         self.server = None
         # Only its folder, its settings and its secret; the web server
         # starts the program.
-        self.responder = Responder(paths.responder, conninfo)
+        self.responder = Responder(paths.responder, conninfo, **settings)
         try:
             self.config = self.responder.write(
-                "humcli-webhook.conf", self.lines("DATABASE", "SECRET_DIR", "SPOOL", "LOG"))
+                "humcli-webhook.conf",
+                self.lines(*{"DATABASE", "SECRET_DIR", "SPOOL", "LOG", *settings}))
             self.start(paths, kind, sample)
         except BaseException:
             self.close()
@@ -67,9 +68,12 @@ class Setup:
 class Socket(Setup):
     """systemd holds the socket, the service stands behind it."""
 
+    def run_service(self, *arguments):
+        return Service(*arguments)
+
     def start(self, paths, kind, sample):
-        self.service = Service(paths, self.socket_path(), self.responder.stderr_file,
-                               {"HUMCLI_WEBHOOK_CONFIG": self.config})
+        self.service = self.run_service(paths, self.socket_path(), self.responder.stderr_file,
+                                        {"HUMCLI_WEBHOOK_CONFIG": self.config})
         name = {Apache: "HUMCLI_SOCKET", Lighttpd: "humcli_socket"}[kind]
         self.server = kind(paths, sample, {name: self.socket_path()})
 
@@ -193,8 +197,8 @@ SETUPS = {
 }
 
 
-def make(name, paths, conninfo):
+def make(name, paths, conninfo, **settings):
     setup, kind, sample = SETUPS[name]
-    it = setup(paths, conninfo, kind, sample)
+    it = setup(paths, conninfo, kind, sample, **settings)
     it.name = name
     return it

@@ -37,6 +37,7 @@ class Service:
         self.journal = journal
         self.environment = environment
         self.process = None
+        self.user = as_user()
         self.listener = socket.socket(socket.AF_UNIX)
         try:
             self.listener.bind(path)
@@ -56,7 +57,7 @@ class Service:
                 env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin",
                      "LANG": "C.UTF-8", "USER": user.pw_name, "LOGNAME": user.pw_name,
                      "HOME": user.pw_dir, "SHELL": user.pw_shell, **self.environment},
-                umask=int(self.unit["UMask"], 8), start_new_session=True, **as_user())
+                umask=int(self.unit["UMask"], 8), start_new_session=True, **self.user)
 
     def stop(self):
         """Returns its exit status; past TimeoutStopSec it is killed."""

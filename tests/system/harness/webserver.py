@@ -174,22 +174,26 @@ class WebServer:
         """Ports are free when chosen; should one be taken since, again."""
         for _ in range(5):
             self.plain_port, self.tls_port = free_port(), free_port()
-            configuration = self.configure()
-            check = subprocess.run(self.command(configuration, "-t"), capture_output=True,
+            self.configuration = self.configure()
+            check = subprocess.run(self.command(self.configuration, "-t"), capture_output=True,
                                    text=True, **as_user())
             assert check.returncode == 0, check.stdout + check.stderr
-            with open(self.path("stderr"), "ab") as stderr:
-                self.process = subprocess.Popen(
-                    self.command(configuration), cwd="/", stdin=subprocess.DEVNULL,
-                    stdout=stderr, stderr=stderr,
-                    env={"PATH": os.environ["PATH"], **self.environment}, **as_user())
-            wait_until(lambda: self.process.poll() is not None or self.answers(),
-                       "the web server to listen")
+            self.run()
             if self.process.poll() is None:
                 return
             if "in use" not in self.log():
                 break
         raise AssertionError("the web server ended:\n" + self.log())
+
+    def run(self):
+        """Starts it with the configuration that is there."""
+        with open(self.path("stderr"), "ab") as stderr:
+            self.process = subprocess.Popen(
+                self.command(self.configuration), cwd="/", stdin=subprocess.DEVNULL,
+                stdout=stderr, stderr=stderr,
+                env={"PATH": os.environ["PATH"], **self.environment}, **as_user())
+        wait_until(lambda: self.process.poll() is not None or self.answers(),
+                   "the web server to listen")
 
     def answers(self):
         try:

@@ -1,0 +1,26 @@
+"""Nothing acknowledged is lost, whatever is killed at whatever moment: the
+short form of tests/kill."""
+
+import os
+
+import pytest
+
+from harness import killing
+from harness.postgres import Cluster
+
+KILLS = 3
+
+
+@pytest.fixture(scope="module", name="cluster")
+def _cluster():
+    """One that may be killed."""
+    server = Cluster()
+    yield server
+    server.remove()
+
+
+@pytest.mark.parametrize("name", killing.KILLERS)
+def test_kill(name, paths, cluster, rng):
+    if name in killing.NEED_ROOT and os.geteuid() != 0:
+        pytest.skip("mounting a small spool needs root")
+    print(killing.run(name, paths, cluster, rng.random(), KILLS, DEADLINE="1s"))
