@@ -3,7 +3,8 @@
 
 check_all() {
 	side_by_side all_gcc all_clang all_without_curl all_sanitizers \
-		all_cppcheck all_texts all_distcheck
+		all_threads all_cppcheck all_texts all_distcheck
+	step "fuzzing, each harness for 60 s" "$work/source/tests/fuzz/run" || :
 	if [ -d "$work/stage-gcc" ]; then
 		system_tests "system tests, in random order" "$work/stage-gcc" \
 			-p tests.shuffle tests/system
@@ -11,6 +12,10 @@ check_all() {
 	if [ -d "$work/stage-sanitizers" ]; then
 		sanitized_system_tests
 	fi
+	if [ -d "$work/stage-threads" ]; then
+		threaded_system_tests
+	fi
+	step "no sanitizer had a finding" no_reports || :
 }
 
 # ---- builds
@@ -24,12 +29,14 @@ all_gcc() {
 	step "the command line adds libcurl alone" \
 		links_only "$work/gcc/src/humcli-webhook" \
 		libcjson libcrypto libcurl libpq || :
+	step "both are hardened" hardened "$work/gcc" || :
 }
 
 # clang tells how it compiled each file (-MJ), which is what clang-tidy needs
 all_clang() {
 	step "build: clang, -Werror" build_clang || return
 	unit_tests "unit tests, clang" "$work/clang"
+	step "both are hardened, clang" hardened "$work/clang" || :
 	step "clang-tidy" clang_tidy || :
 }
 
@@ -83,6 +90,33 @@ links_only() {
 	[ "$found" = "$(printf '%s ' "$@")" ]
 }
 
+# hardened BUILD: what the linker and the loader know of both programs
+hardened() {
+	local program file status=0
+	for program in humcli-webhook.fcgi humcli-webhook; do
+		file=$1/src/$program
+		readelf -hldW "$file" >"$file.elf"
+		readelf --dyn-syms -W "$file" >"$file.symbols"
+		has "position-independent" 'FLAGS_1.*\bPIE\b' "$file.elf"
+		has "RELRO" '^ *GNU_RELRO ' "$file.elf"
+		has "all symbols bound at the start" 'FLAGS_1.*\bNOW\b' "$file.elf"
+		has "stack not executable" '^ *GNU_STACK .* RW  *0x' "$file.elf"
+		has_not "text relocations" TEXTREL "$file.elf"
+		has_not "paths to libraries" 'RPATH|RUNPATH' "$file.elf"
+		has "stack protector" __stack_chk_fail "$file.symbols"
+		has "FORTIFY_SOURCE" '__vsnprintf_chk' "$file.symbols"
+	done
+	return "$status"
+}
+
+has() {
+	grep -Eq -- "$2" "$3" || { echo "$program: no $1"; status=1; }
+}
+
+has_not() {
+	! grep -E -- "$2" "$3" || { echo "$program: $1"; status=1; }
+}
+
 all_distcheck() {
 	step "make distcheck" distcheck || :
 }
@@ -113,7 +147,19 @@ sanitized_system_tests() {
 		UBSAN_OPTIONS=log_path=$work/reports/ubsan:print_stacktrace=1 \
 		system_tests "system tests, sanitizers" "$work/stage-sanitizers" \
 		tests/system/test_{http,responder,hostile}.py
-	step "no sanitizer had a finding" no_reports || :
+}
+
+all_threads() {
+	step "build: ThreadSanitizer" build threads --enable-werror CC=clang \
+		CFLAGS="-g -O1 -fsanitize=thread" LDFLAGS=-fsanitize=thread || return
+	step "make install DESTDIR= (threads)" stage threads || :
+}
+
+threaded_system_tests() {
+	# it would sleep for a second at the end, and the end has a limit
+	TSAN_OPTIONS=log_path=$work/reports/tsan:atexit_sleep_ms=0 \
+		system_tests "system tests, ThreadSanitizer" "$work/stage-threads" \
+		tests/system/test_{responder,spool}.py
 }
 
 # The first lines of a report name the place.
@@ -122,7 +168,7 @@ no_reports() {
 	for report in "$work"/reports/*; do
 		[ -e "$report" ] || continue
 		[ "$status" -ne 0 ] || head -n 50 "$report"
-		echo "a report: $(sed -n '/ERROR:\|runtime error/ { p; q }' "$report")"
+		echo "a report: $(sed -n '/ERROR:\|WARNING:\|runtime error/ { p; q }' "$report")"
 		status=1
 	done
 	return "$status"
@@ -172,7 +218,7 @@ all_texts() {
 shell_check() {
 	cd "$work/source" || return
 	shellcheck -x scripts/packages scripts/check scripts/demo \
-		scripts/format .ci/run autogen.sh
+		scripts/format tests/fuzz/run .ci/run autogen.sh
 }
 
 mandoc_lint() {
