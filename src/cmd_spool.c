@@ -193,11 +193,10 @@ static int drain_verb(const struct job *j)
 	if (!log_open("stderr", LEVEL_WARNING))
 		return EX_OSERR;
 	source.secrets = secrets_open(j->settings, &errors);
-	if (!source.secrets) {
-		code = cli_faults(j->verb, &errors);
-		buf_free(&errors);
+	code = source.secrets ? EX_OK : cli_faults(j->verb, &errors);
+	buf_free(&errors);
+	if (!source.secrets)
 		return code;
-	}
 	source.recorder = recorder_start(j->settings, RECORDER_RESIDENT, false);
 	code = drain_all(j, &source);
 	if (!recorder_stop(source.recorder, clock_ms() + END_MS)) {
