@@ -43,7 +43,7 @@ static void fill_columns(const struct spooled *s, const char *size,
 		{ "SIZE", size, 8 },
 		{ "SECRET", s->secret, 12 },
 		{ "STATUS", s->status, 16 },
-		{ "TASK", s->task_id, 20 },
+		{ "TASK", s->task_id, 24 },
 		{ "NAME", s->name, 0 },
 	};
 
@@ -168,12 +168,14 @@ static int drain_all(const struct job *j, const struct drain_source *source)
 		sum.recorded += count.recorded;
 		sum.failed += count.failed;
 		sum.left = count.left;
+		sum.away = count.away;
 		/* More may have come meanwhile. */
-		again = count.recorded && !count.left;
+		again = count.recorded && !count.left && !count.away;
 	}
-	if (sum.left)
-		code = recorder_healthy(source->recorder) ? EX_TEMPFAIL
-							  : EX_UNAVAILABLE;
+	if (sum.away)
+		code = EX_UNAVAILABLE;
+	else if (sum.left)
+		code = EX_TEMPFAIL;
 	printf("%zu recorded, %zu set aside in failed/, %zu left\n",
 	       sum.recorded, sum.failed, sum.left);
 	if (code == EX_UNAVAILABLE)

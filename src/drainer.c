@@ -12,7 +12,7 @@ enum {
 	TOGETHER = 64, /* files read and recorded together, */
 	TOGETHER_BYTES = 8 * 1024 * 1024, /* and about this much of them */
 	LOOK_MS = 5000, /* for what another process left */
-	REST_MS = 500, /* after the database took nothing */
+	REST_MS = 500, /* while the database takes nothing */
 	PATIENCE_MS = 5000 /* then another process may have a try */
 };
 
@@ -77,6 +77,9 @@ static struct delivery *load(const struct drain_source *source,
 		break;
 	case SPOOL_READ_GONE:
 		break;
+	case SPOOL_READ_LATER:
+		count->left++;
+		break;
 	case SPOOL_READ_DAMAGED:
 		why = "damaged, or of another version";
 		break;
@@ -111,8 +114,9 @@ static size_t drain_some(const struct drain_source *source,
 		names[loaded] = items[used].name;
 		deliveries[loaded++] = d;
 	}
-	recorder_drain(source->recorder, deliveries, loaded,
-		       until && until < limit ? until : limit, outcomes);
+	count->away = !recorder_drain(source->recorder, deliveries, loaded,
+				      until && until < limit ? until : limit,
+				      outcomes);
 	for (size_t i = 0; i < loaded; i++) {
 		if (outcomes[i] == OUTCOME_UNAVAILABLE) {
 			count->left++;
@@ -137,7 +141,8 @@ bool drain(const struct drain_source *source, size_t max, int64_t until,
 	ok = spool_list(source->spool, SPOOL_NEW, &list);
 	if (list.count < max)
 		max = list.count;
-	for (size_t i = 0; i < max && !count->left;) {
+	/* A task that is locked holds up no other. */
+	for (size_t i = 0; i < max && !count->away;) {
 		if (until && clock_ms() >= until)
 			break;
 		i += drain_some(source, list.items + i, max - i, until, count);
@@ -168,13 +173,13 @@ static void *work(void *context)
 
 	while (!stopping(d)) {
 		struct drain_count count = { 0 };
-		bool tried = drain(&d->source, SIZE_MAX, 0, &count);
+		bool done = drain(&d->source, SIZE_MAX, 0, &count) &&
+			    !count.away;
 
 		if (stopping(d))
 			break;
 		spool_wait(d->source.spool,
-			   clock_ms() +
-				   (tried && !count.left ? LOOK_MS : REST_MS));
+			   clock_ms() + (done ? LOOK_MS : REST_MS));
 	}
 	return NULL;
 }

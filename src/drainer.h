@@ -20,6 +20,7 @@ struct drain_count {
 	size_t recorded; /* and removed, duplicates and quarantined too */
 	size_t failed; /* set aside in failed/ */
 	size_t left; /* the database did not take them */
+	bool away; /* it takes none now: the rest was not tried */
 };
 
 /*

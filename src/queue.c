@@ -12,6 +12,7 @@
 enum {
 	BATCH_BYTES = 8 * 1024 * 1024,
 	BACKLOG_BATCH = 64, /* so that live events wait little behind it */
+	LIVE_TURNS = 4, /* then the backlog has one, or load would starve it */
 	FRESH_MS = 5000, /* how old a round trip may be for /health */
 	RECALL_MS = 2000, /* another's failed one opens the breaker so long */
 	PROBE_MS = 1000
@@ -36,6 +37,7 @@ struct queue {
 	TAILQ_HEAD(, waiter) waiters;
 	struct line live;
 	struct line backlog;
+	unsigned live_turns; /* in a row, while the backlog waited */
 	int wake; /* eventfd */
 	bool interested;
 	bool stopping;
@@ -130,9 +132,13 @@ static struct waiter *waiter_new(struct delivery *d, bool live)
 {
 	struct waiter *w = xcalloc(1, sizeof(*w));
 
-	/* One out of the spool may be there for a commit that nobody saw. */
+	/*
+	 * One out of the spool may be there for a commit that nobody saw; and
+	 * if its task is locked, it can as well wait there.
+	 */
 	w->job = (struct job){ .delivery = d,
 			       .on_quarantine = OUTCOME_QUARANTINED,
+			       .was_busy = !live,
 			       .uncertain = !live,
 			       .waiter = w };
 	w->live = live;
@@ -219,10 +225,11 @@ enum outcome queue_submit(struct queue *q, struct delivery *d, int64_t deadline)
 	return outcome;
 }
 
-void queue_drain(struct queue *q, struct delivery **deliveries, size_t count,
+bool queue_drain(struct queue *q, struct delivery **deliveries, size_t count,
 		 int64_t until, enum outcome *outcomes)
 {
 	struct waiter **all = xcalloc(count, sizeof(*all));
+	bool answered = true;
 
 	lock(q);
 	for (size_t i = 0; i < count; i++) {
@@ -234,10 +241,13 @@ void queue_drain(struct queue *q, struct delivery **deliveries, size_t count,
 
 		while (!w->done && q->hurry == INT64_MAX && clock_ms() < until)
 			cond_wait(&w->answered, q, until);
+		answered = answered && w->done;
 		outcomes[i] = leave(q, w);
 	}
+	answered = answered && (count == 0 || q->trip_ok);
 	unlock(q);
 	free(all);
+	return answered;
 }
 
 bool queue_healthy(struct queue *q)
@@ -311,13 +321,19 @@ static struct batch *take_line(struct line *line, size_t max)
 struct batch *queue_take(struct queue *q, size_t max)
 {
 	struct batch *b = NULL;
+	bool live, backlog;
 
 	lock(q);
-	if (!STAILQ_EMPTY(&q->live))
-		b = take_line(&q->live, max);
-	else if (!STAILQ_EMPTY(&q->backlog) && !q->open)
+	live = !STAILQ_EMPTY(&q->live);
+	backlog = !STAILQ_EMPTY(&q->backlog) && !q->open;
+	if (backlog && (!live || q->live_turns >= LIVE_TURNS)) {
 		b = take_line(&q->backlog,
 			      max < BACKLOG_BATCH ? max : BACKLOG_BATCH);
+		q->live_turns = 0;
+	} else if (live) {
+		b = take_line(&q->live, max);
+		q->live_turns = backlog ? q->live_turns + 1 : 0;
+	}
 	unlock(q);
 	return b;
 }

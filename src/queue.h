@@ -42,11 +42,11 @@ void queue_free(struct queue *q);
 enum outcome queue_submit(struct queue *q, struct delivery *d,
 			  int64_t deadline) MUST_CHECK;
 /*
- * Behind all that was submitted, and not while the breaker is open; waits
- * until then at the latest.
+ * Behind what was submitted, and not while the breaker is open; waits until
+ * then at the latest. False where the database did not answer to all.
  */
-void queue_drain(struct queue *q, struct delivery **deliveries, size_t count,
-		 int64_t until, enum outcome *outcomes);
+bool queue_drain(struct queue *q, struct delivery **deliveries, size_t count,
+		 int64_t until, enum outcome *outcomes) MUST_CHECK;
 /* By a round trip of the last 5 s, else by one that is waited for, 1 s. */
 bool queue_healthy(struct queue *q) MUST_CHECK;
 /* Every wait of a submitter ends by then, those of drainers at once. */
@@ -57,7 +57,10 @@ int64_t queue_hurried(struct queue *q) MUST_CHECK;
 
 struct batch *batch_new(size_t count) MUST_CHECK;
 
-/* Up to max live deliveries, else out of the backlog; NULL: nothing. */
+/*
+ * Up to max live deliveries; out of the backlog where there are none, and
+ * every few times where there are. NULL: nothing.
+ */
 struct batch *queue_take(struct queue *q, size_t max) MUST_CHECK;
 /* Without those that nobody waits for any more; NULL: none is left. */
 struct batch *queue_prune(struct queue *q, struct batch *b) MUST_CHECK;

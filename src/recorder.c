@@ -82,18 +82,24 @@ static void put_back(struct recorder *r, struct batch *b)
 	STAILQ_INSERT_HEAD(&r->again, b, next);
 }
 
-/* A busy event is tried once more; the next time it has to be given up. */
-static void try_busy_again(struct recorder *r, struct job *busy)
+/*
+ * Busy events are tried once more, the next time they have to be given up:
+ * all of a batch together, or each would wait for its lock in turn, and what
+ * comes behind them for all of that.
+ */
+static void try_busy_again(struct recorder *r, struct batch *busy)
 {
-	struct batch *b = batch_new(1);
-
-	busy->was_busy = true;
-	b->jobs[b->count++] = busy;
-	STAILQ_INSERT_TAIL(&r->again, b, next);
+	if (!busy->count) {
+		free(busy);
+		return;
+	}
+	for (size_t i = 0; i < busy->count; i++)
+		busy->jobs[i]->was_busy = true;
+	STAILQ_INSERT_TAIL(&r->again, busy, next);
 }
 
 static void take_row(struct recorder *r, struct batch *b,
-		     const struct database_row *row)
+		     const struct database_row *row, struct batch *busy)
 {
 	struct job *j = b->jobs[row->place];
 	bool notified = r->mode == RECORDER_ONCE && !r->notify_apart;
@@ -110,7 +116,7 @@ static void take_row(struct recorder *r, struct batch *b,
 		if (j->was_busy)
 			return;
 		b->jobs[row->place] = NULL;
-		try_busy_again(r, j);
+		busy->jobs[busy->count++] = j;
 		return;
 	case ROW_PROMOTED:
 		break;
@@ -122,12 +128,15 @@ static void take_row(struct recorder *r, struct batch *b,
 static void batch_recorded(struct recorder *r, struct batch *b,
 			   const struct database_result *result)
 {
+	struct batch *busy = batch_new(b->count);
+
 	for (size_t i = 0; i < b->count; i++)
 		b->jobs[i]->outcome = b->jobs[i]->delivery->reason
 					      ? b->jobs[i]->on_quarantine
 					      : OUTCOME_UNAVAILABLE;
 	for (size_t i = 0; i < result->count; i++)
-		take_row(r, b, &result->rows[i]);
+		take_row(r, b, &result->rows[i], busy);
+	try_busy_again(r, busy);
 	r->patience = STUCK_MS;
 	queue_committed(r->queue);
 	queue_finish(r->queue, b);
@@ -562,10 +571,10 @@ enum outcome recorder_submit(struct recorder *r, struct delivery *d,
 	return queue_submit(r->queue, d, deadline);
 }
 
-void recorder_drain(struct recorder *r, struct delivery **deliveries,
+bool recorder_drain(struct recorder *r, struct delivery **deliveries,
 		    size_t count, int64_t until, enum outcome *outcomes)
 {
-	queue_drain(r->queue, deliveries, count, until, outcomes);
+	return queue_drain(r->queue, deliveries, count, until, outcomes);
 }
 
 bool recorder_healthy(struct recorder *r)

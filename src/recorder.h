@@ -34,12 +34,14 @@ enum outcome recorder_submit(struct recorder *r, struct delivery *d,
 			     int64_t deadline) MUST_CHECK;
 
 /*
- * Records deliveries out of the spool, behind all live ones, and waits
- * until then (clock_ms()), after recorder_hurry() no longer. Takes the
- * deliveries over.
+ * Records deliveries out of the spool, behind live ones, and waits until
+ * then (clock_ms()), after recorder_hurry() no longer. Takes the deliveries
+ * over. False where the database did not answer to all: the next ones need
+ * not be tried now.
  */
-void recorder_drain(struct recorder *r, struct delivery **deliveries,
-		    size_t count, int64_t until, enum outcome *outcomes);
+bool recorder_drain(struct recorder *r, struct delivery **deliveries,
+		    size_t count, int64_t until,
+		    enum outcome *outcomes) MUST_CHECK;
 
 /*
  * Whether the database answers: by the last round trip if that is at most

@@ -327,16 +327,17 @@ static bool write_file(int base, const char *name, const struct buf *text)
 }
 
 /* Whether the file that is there already is this event, whole. */
-static bool same_event(struct spool *s, const char *name,
-		       const struct spool_entry *e)
+static enum spool_read same_event(struct spool *s, const struct spool_entry *e)
 {
-	struct spool_file f = { 0 };
-	bool same = spool_read(s, SPOOL_NEW, name, &f) == SPOOL_READ_OK &&
-		    f.entry.length == e->length &&
-		    memcmp(f.entry.body, e->body, e->length) == 0;
+	struct spool_file f;
+	enum spool_read got = spool_read(s, SPOOL_NEW, e->signature, &f);
 
+	if (got == SPOOL_READ_OK &&
+	    (f.entry.length != e->length ||
+	     memcmp(f.entry.body, e->body, e->length) != 0))
+		got = SPOOL_READ_DAMAGED;
 	spool_file_free(&f);
-	return same;
+	return got;
 }
 
 static bool link_new(struct spool *s, int base, const char *tmp,
@@ -347,11 +348,13 @@ static bool link_new(struct spool *s, int base, const char *tmp,
 
 	/* Already spooled; unless what lies there is damaged, or foreign. */
 	if (!ok && errno == EEXIST) {
-		ok = same_event(s, e->signature, e);
-		if (!ok) {
+		enum spool_read got = same_event(s, e);
+
+		if (got == SPOOL_READ_DAMAGED)
 			spool_fail(s, e->signature, "not what its name says");
-			ok = linkat(base, tmp, base, target, 0) == 0;
-		}
+		ok = got == SPOOL_READ_OK ||
+		     (got != SPOOL_READ_LATER &&
+		      linkat(base, tmp, base, target, 0) == 0);
 	}
 	free(target);
 	return ok && sync_folder(base, "new");
@@ -511,23 +514,45 @@ static bool take_apart(struct spool_file *f)
 	return parse_u64(length, f->entry.length, f->entry.length, &number);
 }
 
+/* By errno; only what is so for good says something against the file. */
+static enum spool_read unreadable(struct spool *s)
+{
+	switch (errno) {
+	case ENOENT:
+		return SPOOL_READ_GONE;
+	case ELOOP: /* a symbolic link */
+	case ENXIO: /* a socket */
+	case EACCES:
+	case EPERM:
+	case EFBIG:
+		return SPOOL_READ_DAMAGED;
+	default:
+		complain(s, "a file can't be read");
+		return SPOOL_READ_LATER;
+	}
+}
+
 enum spool_read spool_read(struct spool *s, enum spool_folder folder,
 			   const char *name, struct spool_file *file)
 {
 	char *path = xasprintf("%s/%s/%s", s->path, folders[folder], name);
 	int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	struct stat st;
-	bool whole;
+	enum spool_read got = SPOOL_READ_DAMAGED;
 
 	free(path);
 	*file = (struct spool_file){ 0 };
 	if (fd < 0)
-		return errno == ENOENT ? SPOOL_READ_GONE : SPOOL_READ_DAMAGED;
-	whole = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
-		read_all(fd, FILE_MAX, &file->text) && take_apart(file) &&
-		strcmp(file->entry.signature, name) == 0;
+		return unreadable(s);
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
+		if (!read_all(fd, FILE_MAX, &file->text))
+			got = unreadable(s);
+		else if (take_apart(file) &&
+			 strcmp(file->entry.signature, name) == 0)
+			got = SPOOL_READ_OK;
+	}
 	close(fd);
-	return whole ? SPOOL_READ_OK : SPOOL_READ_DAMAGED;
+	return got;
 }
 
 void spool_file_free(struct spool_file *file)
@@ -537,24 +562,6 @@ void spool_file_free(struct spool_file *file)
 }
 
 /* Moving. */
-
-static bool move(struct spool *s, enum spool_folder from, enum spool_folder to,
-		 const char *name)
-{
-	char *old = xasprintf("%s/%s", folders[from], name);
-	char *new = xasprintf("%s/%s", folders[to], name);
-	int base = open_base(s), saved;
-	bool ok = base >= 0 && renameat(base, old, base, new) == 0 &&
-		  sync_folder(base, folders[to]);
-
-	saved = errno;
-	if (base >= 0)
-		close(base);
-	free(old);
-	free(new);
-	errno = saved;
-	return ok;
-}
 
 void spool_remove(struct spool *s, const char *name)
 {
@@ -566,17 +573,46 @@ void spool_remove(struct spool *s, const char *name)
 	free(path);
 }
 
+static bool set_aside(struct spool *s, const char *name)
+{
+	char *old = xasprintf("new/%s", name);
+	char *new = xasprintf("failed/%s", name);
+	int base = open_base(s), saved;
+	bool ok = base >= 0 && renameat(base, old, base, new) == 0 &&
+		  sync_folder(base, "failed");
+
+	saved = errno;
+	if (base >= 0)
+		close(base);
+	free(old);
+	free(new);
+	errno = saved;
+	return ok;
+}
+
 void spool_fail(struct spool *s, const char *name, const char *why)
 {
 	log_pairs(LEVEL_ERROR, "msg", "spool file set aside in failed/", "file",
 		  name, "why", why, NULL);
-	if (!move(s, SPOOL_NEW, SPOOL_FAILED, name) && errno != ENOENT)
+	if (!set_aside(s, name) && errno != ENOENT)
 		complain(s, "a file can't be moved to failed/");
 }
 
 bool spool_retry(struct spool *s, const char *name)
 {
-	return move(s, SPOOL_FAILED, SPOOL_NEW, name);
+	char *old = xasprintf("failed/%s", name);
+	char *new = xasprintf("new/%s", name);
+	int base = open_base(s), saved;
+	bool ok = base >= 0 && linkat(base, old, base, new, 0) == 0 &&
+		  sync_folder(base, "new") && unlinkat(base, old, 0) == 0;
+
+	saved = errno;
+	if (base >= 0)
+		close(base);
+	free(old);
+	free(new);
+	errno = saved;
+	return ok;
 }
 
 int spool_lock(struct spool *s)

@@ -61,6 +61,7 @@ void spool_list_free(struct spool_list *list);
 enum spool_read {
 	SPOOL_READ_OK,
 	SPOOL_READ_GONE, /* somebody else was faster */
+	SPOOL_READ_LATER, /* no descriptor left, or a fault of the disk */
 	SPOOL_READ_DAMAGED /* not a file of this form or version */
 };
 
@@ -79,7 +80,10 @@ void spool_file_free(struct spool_file *file);
 void spool_remove(struct spool *s, const char *name);
 /* It can't be recorded: out of the way of those behind it. */
 void spool_fail(struct spool *s, const char *name, const char *why);
-/* Back from failed/ to new/. False with errno set. */
+/*
+ * Back from failed/ to new/. False with errno set: EEXIST where one of that
+ * name waits there, which is not to be replaced.
+ */
 bool spool_retry(struct spool *s, const char *name) MUST_CHECK;
 
 /*

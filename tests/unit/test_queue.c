@@ -19,6 +19,7 @@ struct bringer {
 	bool drained;
 	int64_t patience; /* ms */
 	enum outcome outcome;
+	bool answered; /* what queue_drain() said */
 };
 
 static struct delivery *delivery(void)
@@ -37,7 +38,7 @@ static void *bring(void *context)
 	int64_t until = clock_ms() + b->patience;
 
 	if (b->drained)
-		queue_drain(b->queue, &d, 1, until, &b->outcome);
+		b->answered = queue_drain(b->queue, &d, 1, until, &b->outcome);
 	else
 		b->outcome = queue_submit(b->queue, d, until);
 	return NULL;
@@ -113,6 +114,84 @@ static void test_abandoned(void **state)
 	queue_free(q);
 }
 
+/* Whether the drainer should go on with those behind it. */
+static void test_answered(void **state)
+{
+	static const struct {
+		bool trip;
+		enum outcome outcome;
+	} cases[] = {
+		{ true, OUTCOME_RECORDED },
+		{ true, OUTCOME_UNAVAILABLE }, /* its task is locked */
+		{ false, OUTCOME_UNAVAILABLE }, /* so are all others */
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct queue *q = queue_new(true);
+		struct bringer b = { .queue = q,
+				     .drained = true,
+				     .patience = PATIENCE_MS };
+		pthread_t thread;
+		struct batch *batch;
+
+		start(&thread, &b);
+		batch = wait_for_batch(q);
+		batch->jobs[0]->outcome = cases[i].outcome;
+		queue_note_trip(q, cases[i].trip);
+		queue_finish(q, batch);
+		assert_int_equal(pthread_join(thread, NULL), 0);
+		assert_int_equal(b.outcome, cases[i].outcome);
+		assert_int_equal(b.answered, cases[i].trip);
+		queue_free(q);
+	}
+}
+
+/* Started, and in line. */
+static void line_up(pthread_t *thread, struct bringer *b)
+{
+	struct pollfd p = { .fd = queue_wake_fd(b->queue), .events = POLLIN };
+
+	queue_asleep(b->queue, true);
+	start(thread, b);
+	assert_int_equal(poll(&p, 1, PATIENCE_MS), 1);
+	queue_awake(b->queue, true);
+}
+
+/* Live ones go first, but however many come, the spool has its turn. */
+static void test_turns(void **state)
+{
+	enum { LIVE = 12, ALL = LIVE + 2 };
+	struct queue *q = queue_new(true);
+	struct bringer b[ALL];
+	pthread_t threads[ALL];
+	struct batch *batches[ALL];
+	size_t first = ALL, second = ALL;
+
+	(void)state;
+	for (size_t i = 0; i < ALL; i++) {
+		b[i] = (struct bringer){ .queue = q,
+					 .drained = i < 2,
+					 .patience = PATIENCE_MS };
+		line_up(&threads[i], &b[i]);
+	}
+	for (size_t i = 0; i < ALL; i++) {
+		batches[i] = queue_take(q, 1);
+		assert_non_null(batches[i]);
+		if (batches[i]->jobs[0]->uncertain) {
+			second = first < ALL ? i : second;
+			first = first < ALL ? first : i;
+		}
+	}
+	assert_in_range(first, 2, LIVE / 2);
+	assert_in_range(second, first + 2, LIVE);
+	for (size_t i = 0; i < ALL; i++)
+		queue_finish(q, batches[i]);
+	for (size_t i = 0; i < ALL; i++)
+		assert_int_equal(pthread_join(threads[i], NULL), 0);
+	queue_free(q);
+}
+
 /* Who still waits in line when the process ends is let go at once. */
 static void test_hurry(void **state)
 {
@@ -128,6 +207,7 @@ static void test_hurry(void **state)
 	queue_hurry(q, begin);
 	assert_int_equal(pthread_join(thread, NULL), 0);
 	assert_int_equal(b.outcome, OUTCOME_UNAVAILABLE);
+	assert_false(b.answered);
 	assert_true(clock_ms() - begin < PATIENCE_MS / 2);
 	assert_null(queue_take(q, 10));
 	queue_free(q);
@@ -138,6 +218,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_drained_is_uncertain),
 		cmocka_unit_test(test_abandoned),
+		cmocka_unit_test(test_answered),
+		cmocka_unit_test(test_turns),
 		cmocka_unit_test(test_hurry),
 	};
 

@@ -1,4 +1,5 @@
 /* The spool: what goes in comes out; what is damaged does not. */
+#include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -6,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -332,6 +334,42 @@ static void test_fail_and_retry(void **state)
 	spool_close(s);
 }
 
+/* What failed must not take the place of a whole one that waits. */
+static void test_retry_replaces_nothing(void **state)
+{
+	const char *dir = dir_of(state);
+	struct spool *s = open_in(dir, 1 << 20);
+
+	put_text(dir, "failed/" SIGNATURE, "half a fi", 9);
+	assert_true(spool_put(s, &entry));
+	assert_false(spool_retry(s, SIGNATURE));
+	assert_int_equal(errno, EEXIST);
+	assert_entry(s, &entry);
+	assert_int_equal(count(s, SPOOL_FAILED), 1);
+	assert_false(spool_retry(s, OTHER));
+	assert_int_equal(errno, ENOENT);
+	spool_close(s);
+}
+
+/* No descriptor is left: that says nothing against the file. */
+static void test_not_now(void **state)
+{
+	struct spool *s = open_in(dir_of(state), 1 << 20);
+	struct rlimit old, none = { 0 };
+	struct spool_file f;
+
+	assert_true(spool_put(s, &entry));
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	none.rlim_max = old.rlim_max;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	assert_int_equal(spool_read(s, SPOOL_NEW, SIGNATURE, &f),
+			 SPOOL_READ_LATER);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+	spool_file_free(&f);
+	assert_entry(s, &entry);
+	spool_close(s);
+}
+
 static void test_links_are_not_followed(void **state)
 {
 	const char *dir = dir_of(state);
@@ -426,6 +464,8 @@ int main(void)
 		IN_SCRATCH(test_capital_digits),
 		IN_SCRATCH(test_damaged_namesake),
 		IN_SCRATCH(test_fail_and_retry),
+		IN_SCRATCH(test_retry_replaces_nothing),
+		IN_SCRATCH(test_not_now),
 		IN_SCRATCH(test_links_are_not_followed),
 		IN_SCRATCH(test_gone),
 		IN_SCRATCH(test_oldest_first),
