@@ -1,0 +1,830 @@
+"""The spool: what goes in is recorded once, what is not ours stays out, and
+nothing that lies in it holds up the rest."""
+
+import concurrent.futures
+import contextlib
+import json
+import os
+import subprocess
+import threading
+import time
+
+import pytest
+
+from harness import fastcgi
+from harness.gate import Gate
+from harness.recording import listen, notifications
+from harness.responder import (CGI, SECRET, FastCGI, as_user, event, eventually,
+                               give, new_task, sign, task_of)
+from harness.spool import Spool, render
+
+RECEIVED = b'{"received":true}'
+SPOOLED = b'{"received":true,"spooled":true}'
+OTHER = "whsec_of_another_task"
+QUICK = {"DEADLINE": "400ms"}   # so that the first one does not wait long
+TRANSPORTS = {"fastcgi": FastCGI, "cgi": CGI}
+
+
+@pytest.fixture(name="spool")
+def _spool():
+    with Spool() as it:
+        yield it
+
+
+@pytest.fixture(name="gate")
+def _gate(store):
+    with Gate(store.socket) as it:
+        yield it
+
+
+@pytest.fixture(name="transport", params=TRANSPORTS)
+def _transport(request):
+    return TRANSPORTS[request.param]
+
+
+@contextlib.contextmanager
+def responder(paths, conninfo, spool, kind=FastCGI, **settings):
+    with kind(paths.responder, conninfo, SPOOL=spool.path, **{**QUICK, **settings}) as it:
+        try:
+            yield it
+        except BaseException:
+            print(it.log()[-8000:])
+            raise
+
+
+def away(paths, gate, store, spool, **settings):
+    """A responder whose database is away until gate.open()."""
+    gate.refuse()
+    return responder(paths, gate.conninfo(store.login), spool, **settings)
+
+
+def post_all(it, bodies, workers=16):
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(it.post, bodies))
+
+
+def recorded(store, bodies):
+    """Of their tasks, the exact bytes that are in the table, in order."""
+    return sorted(text.encode() for text, in store.query(
+        "SELECT payload::text FROM humcli.events WHERE task_id = ANY(%s)",
+        [task_of(body) for body in bodies]))
+
+
+def quarantined(store, body):
+    return store.query("SELECT reason, secret_name, body FROM humcli.quarantine"
+                       " WHERE signature = %s", sign(body))
+
+
+def is_drained(spool):
+    return lambda: not spool.waiting
+
+
+def tasks_locked(store, tasks):
+    """A connection that holds the locks of tasks until it is closed."""
+    connection = store.connect()
+    connection.autocommit = False
+    with connection.cursor() as cursor:
+        for task in tasks:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))",
+                           (store.lock_class, task))
+    return contextlib.closing(connection)
+
+
+# In and out.
+
+def test_spooled_and_recorded(transport, paths, gate, store, spool):
+    """The file is the event, signed by hand; what stands in it survives."""
+    body = event(status="ACCEPTED")
+    with away(paths, gate, store, spool, kind=transport) as it:
+        before = time.time_ns() // 1000
+        answer = it.post(body)
+        assert (answer.status, answer.body) == (200, SPOOLED)
+        received = spool.received(sign(body))
+        assert before <= received <= time.time_ns() // 1000
+        assert spool.read(sign(body)) == render(body, received=received)
+        assert spool.waiting == [sign(body)] and not spool.names("tmp")
+        for path, mode in ((spool.path, 0o700), (spool.file("new"), 0o700),
+                           (spool.file("new", sign(body)), 0o600)):
+            assert os.stat(path).st_mode & 0o777 == mode
+        gate.open()
+        if transport is CGI:
+            # It sees for 2 s what the last one saw; the next request drains.
+            assert eventually(lambda: it.post(event()).body == RECEIVED)
+        assert eventually(is_drained(spool), 2)
+    assert store.query("SELECT payload::text, secret_name, signature,"
+                       " (extract(epoch FROM received_at) * 1000000)::bigint"
+                       " FROM humcli.events WHERE task_id = %s", task_of(body)) == [
+                           (body.decode(), "main", sign(body), received)]
+    assert not spool.failed
+
+
+def test_listeners_are_woken(paths, gate, store, spool):
+    with contextlib.closing(store.connect()) as connection:
+        body = event()
+        with away(paths, gate, store, spool) as it:
+            assert it.post(body).body == SPOOLED
+            listen(connection)
+            gate.open()
+            texts = []
+            while not any(task_of(body) in text for text in texts):
+                texts += notifications(connection, 1)
+
+
+def test_the_same_while_it_waits(transport, paths, gate, store, spool):
+    body = event()
+    with away(paths, gate, store, spool, kind=transport) as it:
+        assert {it.post(body).body for _ in range(3)} == {SPOOLED}
+        assert spool.waiting == [sign(body)]
+
+
+def test_already_recorded(paths, gate, store, spool):
+    """The replay is a duplicate, and the file goes."""
+    body = event()
+    with responder(paths, gate.conninfo(store.login), spool) as it:
+        assert it.post(body).body == RECEIVED
+        gate.refuse()
+        assert it.post(body).body == SPOOLED
+        gate.open()
+        assert eventually(is_drained(spool), 2)
+    assert recorded(store, [body]) == [body]
+
+
+def test_breaker(paths, gate, store, spool):
+    """After the first overrun each takes milliseconds, 300 a second and more;
+    once the database is back, it is used."""
+    bodies = [event() for _ in range(600)]
+    with away(paths, gate, store, spool, DEADLINE="3s") as it:
+        first = it.post(event())
+        assert first.body == SPOOLED and first.seconds < 3
+        start = time.monotonic()
+        answers = post_all(it, bodies, 4)
+        seconds = time.monotonic() - start
+        assert {a.body for a in answers} == {SPOOLED}
+        assert sorted(a.seconds for a in answers)[len(answers) // 2] < 0.05
+        assert len(bodies) / seconds > 300
+        gate.open()
+        assert eventually(lambda: it.post(event()).body == RECEIVED, 2)
+        assert eventually(is_drained(spool), 20)
+    assert recorded(store, bodies) == sorted(bodies)
+
+
+# What is no event.
+
+def test_quarantined_later(transport, paths, gate, store, spool):
+    """What we can see at once is answered so; what only PostgreSQL can see
+    is answered as spooled, and blocks nothing."""
+    malformed, invalid = event()[:-1], event(status=5)
+    poison = event()[:-1] + b',"x":01}'
+    good = event()
+    with away(paths, gate, store, spool, kind=transport) as it:
+        assert [it.post(body).status for body in (malformed, invalid)] == [400, 422]
+        assert [it.post(body).body for body in (poison, good)] == [SPOOLED] * 2
+        assert spool.waiting == sorted(map(sign, (malformed, invalid, poison, good)))
+        gate.open()
+        if transport is CGI:
+            assert eventually(lambda: it.post(event()).body == RECEIVED)
+        assert eventually(is_drained(spool), 2)
+    for body in malformed, invalid, poison:
+        [(reason, secret_name, kept)] = quarantined(store, body)
+        assert reason and secret_name == "main" and bytes(kept) == body
+    assert recorded(store, [good]) == [good]
+    assert not spool.failed
+
+
+# What is not ours, and what is damaged.
+
+def make_fifo(path):
+    os.mkfifo(path, 0o600)
+
+
+def make_link(path):
+    os.symlink("/etc/passwd", path)
+
+
+def make_directory(path):
+    os.mkdir(path)
+    give(path)
+
+
+def make_large(path):
+    with open(path, "wb") as file:
+        file.truncate(40 << 20)
+
+
+def make_unreadable(path):
+    with open(path, "wb") as file:
+        os.fchmod(file.fileno(), 0)
+
+
+BODY = event(task_id="task_not_to_be_recorded")
+BAD = {
+    "empty": b"",
+    "half": render(BODY)[:-20],
+    "longer": render(BODY) + b" ",
+    "no header": BODY,
+    "binary": bytes(range(256)) * 20,
+    "another version": render(BODY, magic=b"humcli-spool 2\n"),
+    "no version": render(BODY, magic=b"humcli-spool\n"),
+    "another secret": render(BODY, signature=sign(BODY, OTHER)),
+    "another body": render(BODY.replace(b"SUBMITTED", b"COMPLETED"), signature=sign(BODY)),
+    "another name": render(event()),
+    "bad secret name": render(BODY, secret_name=b"m\xff\xfe"),
+    "no secret name": render(BODY, secret_name=b""),
+    "bad length": render(BODY, length=-1),
+    "huge length": render(BODY, length=1 << 70),
+    "bad time": render(BODY, received="yesterday"),
+    "negative time": render(BODY, received=-1),
+    "NUL": render(BODY).replace(b"main", b"ma\0n"),
+    "carriage returns": render(BODY).replace(b"\n", b"\r\n"),
+    "FIFO": make_fifo,
+    "link": make_link,
+    "directory": make_directory,
+    "too large": make_large,
+    "unreadable": make_unreadable,
+}
+
+
+def put_bad(spool, number, what):
+    name = {"another name": "f" * 64, "another secret": sign(BODY, OTHER)}.get(
+        what, f"{number:064x}")
+    if callable(BAD[what]):
+        BAD[what](spool.file("new", name))
+    else:
+        # Signed and named as it says; but for the one fault it is an event.
+        text = BAD[what]
+        if b"signature: " + sign(BODY).encode() in text:
+            name = sign(BODY)
+        spool.put(BODY, name, text, age=100)
+    return name
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_not_an_event_of_ours(what, paths, store, spool):
+    spool.make()
+    good = [event() for _ in range(3)]
+    spool.put(good[0], age=200)
+    name = put_bad(spool, 7, what)
+    spool.put(good[1])
+    with responder(paths, store.conninfo, spool) as it:
+        assert eventually(is_drained(spool), 3), spool.waiting
+        assert it.post(good[2]).body == RECEIVED
+        lines = [line for line in it.log().splitlines() if f"file={name}" in line]
+    assert len(lines) == 1 and "level=error" in lines[0], lines
+    assert spool.failed == [name]
+    assert recorded(store, good) == sorted(good)
+    assert not store.query("SELECT FROM humcli.events WHERE task_id = %s", task_of(BODY))
+    assert not quarantined(store, BODY)
+
+
+def test_hidden_files_are_left_alone(paths, store, spool):
+    spool.make()
+    spool.put(event(), ".nfs0001")
+    good = event()
+    spool.put(good)
+    with responder(paths, store.conninfo, spool):
+        assert eventually(is_drained(spool), 3)
+        assert recorded(store, [good]) == [good]
+    assert os.listdir(spool.file("new")) == [".nfs0001"] and not spool.failed
+
+
+def test_secret_removed_meanwhile(paths, gate, store, spool):
+    gone, kept = event(), event()
+    with away(paths, gate, store, spool, secrets={"main": SECRET, "second": OTHER}) as it:
+        assert it.post(gone, OTHER).body == SPOOLED
+        assert it.post(kept).body == SPOOLED
+        received = spool.received(sign(gone, OTHER))
+    with responder(paths, store.conninfo, spool) as it:
+        assert eventually(lambda: recorded(store, [gone, kept]) == [kept])
+        assert eventually(is_drained(spool))
+        assert spool.failed == [sign(gone, OTHER)]
+        assert any("level=error" in line and sign(gone, OTHER) in line
+                   for line in it.log().splitlines())
+        # Once it is live again, the event can be had back.
+        it.add_secret("second", OTHER)
+        assert eventually(lambda: it.post(event(), OTHER).status == 200)
+        assert cli(paths, it, "retry-failed").returncode == 0
+        assert eventually(is_drained(spool), 6)
+        assert not spool.failed
+    assert store.query("SELECT secret_name, (extract(epoch FROM received_at) * 1000000)::bigint"
+                       " FROM humcli.events WHERE task_id = %s", task_of(gone)) == [
+                           ("second", received)]
+
+
+# Bounds.
+
+def test_spool_max(paths, gate, store, spool):
+    """16 files of 4 KiB; then 503, loudly, and never a false 200."""
+    bodies = [event() for _ in range(40)]
+    with away(paths, gate, store, spool, SPOOL_MAX="64KiB") as it:
+        it.post(bodies[0])
+        answers = [it.post(body) for body in bodies[1:]]
+        assert [a.body for a in answers[:15]] == [SPOOLED] * 15
+        for answer in answers[15:]:
+            assert answer.status == 503 and answer.header("retry-after") == "30"
+            assert answer.seconds < 0.3
+        assert len(spool.waiting) == 16 and not spool.names("tmp")
+        assert any("level=error" in line and "SPOOL_MAX" in line
+                   for line in it.log().splitlines())
+        gate.open()
+        assert eventually(is_drained(spool), 2)
+        assert recorded(store, bodies) == sorted(bodies[:16])
+        gate.refuse()
+        # There is room again.
+        assert eventually(lambda: it.post(bodies[20]).body == SPOOLED, 2)
+
+
+def test_spool_max_of_several(paths, gate, store, spool):
+    """A process that did not fill it sees within a second that it is full."""
+    gate.refuse()
+    with contextlib.ExitStack() as stack:
+        two = [stack.enter_context(responder(paths, gate.conninfo(store.login), spool,
+                                             SPOOL_MAX="64KiB")) for _ in range(2)]
+        for body in [event() for _ in range(16)]:
+            assert two[0].post(body).body == SPOOLED
+        assert two[1].post(event()).status == 503
+        assert len(spool.waiting) == 16
+
+
+def filled(it, spool):
+    """Posts until it is refused; what was not."""
+    kept = []
+    for _ in range(1000):
+        body = event()
+        answer = it.post(body)
+        if answer.status == 503:
+            assert answer.header("retry-after") == "30"
+            return kept
+        assert answer.body == SPOOLED
+        kept.append(body)
+    raise AssertionError("never full")
+
+
+class OnSmallDisk(FastCGI):
+    """With a spool on a disk of its own, which only it sees."""
+
+    def spawn(self, *arguments, env=None, **streams):
+        user, group = str(as_user()["user"]), str(as_user()["group"])
+        self.disk = os.path.dirname(self.settings["SPOOL"])
+        with open(self.stderr_file, "ab") as stderr:
+            return subprocess.Popen(
+                ["unshare", "--mount", "sh", "-c",
+                 'mount -t tmpfs -o "$1" none "$2" && shift 2 && exec "$@"', "sh",
+                 f"size=128k,mode=700,uid={user},gid={group}", self.disk,
+                 "setpriv", "--reuid", user, "--regid", group, "--clear-groups",
+                 self.program], cwd="/", stderr=stderr,
+                env={**self.environment(), "PATH": os.environ["PATH"]}, **streams)
+
+    def remount(self, options):
+        """Waits until nothing is open for writing there."""
+        command = ["nsenter", "--mount", "--target", str(self.pid), "mount",
+                   "-o", f"remount,{options}", self.disk]
+        assert eventually(lambda: subprocess.run(command, check=False).returncode == 0, 10)
+
+
+@pytest.fixture(name="inside")
+def _inside():
+    """The spool of an OnSmallDisk, as that sees it."""
+    def look(it, spool):
+        seen = Spool.__new__(Spool)
+        seen.path = f"/proc/{it.pid}/root{spool.path}"
+        return seen
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs root")
+    return look
+
+
+def test_full_disk(paths, gate, store, spool, inside):
+    with away(paths, gate, store, spool, kind=OnSmallDisk) as it:
+        kept = filled(it, spool)
+        seen = inside(it, spool)
+        assert len(kept) > 5
+        assert seen.waiting == sorted(map(sign, kept)) and not seen.names("tmp")
+        assert "No space left on device" in it.log()
+        it.remount("size=1m")
+        more = event()
+        assert it.post(more).body == SPOOLED
+        gate.open()
+        assert eventually(is_drained(seen), 3)
+        assert not seen.failed
+    assert recorded(store, kept + [more]) == sorted(kept + [more])
+
+
+def test_disk_becomes_read_only(paths, store, spool, inside):
+    """As after an I/O error. What waits is recorded once it can be removed."""
+    body = event()
+    with responder(paths, store.conninfo, spool, kind=OnSmallDisk, DEADLINE="3s") as it:
+        with tasks_locked(store, [task_of(body)]):
+            assert it.post(body).body == SPOOLED
+            it.remount("ro")
+            assert it.post(event(task_id=task_of(body), status="NEXT")).status == 503
+            assert "Read-only file system" in it.log()
+            assert it.post(event()).body == RECEIVED
+        it.remount("rw")
+        assert eventually(is_drained(inside(it, spool)), 7)
+    assert recorded(store, [body]) == [body]
+
+
+@pytest.mark.parametrize("folder", ["tmp", "new"])
+def test_not_writable(folder, transport, paths, gate, store, spool):
+    with away(paths, gate, store, spool, kind=transport) as it:
+        assert it.post(event()).body == SPOOLED
+        os.chmod(spool.file(folder), 0o500)
+        for _ in range(3):
+            assert it.post(event()).status == 503
+        assert "Permission denied" in it.log()
+        assert len(spool.waiting) == 1
+        os.chmod(spool.file(folder), 0o700)
+        assert it.post(event()).body == SPOOLED
+
+
+@pytest.mark.parametrize("folder", ["", "tmp", "new"])
+def test_taken_away(folder, paths, gate, store, spool):
+    with away(paths, gate, store, spool) as it:
+        assert it.post(event()).body == SPOOLED
+        os.rename(spool.file(folder), spool.file(folder).rstrip("/") + ".away")
+        for _ in range(3):
+            assert it.post(event()).status == 503
+        assert "No such file or directory" in it.log()
+        assert it.get().body in (b'{"status":"degraded"}', b'{"status":"unavailable"}')
+        os.rename(spool.file(folder).rstrip("/") + ".away", spool.file(folder))
+        assert it.post(event()).body == SPOOLED
+        gate.open()
+        assert eventually(is_drained(spool), 3)
+
+
+def test_can_not_be_made(transport, paths, gate, store, spool):
+    """It goes on without one, says so, and answers 503."""
+    os.chmod(spool.folder, 0o500)
+    with away(paths, gate, store, spool, kind=transport) as it:
+        assert it.post(event()).status == 503
+        assert any("level=warning" in line and spool.path in line
+                   for line in it.log().splitlines())
+        health = it.get()
+        assert (health.status, health.body) == (503, b'{"status":"unavailable"}')
+    os.chmod(spool.folder, 0o700)
+
+
+def test_open_to_others(paths, gate, store, spool):
+    """Whoever may write there could take events away: that is no spool."""
+    spool.make()
+    os.chmod(spool.path, 0o770)
+    with away(paths, gate, store, spool) as it:
+        assert it.post(event()).status == 503
+        assert f"chmod 700 {spool.path}" in it.log()
+
+
+# Health, and who drains when.
+
+def test_health(transport, paths, gate, store, spool):
+    """Degraded as long as something waits, also with the database there."""
+    stuck = event()
+    with away(paths, gate, store, spool, kind=transport) as it:
+        assert it.post(stuck).body == SPOOLED
+        assert it.get().body == b'{"status":"degraded"}'
+        with tasks_locked(store, [task_of(stuck)]):
+            gate.open()
+            assert eventually(lambda: it.post(event()).body == RECEIVED, 4)
+            health = it.get()
+            assert (health.status, health.body) == (200, b'{"status":"degraded"}')
+        if transport is CGI:
+            assert eventually(lambda: it.post(event()).body == RECEIVED)
+        assert eventually(lambda: it.get().body == b'{"status":"ok"}', 3)
+        assert not spool.waiting
+
+
+def test_what_a_killed_one_left(paths, gate, store, spool):
+    """Drained by the next one without any traffic."""
+    bodies = [event() for _ in range(20)]
+    with away(paths, gate, store, spool) as it:
+        assert {a.body for a in post_all(it, bodies)} == {SPOOLED}
+        it.process.kill()
+        it.process.wait()
+        it.process.returncode = 0   # as expected
+    with responder(paths, store.conninfo, spool):
+        assert eventually(is_drained(spool), 2)
+    assert recorded(store, bodies) == sorted(bodies)
+
+
+def test_what_another_leaves(paths, gate, store, spool):
+    """By CGI or a process that was killed; a running one looks every 5 s."""
+    body = event()
+    gate.refuse()
+    with responder(paths, store.conninfo, spool), \
+            responder(paths, gate.conninfo(store.login), spool, kind=CGI) as it:
+        assert it.post(body).body == SPOOLED
+        assert eventually(is_drained(spool), 6)
+    assert recorded(store, [body]) == [body]
+
+
+def test_several_share_it(paths, gate, store, spool):
+    """Three processes and CGI, some of the events through all of them."""
+    shared = [event() for _ in range(5)]
+    gate.refuse()
+    with contextlib.ExitStack() as stack:
+        four = [stack.enter_context(responder(paths, gate.conninfo(store.login), spool,
+                                              kind=kind))
+                for kind in (FastCGI, FastCGI, FastCGI, CGI)]
+        own = [[event() for _ in range(15)] for _ in four]
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            answers = [pool.submit(it.post, body) for it, bodies in zip(four, own)
+                       for body in bodies + shared]
+            assert {a.result().body for a in answers} == {SPOOLED}
+        everything = shared + sum(own, [])
+        assert spool.waiting == sorted(map(sign, everything))
+        gate.open()
+        assert eventually(is_drained(spool), 5)
+    assert recorded(store, everything) == sorted(everything)
+    assert not spool.failed and not spool.names("tmp")
+
+
+def test_a_locked_task_holds_up_no_other(paths, store, spool):
+    """More files of it than are read at once, and older than the rest."""
+    spool.make()
+    task = new_task()
+    held = [event(task_id=task, timestamp=f"2026-03-01T{n // 60:02}:{n % 60:02}:00Z",
+                  status=f"S{n}") for n in range(150)]
+    others = [event() for _ in range(150)]
+    for n, body in enumerate(held + others):
+        spool.put(body, age=1000 - n)
+    with tasks_locked(store, [task]):
+        with responder(paths, store.conninfo, spool, DEADLINE="3s") as it:
+            start = time.monotonic()
+            answers = []
+            while not answers or len(recorded(store, others)) < len(others):
+                answers.append(it.post(event()))
+                assert time.monotonic() < start + 10
+            # It waits for the lock once for all files that are read together.
+            assert {a.body for a in answers} == {RECEIVED}
+            assert max(a.seconds for a in answers) < 1.5
+            assert spool.waiting == sorted(map(sign, held))
+    with responder(paths, store.conninfo, spool):
+        assert eventually(is_drained(spool), 10)
+    assert recorded(store, held[:1]) == sorted(held)
+
+
+def test_live_ones_go_first(paths, store, spool):
+    """While 5,000 files drain, an event is answered as if there were none."""
+    spool.make()
+    waiting = [event() for _ in range(5000)]
+    for body in waiting:
+        spool.put(body)
+    seconds = []
+    with responder(paths, store.conninfo, spool, DEADLINE="3s") as it:
+        while spool.waiting:
+            answer = it.post(event())
+            assert answer.body == RECEIVED
+            seconds.append(answer.seconds)
+            assert sum(seconds) < 60, len(spool.waiting)
+    print(f"{len(seconds)} while it drained, median {sorted(seconds)[len(seconds) // 2]:.3f} s,"
+          f" slowest {max(seconds):.3f} s")
+    assert len(seconds) > 10
+    assert sorted(seconds)[len(seconds) * 9 // 10] < 0.25 and max(seconds) < 1
+    assert store.query("SELECT count(*) FROM humcli.events WHERE task_id = ANY(%s)",
+                       [task_of(body) for body in waiting]) == [(5000,)]
+
+
+def test_constant_load_does_not_starve_it(paths, store, spool):
+    """With live events waiting at any moment, the spool still empties."""
+    over = threading.Event()
+    answers = []
+
+    def load(it):
+        while not over.is_set():
+            answers.append(it.post(event()).body)
+
+    # So slow that others come while a transaction is on its way.
+    store.query("CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS"
+                " $$ BEGIN PERFORM pg_sleep(0.05); RETURN NULL; END $$")
+    store.query("CREATE TRIGGER slow AFTER INSERT ON humcli.events EXECUTE FUNCTION slow()")
+    try:
+        with responder(paths, store.conninfo, spool, DEADLINE="3s") as it:
+            threads = [threading.Thread(target=load, args=(it,)) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            try:
+                assert eventually(lambda: len(answers) > 50)
+                for body in [event() for _ in range(200)]:
+                    spool.put(body)
+                assert eventually(is_drained(spool), 15), len(spool.waiting)
+            finally:
+                over.set()
+                for thread in threads:
+                    thread.join()
+    finally:
+        store.query("DROP TRIGGER slow ON humcli.events")
+        store.query("DROP FUNCTION slow()")
+    assert set(answers) == {RECEIVED}
+
+
+# Killed.
+
+def test_killed_at_random(paths, gate, store, spool, rng):
+    """By SIGKILL, while it spools and while it drains."""
+    acknowledged = []
+    over = threading.Event()
+
+    def load(it):
+        while not over.is_set():
+            body = event()
+            try:
+                if it.post(body).status == 200:
+                    acknowledged.append(body)
+            except (OSError, fastcgi.Broken):
+                return
+
+    spool.make()
+    for n in range(20):
+        (gate.refuse if n % 2 else gate.open)()
+        with responder(paths, gate.conninfo(store.login), spool, DEADLINE="200ms") as it:
+            over.clear()
+            threads = [threading.Thread(target=load, args=(it,)) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            over.wait(rng.uniform(0.1, 0.5))
+            it.process.kill()
+            it.process.wait()
+            it.process.returncode = 0   # as expected
+            over.set()
+            for thread in threads:
+                thread.join()
+    gate.open()
+    with responder(paths, gate.conninfo(store.login), spool):
+        assert eventually(is_drained(spool), 10)
+    assert len(acknowledged) > 500
+    assert recorded(store, acknowledged) == sorted(acknowledged)
+    assert not spool.failed
+    assert store.query("SELECT count(*) FROM humcli.repeats WHERE task_id = ANY(%s)",
+                       [task_of(body) for body in acknowledged]) == [(0,)]
+
+
+# The command line.
+
+def cli(paths, it, *arguments, check_user=True, **settings):
+    """humcli-webhook spool, with the settings of a responder."""
+    done = subprocess.run(
+        [paths.stage / "bin" / "humcli-webhook", "spool", *arguments], cwd="/",
+        env={**it.environment(), "PATH": os.environ["PATH"],
+             **{f"HUMCLI_WEBHOOK_{k}": v for k, v in settings.items()}},
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
+        **(as_user() if check_user else {}))
+    assert SECRET not in done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(name="settings")
+def _settings(paths, store, spool):
+    """A responder that is not started: for its settings."""
+    with CGI(paths.responder, store.conninfo, SPOOL=spool.path) as it:
+        yield it
+
+
+def test_cli_list(paths, spool, settings):
+    spool.make()
+    first, second = event(status="ACCEPTED", task_id="task_\u00fc"), event()
+    spool.put(first, text=render(first, received=1770287400123456), age=10)
+    spool.put(second, text=render(second, received=1770287460000000), age=5)
+    broken = "b" * 64
+    spool.put(b"", broken, b"what is this?", age=7)
+    os.rename(spool.file("new", broken), spool.file("failed", broken))
+    odd = "evil\x1b[31m\n"
+    spool.put(b"", odd, b"", age=1)
+    settings.remove_secret("main")      # none is needed
+    done = cli(paths, settings, "list", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert rows[0] == {"name": sign(first), "folder": "new",
+                       "received": "2026-02-05T10:30:00.123Z", "task_id": "task_\u00fc",
+                       "status": "ACCEPTED", "secret": "main",
+                       "size": len(spool.read(sign(first)))}
+    assert rows[1]["name"] == sign(second) and rows[1]["received"] == "2026-02-05T10:31:00.000Z"
+    assert rows[2]["name"] == odd
+    assert {**rows[3], "received": None} == {
+        "name": broken, "folder": "failed", "received": None, "task_id": None, "status": None,
+        "secret": None, "size": 13}
+    table = cli(paths, settings, "list").stdout
+    assert "\x1b" not in table
+    lines = table.splitlines()
+    assert len(lines) == 5 and lines[0].split() == [
+        "RECEIVED", "FOLDER", "SIZE", "SECRET", "STATUS", "TASK", "NAME"]
+    assert lines[1].split() == ["2026-02-05T10:30:00.123Z", "new", str(rows[0]["size"]),
+                                "main", "ACCEPTED", r"task_\xc3\xbc", sign(first)]
+    starts = {line.index(row["name"]) for line, row in zip(lines[2:], rows[1:])
+              if row["name"] != odd}
+    assert len(starts) == 1 and lines[0].index("NAME") in starts
+    assert lines[4].split()[1:] == ["failed", "13", "-", "-", "-", broken]
+
+
+def test_cli_nothing_there(paths, spool, settings):
+    """It makes nothing: that would be in the wrong hands, were it root."""
+    for verb in "list", "drain", "retry-failed":
+        done = cli(paths, settings, verb)
+        assert done.returncode == 0 and "not there" in done.stderr
+    assert not os.path.exists(spool.path)
+    done = cli(paths, settings, "list", SPOOL="")
+    assert done.returncode == 78 and "HUMCLI_WEBHOOK_SPOOL" in done.stderr
+
+
+def test_cli_wrong_use(paths, spool, settings):
+    spool.make()
+    for arguments in ((), ("frobnicate",), ("list", "x"), ("drain", "x"), ("drain", "--json"),
+                      ("list", "--what")):
+        done = cli(paths, settings, *arguments)
+        assert done.returncode == 64 and "usage:" in done.stderr, arguments
+
+
+def test_cli_for_its_owner_alone(paths, spool, settings):
+    """root would leave files that the responder can't use."""
+    if os.geteuid() != 0:
+        pytest.skip("being another user needs root")
+    spool.make()
+    done = cli(paths, settings, "list", check_user=False)
+    assert done.returncode == 77 and "runuser -u nobody" in done.stderr
+    assert sorted(os.listdir(spool.path)) == ["failed", "new", "tmp"]
+
+
+def test_cli_drain(paths, store, spool, settings):
+    spool.make()
+    good = [event() for _ in range(150)]
+    for body in good:
+        spool.put(body)
+    poison = event()[:-1] + b',"x":01}'
+    spool.put(poison)
+    spool.put(b"", "c" * 64, b"damaged")
+    with contextlib.closing(store.connect()) as connection:
+        listen(connection)
+        done = cli(paths, settings, "drain")
+        assert done.stdout == "151 recorded, 1 set aside in failed/, 0 left\n"
+        assert done.returncode == 0
+        texts = notifications(connection, 150)
+        assert sum(task_of(body) in text for body in good[:1] for text in texts) == 1
+    assert recorded(store, good) == sorted(good) and quarantined(store, poison)
+    assert spool.failed == ["c" * 64] and not spool.waiting
+    done = cli(paths, settings, "drain")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0, "0 recorded, 0 set aside in failed/, 0 left\n", "")
+
+
+def test_cli_drain_without_a_database(paths, spool, settings):
+    spool.make()
+    spool.put(event())
+    done = cli(paths, settings, "drain", DATABASE="host=/nowhere")
+    assert done.returncode == 69 and done.stdout.endswith(" 1 left\n")
+    assert len(spool.waiting) == 1
+
+
+def test_cli_drain_leaves_what_is_locked(paths, store, spool, settings):
+    spool.make()
+    held, other = event(), event()
+    spool.put(held, age=10)
+    spool.put(other)
+    with tasks_locked(store, [task_of(held)]):
+        done = cli(paths, settings, "drain")
+    assert (done.returncode, done.stdout) == (
+        75, "1 recorded, 0 set aside in failed/, 1 left\n")
+    assert recorded(store, [held, other]) == [other] and spool.waiting == [sign(held)]
+
+
+def test_cli_drain_needs_secrets(paths, spool, settings):
+    spool.make()
+    spool.put(event())
+    settings.remove_secret("main")
+    assert cli(paths, settings, "drain").returncode == 78
+    assert len(spool.waiting) == 1
+
+
+def test_cli_drain_beside_a_responder(paths, store, spool):
+    """Each waits its turn; together they record all, once."""
+    spool.make()
+    good = [event() for _ in range(1000)]
+    for body in good:
+        spool.put(body)
+    with responder(paths, store.conninfo, spool) as it:
+        done = cli(paths, it, "drain")
+        assert done.returncode == 0, done
+        assert not spool.waiting
+    assert recorded(store, good) == sorted(good)
+
+
+def test_cli_retry_failed(paths, store, spool, settings):
+    spool.make()
+    bodies = [event() for _ in range(4)]
+    for n, body in enumerate(bodies):
+        spool.put(body)
+        os.rename(spool.file("new", sign(body)), spool.file("failed", sign(body)))
+    done = cli(paths, settings, "retry-failed", sign(bodies[2]))
+    assert (done.returncode, done.stdout) == (0, "1 moved back, to be recorded\n")
+    assert spool.waiting == [sign(bodies[2])] and len(spool.failed) == 3
+    done = cli(paths, settings, "retry-failed", "f" * 64, sign(bodies[0]), "../new/x")
+    assert done.returncode == 1 and done.stdout.startswith("1 moved")
+    assert "No such file" in done.stderr
+    # A whole one that waits is not replaced by what failed.
+    spool.put(bodies[1])
+    with open(spool.file("failed", sign(bodies[1])), "wb"):
+        pass
+    done = cli(paths, settings, "retry-failed")
+    assert done.returncode == 1 and done.stdout.startswith("1 moved")
+    assert "already" in done.stderr
+    assert spool.failed == [sign(bodies[1])]
+    assert spool.read(sign(bodies[1])).endswith(bodies[1])
+    assert cli(paths, settings, "drain").returncode == 0
+    assert recorded(store, bodies) == sorted(bodies)
