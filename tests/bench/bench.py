@@ -1,0 +1,352 @@
+"""tests/bench/run's other half: the plan. See README.md."""
+
+import argparse
+import contextlib
+import os
+import pathlib
+import random
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+
+TESTS = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(TESTS / "system"))
+
+import contenders  # noqa: E402
+import load  # noqa: E402
+import report  # noqa: E402
+from contenders import NULL, OTHERS, OURS, PHP_CONNECTS  # noqa: E402
+from database import DISKS, BenchDatabase  # noqa: E402
+from harness.responder import give  # noqa: E402
+
+RECOMMENDED = "lighttpd-socket"
+PARTS = ("latency", "cold", "throughput", "first-events", "duplicates", "listeners", "memory",
+         "postgresql", "big", "instructions")
+
+
+class Paths:
+    """What tests/bench/run has built."""
+
+    def __init__(self, work, stage="stage"):
+        self.work = pathlib.Path(work)
+        self.stage = self.work / stage / "usr/local"
+        self.node = self.work / "node"
+        self.steady = self.work / "build/tests/bench/steady"
+        self.slow_disk = self.work / "build/tests/bench/slow_disk.so"
+        self.install_sql = TESTS.parent / "sql/install.sql"
+
+    @property
+    def responder(self):
+        return self.stage / "libexec/humcli-webhook/humcli-webhook.fcgi"
+
+    @property
+    def recording_nothing(self):
+        """The same with the responder that records nothing."""
+        return Paths(self.work, "stage-null")
+
+    def under(self, command):
+        """The same with the program started by another one."""
+        stage = tempfile.mkdtemp(prefix="stage-", dir=self.work)
+        os.chmod(stage, 0o755)
+        shutil.copytree(self.stage.parents[1], stage, dirs_exist_ok=True)
+        it = Paths(self.work, stage)
+        it.responder.write_text(f'#!/bin/sh\nexec {command} {self.responder} "$@"\n',
+                                encoding="ascii")
+        return it
+
+
+class Plan:
+    """How much of everything."""
+
+    def __init__(self, options):
+        short = options.short
+        self.rounds = options.rounds or (1 if short else 3)
+        self.seconds = options.seconds or (1 if short else 4)
+        self.disks = DISKS
+        self.connections = (8,) if short else (8, 64, 256)
+        # Events a second, and for how many seconds.
+        self.rates = {200: 1} if short else {10: 10, 200: 5, 1000: 10}
+        self.cold_starts = 1 if short else 5
+        self.rows = 20000 if short else 10_000_000
+        self.names = options.contenders or (
+            (RECOMMENDED, *OTHERS, NULL) if short else (*OURS, *OTHERS, PHP_CONNECTS, NULL))
+        self.parts = options.only or PARTS
+        self.requests_a_second = 20000
+
+    def of(self, names):
+        return [name for name in names if name in self.names]
+
+
+class Bench:
+    def __init__(self, paths, plan, results):
+        self.paths = paths
+        self.plan = plan
+        self.results = results
+        self.random = random.Random(1)
+
+    def requests(self, tag, count, bodies=load.lives):
+        path = self.paths.work / "requests" / tag
+        path.parent.mkdir(exist_ok=True)
+        if not path.exists():
+            load.write_requests(path, bodies(tag), count)
+        return str(path)
+
+    def slice(self, round_, bodies=load.lives):
+        return self.requests(f"{bodies.__name__}{round_}",
+                             self.plan.seconds * self.plan.requests_a_second, bodies)
+
+    def say(self, text):
+        print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
+
+    @contextlib.contextmanager
+    def fleet(self, disk, names):
+        """All of them, started and warm."""
+        with contextlib.ExitStack() as stack:
+            database = stack.enter_context(contextlib.closing(BenchDatabase(self.paths, disk)))
+            fleet = {}
+            for name in names:
+                fleet[name] = stack.enter_context(contextlib.closing(
+                    contenders.start(name, self.paths, database)))
+                self.warm(fleet[name])
+            yield database, fleet
+
+    def warm(self, contender):
+        load.wrk(contender, self.requests("warm", 20000), 8, 1, again=True)
+
+    def shuffled(self, names):
+        names = list(names)
+        self.random.shuffle(names)
+        return names
+
+    def measure(self, part, database, contender, name, run, exact=False, duplicates=False,
+                empty=True, **facts):
+        """One run, counted. run: gives an Outcome."""
+        if empty:
+            database.empty()
+        before = database.count(contender.table)
+        outcome = run()
+        rows = database.count(contender.table) - before
+        # wrk goes without those that are on their way at the end.
+        most = outcome.ok + (0 if exact else facts["connections"])
+        if duplicates or name == NULL:
+            void = rows != 0
+        else:
+            void = not outcome.ok <= rows <= most
+        self.results.add(part=part, disk=database.disk, contender=name, rows=rows,
+                         outcome=outcome, void=void, **facts)
+        if void:
+            self.say(f"VOID: {name}: {outcome.ok} times 200, {rows} rows\n"
+                     f"{contender.logs()[-2000:]}")
+
+    # The parts.
+
+    def latency(self):
+        names = [name for name in self.plan.names if name not in (NULL, PHP_CONNECTS)]
+        for disk in self.plan.disks:
+            with self.fleet(disk, names) as (database, fleet):
+                for round_ in range(self.plan.rounds):
+                    for rate, seconds in self.plan.rates.items():
+                        self.say(f"latency, {disk}, round {round_ + 1}, {rate} events/s")
+                        self.steady(database, fleet, round_, rate, seconds)
+
+    def steady(self, database, fleet, round_, rate, seconds):
+        count = rate * seconds
+        requests = self.requests(f"steady{rate}_{round_}", count)
+        for name in self.shuffled(fleet):
+            contender = fleet[name]
+            self.measure("latency", database, contender, name,
+                         lambda c=contender: load.steady(self.paths.steady, c, requests,
+                                                         count, rate),
+                         exact=True, rate=rate, round=round_)
+
+    def cold(self):
+        """The first request after the start, on a connection of its own."""
+        with contextlib.closing(BenchDatabase(self.paths, DISKS[0])) as database:
+            for round_ in range(self.plan.cold_starts):
+                self.say(f"cold, round {round_ + 1}")
+                for name in self.shuffled(name for name in self.plan.names if name != NULL):
+                    with contextlib.closing(contenders.start(
+                            name, self.paths, database)) as contender:
+                        requests = self.requests(f"cold{round_}", 1)
+                        self.measure("cold", database, contender, name,
+                                     lambda c=contender: load.steady(
+                                         self.paths.steady, c, requests, 1, 1, fresh=True),
+                                     exact=True, round=round_)
+
+    def throughput(self):
+        for disk in self.plan.disks:
+            with self.fleet(disk, self.plan.names) as (database, fleet):
+                for round_ in range(self.plan.rounds):
+                    for connections in self.plan.connections:
+                        self.say(f"throughput, {disk}, round {round_ + 1}, "
+                                 f"{connections} connections")
+                        for name in self.shuffled(fleet):
+                            self.run_wrk("throughput", database, fleet[name], name, round_,
+                                         connections)
+
+    def run_wrk(self, part, database, contender, name, round_, connections=None, bodies=None,
+                **how):
+        connections = connections or self.plan.connections[len(self.plan.connections) // 2]
+        requests = self.slice(round_, bodies or load.lives)
+        self.measure(part, database, contender, name,
+                     lambda: load.wrk(contender, requests, connections, self.plan.seconds),
+                     connections=connections, round=round_, **how)
+
+    def first_events(self):
+        """Each event of a task of its own, which the rule need not look at."""
+        names = self.plan.of((RECOMMENDED, NULL))
+        with self.fleet(DISKS[0], names) as (database, fleet):
+            for round_ in range(self.plan.rounds):
+                for name in self.shuffled(fleet):
+                    self.run_wrk("first events", database, fleet[name], name, round_,
+                                 bodies=load.first_events)
+
+    def duplicates(self):
+        """Nothing but events that were recorded before."""
+        names = self.plan.of((RECOMMENDED, *OTHERS))
+        connections = self.plan.connections[len(self.plan.connections) // 2]
+        few = self.requests("duplicates", 2000)
+        with self.fleet(DISKS[0], names) as (database, fleet):
+            for round_ in range(self.plan.rounds):
+                self.say(f"duplicates, round {round_ + 1}")
+                for name in self.shuffled(fleet):
+                    contender = fleet[name]
+                    database.empty()
+                    load.steady(self.paths.steady, contender, few, 2000, 1000)
+                    self.measure("duplicates", database, contender, name,
+                                 lambda c=contender: load.wrk(
+                                     c, few, connections, self.plan.seconds, again=True),
+                                 duplicates=True, empty=False, connections=connections,
+                                 round=round_)
+
+    def listeners(self):
+        """100 that LISTEN and do nothing."""
+        names = self.plan.of((RECOMMENDED,))
+        with self.fleet(DISKS[0], names) as (database, fleet):
+            for round_ in range(self.plan.rounds):
+                self.say(f"listeners, round {round_ + 1}")
+                for name in fleet:
+                    self.run_wrk("without listeners", database, fleet[name], name, round_)
+                    with contextlib.ExitStack() as stack:
+                        for _ in range(100):
+                            connection = stack.enter_context(
+                                contextlib.closing(database.connect()))
+                            connection.cursor().execute("LISTEN humcli_events")
+                        self.run_wrk("100 listeners", database, fleet[name], name, round_)
+
+    def memory(self):
+        """Of all processes but PostgreSQL's, right after a run."""
+        with self.fleet(DISKS[0], self.plan.names) as (database, fleet):
+            self.say("memory")
+            for name, contender in fleet.items():
+                self.run_wrk("memory", database, contender, name, 0)
+                self.results.note("memory, MiB", name, contenders.memory(contender.roots))
+
+    def postgresql(self):
+        """pgbench running the recording function: the ceiling."""
+        script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "record.sql")
+        for disk in self.plan.disks:
+            with contextlib.closing(BenchDatabase(self.paths, disk)) as database:
+                for batch in (1, 8, 64, 256):
+                    self.say(f"pgbench, {disk}, batches of {batch}")
+                    database.empty()
+                    self.pgbench(database, script, batch)
+
+    def pgbench(self, database, script, batch):
+        said = database.cluster.run(
+            "pgbench", "-n", "-c", "1", "-T", str(self.plan.seconds),
+            "-D", f"batch={batch}", "-f", script, database.dsn())
+        tps = float(re.search(r"^tps = ([0-9.]+)", said, re.MULTILINE)[1])
+        self.results.note(f"pgbench, {database.disk}, events/s", f"batches of {batch}",
+                          tps * batch)
+
+    def big(self):
+        """On a table that was empty when the responder made its plans."""
+        names = self.plan.of((RECOMMENDED,))
+        with self.fleet(DISKS[0], names) as (database, fleet):
+            for round_ in range(self.plan.rounds):
+                for name in fleet:
+                    self.run_wrk("empty table", database, fleet[name], name, round_)
+            self.say(f"filling the table with {self.plan.rows} rows")
+            database.empty()
+            fill(database, self.plan.rows)
+            for round_ in range(self.plan.rounds):
+                self.say(f"big table, round {round_ + 1}")
+                for name in fleet:
+                    self.run_wrk("full table", database, fleet[name], name,
+                                 self.plan.rounds + round_, empty=False)
+
+    def instructions(self):
+        """Of the responder, in user space, by callgrind."""
+        self.say("instructions")
+        with contextlib.closing(BenchDatabase(self.paths, DISKS[0])) as database:
+            for name, paths in ((RECOMMENDED, self.paths), (NULL, self.paths.recording_nothing)):
+                few, many = (self.count_instructions(name, paths, database, count)
+                             for count in (200, 1200))
+                self.results.note("instructions a request", name, (many - few) / 1000)
+
+    def count_instructions(self, name, paths, database, count):
+        out = self.paths.work / f"callgrind-{name}-{count}"
+        out.touch()
+        give(out)
+        with contextlib.closing(contenders.Setup(
+                name, paths.under(f"valgrind -q --tool=callgrind --callgrind-out-file={out}"),
+                database)) as contender:
+            database.empty()
+            load.steady(self.paths.steady, contender,
+                        self.requests(f"instructions{count}", count), count, 200)
+        return int(re.search(r"^(?:summary|totals): (\d+)", out.read_text(), re.MULTILINE)[1])
+
+
+def fill(database, rows):
+    database.execute(
+        "INSERT INTO humcli.events (event, task_id, status, previous_status, occurred_at,"
+        " received_at, first_of_status, secret_name, signature, payload)"
+        " SELECT 'task.status_changed', 'task_' || md5((i / 6)::text),"
+        " (ARRAY['ESTIMATE_PENDING', 'ACCEPTED', 'IN_PROGRESS', 'SUBMITTED', 'VERIFIED',"
+        " 'COMPLETED'])[i % 6 + 1], 'PENDING', timestamptz '2025-01-01' + i * interval '1 s',"
+        " now(), true, 'main', repeat('0', 64),"
+        " json_build_object('task_id', md5(i::text), 'status', repeat('x', 100))"
+        f" FROM generate_series(0, {rows - 1}) AS i")
+    database.execute("VACUUM (ANALYZE) humcli.events")
+    database.execute("CHECKPOINT")
+
+
+def parse():
+    parser = argparse.ArgumentParser(prog="tests/bench/run")
+    parser.add_argument("--short", action="store_true",
+                        help="a few seconds of everything, to see that it works")
+    parser.add_argument("--only", type=lambda text: text.split(","), metavar="PART,...",
+                        help="of: " + ", ".join(PARTS))
+    parser.add_argument("--contenders", type=lambda text: text.split(","), metavar="NAME,...",
+                        help="of: " + ", ".join((*OURS, *OTHERS, PHP_CONNECTS, NULL)))
+    parser.add_argument("--rounds", type=int, help="default 3")
+    parser.add_argument("--seconds", type=int, help="of a run of wrk; default 4")
+    parser.add_argument("--output", default=".", help="where the results go")
+    parser.add_argument("--work", required=True, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    for given, known in ((options.only, PARTS),
+                         (options.contenders, (*OURS, *OTHERS, PHP_CONNECTS, NULL))):
+        for name in given or ():
+            if name not in known:
+                parser.error(f"there is no {name}")
+    return options
+
+
+def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    options = parse()
+    plan = Plan(options)
+    results = report.Results(options.output)
+    bench = Bench(Paths(options.work), plan, results)
+    for part in plan.parts:
+        getattr(bench, part.replace("-", "_"))()
+    results.write()
+    return 1 if results.void else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
