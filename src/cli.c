@@ -14,6 +14,17 @@
 enum { INPUT_MAX = 16 << 20 };
 
 static const struct verb verbs[] = {
+	{ "doctor", cmd_doctor,
+#ifdef HAVE_CURL
+	  "[--nagios] [--reader CONNINFO] [--user NAME]\n"
+	  "[--web-config PATTERN] [--http URL]\n"
+	  "[--cacert FILE | --insecure] " SECRET_USAGE "\n"
+	  "[URL]",
+#else
+	  "[--nagios] [--reader CONNINFO] [--user NAME]\n"
+	  "[--web-config PATTERN]",
+#endif
+	  "look at all that the receiver needs, and say what helps" },
 	{ "sign", cmd_sign, SECRET_USAGE " [FILE]",
 	  "print the signature of a file or of stdin" },
 	{ "verify", cmd_verify, "--signature HEX " SECRET_USAGE " [FILE]",

@@ -20,6 +20,7 @@ struct verb {
 	const char *summary;
 };
 
+int cmd_doctor(const struct verb *v, int argc, char **argv);
 int cmd_listen(const struct verb *v, int argc, char **argv);
 int cmd_probe(const struct verb *v, int argc, char **argv);
 int cmd_send(const struct verb *v, int argc, char **argv);

@@ -15,7 +15,7 @@ struct probe {
 	struct http_target target;
 	struct secret_choice secret;
 	const char *folder; /* of the vectors */
-	const char *plain; /* the same without TLS; NULL: see plain_url() */
+	const char *plain; /* the same without TLS; NULL: http_plain_url() */
 	bool json;
 	char run[VECTOR_RUN + 1];
 	const struct secret *key;
@@ -139,22 +139,6 @@ static void judge(struct probe *p, const struct vector *v, bool answered,
 
 /* Plain HTTP. */
 
-/* Where the same would be without TLS; NULL: nobody knows. */
-static char *plain_url(const struct probe *p)
-{
-	static const char tls[] = "https://";
-	size_t length = sizeof(tls) - 1;
-	const char *rest = p->target.url + length;
-
-	if (p->plain)
-		return xstrdup(p->plain);
-	/* A port of its own says nothing of another one. */
-	if (strncmp(p->target.url, tls, length) != 0 ||
-	    memchr(rest, ':', strcspn(rest, "/?#")))
-		return NULL;
-	return xasprintf("http://%s", rest);
-}
-
 /* Taken is a must; a redirect only leads nowhere. */
 static void judge_plain(struct probe *p, bool answered,
 			const struct http_answer *a)
@@ -178,7 +162,9 @@ static void judge_plain(struct probe *p, bool answered,
 
 static int probe_plain(struct probe *p, const struct vector *v)
 {
-	char *url = plain_url(p), reason[256];
+	char *url = p->plain ? xstrdup(p->plain)
+			     : http_plain_url(p->target.url);
+	char reason[256];
 	struct http_target target = { .url = url };
 	struct http_answer answer;
 	struct http *h;

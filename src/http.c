@@ -63,6 +63,8 @@ static CURLcode set_up(struct http *h, const struct http_target *t)
 		c = curl_easy_setopt(e, CURLOPT_FORBID_REUSE, 1L);
 	if (c == CURLE_OK)
 		c = curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, keep);
+	if (c == CURLE_OK)
+		c = curl_easy_setopt(e, CURLOPT_CERTINFO, 1L);
 	if (c == CURLE_OK && t->cacert)
 		c = curl_easy_setopt(e, CURLOPT_CAINFO, t->cacert);
 	if (c == CURLE_OK && t->insecure)
@@ -131,6 +133,24 @@ static CURLcode perform(struct http *h, struct curl_slist *headers,
 	return c;
 }
 
+/* The server's own certificate is the first of the chain. */
+static CURLcode read_expiry(struct http *h, struct http_answer *a)
+{
+	static const char name[] = "Expire date:";
+	struct curl_certinfo *chain = NULL;
+	const struct curl_slist *line = NULL;
+	CURLcode c = curl_easy_getinfo(h->easy, CURLINFO_CERTINFO, &chain);
+
+	if (c == CURLE_OK && chain && chain->num_of_certs > 0)
+		line = chain->certinfo[0];
+	for (; line; line = line->next) {
+		if (strncmp(line->data, name, sizeof(name) - 1) == 0)
+			a->expires = curl_getdate(line->data + sizeof(name) - 1,
+						  NULL);
+	}
+	return c;
+}
+
 static CURLcode read_answer(struct http *h, struct http_answer *a)
 {
 	char *redirect = NULL;
@@ -142,6 +162,8 @@ static CURLcode read_answer(struct http *h, struct http_answer *a)
 				      &redirect);
 	if (c == CURLE_OK && redirect)
 		a->redirect = xstrdup(redirect);
+	if (c == CURLE_OK)
+		c = read_expiry(h, a);
 	return c;
 }
 
@@ -186,4 +208,16 @@ void http_answer_free(struct http_answer *answer)
 	buf_free(&answer->body);
 	free(answer->redirect);
 	*answer = (struct http_answer){ 0 };
+}
+
+char *http_plain_url(const char *url)
+{
+	static const char tls[] = "https://";
+	size_t length = sizeof(tls) - 1;
+	const char *rest = url + length;
+
+	if (strncmp(url, tls, length) != 0 ||
+	    memchr(rest, ':', strcspn(rest, "/?#")))
+		return NULL;
+	return xasprintf("http://%s", rest);
 }

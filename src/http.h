@@ -26,6 +26,7 @@ struct http_answer {
 	long status;
 	struct buf body; /* its first 4 KiB */
 	char *redirect; /* where it sends us, or NULL; never followed */
+	int64_t expires; /* the certificate, s since 1970; 0: no TLS */
 	int64_t ms;
 	char reason[256]; /* why there is none */
 };
@@ -37,5 +38,11 @@ struct http_answer {
 bool http_post(struct http *h, const char *const *headers, const char *body,
 	       size_t length, struct http_answer *answer) MUST_CHECK;
 void http_answer_free(struct http_answer *answer);
+
+/*
+ * Where the same would be without TLS: NULL where that is not known, since
+ * the port of one says nothing of the other's.
+ */
+char *http_plain_url(const char *url) MUST_CHECK;
 
 #endif
