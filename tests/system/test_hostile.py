@@ -189,6 +189,14 @@ def stages(body):
         "half the body": head + half,
         "body without its end": head + fastcgi.record(fastcgi.STDIN, body),
         "abort before the params": begin + fastcgi.abort(),
+        "abort alone": fastcgi.abort(),
+        "abort in the params": begin + fastcgi.record(
+            fastcgi.PARAMS, params[:99]) + fastcgi.abort(),
+        "abort before the end of the params": begin + fastcgi.record(
+            fastcgi.PARAMS, params) + fastcgi.abort(),
+        "abort in the body, twice": head + half + fastcgi.abort() * 2,
+        "abort before the end of the body": head + fastcgi.record(
+            fastcgi.STDIN, body) + fastcgi.abort(),
         "abort before the body": head + fastcgi.abort(),
         "abort in the body": head + half + fastcgi.abort(),
         "begin again in the body": head + half + begin,
@@ -234,7 +242,23 @@ def test_peer_that_does_not_read(responder, store):
         responder.assert_serving()
 
 
+@pytest.mark.parametrize("aborts", [1, 1000])
+def test_abort_behind_the_body(responder, store, aborts):
+    """Too late: the request was whole."""
+    body = event()
+    with responder.connect() as connection:
+        connection.send(fastcgi.whole(signed(body), body)
+                        + fastcgi.abort() * aborts)
+        assert connection.answer().body == RECEIVED
+    assert count(store, task_of(body)) == 1
+
+
 # What is no FastCGI, or not the usual.
+
+def header(kind, length, padding=0):
+    """Of a record, whatever follows."""
+    return struct.pack("!BBHHBx", 1, kind, 1, length, padding)
+
 
 def broken_records():
     body = event()
@@ -278,6 +302,24 @@ def broken_records():
             fastcgi.PARAMS, struct.pack("!II", 1 << 31 | 1 << 20,
                                         1 << 31 | 5) + b"abc")
         + fastcgi.record(fastcgi.PARAMS),
+        "begin without content": header(fastcgi.BEGIN, 0) + rest,
+        "begin longer than sent": header(fastcgi.BEGIN, 65535) + bytes(8),
+        "params longer than sent": begin + header(fastcgi.PARAMS, 65535)
+        + fastcgi.pairs(signed(body)),
+        "params shorter than sent": begin + header(fastcgi.PARAMS, 10)
+        + fastcgi.pairs(signed(body)) + fastcgi.record(fastcgi.PARAMS),
+        "body longer than sent": fastcgi.head(signed(body))
+        + header(fastcgi.STDIN, 65535) + body,
+        "body shorter than sent": fastcgi.head(signed(body))
+        + header(fastcgi.STDIN, 20) + body + fastcgi.record(fastcgi.STDIN),
+        "padding longer than sent": fastcgi.head(signed(body))
+        + header(fastcgi.STDIN, len(body), 255) + body,
+        "padding alone": begin + header(fastcgi.PARAMS, 0, 255),
+        "value longer than its record": begin + fastcgi.record(
+            fastcgi.PARAMS, b"\x01\x7fA" + b"b" * 9)
+        + fastcgi.record(fastcgi.PARAMS),
+        "empty names and values": begin + fastcgi.record(
+            fastcgi.PARAMS, bytes(60000)) + rest,
         "half a length": begin + fastcgi.record(fastcgi.PARAMS, b"\x80\0")
         + fastcgi.record(fastcgi.PARAMS),
         "no params": begin + fastcgi.record(fastcgi.PARAMS)
