@@ -30,11 +30,12 @@ enum outcome recorder_submit(struct recorder *r, struct delivery *d,
 	return OUTCOME_RECORDED;
 }
 
-void recorder_drain(struct recorder *r, struct delivery **deliveries,
+bool recorder_drain(struct recorder *r, struct delivery **deliveries,
 		    size_t count, int64_t until, enum outcome *outcomes)
 {
 	for (size_t i = 0; i < count; i++)
 		outcomes[i] = recorder_submit(r, deliveries[i], until);
+	return true;
 }
 
 bool recorder_healthy(struct recorder *r)
