@@ -20,7 +20,7 @@ enum {
 
 struct job {
 	const struct verb *verb;
-	const struct settings *settings;
+	struct settings settings;
 	struct spool *spool;
 	bool json;
 	char **names; /* the operands, NULL at the end */
@@ -194,12 +194,12 @@ static int drain_verb(const struct job *j)
 	/* Its sum is what we print; cron mails what goes to stderr. */
 	if (!log_open("stderr", LEVEL_WARNING))
 		return EX_OSERR;
-	source.secrets = secrets_open(j->settings, &errors);
+	source.secrets = secrets_open(&j->settings, &errors);
 	code = source.secrets ? EX_OK : cli_faults(j->verb, &errors);
 	buf_free(&errors);
 	if (!source.secrets)
 		return code;
-	source.recorder = recorder_start(j->settings, RECORDER_RESIDENT, false);
+	source.recorder = recorder_start(&j->settings, RECORDER_RESIDENT, false);
 	code = drain_all(j, &source);
 	if (!recorder_stop(source.recorder, clock_ms() + END_MS)) {
 		/* The writer is stuck, and holds on to what would be freed. */
@@ -265,7 +265,7 @@ static bool is_ours(const struct job *j, const struct stat *st)
 	cli_say(j->verb,
 		"%s belongs to %s: be that user, as by runuser -u %s -- "
 		"humcli-webhook spool ...",
-		j->settings->spool, owner ? owner->pw_name : "nobody we know",
+		j->settings.spool, owner ? owner->pw_name : "nobody we know",
 		owner ? owner->pw_name : "USER");
 	return false;
 }
@@ -275,24 +275,24 @@ static int open_and_run(struct job *j, const struct action *a)
 	struct stat st;
 	int code;
 
-	if (!*j->settings->spool) {
+	if (!*j->settings.spool) {
 		cli_say(j->verb,
 			"there is none: HUMCLI_WEBHOOK_SPOOL is empty");
 		return EX_CONFIG;
 	}
-	if (stat(j->settings->spool, &st) < 0) {
+	if (stat(j->settings.spool, &st) < 0) {
 		/* The responder makes it, with its first start. */
 		if (errno == ENOENT)
 			cli_say(j->verb, "%s is not there yet: it is empty",
-				j->settings->spool);
+				j->settings.spool);
 		else
-			cli_say(j->verb, "%s: %s", j->settings->spool,
+			cli_say(j->verb, "%s: %s", j->settings.spool,
 				strerror(errno));
 		return errno == ENOENT ? EX_OK : EX_NOPERM;
 	}
 	if (!is_ours(j, &st))
 		return EX_NOPERM;
-	j->spool = spool_open(j->settings->spool, j->settings->spool_max);
+	j->spool = spool_open(j->settings.spool, j->settings.spool_max);
 	if (!j->spool)
 		return EX_NOPERM;
 	code = a->run(j);
@@ -303,18 +303,15 @@ static int open_and_run(struct job *j, const struct action *a)
 static int load_and_run(struct job *j, const struct action *a)
 {
 	struct settings_places places = settings_places();
-	struct settings settings = { 0 };
 	struct buf errors = { 0 };
 	int code;
 
-	if (settings_load(&settings, &places, &errors)) {
-		j->settings = &settings;
+	if (settings_load(&j->settings, &places, &errors))
 		code = open_and_run(j, a);
-	} else {
+	else
 		code = cli_faults(j->verb, &errors);
-	}
 	buf_free(&errors);
-	settings_free(&settings);
+	settings_free(&j->settings);
 	return code;
 }
 
