@@ -199,7 +199,8 @@ static int drain_verb(const struct job *j)
 	buf_free(&errors);
 	if (!source.secrets)
 		return code;
-	source.recorder = recorder_start(&j->settings, RECORDER_RESIDENT, false);
+	source.recorder =
+		recorder_start(&j->settings, RECORDER_RESIDENT, false);
 	code = drain_all(j, &source);
 	if (!recorder_stop(source.recorder, clock_ms() + END_MS)) {
 		/* The writer is stuck, and holds on to what would be freed. */
