@@ -21,5 +21,14 @@ BEGIN
 	GRANT SELECT ON ALL TABLES IN SCHEMA humcli TO humcli_reader;
 	GRANT EXECUTE ON FUNCTION humcli.payload(json) TO humcli_reader;
 
-	GRANT DELETE ON humcli.quarantine TO humcli_admin;
+	GRANT EXECUTE ON FUNCTION
+		humcli.subscribe(text, text, text[]),
+		humcli.fetch(text, int),
+		humcli.ack(text, text),
+		humcli.replay(text, bigint[], text, text[], timestamptz, timestamptz),
+		humcli.seek(text, text),
+		humcli.unsubscribe(text)
+		TO humcli_consumer;
+
+	GRANT DELETE ON humcli.quarantine, humcli.late TO humcli_admin;
 END $$;

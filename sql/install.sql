@@ -23,6 +23,22 @@ SET LOCAL client_min_messages = notice;
 \ir functions/notify.sql
 \ir functions/record.sql
 \ir functions/set_aside.sql
+\ir functions/caller.sql
+\ir functions/whole_xid.sql
+\ir functions/reached.sql
+\ir functions/restored.sql
+\ir functions/write_cursor.sql
+\ir functions/move.sql
+\ir functions/subscription.sql
+\ir functions/ahead.sql
+\ir functions/is_past.sql
+\ir functions/next_window.sql
+\ir functions/subscribe.sql
+\ir functions/fetch.sql
+\ir functions/ack.sql
+\ir functions/replay.sql
+\ir functions/seek.sql
+\ir functions/unsubscribe.sql
 \ir grants.sql
 
 COMMIT;

@@ -2,7 +2,8 @@
 -- those who read it, and they could wait for us. An upgrade that changes one
 -- drops it first.
 
--- Everything delivered that is an event by form: events and repeats together.
+-- Everything delivered that is an event by form: events and repeats together,
+-- and the one that purge() has left of a task in place of its history.
 DO $$ BEGIN IF to_regclass('humcli.deliveries') IS NULL THEN
 	CREATE VIEW humcli.deliveries AS
 	SELECT e.task_id, e.event, e.occurred_at, e.status, e.previous_status,
@@ -11,7 +12,11 @@ DO $$ BEGIN IF to_regclass('humcli.deliveries') IS NULL THEN
 	UNION ALL
 	SELECT r.task_id, r.event, r.occurred_at, r.status, r.previous_status,
 		NULL::bigint, r.id
-	FROM humcli.repeats r;
+	FROM humcli.repeats r
+	UNION ALL
+	SELECT t.task_id, t.event, t.occurred_at, t.status, t.previous_status,
+		t.event_id, NULL::bigint
+	FROM humcli.retired t;
 END IF; END $$;
 
 -- Each task's history in order. What happened in one millisecond is put in

@@ -118,7 +118,7 @@ def test_twice(bare, template, cluster, paths, ways):
 
 
 def test_version(database):
-    assert database.execute("SELECT version FROM humcli.schema_version") == [(1,)]
+    assert database.execute("SELECT version FROM humcli.schema_version") == [(2,)]
 
 
 def test_quiet(bare, paths):
@@ -213,7 +213,7 @@ def test_under_load(database, paths):
 
 def test_newer_schema(bare, paths):
     by_psql(bare, paths)
-    bare.execute("INSERT INTO humcli.schema_version (version) VALUES (2)")
+    bare.execute("INSERT INTO humcli.schema_version (version) VALUES (3)")
     with pytest.raises(errors.ObjectNotInPrerequisiteState):
         by_string(bare, paths)
 

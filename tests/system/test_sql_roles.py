@@ -8,8 +8,10 @@ from harness.recording import Delivery, outcomes, record, stored
 
 WHO = ("writer", "reader", "consumer", "admin", "stranger")
 READERS = {"reader", "consumer", "admin"}
-TABLES = ("events", "repeats", "quarantine", "statuses", "schema_version",
-          "deliveries", "timeline", "tasks")
+TABLES = ("events", "repeats", "quarantine", "statuses", "schema_version", "retired", "late",
+          "subscriptions", "replays", "jobs", "dead")
+VIEWS = ("deliveries", "timeline", "tasks")
+CONSUMERS = {"consumer", "admin"}
 RECORD = ("SELECT humcli.record(ARRAY['e'], ARRAY['t'], ARRAY['s'], ARRAY['p'], ARRAY[now()],"
           " ARRAY[now()], ARRAY['n'], ARRAY['f'], ARRAY['{}']::json[], '10 min', true)")
 SET_ASIDE = ("SELECT humcli.set_aside(ARRAY[now()], ARRAY['r'], ARRAY['n'], ARRAY['f'], ARRAY['x'::bytea])")
@@ -23,9 +25,18 @@ MATRIX = [
     ("SELECT humcli.payload('{}')", READERS),
     ("SELECT humcli.lock_tasks(ARRAY['t'])", set()),
     ("SELECT humcli.beside('t', 'e', now(), 's', true, '10 min')", set()),
-    *((f"SELECT * FROM humcli.{name}", READERS) for name in TABLES),
-    *((f"DELETE FROM humcli.{name}", {"admin"} if name == "quarantine" else set()) for name in TABLES[:5]),
-    *((f"TRUNCATE humcli.{name}", set()) for name in TABLES[:5]),
+    ("SELECT humcli.subscribe('mine')", CONSUMERS),
+    *((f"SELECT humcli.subscribe('mine'); SELECT humcli.{call}", CONSUMERS)
+      for call in ("fetch('mine')", "replay('mine', ids => ARRAY[1])", "seek('mine', 'now')", "unsubscribe('mine')")),
+    ("SELECT humcli.ack('mine', 'x')", CONSUMERS),
+    *((f"SELECT humcli.{call}", set())
+      for call in ("subscription('s')", "caller()", "reached()", "restored('s')", "whole_xid('3')",
+                   "ahead(NULL, NULL, 0, 0, NULL, 1)", "is_past(NULL, 0, 0)", "next_window(NULL)",
+                   "move(NULL)", "write_cursor(NULL)")),
+    *((f"SELECT * FROM humcli.{name}", READERS) for name in TABLES + VIEWS),
+    *((f"DELETE FROM humcli.{name}", {"admin"} if name in ("quarantine", "late") else set()) for name in TABLES),
+    *((f"TRUNCATE humcli.{name}", set()) for name in TABLES),
+    ("UPDATE humcli.subscriptions SET owner = session_user", set()),
     ("UPDATE humcli.events SET status = 'x'", set()),
     ("INSERT INTO humcli.statuses VALUES ('X', 'x', 'x', false)", set()),
     ("INSERT INTO humcli.repeats (event) VALUES ('x')", set()),
@@ -62,6 +73,8 @@ def test_matrix(database, users, who):
                 refused = False
             except errors.InsufficientPrivilege:
                 refused = True
+            except errors.InvalidParameterValue:
+                refused = False     # it ran
         connection.rollback()
         if refused == (who in may):
             wrong.append((statement, "refused" if refused else "allowed"))
@@ -75,7 +88,7 @@ def test_every_function_is_in_the_matrix(database):
     assert names and all(any(f"humcli.{name}(" in statement for statement, _ in MATRIX) for name in names)
     tables = {name for name, in database.execute(
         "SELECT relname FROM pg_class WHERE relnamespace = 'humcli'::regnamespace AND relkind IN ('r', 'v')")}
-    assert tables == set(TABLES)
+    assert tables == set(TABLES + VIEWS)
 
 
 def test_roles(cluster, database):
@@ -96,7 +109,8 @@ def test_definer_functions(database):
         "SELECT proname, proowner::regrole::text, proconfig, prosecdef,"
         " EXISTS (SELECT FROM aclexplode(proacl) WHERE grantee = 0)"
         " FROM pg_proc WHERE pronamespace = 'humcli'::regnamespace")
-    assert {row[0] for row in rows if row[3]} == {"record", "notify", "set_aside"}
+    assert {row[0] for row in rows if row[3]} == {
+        "record", "notify", "set_aside", "subscribe", "fetch", "ack", "replay", "seek", "unsubscribe"}
     for name, owner, config, definer, public in rows:
         assert owner == "humcli_owner" and not public, name
         if definer:
@@ -138,3 +152,53 @@ def test_callers_objects(database, users):
     superuser = database.connect()
     assert sorted(stored(superuser, "events"), key=str) == sorted(deliveries, key=str)
     superuser.close()
+
+
+def test_subscription_of_another(database, users, cluster):
+    """A role's subscription is for its members, and for administrators; whoever else is refused."""
+    cluster.execute("CREATE ROLE sql_team; CREATE ROLE sql_other LOGIN IN ROLE humcli_consumer, sql_team;"
+                    "CREATE ROLE sql_third LOGIN IN ROLE humcli_consumer; GRANT sql_team TO sql_consumer")
+    calls = ("fetch('{}')", "ack('{}', '1:0:5:5')", "seek('{}', 'now')", "replay('{}', ids => ARRAY[1])",
+             "subscribe('{}')", "unsubscribe('{}')")
+    try:
+        connection = database.connect(users["consumer"])
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT humcli.subscribe('own')")
+            cursor.execute("SET ROLE sql_team")     # has no right of its own to call
+            with pytest.raises(errors.InsufficientPrivilege):
+                cursor.execute("SELECT humcli.subscribe('team')")
+            cluster.execute("GRANT humcli_consumer TO sql_team")
+            cursor.execute("SELECT humcli.subscribe('team')")
+            with pytest.raises(errors.InsufficientPrivilege, match='"own" belongs to the role "sql_consumer"'):
+                cursor.execute("SELECT humcli.fetch('own')")
+        connection.close()
+
+        def may(user, name):
+            answers = set()
+            connection = psycopg2.connect(database.dsn(user))
+            for call in calls:
+                with connection.cursor() as cursor:
+                    try:
+                        cursor.execute(f"SELECT humcli.{call.format(name)}")
+                        answers.add(True)
+                    except errors.SerializationFailure:
+                        answers.add(True)   # a position of nobody's
+                    except errors.InsufficientPrivilege:
+                        answers.add(False)
+                connection.rollback()
+            connection.close()
+            answer, = answers
+            return answer
+
+        for name, allowed in (("own", {"sql_consumer", "sql_admin", "postgres"}),
+                              ("team", {"sql_consumer", "sql_admin", "sql_other", "postgres"})):
+            for user in ("sql_consumer", "sql_other", "sql_third", "sql_admin", "sql_reader",
+                         "sql_writer", "sql_stranger", "postgres"):
+                assert may(user, name) == (user in allowed), (user, name)
+    finally:
+        cluster.execute("DROP ROLE sql_third; DROP ROLE sql_other; DROP ROLE sql_team")
+    # its role is gone: the administrators' to end
+    admin = database.connect(users["admin"])
+    with admin.cursor() as cursor:
+        cursor.execute("SELECT humcli.unsubscribe('team')")
+    admin.close()

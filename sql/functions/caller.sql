@@ -1,0 +1,9 @@
+-- Who calls: the role that was SET, else the user who logged in. (In a
+-- SECURITY DEFINER function current_user is the owner.)
+CREATE OR REPLACE FUNCTION humcli.caller()
+RETURNS name
+LANGUAGE sql STABLE
+AS $$
+	SELECT CASE current_setting('role') WHEN 'none' THEN session_user
+		ELSE current_setting('role')::name END
+$$;

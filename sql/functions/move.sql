@@ -1,0 +1,23 @@
+-- Moves a subscription's cursor to where s is.
+--
+-- The row is written under a transaction id that was drawn after all that the
+-- cursor reaches. For one that was drawn, but not written to the log before a
+-- crash or a failover, is drawn again, and a cursor that is beyond it would
+-- skip what is recorded under it then; and restored() goes by this too. An
+-- older transaction gets a new id from a subtransaction.
+CREATE OR REPLACE FUNCTION humcli.move(s humcli.subscriptions)
+RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF txid_current() >= greatest(txid_snapshot_xmax(s.done), txid_snapshot_xmax(s.win)) THEN
+		PERFORM humcli.write_cursor(s);
+		RETURN;
+	END IF;
+	BEGIN
+		PERFORM humcli.write_cursor(s);
+	EXCEPTION WHEN assert_failure THEN	-- never: this makes the block a subtransaction
+		RAISE;
+	END;
+END $$;

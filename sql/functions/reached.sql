@@ -1,0 +1,13 @@
+-- The current snapshot, with our own transaction among those under way: the
+-- server leaves it out, but what it still records is not done yet.
+CREATE OR REPLACE FUNCTION humcli.reached()
+RETURNS txid_snapshot
+LANGUAGE sql STABLE
+AS $$
+	SELECT CASE WHEN c.own < txid_snapshot_xmax(c.current) THEN
+		format('%s:%s:%s', txid_snapshot_xmin(c.current), txid_snapshot_xmax(c.current),
+			(SELECT string_agg(u.xid::text, ',' ORDER BY u.xid)
+			FROM (SELECT c.own UNION SELECT txid_snapshot_xip(c.current)) u (xid)))::txid_snapshot
+		ELSE c.current END
+	FROM (SELECT txid_current_snapshot() AS current, txid_current_if_assigned() AS own) c
+$$;

@@ -1,0 +1,53 @@
+-- Hands events out once more, to one subscription: those that it is past and
+-- that all of what is given says: ids, a task, statuses, recorded from a time
+-- on, before a time. (What is still ahead of it comes anyway; what its own
+-- statuses leave out stays out.) fetch() hands them out first, in the order
+-- of their ids. Returns how many.
+CREATE OR REPLACE FUNCTION humcli.replay(
+	name text,
+	ids bigint[] DEFAULT NULL,
+	task_id text DEFAULT NULL,
+	statuses text[] DEFAULT NULL,
+	since timestamptz DEFAULT NULL,
+	until timestamptz DEFAULT NULL
+)
+RETURNS bigint
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	s humcli.subscriptions;
+	events bigint;
+BEGIN
+	IF num_nonnulls(ids, replay.task_id, replay.statuses, since, until) = 0 THEN
+		RAISE EXCEPTION 'humcli: say what to replay'
+			USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'For everything, use humcli.seek(name, ''beginning'').';
+	END IF;
+	-- Places are drawn under the lock: what is put in later comes later, and
+	-- no ack() can take what fetch() has not given.
+	s := humcli.subscription(replay.name, 'change');
+
+	-- EXECUTE plans for these values: what is NULL is left out, and what is
+	-- given finds its index.
+	EXECUTE '
+		INSERT INTO humcli.replays (subscription, event_id)
+		SELECT ($1).name, e.id
+		FROM humcli.events e
+		WHERE ($2 IS NULL OR e.id = ANY ($2))
+			AND ($3 IS NULL OR e.task_id = $3)
+			AND ($4 IS NULL OR e.status = ANY ($4))
+			AND ($5 IS NULL OR e.recorded_at >= $5)
+			AND ($6 IS NULL OR e.recorded_at < $6)
+			AND (($1).statuses IS NULL OR e.status = ANY (($1).statuses))
+			AND humcli.is_past($1, e.xid, e.id)
+		ORDER BY e.id
+		ON CONFLICT DO NOTHING'
+	USING s, ids, replay.task_id, replay.statuses, since, until;
+	GET DIAGNOSTICS events = ROW_COUNT;
+
+	IF events > 0 THEN
+		PERFORM pg_notify('humcli_events', '{}');
+	END IF;
+	RETURN events;
+END $$;

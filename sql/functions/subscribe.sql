@@ -1,0 +1,50 @@
+-- Makes a durable subscription: from then on fetch() hands out every event,
+-- also those that come while nobody listens. From 'now' on, or from the
+-- 'beginning' of what is recorded; of all statuses, or of some.
+--
+-- Returns whether it was made. One that is there stays as it is.
+CREATE OR REPLACE FUNCTION humcli.subscribe(
+	name text,
+	start text DEFAULT 'now',
+	statuses text[] DEFAULT NULL
+)
+RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	s humcli.subscriptions;
+BEGIN
+	IF subscribe.name IS NULL OR subscribe.name !~ '^[A-Za-z0-9_.-]{1,63}$' THEN
+		RAISE EXCEPTION 'humcli: a subscription''s name is 1 to 63 letters, digits or _ . -'
+			USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	IF start IS NULL OR start NOT IN ('now', 'beginning') THEN
+		RAISE EXCEPTION 'humcli: a subscription starts "now" or at the "beginning"'
+			USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	IF cardinality(statuses) = 0 OR array_position(statuses, NULL) IS NOT NULL THEN
+		RAISE EXCEPTION 'humcli: the statuses are a list of names, or NULL for all'
+			USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	IF humcli.restored(NULL) THEN
+		RAISE EXCEPTION 'humcli: this database was restored from a dump of another cluster'
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+			HINT = 'Let an administrator run: SELECT humcli.rebase();';
+	END IF;
+
+	-- (1:1: is a snapshot from before the first transaction.)
+	INSERT INTO humcli.subscriptions AS n (name, owner, statuses, done)
+	VALUES (subscribe.name, humcli.caller(), subscribe.statuses, '1:1:')
+	ON CONFLICT DO NOTHING
+	RETURNING n.* INTO s;
+	IF NOT FOUND THEN
+		PERFORM humcli.subscription(subscribe.name);	-- his own?
+		RETURN false;
+	END IF;
+	IF start = 'now' THEN
+		s.done := humcli.reached();
+		PERFORM humcli.move(s);
+	END IF;
+	RETURN true;
+END $$;

@@ -1,0 +1,45 @@
+-- A subscription, for one who may use it: the role that made it, its members,
+-- humcli_admin; locked until the end of the transaction if p_lock says so:
+--
+--	work	one consumer at a time
+--	change	nobody else, purge included
+CREATE OR REPLACE FUNCTION humcli.subscription(
+	p_name text,
+	p_lock text DEFAULT NULL,
+	p_restored boolean DEFAULT false	-- also what rebase() has not seen
+)
+RETURNS humcli.subscriptions
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	s humcli.subscriptions;
+BEGIN
+	SELECT u.* INTO s FROM humcli.subscriptions u WHERE u.name = p_name;
+	IF FOUND AND NOT coalesce(pg_has_role(humcli.caller(), to_regrole(quote_ident(s.owner)), 'USAGE'), false)
+		AND NOT coalesce(pg_has_role(humcli.caller(), to_regrole('humcli_admin'), 'USAGE'), false)
+	THEN
+		RAISE EXCEPTION 'humcli: the subscription "%" belongs to the role "%"', p_name, s.owner
+			USING ERRCODE = 'insufficient_privilege';
+	END IF;
+
+	-- Locked first and read again, so that it is as the one before left it.
+	IF p_lock = 'work' THEN
+		PERFORM FROM humcli.subscriptions u WHERE u.name = p_name FOR NO KEY UPDATE;
+	ELSIF p_lock = 'change' THEN
+		PERFORM FROM humcli.subscriptions u WHERE u.name = p_name FOR UPDATE;
+	END IF;
+	SELECT u.* INTO s FROM humcli.subscriptions u WHERE u.name = p_name;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'humcli: there is no subscription "%"', p_name
+			USING ERRCODE = 'no_data_found',
+			HINT = 'SELECT humcli.subscribe(''name'') makes one.';
+	END IF;
+	IF NOT p_restored AND humcli.restored(p_name) THEN
+		RAISE EXCEPTION 'humcli: this database was restored from a dump of another cluster'
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+			DETAIL = 'The transaction ids in it are ahead of this cluster''s: new events would be skipped.',
+			HINT = 'Let an administrator run: SELECT humcli.rebase();';
+	END IF;
+	RETURN s;
+END $$;

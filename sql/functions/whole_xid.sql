@@ -1,0 +1,9 @@
+-- The transaction id of a row (xmin, 32 bits) as txid_current() counts: the
+-- one next to the present.
+CREATE OR REPLACE FUNCTION humcli.whole_xid(p_xid xid)
+RETURNS bigint
+LANGUAGE sql STABLE
+AS $$
+	SELECT n.present + ((p_xid::text::bigint - n.present % 4294967296 + 6442450944) % 4294967296 - 2147483648)
+	FROM (SELECT txid_snapshot_xmax(txid_current_snapshot()) AS present) n
+$$;

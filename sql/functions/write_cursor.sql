@@ -1,0 +1,10 @@
+-- For move() alone.
+CREATE OR REPLACE FUNCTION humcli.write_cursor(s humcli.subscriptions)
+RETURNS void
+LANGUAGE sql VOLATILE
+AS $$
+	UPDATE humcli.subscriptions u
+	SET done = s.done, win = s.win, win_xid = s.win_xid, win_id = s.win_id,
+		generation = s.generation, last_seen = clock_timestamp()
+	WHERE u.name = s.name
+$$;
