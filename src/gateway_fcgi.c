@@ -30,9 +30,13 @@ enum {
 	PAUSE_MS = 100 /* accept() fails: look again after this */
 };
 
-/* What the overseer sees of a connection: when its body has to be there. */
+/*
+ * A thread's, and what the overseer sees of its connection: when the body has
+ * to be there.
+ */
 struct seat {
-	pthread_mutex_t lock;
+	pthread_t thread;
+	pthread_mutex_t lock; /* over the rest */
 	int fd; /* -1: no connection, or its body has been read */
 	int64_t limit; /* clock_ms() */
 	bool late;
@@ -46,12 +50,13 @@ struct server {
 
 	pthread_mutex_t lock; /* over the rest */
 	pthread_cond_t left; /* a thread ended */
-	unsigned threads;
-	unsigned idle; /* of them accept or wait for their turn */
+	unsigned started; /* threads, one a seat */
+	unsigned threads; /* of them are there still */
+	unsigned idle; /* of these accept or wait for their turn */
 	bool short_of_threads; /* said so already */
 	int64_t stopping; /* clock_ms() of the signal; 0: none came */
 	int64_t complained; /* clock_ms() of the last accept() error */
-	struct seat *seats; /* one a thread */
+	struct seat *seats;
 };
 
 struct worker {
@@ -318,21 +323,21 @@ static void *work(void *context)
 static bool start_worker(struct server *s)
 {
 	struct worker *w = xmalloc(sizeof(*w));
+	struct seat *seat = &s->seats[s->started];
 	pthread_attr_t a;
-	pthread_t thread;
 	int error;
 
-	*w = (struct worker){ s, &s->seats[s->threads] };
+	*w = (struct worker){ s, seat };
 	check(pthread_attr_init(&a));
 	check(pthread_attr_setstacksize(&a, STACK_BYTES));
-	check(pthread_attr_setdetachstate(&a, PTHREAD_CREATE_DETACHED));
-	error = pthread_create(&thread, &a, work, w);
+	error = pthread_create(&seat->thread, &a, work, w);
 	check(pthread_attr_destroy(&a));
 	if (error) {
 		free(w);
 		errno = error;
 		return false;
 	}
+	s->started++;
 	s->threads++;
 	s->idle++;
 	return true;
@@ -395,6 +400,16 @@ static bool wait_for_workers(struct server *s, int64_t deadline)
 	return all;
 }
 
+/*
+ * All have left, but what libraries keep for a thread is cleared away on its
+ * way out; exit() would take their locks from under it.
+ */
+static void join_workers(struct server *s)
+{
+	for (unsigned i = 0; i < s->started; i++)
+		check(pthread_join(s->seats[i].thread, NULL));
+}
+
 /* Answers what there is; false: somebody is stuck. */
 static bool stop(struct server *s, int64_t now)
 {
@@ -406,7 +421,10 @@ static bool stop(struct server *s, int64_t now)
 	recorder_hurry(s->handler->recorder, now + ANSWERS_MS);
 	if (!write_all(s->stop, &one, sizeof(one)))
 		abort();
-	return wait_for_workers(s, now + GATEWAY_END_MS);
+	if (!wait_for_workers(s, now + GATEWAY_END_MS))
+		return false;
+	join_workers(s);
+	return true;
 }
 
 static void server_init(struct server *s, const struct handler *h, int listener)
