@@ -5,15 +5,23 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <grp.h>
+#include <pwd.h>
+#include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { INPUT_MAX = 16 << 20 };
 
 static const struct verb verbs[] = {
+	{ "init", cmd_init,
+	  "[--home] [--dry-run] [--url URL] [--database CONNINFO]\n"
+	  "[--admin CONNINFO] [--server apache|lighttpd]",
+	  "set up settings, a secret and the database; say what is left" },
 	{ "doctor", cmd_doctor,
 #ifdef HAVE_CURL
 	  "[--nagios] [--reader CONNINFO] [--user NAME]\n"
@@ -183,7 +191,8 @@ bool cli_read(const struct verb *v, const char *path, struct buf *b)
 	return done;
 }
 
-char *cli_data(const char *name)
+/* Where the programs and their data were moved to; NULL: not there. */
+static char *beside(const char *relative)
 {
 	char program[4096];
 	ssize_t length =
@@ -194,13 +203,85 @@ char *cli_data(const char *name)
 	slash = strrchr(program, '/');
 	if (slash) {
 		*slash = '\0';
-		path = xasprintf("%s/../share/humcli-webhook/%s", program,
-				 name);
+		slash = strrchr(program, '/');
+	}
+	if (slash) {
+		*slash = '\0';
+		path = xasprintf("%s/%s", program, relative);
 	}
 	if (path && access(path, F_OK) == 0)
 		return path;
 	free(path);
-	return xasprintf(PKGDATADIR "/%s", name);
+	return NULL;
+}
+
+char *cli_data(const char *name)
+{
+	char *relative = xasprintf("share/humcli-webhook/%s", name);
+	char *path = beside(relative);
+
+	free(relative);
+	return path ? path : xasprintf(PKGDATADIR "/%s", name);
+}
+
+char *cli_responder(void)
+{
+	char *path = beside("libexec/humcli-webhook/humcli-webhook.fcgi");
+
+	return path ? path : xstrdup(FCGIDIR "/humcli-webhook.fcgi");
+}
+
+bool cli_become(const char *name)
+{
+	const struct passwd *user = getpwnam(name);
+
+	/* HOME: where libpq looks for a .pgpass. */
+	return user && initgroups(user->pw_name, user->pw_gid) == 0 &&
+	       setgid(user->pw_gid) == 0 && setuid(user->pw_uid) == 0 &&
+	       setenv("HOME", user->pw_dir, 1) == 0;
+}
+
+static bool wait_for(pid_t child, int *code)
+{
+	int status;
+
+	while (waitpid(child, &status, 0) < 0) {
+		if (errno != EINTR)
+			return false;
+	}
+	*code = WIFEXITED(status) ? WEXITSTATUS(status) : EX_SOFTWARE;
+	return true;
+}
+
+bool cli_as(const char *user, int (*run)(void *context), void *context,
+	    int *code)
+{
+	pid_t child;
+
+	if (geteuid() != 0 || !getpwnam(user))
+		return false;
+	/* Or both would write what waits to be written. */
+	fflush(stdout);
+	child = fork();
+	if (child < 0)
+		return false;
+	if (child == 0) {
+		int own = cli_become(user) ? run(context) : EX_NOPERM;
+
+		_exit(fflush(stdout) == 0 ? own : EX_IOERR);
+	}
+	return wait_for(child, code);
+}
+
+bool cli_run(char *const *argv)
+{
+	pid_t child;
+	int code = EX_SOFTWARE;
+
+	fflush(stdout);
+	if (posix_spawnp(&child, argv[0], NULL, NULL, argv, environ) != 0)
+		return false;
+	return wait_for(child, &code) && code == EX_OK;
 }
 
 void cli_put_plain(struct buf *b, const char *text)

@@ -21,6 +21,7 @@ struct verb {
 };
 
 int cmd_doctor(const struct verb *v, int argc, char **argv);
+int cmd_init(const struct verb *v, int argc, char **argv);
 int cmd_listen(const struct verb *v, int argc, char **argv);
 int cmd_probe(const struct verb *v, int argc, char **argv);
 int cmd_send(const struct verb *v, int argc, char **argv);
@@ -59,6 +60,19 @@ bool cli_read(const struct verb *v, const char *path, struct buf *b) MUST_CHECK;
  * a whole (DESTDIR, the hosting bundle), else where it was installed.
  */
 char *cli_data(const char *name) MUST_CHECK;
+/* The same for humcli-webhook.fcgi. */
+char *cli_responder(void) MUST_CHECK;
+
+/* Becomes a user for good, where we are root. */
+bool cli_become(const char *user) MUST_CHECK;
+/*
+ * Calls run in a process of its own, as that user; *code is its exit code.
+ * False: there is no such user, or we may not.
+ */
+bool cli_as(const char *user, int (*run)(void *context), void *context,
+	    int *code) MUST_CHECK;
+/* Runs a program by PATH; false: it failed. */
+bool cli_run(char *const *argv) MUST_CHECK;
 
 /* Text from outside for a terminal: all but printable ASCII as \xHH. */
 void cli_put_plain(struct buf *b, const char *text);

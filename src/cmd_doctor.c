@@ -3,7 +3,6 @@
 
 #include "config.h"
 
-#include <grp.h>
 #include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,18 +26,9 @@ struct examination {
 };
 
 /*
- * Root sees what the receiver does not: become its user, for good. False:
- * there is no such user.
+ * As whom to look: root would see what the receiver does not. False: it was
+ * said, and nothing is to be seen so.
  */
-static bool become(const char *name)
-{
-	const struct passwd *user = getpwnam(name);
-
-	return user && initgroups(user->pw_name, user->pw_gid) == 0 &&
-	       setgid(user->pw_gid) == 0 && setuid(user->pw_uid) == 0;
-}
-
-/* As whom to look; false: it was said, and nothing is to be seen so. */
 static bool take_role(struct examination *x)
 {
 	const char *name = x->user;
@@ -58,7 +48,7 @@ static bool take_role(struct examination *x)
 		name = "humcli-webhook";
 	if (!name)
 		return true;
-	if (!become(name)) {
+	if (!cli_become(name)) {
 		finding(&x->findings, FINDING_FAILURE, "user",
 			"systemd-sysusers makes humcli-webhook; --user NAME "
 			"takes another",

@@ -30,9 +30,9 @@
 #include "util.h"
 
 enum {
-	LIMIT_SECONDS = 30,	/* for an answer */
+	LIMIT_SECONDS = 30, /* for an answer */
 	SIGNATURE = 64,
-	LENGTH = 4,		/* digits of a body's length */
+	LENGTH = 4, /* digits of a body's length */
 	ANSWER_BYTES = 8192,
 	STACK_BYTES = 256 * 1024
 };
@@ -42,7 +42,7 @@ struct request {
 	const char *body;
 	size_t length;
 	int64_t micros; /* from when it was due to the end of the answer */
-	int status;	/* 0: the connection broke */
+	int status; /* 0: the connection broke */
 };
 
 struct run {
@@ -110,8 +110,8 @@ static bool open_socket(struct connection *c, uint16_t port)
 			  sizeof(limit)) == 0 &&
 	       setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &limit,
 			  sizeof(limit)) == 0 &&
-	       setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &yes,
-			  sizeof(yes)) == 0 &&
+	       setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes)) ==
+		       0 &&
 	       connect(c->fd, (struct sockaddr *)&to, sizeof(to)) == 0;
 }
 
@@ -158,9 +158,9 @@ static const char *header(const char *head, const char *name)
 	for (const char *line = strstr(head, "\r\n"); line;
 	     line = strstr(line, "\r\n")) {
 		line += 2;
-		if (strncasecmp(line, name, length) == 0 &&
-		    line[length] == ':')
-			return line + length + 1 + strspn(line + length + 1, " ");
+		if (strncasecmp(line, name, length) == 0 && line[length] == ':')
+			return line + length + 1 +
+			       strspn(line + length + 1, " ");
 	}
 	return NULL;
 }
@@ -228,7 +228,8 @@ static void *work(void *context)
 	pthread_barrier_wait(&run->ready);
 	pthread_barrier_wait(&run->ready); /* the start is known now */
 	while ((i = atomic_fetch_add(&run->next, 1)) < run->count) {
-		int64_t due = run->start + (int64_t)((double)i * 1e9 / run->rate);
+		int64_t due =
+			run->start + (int64_t)((double)i * 1e9 / run->rate);
 
 		/* Beforehand, if the server has closed the one before. */
 		if (!run->fresh && !ensure_connected(run, &c))

@@ -1,0 +1,291 @@
+"""humcli-webhook init: for an account, and for the whole system."""
+
+import contextlib
+import glob
+import json
+import os
+import re
+import shlex
+import stat
+import subprocess
+
+import pytest
+
+from harness.postgres import unprivileged
+from harness.responder import CGI, event, sign
+
+OK, NEGATIVE, USAGE, UNAVAILABLE, NOPERM, CONFIG = 0, 1, 64, 69, 77, 78
+ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="for the whole system it takes root")
+
+
+def mode(path):
+    return stat.S_IMODE(os.stat(path).st_mode)
+
+
+class Account:
+    """A user of this name whose home is a folder of the test's."""
+
+    def __init__(self, paths, folder):
+        self.program = paths.stage / "bin/humcli-webhook"
+        self.home = folder / "home"
+        self.home.mkdir(mode=0o700)
+        user = unprivileged()
+        self.uid, self.gid = user.get("user", os.geteuid()), user.get("group", os.getegid())
+        os.chown(self.home, self.uid, self.gid)
+        folder.chmod(0o755)
+        for parent in folder.parents[:2]:   # pytest's own
+            parent.chmod(0o755)
+        self.passwd = folder / "passwd"
+        self.passwd.write_text(f"account:x:{self.uid}:{self.gid}::{self.home}:/bin/sh\n")
+        self.group = folder / "group"
+        self.group.write_text(f"account:x:{self.gid}:\n")
+        self.environment = {"NSS_WRAPPER_PASSWD": str(self.passwd),
+                            "NSS_WRAPPER_GROUP": str(self.group),
+                            "LD_PRELOAD": glob.glob("/usr/lib/*/libnss_wrapper.so")[0],
+                            "PATH": os.environ["PATH"]}
+        self.hidden = self.home / ".humcli-webhook"
+        self.user = user
+
+    def run(self, *arguments, stdin="", program=None, wrap=(), user=None):
+        done = subprocess.run([*wrap, program or self.program, *map(str, arguments)],
+                              input=stdin, capture_output=True, text=True, timeout=60, cwd="/",
+                              check=False, env=self.environment,
+                              **(self.user if user is None else user))
+        print(done.stdout, done.stderr)
+        return done
+
+    def init(self, *arguments, **others):
+        return self.run("init", *arguments, **others)
+
+
+@pytest.fixture
+def account(paths, tmp_path):
+    return Account(paths, tmp_path)
+
+
+@pytest.fixture
+def empty(cluster):
+    """A database with nothing in it."""
+    name = cluster.create_database()
+    yield name
+    cluster.drop_database(name)
+
+
+def has_schema(cluster, name):
+    return cluster.execute("SELECT to_regclass('humcli.events') IS NOT NULL", name)[0][0]
+
+
+# ---- one account
+
+
+def test_an_account(account, cluster, empty, paths):
+    dsn = cluster.dsn(empty)
+    done = account.init("--home", "--database", dsn, "--url", "https://me.example/humcli/x.cgi")
+    assert done.returncode == OK
+    assert mode(account.hidden) == mode(account.hidden / "secrets") == 0o700
+    config, secret = account.hidden / "humcli-webhook.conf", account.hidden / "secrets/main"
+    assert mode(config) == mode(secret) == 0o600
+    assert re.fullmatch("whsec_[0-9a-f]{64}", secret.read_text())
+    assert secret.read_text() not in done.stdout + done.stderr
+    assert sorted(os.listdir(account.hidden)) == ["humcli-webhook.conf", "secrets"]
+    assert f"HUMCLI_WEBHOOK_DATABASE={dsn}\n" in config.read_text()
+    assert has_schema(cluster, empty)
+    assert '"callback_url": "https://me.example/humcli/x.cgi"' in done.stdout
+    assert f'"callback_secret": "$(cat {secret})"' in done.stdout
+    assert "doctor https://me.example/humcli/x.cgi" in done.stdout
+
+    # the responder finds all that by itself, and records
+    with CGI(paths.responder, dsn, environment=account.environment) as cgi:
+        body = event()
+        answer = cgi.post(body, signature=sign(body, secret.read_text()))
+        assert answer.body == b'{"received":true}', answer.body
+
+
+def test_again(account, cluster, empty):
+    first = account.init("--home", "--database", cluster.dsn(empty))
+    assert first.returncode == OK and "made:" in first.stdout
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns)
+              for path in account.hidden.rglob("*") if path.is_file()}
+    second = account.init("--home")
+    assert second.returncode == OK
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns)
+            for path in account.hidden.rglob("*") if path.is_file()} == before
+    assert second.stdout.count("made:") == 1    # the schema, up to date
+
+
+def test_a_secret_that_is_there_is_kept(account, cluster, empty):
+    assert account.init("--home", "--database", cluster.dsn(empty)).returncode == OK
+    (account.hidden / "secrets/main").rename(account.hidden / "secrets/autumn")
+    done = account.init("--home")
+    assert done.returncode == OK
+    assert os.listdir(account.hidden / "secrets") == ["autumn"]
+    assert '/secrets/autumn)"' in done.stdout
+
+
+def test_only_the_plan(account, cluster, empty):
+    done = account.init("--home", "--dry-run", "--database", cluster.dsn(empty))
+    assert done.returncode == OK
+    assert not account.hidden.exists() and not has_schema(cluster, empty)
+    assert done.stdout.count("would make:") == 5
+    assert "made:" not in done.stdout and "callback_secret" in done.stdout
+
+
+def test_the_password_comes_by_stdin(account, cluster, empty):
+    dsn = f"{cluster.dsn(empty)} password=hush_hush"
+    done = account.init("--home", "--database", "-", stdin=f"{dsn}\n")
+    assert done.returncode == OK
+    assert dsn in (account.hidden / "humcli-webhook.conf").read_text()
+    assert "hush_hush" not in done.stdout + done.stderr
+
+
+def test_the_lines_to_paste(account, cluster, empty):
+    """Those for the web server, in a shell."""
+    done = account.init("--home", "--database", cluster.dsn(empty))
+    lines = re.findall(r"^    (.*)$", done.stdout[:done.stdout.index("\ncurl ")], re.M)
+    script = "\n".join(line for line in lines if "doctor" not in line)
+    ran = subprocess.run(["sh", "-ec", script], capture_output=True, text=True, timeout=60,
+                         check=False, cwd="/", env={**account.environment, "HOME": account.home},
+                         **account.user)
+    assert ran.returncode == 0, ran.stderr
+    assert "secret: main" in ran.stdout
+    folder = account.home / "public_html/humcli"
+    assert mode(folder) == mode(folder / "webhook.cgi") == 0o755
+    assert "AddHandler" in (folder / ".htaccess").read_text()
+
+
+def test_the_curl(account, cluster, empty):
+    done = account.init("--home", "--database", cluster.dsn(empty), "--url", "https://me.example/")
+    command = done.stdout[done.stdout.index("curl -sS"):]
+    fake = account.home / "curl"
+    fake.write_text("#!/bin/sh\ncat\n")
+    fake.chmod(0o755)
+    ran = subprocess.run(["sh", "-ec", command], capture_output=True, text=True, timeout=60,
+                         check=True, env={**account.environment,
+                                          "PATH": f"{account.home}:{os.environ['PATH']}"})
+    sent = json.loads(ran.stdout)
+    assert sent["callback_url"] == "https://me.example/"
+    assert sent["callback_secret"] == (account.hidden / "secrets/main").read_text()
+    assert {"title", "description", "reward_usd", "deadline", "proof_requirements",
+            "task_type"} < set(sent)
+
+
+@pytest.mark.parametrize("database, code, said", [
+    (None, USAGE, "--database is missing"),
+    ("host=/nowhere dbname=x", UNAVAILABLE, "can't connect"),
+    ("x y z", CONFIG, "can't be parsed"),
+])
+def test_no_database(account, database, code, said):
+    done = account.init("--home", *(["--database", database] if database else []))
+    assert done.returncode == code and said in done.stderr
+
+
+def test_another_database_than_before(account, cluster, empty):
+    assert account.init("--home", "--database", cluster.dsn(empty)).returncode == OK
+    done = account.init("--home", "--database", "dbname=other")
+    assert done.returncode == CONFIG and "names another database" in done.stderr
+
+
+def test_bad_settings_are_left_alone(account):
+    account.hidden.mkdir(mode=0o700)
+    config = account.hidden / "humcli-webhook.conf"
+    config.write_text("HUMCLI_WEBHOOK_COLOUR=red\n")
+    for path in (account.hidden, config):
+        os.chown(path, account.uid, account.gid)
+    done = account.init("--home")
+    assert done.returncode == CONFIG and "COLOUR" in done.stderr
+    assert config.read_text() == "HUMCLI_WEBHOOK_COLOUR=red\n"
+
+
+@pytest.mark.parametrize("arguments, said", [
+    (["--server", "iis"], "--server is apache or lighttpd"),
+    (["--url", "http://x/"], "has to start with https://"),
+    (["x"], "one argument too many"),
+])
+def test_wrong_use(account, arguments, said):
+    done = account.init(*arguments)
+    assert done.returncode == USAGE and said in done.stderr
+
+
+@ROOT
+def test_not_as_root(account):
+    done = account.init()
+    assert done.returncode == NOPERM and "sudo" in done.stderr and "--home" in done.stderr
+
+
+# ---- the whole system
+
+
+@contextlib.contextmanager
+def system(account, cluster):
+    """
+    A mount namespace of its own, where the place of the settings is a folder
+    of the test's; the users are the wrapper's.
+    """
+    etc = account.home.parent / "etc"
+    etc.mkdir()
+    account.passwd.write_text(
+        "root:x:0:0::/root:/bin/sh\n"
+        f"postgres:x:{account.uid}:{account.gid}::/nonexistent:/bin/sh\n"
+        f"humcli-webhook:x:61234:61234::/nonexistent:/bin/sh\n")
+    account.group.write_text(f"root:x:0:\nhumcli-webhook:x:61234:\n")
+    mount = shlex.join(["mount", "--bind", str(etc), "/usr/local/etc"])
+
+    def run(*arguments, **others):
+        return account.run("-ec", f'{mount}; exec "$@"', "sh", account.program, *arguments,
+                           program="sh", wrap=["unshare", "--mount"], user={}, **others)
+
+    run.etc = etc
+    yield run
+    for role in ("humcli-webhook",):
+        cluster.execute(f'DROP ROLE IF EXISTS "{role}"')
+
+
+@ROOT
+def test_the_system(account, cluster):
+    name = f"init_{os.getpid()}"
+    dsn = f"host={cluster.folder} port={cluster.port} dbname={name}"
+    with system(account, cluster) as run:
+        try:
+            done = run("init", "--database", dsn, "--server", "lighttpd")
+            assert done.returncode == OK
+            config, secrets = run.etc / "humcli-webhook.conf", run.etc / "humcli-webhook.secrets"
+            assert (mode(config), mode(secrets)) == (0o640, 0o2750)
+            assert mode(secrets / "main") == 0o640
+            for path in (config, secrets, secrets / "main"):
+                assert (path.stat().st_uid, path.stat().st_gid) == (0, 61234)
+            assert "SECRET_DIR=/usr/local/etc/humcli-webhook.secrets" in config.read_text()
+            assert cluster.execute("SELECT pg_has_role('humcli-webhook', 'humcli_writer',"
+                                   " 'USAGE'), rolsuper FROM pg_roles"
+                                   " WHERE rolname = 'humcli-webhook'") == [(True, False)]
+            assert cluster.execute("SELECT pg_encoding_to_char(encoding) FROM pg_database"
+                                   f" WHERE datname = '{name}'") == [("UTF8",)]
+            # what it can't know: the way as the receiver's own role
+            assert f"{name} as humcli-webhook" in done.stdout
+            assert "lighty-enable-mod humcli-webhook" in done.stdout
+            assert "a2enmod" not in done.stdout
+            again = run("init")
+            assert again.returncode == OK and again.stdout.count("made:") == 1
+            looked = run("doctor")
+            assert "ok    user         looking as humcli-webhook" in looked.stdout
+            assert "FAIL" not in looked.stdout
+        finally:
+            cluster.drop_database(name)
+
+
+@ROOT
+def test_the_plan_for_the_system(account, cluster):
+    with system(account, cluster) as run:
+        done = run("init", "--dry-run", "--server", "apache")
+        assert done.returncode == OK
+        assert list(run.etc.iterdir()) == []
+        assert "would make: the role humcli-webhook" in done.stdout
+        sample = re.search(r"cp (\S+/apache/proxy_fcgi\.conf)", done.stdout)[1]
+        assert os.path.exists(sample)
+
+
+@ROOT
+def test_no_postgres_here(account, cluster):
+    with system(account, cluster) as run:
+        account.passwd.write_text(re.sub("postgres.*\n", "", account.passwd.read_text()))
+        done = run("init")
+        assert done.returncode != OK and "--admin CONNINFO" in done.stderr
