@@ -22,8 +22,8 @@ enum {
 	STALE_S = 3600 /* a file in tmp/ this old has lost its writer */
 };
 
-/* us since 1970, to the end of the year 9999. */
-static const uint64_t received_max = UINT64_C(253402300799999999);
+/* us since 1970, the end of the year 9999. */
+static const int64_t latest = INT64_C(253402300799999999);
 
 static const char magic[] = "humcli-spool 1\n";
 static const char *const folders[] = {
@@ -411,6 +411,16 @@ static int older(const void *a, const void *b)
 	return strcmp(x->name, y->name);
 }
 
+/* A file system may keep times that nothing else can hold. */
+static int64_t us_of(const struct timespec *t)
+{
+	if (t->tv_sec < 0)
+		return 0;
+	if (t->tv_sec > latest / 1000000)
+		return latest;
+	return (int64_t)t->tv_sec * 1000000 + t->tv_nsec / 1000;
+}
+
 static void add_item(struct spool_list *list, const char *name,
 		     const struct stat *st)
 {
@@ -420,8 +430,7 @@ static void add_item(struct spool_list *list, const char *name,
 						      sizeof(list->items[0]));
 	list->items[list->count++] = (struct spool_item){
 		.name = xstrdup(name),
-		.mtime = (int64_t)st->st_mtim.tv_sec * 1000000 +
-			 st->st_mtim.tv_nsec / 1000,
+		.mtime = us_of(&st->st_mtim),
 		.size = (uint64_t)st->st_size,
 	};
 }
@@ -506,7 +515,7 @@ static bool take_apart(struct spool_file *f)
 	length = take_line(&p, "length: ");
 	if (!f->entry.signature || !f->entry.secret_name || !received ||
 	    !length || *p != '\n' || !recordable(&f->entry) ||
-	    !parse_u64(received, 0, received_max, &number))
+	    !parse_u64(received, 0, (uint64_t)latest, &number))
 		return false;
 	f->entry.received_at = (int64_t)number;
 	f->entry.body = ++p;

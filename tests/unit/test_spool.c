@@ -424,6 +424,42 @@ static void test_oldest_first(void **state)
 	spool_close(s);
 }
 
+/* Where a file system keeps any time there is. */
+static void test_impossible_times(void **state)
+{
+	static const struct {
+		int64_t seconds;
+		int64_t mtime;
+	} times[] = {
+		{ INT64_MIN / 2, 0 },
+		{ -1, 0 },
+		{ 1, 1000000 },
+		{ INT64_MAX / 2, 253402300799999999 },
+	};
+	struct scratch memory;
+
+	(void)state;
+	if (!scratch_make_in_memory(&memory))
+		skip();
+	for (size_t i = 0; i < ARRAY_SIZE(times); i++) {
+		struct timespec t[2] = { { .tv_sec = times[i].seconds },
+					 { .tv_sec = times[i].seconds } };
+		struct spool *s = open_in(memory.path, 1 << 20);
+		struct spool_list list;
+		char *path = path_of(memory.path, "new/" SIGNATURE);
+
+		assert_true(spool_put(s, &entry));
+		assert_int_equal(utimensat(AT_FDCWD, path, t, 0), 0);
+		assert_true(spool_list(s, SPOOL_NEW, &list));
+		assert_int_equal(list.items[0].mtime, times[i].mtime);
+		spool_list_free(&list);
+		spool_remove(s, SIGNATURE);
+		spool_close(s);
+		free(path);
+	}
+	scratch_remove(&memory);
+}
+
 static void test_one_drains(void **state)
 {
 	struct spool *s = open_in(dir_of(state), 1 << 20);
@@ -469,6 +505,7 @@ int main(void)
 		IN_SCRATCH(test_links_are_not_followed),
 		IN_SCRATCH(test_gone),
 		IN_SCRATCH(test_oldest_first),
+		cmocka_unit_test(test_impossible_times),
 		IN_SCRATCH(test_one_drains),
 		IN_SCRATCH(test_not_private),
 	};
