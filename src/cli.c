@@ -57,6 +57,12 @@ static const struct verb verbs[] = {
 	  "    [--from now|beginning] [--status LIST]\n"
 	  "[--count N] [--timeout DURATION]",
 	  "hand out every event of a subscription, or print notifications" },
+	{ "events", cmd_events,
+	  "[--task ID] [--status LIST] [--since TIME] [--until TIME]\n"
+	  "[--limit N] [--json]",
+	  "list what is recorded" },
+	{ "quarantine", cmd_quarantine, "list [--json] [ID...]\nretry [ID...]",
+	  "list what was signed but is no event, or try it again" },
 	{ "spool", cmd_spool, "list [--json]\ndrain\nretry-failed [NAME...]",
 	  "show and empty the spool, where events wait for the database" },
 };
@@ -303,7 +309,7 @@ static void print_help(FILE *to)
 	      "       humcli-webhook --help | --version\n\n",
 	      to);
 	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
-		fprintf(to, "  %-10s %s\n", verbs[i].name, verbs[i].summary);
+		fprintf(to, "  %-13s %s\n", verbs[i].name, verbs[i].summary);
 	fputs("\nSettings: humcli-webhook.conf(5). More: humcli-webhook(1).\n",
 	      to);
 }

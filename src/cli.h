@@ -22,8 +22,10 @@ struct verb {
 
 int cmd_doctor(const struct verb *v, int argc, char **argv);
 int cmd_init(const struct verb *v, int argc, char **argv);
+int cmd_events(const struct verb *v, int argc, char **argv);
 int cmd_listen(const struct verb *v, int argc, char **argv);
 int cmd_probe(const struct verb *v, int argc, char **argv);
+int cmd_quarantine(const struct verb *v, int argc, char **argv);
 int cmd_send(const struct verb *v, int argc, char **argv);
 int cmd_sign(const struct verb *v, int argc, char **argv);
 int cmd_spool(const struct verb *v, int argc, char **argv);

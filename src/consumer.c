@@ -76,25 +76,12 @@ static void drop_queue(struct consumer *c)
 	c->printed = false;
 }
 
-/* What asking again will not mend. */
-static int lasting_fault(const char *sqlstate)
-{
-	if (strcmp(sqlstate, "42501") == 0)
-		return EX_NOPERM;
-	if (strncmp(sqlstate, "42", 2) == 0 || strncmp(sqlstate, "3F", 2) == 0)
-		return EX_CONFIG;
-	if (strcmp(sqlstate, "55000") == 0 || strcmp(sqlstate, "P0002") == 0 ||
-	    strncmp(sqlstate, "22", 2) == 0)
-		return EX_DATAERR;
-	return EX_OK;
-}
-
 static void take_fault(struct consumer *c, enum answer a)
 {
 	int code = EX_OK;
 
 	if (a == ANSWER_REFUSED)
-		code = lasting_fault(session_sqlstate(c->work));
+		code = session_verdict(c->work);
 	log_message(code == EX_OK ? LEVEL_WARNING : LEVEL_ERROR,
 		    a == ANSWER_LOST ? "the connection is lost: %s"
 				     : "the database refused: %s",

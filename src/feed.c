@@ -9,9 +9,8 @@ enum { ASK_MS = 30000 };
 /* The class of the advisory locks of consumers, "huml" (recording: "humc"). */
 #define CLAIM_CLASS "1752526188"
 
-#define UTC(column)                                          \
-	"pg_catalog.to_char(" column " AT TIME ZONE 'UTC', " \
-	"'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
+/* For to_char(). */
+#define AS_UTC " AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'"
 
 void item_free(struct item *i)
 {
@@ -69,12 +68,13 @@ enum answer feed_take(const struct feed *f, struct session *s,
 	enum answer a;
 
 	snprintf(max, sizeof(max), "%d", FEED_MAX);
-	a = session_ask(
-		s,
-		"SELECT id, event, task_id, status, previous_status, " UTC(
-			"occurred_at") ", " UTC("received_at") ", payload, position "
-							       "FROM humcli.fetch($1, $2)",
-		values, 2, ASK_MS, &rows);
+	a = session_ask(s,
+			"SELECT id, event, task_id, status, previous_status, "
+			"pg_catalog.to_char(occurred_at" AS_UTC "), "
+			"pg_catalog.to_char(received_at" AS_UTC "), "
+			"payload, position "
+			"FROM humcli.fetch($1, $2)",
+			values, 2, ASK_MS, &rows);
 
 	*count = 0;
 	if (a != ANSWER_OK)

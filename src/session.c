@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sysexits.h>
 
 /*
  * Between two attempts to connect, doubled each time; half of it is drawn,
@@ -105,6 +106,28 @@ int session_socket(const struct session *s)
 const char *session_sqlstate(const struct session *s)
 {
 	return s->sqlstate;
+}
+
+int session_verdict(const struct session *s)
+{
+	static const struct {
+		const char *prefix;
+		int code;
+	} lasting[] = {
+		{ "42501", EX_NOPERM }, /* insufficient_privilege */
+		{ "42", EX_CONFIG }, /* no such function or table */
+		{ "3F", EX_CONFIG }, /* no such schema */
+		{ "55000", EX_DATAERR }, /* humcli.rebase() is due */
+		{ "P0002", EX_DATAERR }, /* no such subscription */
+		{ "22", EX_DATAERR }, /* a value that is none */
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(lasting); i++) {
+		if (strncmp(s->sqlstate, lasting[i].prefix,
+			    strlen(lasting[i].prefix)) == 0)
+			return lasting[i].code;
+	}
+	return EX_OK;
 }
 
 const char *session_message(const struct session *s)

@@ -52,6 +52,8 @@ enum answer session_ask(struct session *s, const char *query,
 			struct rows **rows) MUST_CHECK;
 /* Five characters, "" where the server gave none. */
 const char *session_sqlstate(const struct session *s);
+/* Its exit code; EX_OK where asking again may help. */
+int session_verdict(const struct session *s);
 /* One line. */
 const char *session_message(const struct session *s);
 

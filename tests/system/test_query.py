@@ -1,0 +1,178 @@
+"""The verbs that ask the database: what they print, and what they change."""
+
+import json
+
+import pytest
+
+from harness.recording import Delivery, at, record
+
+OK, NEGATIVE, USAGE, DATA, UNAVAILABLE, CONFIG = 0, 1, 64, 65, 69, 78
+BODY = b'{"event":"task.status_changed","task_id":"%s","status":"SUBMITTED",' \
+       b'"previous_status":null,"timestamp":"2026-03-01T12:00:00.000Z"}'
+
+
+@pytest.fixture
+def ask(cli, database):
+    """Runs a verb on the database."""
+    def run(*arguments, **settings):
+        return cli(*arguments, **{"DATABASE": database.dsn(), "SPOOL": "", **settings})
+    return run
+
+
+def put(database, *rows):
+    """Records them; returns the ids as text."""
+    connection = database.connect()
+    try:
+        return [str(row.id) for row in record(connection, rows) if row.outcome == "recorded"]
+    finally:
+        connection.close()
+
+
+def objects(done):
+    """The lines of --json."""
+    assert done.returncode == OK, done.err
+    return [json.loads(line) for line in done.out.splitlines()]
+
+
+def table(done):
+    """The lines of a table, as cells by title; the columns are aligned."""
+    assert done.returncode == OK, done.err
+    lines = done.out.splitlines()
+    starts = [n for n in range(len(lines[0]))
+              if lines[0][n] != " " and (n == 0 or lines[0][n - 2:n] == "  ")]
+    rows = [[line[start:end].rstrip() for start, end in zip(starts, [*starts[1:], None])]
+            for line in lines]
+    assert all(line[start - 2:start] == "  " for line in lines for start in starts[1:])
+    return [dict(zip(rows[0], row)) for row in rows[1:]]
+
+
+def test_no_database_and_no_schema(cli, cluster):
+    bare = cluster.create_database()
+    for verb in (["events"], ["quarantine", "list"]):
+        done = cli(*verb, DATABASE="host=/nowhere")
+        assert (done.returncode, done.out) == (UNAVAILABLE, "") and "no database" in done.err
+        done = cli(*verb, DATABASE=cluster.dsn(bare))
+        assert (done.returncode, done.out) == (CONFIG, "") and "does not exist" in done.err
+    cluster.drop_database(bare)
+
+
+# ---- events
+
+
+def test_events(ask, database):
+    ids = put(database, Delivery("t1", "SUBMITTED", "IN_PROGRESS", at(0.5)),
+              Delivery("t\n2", "ÄNDERN", payload='{"a":\n"b"}'))
+    first, second = objects(ask("events", "--json"))
+    recorded = first.pop("recorded_at")
+    assert list(first.items()) == [
+        ("id", ids[0]), ("occurred_at", "2026-03-01T12:00:00.5+00:00"),
+        ("received_at", "2026-03-01T12:00:00+00:00"), ("task_id", "t1"), ("status", "SUBMITTED"),
+        ("previous_status", "IN_PROGRESS"), ("event", "task.status_changed"),
+        ("secret_name", "default"), ("payload", {})]
+    assert second["payload"] == {"a": "b"} and second["previous_status"] is None
+    first, second = table(ask("events"))
+    assert first["RECORDED AT"].replace(" ", "T") == recorded.replace("+00:00", "+00")
+    assert (first["ID"], first["TASK ID"], first["PREVIOUS STATUS"]) == (ids[0], "t1", "IN_PROGRESS")
+    assert (second["TASK ID"], second["STATUS"], second["PREVIOUS STATUS"]) \
+        == ("t\\x0a2", "\\xc3\\x84NDERN", "-")
+    assert "PAYLOAD" not in first
+
+
+def test_events_that_are_wanted(ask, database):
+    old = put(database, Delivery("t1", "A"), Delivery("t2", "B"))
+    [(middle,)] = database.execute("SELECT clock_timestamp()::text")
+    new = put(database, Delivery("t1", "C", occurred_at=at(1))) \
+        + put(database, Delivery("t3", "'; DROP"))
+
+    def wanted(*options):
+        return [row["id"] for row in objects(ask("events", "--json", *options))]
+
+    assert wanted() == old + new
+    assert wanted("--task", "t1") == [old[0], new[0]]
+    assert wanted("--status", "A,C,B") == [*old, new[0]]
+    assert wanted("--status", "'; DROP") == [new[1]]
+    assert wanted("--since", middle) == new
+    assert wanted("--until", middle) == old
+    assert wanted("--since", middle, "--task", "t1") == [new[0]]
+    assert wanted("--limit", "3") == [old[1], *new]
+    assert wanted("--task", "none") == []
+    assert ask("events", "--task", "none").out == ""
+
+
+def test_wrong_use_of_the_queries(ask):
+    for arguments, said in (
+            (["events", "--limit", "0"], "--limit '0'"),
+            (["events", "--limit", "x"], "--limit 'x'"),
+            (["events", "x"], "one argument too many"),
+            (["quarantine"], "what to do is missing"),
+            (["quarantine", "show"], "there is no 'quarantine show'"),
+            (["quarantine", "retry", "--json"], "--json goes with list"),
+            (["quarantine", "list", "0"], "'0' is no id"),
+            (["quarantine", "list", "1,2"], "'1,2' is no id")):
+        done = ask(*arguments)
+        assert (done.returncode, done.out) == (USAGE, ""), arguments
+        assert said in done.err
+    done = ask("events", "--since", "soon")
+    assert (done.returncode, done.out) == (DATA, "")
+    assert 'invalid input syntax for type timestamp with time zone: "soon"' in done.err
+
+
+# ---- quarantine
+
+
+def set_aside(database, *bodies):
+    """Bodies in the quarantine, received at 12:00; returns their ids."""
+    connection = database.connect()
+    with connection.cursor() as cursor:
+        for n, body in enumerate(bodies):
+            cursor.execute("SELECT humcli.set_aside(ARRAY[%s], ARRAY['why not'], ARRAY['default'],"
+                           " ARRAY[%s], ARRAY[%s::bytea])", (at(n), f"{n:064x}", body))
+        cursor.execute("SELECT id::text FROM humcli.quarantine ORDER BY id")
+        ids = [row[0] for row in cursor.fetchall()]
+    connection.close()
+    return ids
+
+
+def test_quarantine_list(ask, database):
+    assert ask("quarantine", "list").out == ""
+    first, second = set_aside(database, b"\xff\0{\n", b"[]")
+    assert objects(ask("quarantine", "list", "--json"))[0] == {
+        "id": first, "received_at": "2026-03-01T12:00:00+00:00", "secret_name": "default",
+        "seen": 1, "bytes": 4, "reason": "why not", "signature": "0" * 64,
+        "body": "\\377\\000{\n"}
+    rows = table(ask("quarantine", "list"))
+    assert [(row["ID"], row["REASON"], row["BYTES"]) for row in rows] \
+        == [(first, "why not", "4"), (second, "why not", "2")]
+    assert [row["ID"] for row in table(ask("quarantine", "list", second, "999"))] == [second]
+
+
+def test_quarantine_retry(ask, database):
+    ids = set_aside(database, BODY % b"t1", b"[]", BODY % b"t2", BODY % b"t3\\u0000",
+                    (BODY % b"t4")[:-1] + b',"x":01}')
+    done = ask("quarantine", "retry", ids[0], "999")
+    assert (done.returncode, done.out) == (OK, "1 recorded, 0 left\n"), done.err
+    done = ask("quarantine", "retry")
+    assert (done.returncode, done.out) == (NEGATIVE, "1 recorded, 3 left\n"), done.err
+    assert f"{ids[1]}: " in done.err and f"{ids[3]}: " in done.err
+    assert [row[0] for row in database.execute("SELECT id::text FROM humcli.quarantine ORDER BY id")] \
+        == [ids[1], ids[3], ids[4]]
+    assert database.execute(
+        "SELECT task_id, received_at, secret_name, signature, payload::text"
+        " FROM humcli.events ORDER BY id") == [
+            (task, at(2 * n), "default", f"{2 * n:064x}", (BODY % task.encode()).decode())
+            for n, task in enumerate(("t1", "t2"))]
+    # What was recorded meanwhile is done as well.
+    set_aside(database, BODY % b"t1")
+    assert ask("quarantine", "retry").out == "1 recorded, 3 left\n"
+
+
+def test_quarantine_retry_needs_rights(ask, database):
+    set_aside(database, BODY % b"t1")
+    database.execute("CREATE ROLE only_reads LOGIN IN ROLE humcli_reader")
+    try:
+        assert len(table(ask("quarantine", "list", DATABASE=database.dsn("only_reads")))) == 1
+        done = ask("quarantine", "retry", DATABASE=database.dsn("only_reads"))
+        assert done.returncode == UNAVAILABLE
+        assert len(database.execute("SELECT 1 FROM humcli.quarantine")) == 1
+    finally:
+        database.execute("DROP ROLE only_reads")
