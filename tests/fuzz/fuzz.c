@@ -135,10 +135,10 @@ char *input_rest(struct input *in)
 static int number_at(const char *text, regmatch_t at)
 {
 	char *digits = xstrndup(text + at.rm_so, (size_t)(at.rm_eo - at.rm_so));
-	int value = atoi(digits);
+	long value = strtol(digits, NULL, 10);
 
 	free(digits);
-	return value;
+	return (int)value;
 }
 
 static bool split_timestamp(const char *text, regmatch_t at[12])
@@ -209,7 +209,8 @@ bool second_timestamp(const char *text, int64_t *us)
 		return false;
 	if (at[10].rm_so >= 0 && text[at[10].rm_so] == '-')
 		minutes = -minutes;
-	*us = (seconds - minutes * 60) * 1000000 + atoi(micros);
+	*us = (seconds - (int64_t)minutes * 60) * 1000000 +
+	      strtol(micros, NULL, 10);
 	return true;
 }
 

@@ -148,12 +148,11 @@ static char *decode(const char *text)
 		return value.data;
 	}
 	for (text++; *text && *text != '"' && *text != '\n'; text++) {
-		unsigned byte;
-
 		if (*text != '\\') {
 			buf_add(&value, text, 1);
-		} else if (sscanf(text, "\\x%2x", &byte) == 1) {
-			char c = (char)byte;
+		} else if (text[1] == 'x') {
+			char digits[3] = { text[2], text[3], '\0' };
+			char c = (char)strtoul(digits, NULL, 16);
 
 			buf_add(&value, &c, 1);
 			text += 3;

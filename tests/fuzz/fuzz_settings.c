@@ -56,7 +56,7 @@ static void check_ranges(const struct settings *s)
 	CHECK(s->redelivery_window >= 0 &&
 	      s->redelivery_window <= INT64_C(168) * 3600 * 1000000);
 	CHECK(s->idle_disconnect >= 1000 &&
-	      s->idle_disconnect <= 24 * 3600 * 1000);
+	      s->idle_disconnect <= INT64_C(24) * 3600 * 1000);
 	CHECK(s->spool_max >= 64 << 10 && s->spool_max <= UINT64_C(1) << 40);
 	CHECK(s->log_level <= LEVEL_DEBUG);
 	CHECK(s->spool);
