@@ -15,7 +15,9 @@ enum {
 	LIVE_TURNS = 4, /* then the backlog has one, or load would starve it */
 	FRESH_MS = 5000, /* how old a round trip may be for /health */
 	RECALL_MS = 2000, /* another's failed one opens the breaker so long */
-	PROBE_MS = 1000
+	PROBE_MS = 1000,
+	CROWD_MS = 500, /* a crowd waits no longer than this */
+	CROWD_MIN = 8 /* fewer are no crowd */
 };
 
 /* Whoever waits for a job. */
@@ -24,6 +26,7 @@ struct waiter {
 	STAILQ_ENTRY(waiter) line; /* in queue.live or .backlog */
 	struct job job;
 	pthread_cond_t answered;
+	int64_t since; /* clock_ms() */
 	bool in_line;
 	bool live;
 	bool done;
@@ -47,6 +50,8 @@ struct queue {
 
 	bool breaker;
 	bool open;
+	size_t crowd; /* so many live ones are one */
+	size_t waiting; /* live ones */
 	int64_t trip; /* clock_ms() of the last round trip */
 	bool trip_ok;
 	bool trip_known;
@@ -97,11 +102,12 @@ static int64_t earlier(int64_t a, int64_t b)
 	return a < b ? a : b;
 }
 
-struct queue *queue_new(bool breaker)
+struct queue *queue_new(bool breaker, size_t crowd)
 {
 	struct queue *q = xcalloc(1, sizeof(*q));
 
 	q->breaker = breaker;
+	q->crowd = crowd;
 	q->hurry = INT64_MAX;
 	TAILQ_INIT(&q->waiters);
 	STAILQ_INIT(&q->live);
@@ -142,6 +148,7 @@ static struct waiter *waiter_new(struct delivery *d, bool live)
 			       .uncertain = !live,
 			       .waiter = w };
 	w->live = live;
+	w->since = clock_ms();
 	cond_init(&w->answered);
 	return w;
 }
@@ -170,6 +177,7 @@ static void join(struct queue *q, struct waiter *w)
 	TAILQ_INSERT_TAIL(&q->waiters, w, all);
 	STAILQ_INSERT_TAIL(line, w, line);
 	w->in_line = true;
+	q->waiting += w->live;
 	if (q->interested) {
 		q->interested = false;
 		poke(q);
@@ -183,6 +191,7 @@ static enum outcome leave(struct queue *q, struct waiter *w)
 	struct line *line = w->live ? &q->live : &q->backlog;
 
 	TAILQ_REMOVE(&q->waiters, w, all);
+	q->waiting -= w->live;
 	if (w->in_line)
 		STAILQ_REMOVE(line, w, waiter, line);
 	if (w->done || w->in_line)
@@ -193,6 +202,15 @@ static enum outcome leave(struct queue *q, struct waiter *w)
 }
 
 /* Under the lock. */
+static void wake_waiters(struct queue *q)
+{
+	struct waiter *w;
+
+	TAILQ_FOREACH(w, &q->waiters, all)
+	check(pthread_cond_signal(&w->answered));
+}
+
+/* Under the lock: those who wait need not wait any longer, either. */
 static void trip_breaker(struct queue *q)
 {
 	if (!q->breaker || q->open)
@@ -200,8 +218,36 @@ static void trip_breaker(struct queue *q)
 	q->open = true;
 	log_message(LEVEL_ERROR, "the database is too slow or away: events go "
 				 "to the spool until it records again");
+	wake_waiters(q);
 	/* The writer tries on its own from now on. */
 	poke(q);
+}
+
+/* Under the lock: of the live one that came first. */
+static int64_t waiting_since(const struct queue *q)
+{
+	const struct waiter *w;
+
+	TAILQ_FOREACH(w, &q->waiters, all)
+	{
+		if (w->live)
+			return w->since;
+	}
+	return INT64_MAX - CROWD_MS;
+}
+
+/*
+ * Under the lock: until when a live one may wait. Where nearly all who could
+ * take requests wait, more requests pile up before the door than it has room
+ * for, so the database is not given as long.
+ */
+static int64_t patience(const struct queue *q, int64_t deadline)
+{
+	int64_t until = earlier(deadline, q->hurry);
+
+	if (!q->breaker || q->crowd < CROWD_MIN || q->waiting < q->crowd)
+		return until;
+	return earlier(until, waiting_since(q) + CROWD_MS);
 }
 
 enum outcome queue_submit(struct queue *q, struct delivery *d, int64_t deadline)
@@ -216,8 +262,9 @@ enum outcome queue_submit(struct queue *q, struct delivery *d, int64_t deadline)
 		return OUTCOME_UNAVAILABLE;
 	}
 	join(q, w);
-	while (!w->done && clock_ms() < earlier(deadline, q->hurry))
-		cond_wait(&w->answered, q, earlier(deadline, q->hurry));
+	/* The last one to come finds the crowd, and keeps its time. */
+	while (!w->done && !q->open && clock_ms() < patience(q, deadline))
+		cond_wait(&w->answered, q, patience(q, deadline));
 	if (!w->done)
 		trip_breaker(q);
 	outcome = leave(q, w);
@@ -271,12 +318,9 @@ bool queue_healthy(struct queue *q)
 
 void queue_hurry(struct queue *q, int64_t deadline)
 {
-	struct waiter *w;
-
 	lock(q);
 	q->hurry = deadline;
-	TAILQ_FOREACH(w, &q->waiters, all)
-	check(pthread_cond_signal(&w->answered));
+	wake_waiters(q);
 	unlock(q);
 }
 

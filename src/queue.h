@@ -32,10 +32,11 @@ struct batch {
 /* The side of the requests; from any thread. */
 
 /*
- * breaker: once a delivery was not recorded in time, refuse those after it
- * at once, until a recording commits again.
+ * breaker: once a delivery was not recorded in time, refuse those that wait
+ * and those after it at once, until a recording commits again. A crowd, so
+ * many that wait for the database together, has less time; 0: never.
  */
-struct queue *queue_new(bool breaker) MUST_CHECK;
+struct queue *queue_new(bool breaker, size_t crowd) MUST_CHECK;
 void queue_free(struct queue *q);
 
 /* Waits until deadline (clock_ms()) at the latest; takes d over. */

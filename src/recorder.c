@@ -506,14 +506,19 @@ static void look_after_connection(struct recorder *r)
 	}
 }
 
+/*
+ * Nobody waits for a recording any more, only listeners for what is owed.
+ * Not even they while the breaker is open: that would hold up whoever comes
+ * after us, which wakes them.
+ */
 static bool finished(struct recorder *r)
 {
 	if (!queue_stopping(r->queue))
 		return false;
 	return clock_ms() >= queue_hurried(r->queue) ||
-	       (!queue_has_work(r->queue) && STAILQ_EMPTY(&r->again) &&
-		!r->flying && !r->notifying && !r->id_count &&
-		(!r->owed || queue_is_open(r->queue)));
+	       queue_is_open(r->queue) ||
+	       (!queue_has_work(r->queue) && !r->flying && !r->notifying &&
+		!r->id_count && !r->owed);
 }
 
 static void *writer(void *context)
@@ -553,7 +558,8 @@ struct recorder *recorder_start(const struct settings *s,
 	r->patience = STUCK_MS;
 	STAILQ_INIT(&r->again);
 	r->db = database_new(s->database);
-	r->queue = queue_new(breaker);
+	/* Some may still be reading a request. */
+	r->queue = queue_new(breaker, s->threads * 3 / 4);
 	if (mode == RECORDER_ONCE)
 		recall_trip(r);
 	error = pthread_create(&r->thread, NULL, writer, r);

@@ -68,12 +68,23 @@ static void start(pthread_t *thread, struct bringer *b)
 	assert_int_equal(pthread_create(thread, NULL, bring, b), 0);
 }
 
+/* Started, and in line. */
+static void line_up(pthread_t *thread, struct bringer *b)
+{
+	struct pollfd p = { .fd = queue_wake_fd(b->queue), .events = POLLIN };
+
+	queue_asleep(b->queue, true);
+	start(thread, b);
+	assert_int_equal(poll(&p, 1, PATIENCE_MS), 1);
+	queue_awake(b->queue, true);
+}
+
 /* What was spooled may be recorded already, by a commit that nobody saw. */
 static void test_drained_is_uncertain(void **state)
 {
 	(void)state;
 	for (int drained = 0; drained <= 1; drained++) {
-		struct queue *q = queue_new(true);
+		struct queue *q = queue_new(true, 0);
 		struct bringer b = { .queue = q,
 				     .drained = drained,
 				     .patience = PATIENCE_MS };
@@ -95,7 +106,7 @@ static void test_drained_is_uncertain(void **state)
 /* Nobody waits any more: pruned, and the breaker is open from then on. */
 static void test_abandoned(void **state)
 {
-	struct queue *q = queue_new(true);
+	struct queue *q = queue_new(true, 0);
 	struct bringer b = { .queue = q, .patience = 50 };
 	pthread_t thread;
 	struct batch *batch;
@@ -114,6 +125,46 @@ static void test_abandoned(void **state)
 	queue_free(q);
 }
 
+/* Where all wait for the database, those behind them need the spool. */
+static void test_crowd(void **state)
+{
+	enum { CROWD = 10, PATIENCE = 2000, SOON = 1500 };
+	static const struct {
+		bool breaker;
+		size_t count;
+		bool soon;
+	} cases[] = {
+		{ true, CROWD, true },
+		{ true, CROWD - 1, false },
+		{ false, CROWD, false },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct queue *q = queue_new(cases[i].breaker, CROWD);
+		struct bringer b[CROWD];
+		pthread_t threads[CROWD];
+		int64_t begin = clock_ms();
+
+		for (size_t n = 0; n < cases[i].count; n++) {
+			b[n] = (struct bringer){ .queue = q,
+						 .patience = PATIENCE };
+			line_up(&threads[n], &b[n]);
+		}
+		for (size_t n = 0; n < cases[i].count; n++) {
+			assert_int_equal(pthread_join(threads[n], NULL), 0);
+			assert_int_equal(b[n].outcome, OUTCOME_UNAVAILABLE);
+			/* All of them, and not before their time. */
+			if (cases[i].soon)
+				assert_in_range(clock_ms() - begin, 1, SOON);
+			else
+				assert_true(clock_ms() - begin >= PATIENCE);
+		}
+		assert_int_equal(queue_is_open(q), cases[i].breaker);
+		queue_free(q);
+	}
+}
+
 /* Whether the drainer should go on with those behind it. */
 static void test_answered(void **state)
 {
@@ -128,7 +179,7 @@ static void test_answered(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-		struct queue *q = queue_new(true);
+		struct queue *q = queue_new(true, 0);
 		struct bringer b = { .queue = q,
 				     .drained = true,
 				     .patience = PATIENCE_MS };
@@ -147,22 +198,11 @@ static void test_answered(void **state)
 	}
 }
 
-/* Started, and in line. */
-static void line_up(pthread_t *thread, struct bringer *b)
-{
-	struct pollfd p = { .fd = queue_wake_fd(b->queue), .events = POLLIN };
-
-	queue_asleep(b->queue, true);
-	start(thread, b);
-	assert_int_equal(poll(&p, 1, PATIENCE_MS), 1);
-	queue_awake(b->queue, true);
-}
-
 /* Live ones go first, but however many come, the spool has its turn. */
 static void test_turns(void **state)
 {
 	enum { LIVE = 12, ALL = LIVE + 2 };
-	struct queue *q = queue_new(true);
+	struct queue *q = queue_new(true, 0);
 	struct bringer b[ALL];
 	pthread_t threads[ALL];
 	struct batch *batches[ALL];
@@ -195,7 +235,7 @@ static void test_turns(void **state)
 /* Who still waits in line when the process ends is let go at once. */
 static void test_hurry(void **state)
 {
-	struct queue *q = queue_new(false);
+	struct queue *q = queue_new(false, 0);
 	struct bringer b = { .queue = q,
 			     .drained = true,
 			     .patience = PATIENCE_MS };
@@ -218,6 +258,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_drained_is_uncertain),
 		cmocka_unit_test(test_abandoned),
+		cmocka_unit_test(test_crowd),
 		cmocka_unit_test(test_answered),
 		cmocka_unit_test(test_turns),
 		cmocka_unit_test(test_hurry),
