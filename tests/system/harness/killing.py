@@ -200,6 +200,15 @@ def responder_stopped(site, load):
     site.service.start()
 
 
+def responder_stopped_while_spooling(site, load):
+    """Neither its end nor its start, with the database away, holds up any."""
+    site.cluster.stop("immediate")
+    load.wait_sent(site.random.randrange(1000))
+    responder_stopped(site, load)
+    load.wait_sent(site.random.randrange(1000))
+    site.cluster.start()
+
+
 def lighttpd_reloaded(site, load):
     """The spawned responder ends with it, and starts with it again."""
     def count():
@@ -271,6 +280,7 @@ KILLERS = {
     "lighttpd, SIGKILL": Killer(lighttpd_killed, may_fail=True),
     "spool, ENOSPC": Killer(spool_full, site=SmallSpoolSite, may_fail=True),
     "responder, SIGTERM, socket held": Killer(responder_stopped, fresh=True),
+    "the same, PostgreSQL away": Killer(responder_stopped_while_spooling, fresh=True),
     "lighttpd, reload": Killer(lighttpd_reloaded, setup="lighttpd-spawn", fresh=True),
     "Apache, graceful": Killer(apache_reloaded, setup="apache-proxy_fcgi", fresh=True),
 }

@@ -1,0 +1,111 @@
+"""A new program and new settings take the place of the old ones under load,
+and no request fails: each way that humcli-webhook.fcgi(8) names."""
+
+import os
+import re
+import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from harness import killing
+from harness.gate import Gate
+from harness.postgres import wait_until
+from harness.responder import FastCGI, event
+from harness.spool import Spool
+
+
+class Installation:
+    """A copy of the staged one, to be installed over. Use as a context
+    manager."""
+
+    def __init__(self, paths):
+        self.folder = Path(tempfile.mkdtemp(prefix="humcli-stage-", dir="/tmp"))
+        self.folder.chmod(0o755)
+        self.stage = self.folder / "local"
+        self.install_sql = paths.install_sql
+        shutil.copytree(paths.stage, self.stage)
+        self.responder = self.stage / paths.responder.relative_to(paths.stage)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        shutil.rmtree(self.folder)
+
+    def install(self):
+        """As `make install` does it: a new file in the place of the old one."""
+        new = self.responder.with_name("new")
+        shutil.copy(self.responder, new)
+        with open(new, "ab") as file:
+            file.write(b"newer")    # behind all that is loaded
+        os.rename(new, self.responder)
+        return os.stat(self.responder).st_ino
+
+
+def both(site, load):
+    killing.responder_stopped(site, load)
+    killing.apache_reloaded(site, load)
+
+
+WAYS = {
+    "lighttpd-socket": killing.responder_stopped,
+    "lighttpd-spawn": killing.lighttpd_reloaded,
+    "apache-proxy_fcgi": both,
+}
+
+
+def configure(site, log):
+    """Settings that are seen to be in force."""
+    responder = site.setup.responder
+    responder.log_file = os.path.join(responder.folder, log)
+    responder.settings["LOG"] = responder.log_file
+    responder.write("humcli-webhook.conf", site.setup.lines(
+        "DATABASE", "SECRET_DIR", "SPOOL", "LOG"))
+
+
+def running_program(site):
+    """Of the responder that logs there, once one does: its file's inode."""
+    start = wait_until(
+        lambda: re.search(r"pid=(\d+) msg=.*serves FastCGI", site.setup.responder_log()),
+        "the new responder", limit=20)
+    return os.stat(f"/proc/{start[1]}/exe").st_ino
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_upgrade(name, paths, cluster, rng):
+    with Installation(paths) as installation, \
+            killing.Site(installation, cluster, rng.random(), name) as site:
+        before = running_program(site)
+        with site.load(fresh=True) as load:
+            for number in range(3):
+                load.wait_sent(rng.randrange(50, 200))
+                configure(site, f"log-{number}")
+                after = installation.install()
+                assert after != before
+                WAYS[name](site, load)
+                assert running_program(site) == after
+                before = after
+                load.wait_received(50)
+                assert site.setup.responder_log().count("outcome=recorded") > 0
+        account = site.account(load)
+        print(account, site.logs()[-5000:])
+        account.check(may_fail=False)
+
+
+def test_end_while_the_database_is_away(paths, store):
+    """What was on its way when it went is spooled: nothing is left to wait
+    for, while the successor has to."""
+    with Spool() as spool, Gate(store.socket) as gate, \
+            FastCGI(paths.responder, gate.conninfo(store.login), SPOOL=spool.path,
+                    DEADLINE="500ms") as responder:
+        responder.assert_serving()
+        gate.hold(b"humcli.record")
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(responder.post, event())
+            assert gate.caught.wait(5)
+            gate.refuse()
+            assert answer.result().body == b'{"received":true,"spooled":true}'
+        assert responder.stop() < 2
