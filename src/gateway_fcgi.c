@@ -172,8 +172,10 @@ static void write_reply(const struct reply *reply, FCGX_Request *fcgi)
 	struct buf out = { 0 };
 
 	reply_render(reply, &out);
-	if (FCGX_PutStr(out.data, (int)out.length, fcgi->out) < 0 ||
-	    FCGX_FFlush(fcgi->out) < 0)
+	/* The last stream to be closed takes the end of the request along. */
+	if (FCGX_FClose(fcgi->err) < 0 ||
+	    FCGX_PutStr(out.data, (int)out.length, fcgi->out) < 0 ||
+	    FCGX_FClose(fcgi->out) < 0)
 		log_message(LEVEL_WARNING, "the answer %d was not delivered",
 			    reply->status);
 	buf_free(&out);
@@ -205,6 +207,28 @@ static bool limit_io(int fd)
 	       setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &out, sizeof(out)) == 0;
 }
 
+/*
+ * One request a connection: an idle kept one would pin its thread, and body
+ * bytes left unread on it would be the next request.
+ */
+static void end_connection(FCGX_Request *fcgi, int fd)
+{
+	bool all_read = fcgi->in && FCGX_HasSeenEOF(fcgi->in) &&
+			!FCGX_GetError(fcgi->in);
+
+	fcgi->keepConnection = 0;
+	if (all_read) {
+		FCGX_Free(fcgi, 0);
+		close(fd);
+	} else {
+		/*
+		 * It waits for the peer to close first: what is unread would
+		 * reset the connection, and the answer with it.
+		 */
+		FCGX_Finish_r(fcgi);
+	}
+}
+
 /* Takes the connection over; one request, then it is closed. */
 static void serve_connection(struct worker *w, int fd)
 {
@@ -224,12 +248,7 @@ static void serve_connection(struct worker *w, int fd)
 	if (FCGX_Accept_r(&fcgi) == 0)
 		serve_request(w, &fcgi, &r);
 	seat_leave(w->seat);
-	/*
-	 * One request a connection: an idle kept one would pin its thread,
-	 * and body bytes left unread on it would be the next request.
-	 */
-	fcgi.keepConnection = 0;
-	FCGX_Finish_r(&fcgi);
+	end_connection(&fcgi, fd);
 }
 
 /* Accepting, in turns: one thread polls, so one wakes a connection. */
