@@ -38,6 +38,7 @@ struct recorder {
 	bool notifying; /* a wake-up is on its way */
 	bool owed; /* one may have got lost: an empty one makes it good */
 	bool fresh; /* nothing was recorded yet on this connection */
+	bool suspect; /* CGI: the database failed, a while ago */
 	bool notify_apart; /* CGI: waking made recording fail */
 	int64_t nudged; /* when the last empty one went */
 	int64_t retry_at; /* not before, the database is failing us */
@@ -276,6 +277,12 @@ static void take_result(struct recorder *r,
 	struct batch *b = r->flying;
 
 	r->used = clock_ms();
+	/*
+	 * Before those who wait go on by it. Somebody's lock says nothing
+	 * against the database.
+	 */
+	note_trip(r, result->committed || !not_its_fault(result->sqlstate) ||
+			     strcmp(result->sqlstate, "55P03") == 0);
 	if (result->task == DATABASE_NOTIFY) {
 		r->notifying = false;
 		if (!result->committed) {
@@ -293,7 +300,6 @@ static void take_result(struct recorder *r,
 		else
 			batch_failed(r, b, result);
 	}
-	note_trip(r, result->committed || !not_its_fault(result->sqlstate));
 	if (!result->committed && connection_useless(result->sqlstate))
 		connection_lost(r);
 }
@@ -307,16 +313,23 @@ static bool nudge_due(const struct recorder *r, int64_t now)
 
 static bool connect_now(struct recorder *r)
 {
-	bool ok = database_connect(r->db, clock_ms() + r->settings->deadline);
-
-	note_trip(r, ok);
-	if (!ok) {
+	if (!database_connect(r->db, clock_ms() + r->settings->deadline)) {
+		note_trip(r, false);
 		wait_to_retry(r);
 		return false;
 	}
 	r->used = clock_ms();
 	r->fresh = true;
 	return true;
+}
+
+/*
+ * Nobody brings us any while the breaker is open: we try with nothing. CGI
+ * ends too soon for that; there the next process tries.
+ */
+static bool on_its_own(const struct recorder *r)
+{
+	return r->mode == RECORDER_RESIDENT && queue_is_open(r->queue);
 }
 
 static struct batch *next_batch(struct recorder *r)
@@ -330,8 +343,7 @@ static struct batch *next_batch(struct recorder *r)
 			return b;
 	}
 	b = queue_take(r->queue, r->settings->batch);
-	/* Nobody sends us any while the breaker is open: try with nothing. */
-	return b || !queue_is_open(r->queue) ? b : batch_new(0);
+	return b || !on_its_own(r) ? b : batch_new(0);
 }
 
 /* A duplicate's commit writes nothing, and would not wait for a standby. */
@@ -400,7 +412,7 @@ static bool has_work(struct recorder *r)
 	if (r->flying)
 		return false;
 	return queue_has_work(r->queue) || !STAILQ_EMPTY(&r->again) ||
-	       queue_is_open(r->queue) ||
+	       on_its_own(r) ||
 	       (!database_pending(r->db) && queue_wants_probe(r->queue));
 }
 
@@ -542,8 +554,10 @@ static void recall_trip(struct recorder *r)
 	int64_t age;
 	bool ok;
 
-	if (health_recall(r->settings->spool, &age, &ok))
-		queue_recall_trip(r->queue, ok, age);
+	if (!health_recall(r->settings->spool, &age, &ok))
+		return;
+	queue_recall_trip(r->queue, ok, age);
+	r->suspect = !ok && !queue_is_open(r->queue);
 }
 
 struct recorder *recorder_start(const struct settings *s,
@@ -571,10 +585,24 @@ struct recorder *recorder_start(const struct settings *s,
 	return r;
 }
 
+/*
+ * CGI: those after us go to the spool at once if we had to wait in vain, and
+ * already while we find out for all of them whether the database is back.
+ * Each that waits in vain leaves a backend behind.
+ */
 enum outcome recorder_submit(struct recorder *r, struct delivery *d,
 			     int64_t deadline)
 {
-	return queue_submit(r->queue, d, deadline);
+	bool once = r->mode == RECORDER_ONCE;
+	bool open = queue_is_open(r->queue);
+	enum outcome outcome;
+
+	if (once && r->suspect)
+		health_remember(r->settings->spool, false);
+	outcome = queue_submit(r->queue, d, deadline);
+	if (once && !open && queue_is_open(r->queue))
+		health_remember(r->settings->spool, false);
+	return outcome;
 }
 
 bool recorder_drain(struct recorder *r, struct delivery **deliveries,

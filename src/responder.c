@@ -253,6 +253,7 @@ static void drain_a_little(const struct drain_source *source)
 	struct drain_count count;
 
 	if (source->spool && !spool_is_empty(source->spool) &&
+	    recorder_healthy(source->recorder) &&
 	    !drain(source, CGI_DRAIN_FILES, clock_ms() + CGI_DRAIN_MS, &count))
 		log_message(LEVEL_DEBUG, "spool: somebody else drains it");
 }
