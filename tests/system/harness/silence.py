@@ -1,0 +1,141 @@
+"""Ways to PostgreSQL that swallow what is sent, without a word back."""
+
+import socket
+import struct
+import subprocess
+import sys
+
+from harness import relay
+from harness.postgres import wait_until
+from harness.systemd import Service
+
+PORT = 5432
+
+
+class Deaf:
+    """A listener whose backlog is full, so that the kernel drops whoever
+    knocks, until speak() lets all through to PostgreSQL."""
+
+    def __init__(self, upstream):
+        self.upstream = upstream
+        self.program = None
+        self.listener = socket.socket()
+        self.listener.bind(("127.0.0.1", 0))
+        self.listener.listen(0)
+        self.port = self.listener.getsockname()[1]
+        self.knocking = []
+        while not self.knocking or self._is_connected(self.knocking[-1]):
+            self.knocking.append(socket.socket())
+            self.knocking[-1].setblocking(False)
+            self.knocking[-1].connect_ex(("127.0.0.1", self.port))
+
+    @staticmethod
+    def _is_connected(one):
+        """The backlog takes its connections at once, or not at all."""
+        try:
+            one.getpeername()
+            return True
+        except OSError:
+            return False
+
+    def conninfo(self, rest):
+        return f"host=127.0.0.1 port={self.port} {rest}"
+
+    def speak(self):
+        for one in self.knocking:
+            one.close()
+        self.program = subprocess.Popen([sys.executable, relay.__file__, "-", self.upstream],
+                                        stdin=self.listener)
+        wait_until(self._passes_on, "the relay to accept")
+
+    def _passes_on(self):
+        """Whether there is room in the backlog, and somebody behind it."""
+        with socket.socket() as one:
+            one.settimeout(0.5)
+            try:
+                one.connect(("127.0.0.1", self.port))
+                # SSLRequest, which the server answers by a byte.
+                one.sendall(struct.pack("!II", 8, 80877103))
+                return one.recv(1) in (b"N", b"S")
+            except OSError:
+                return False
+
+    def close(self):
+        for one in self.knocking:
+            one.close()
+        if self.program is not None:
+            self.program.kill()
+            self.program.wait()
+        self.listener.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+class PrivateNetwork:
+    """A network namespace with nothing but loopback, and on it PostgreSQL; its
+    packets can be dropped. Needs root."""
+
+    def __init__(self, upstream):
+        # A namespace lives as long as a process in it.
+        self.program = subprocess.Popen(
+            ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh",
+             sys.executable, relay.__file__, str(PORT), upstream])
+        try:
+            wait_until(self._listens, "the relay to listen")
+        except BaseException:
+            self.close()
+            raise
+
+    def _listens(self):
+        assert self.program.poll() is None, "the relay ended"
+        # State 0A is LISTEN, 1538 is PORT.
+        with open(f"/proc/{self.program.pid}/net/tcp", encoding="ascii") as file:
+            return any(line.split()[1:4:2] == [f"0100007F:{PORT:04X}", "0A"] for line in file)
+
+    @property
+    def enter(self):
+        """A command line to run others in it."""
+        return ["nsenter", "--net", "--target", str(self.program.pid)]
+
+    def conninfo(self, rest):
+        return f"host=127.0.0.1 port={PORT} {rest}"
+
+    def _tc(self, action, *discipline):
+        subprocess.run([*self.enter, "tc", "qdisc", action, "dev", "lo", "root", *discipline],
+                       check=True, capture_output=True)
+
+    def drop(self):
+        """A queue too short for any packet."""
+        self._tc("add", "tbf", "rate", "8bit", "burst", "1", "limit", "1")
+
+    def pass_on(self):
+        self._tc("del")
+
+    def close(self):
+        self.program.kill()
+        self.program.wait()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+class ServiceInside(Service):
+    """In a PrivateNetwork; the web server's unix socket reaches it there."""
+
+    def __init__(self, network, *arguments):
+        self.network = network
+        super().__init__(*arguments)
+
+    def start(self):
+        user, group = str(self.user["user"]), str(self.user["group"])
+        self.command = [*self.network.enter, "setpriv", "--reuid", user, "--regid", group,
+                        "--clear-groups", *self.command]
+        self.user = {}
+        super().start()
