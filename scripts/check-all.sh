@@ -222,7 +222,8 @@ all_texts() {
 shell_check() {
 	cd "$work/source" || return
 	shellcheck -x scripts/packages scripts/check scripts/demo \
-		scripts/format tests/fuzz/run .ci/run autogen.sh
+		scripts/format tests/package/run tests/package/first-event \
+		tests/fuzz/run .ci/run autogen.sh
 }
 
 mandoc_lint() {

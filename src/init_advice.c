@@ -20,33 +20,35 @@ static void advise_socket(void)
 	     "    systemctl enable --now humcli-webhook.socket");
 }
 
+/* Packages bring them along. */
+static void advise_copy(const char *sample, const char *place)
+{
+	char *path = cli_data(sample);
+
+	if (access(place, F_OK) != 0)
+		printf("    cp %s \\\n        %s\n", path, place);
+	free(path);
+}
+
 static void advise_apache(void)
 {
-	char *sample = cli_data("apache/proxy_fcgi.conf");
-
 	puts("\nApache, as root:\n");
 	advise_socket();
-	printf("    cp %s \\\n"
-	       "        /etc/apache2/conf-available/humcli-webhook.conf\n"
-	       "    a2enmod -q proxy proxy_fcgi rewrite ssl\n"
-	       "    a2enconf -q humcli-webhook\n"
-	       "    systemctl reload apache2\n",
-	       sample);
-	free(sample);
+	advise_copy("apache/proxy_fcgi.conf",
+		    "/etc/apache2/conf-available/humcli-webhook.conf");
+	puts("    a2enmod -q proxy proxy_fcgi rewrite ssl\n"
+	     "    a2enconf -q humcli-webhook\n"
+	     "    systemctl reload apache2");
 }
 
 static void advise_lighttpd(void)
 {
-	char *sample = cli_data("lighttpd/socket.conf");
-
 	puts("\nlighttpd, as root:\n");
 	advise_socket();
-	printf("    cp %s \\\n"
-	       "        /etc/lighttpd/conf-available/60-humcli-webhook.conf\n"
-	       "    lighty-enable-mod humcli-webhook\n"
-	       "    systemctl restart lighttpd\n",
-	       sample);
-	free(sample);
+	advise_copy("lighttpd/socket.conf",
+		    "/etc/lighttpd/conf-available/60-humcli-webhook.conf");
+	puts("    lighty-enable-mod humcli-webhook\n"
+	     "    systemctl restart lighttpd");
 }
 
 static void advise_hosting(void)
