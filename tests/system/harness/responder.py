@@ -23,9 +23,8 @@ SECRET = "whsec_3f9a1c7e5b2d4860"
 SANITIZERS = ("ASAN_OPTIONS", "LSAN_OPTIONS", "TSAN_OPTIONS",
               "UBSAN_OPTIONS")
 # libfcgi forgets the answer to a management record it does not know
-# (FastCGI-Archives/fcgi2, issue 42). OpenSSL's state of a thread is given up
-# at the end of the process if the thread is then still on its way out.
-LEAKS_OF_OTHERS = "leak:libfcgi.so\nleak:ERR_set_mark\n"
+# (FastCGI-Archives/fcgi2, issue 42).
+LEAKS_OF_OTHERS = "leak:libfcgi.so\n"
 REPORTS = ("Sanitizer", "runtime error:")
 ABSENT = object()
 
