@@ -16,7 +16,7 @@ from harness.responder import give, on_disk
 from harness.systemd import Service
 
 WRITER = "kill_writer"
-DRAINED = 60    # seconds that the spool may take
+STUCK = 30      # seconds that the spool may stay as it is
 STEADY = 300    # sent a second, at least
 
 
@@ -105,12 +105,21 @@ class Site:
         """How many files wait."""
         return len(os.listdir(self.folder("new")))
 
+    def wait_drained(self, left=0):
+        """However long it takes, as long as it goes on."""
+        count = self.spooled()
+        while count > left:
+            before = count
+            wait_until(lambda before=before: self.spooled() != before,
+                       f"the spool to get smaller than {before}", limit=STUCK)
+            count = self.spooled()
+
     def load(self, **options):
         return Load(self.server, self.random.random(), **options)
 
     def account(self, load, database=None):
         """Once all is back; in the database, unless another one took over."""
-        wait_until(lambda: not self.spooled(), "the spool to be empty", limit=DRAINED)
+        self.wait_drained()
         assert os.listdir(self.folder("failed")) == []
         return Account(load, database or self.database)
 
@@ -150,9 +159,7 @@ def responder_killed_while_spooling(site, load):
     responder_killed(site, load)
     load.wait_sent(site.random.randrange(200))
     site.cluster.start()
-    waiting = site.spooled()
-    goal = site.random.randrange(waiting) if waiting else 0
-    wait_until(lambda: site.spooled() <= goal, "the spool to be drained", limit=DRAINED)
+    site.wait_drained(left=int(site.spooled() * site.random.random()))
     responder_killed(site, load)
 
 
