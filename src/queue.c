@@ -308,7 +308,13 @@ bool queue_healthy(struct queue *q)
 		poke(q);
 		while (q->probe_wanted && clock_ms() < until)
 			cond_wait(&q->probed, q, until);
-		ok = !q->probe_wanted && q->trip_ok;
+		/* None is an answer too, or each who asks waits for it. */
+		if (q->probe_wanted) {
+			q->trip = clock_ms();
+			q->trip_ok = false;
+			q->trip_known = true;
+		}
+		ok = q->trip_ok;
 	} else {
 		ok = !q->open && q->trip_ok;
 	}

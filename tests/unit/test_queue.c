@@ -253,9 +253,30 @@ static void test_hurry(void **state)
 	queue_free(q);
 }
 
+/* Whoever asks next does not wait as long, or many could hold all threads. */
+static void test_health_of_a_silent_database(void **state)
+{
+	struct queue *q = queue_new(true, 0);
+	int64_t begin = clock_ms(), after;
+
+	(void)state;
+	assert_false(queue_healthy(q));
+	after = clock_ms();
+	assert_in_range(after - begin, 1000, PATIENCE_MS);
+	assert_true(queue_wants_probe(q));
+	for (int i = 0; i < 100; i++)
+		assert_false(queue_healthy(q));
+	assert_true(clock_ms() - after < 500);
+	/* The answer counts, however late. */
+	queue_note_trip(q, true);
+	assert_true(queue_healthy(q));
+	queue_free(q);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_health_of_a_silent_database),
 		cmocka_unit_test(test_drained_is_uncertain),
 		cmocka_unit_test(test_abandoned),
 		cmocka_unit_test(test_crowd),
