@@ -1,0 +1,232 @@
+"""What the responder takes from a host that it shares: connections, threads,
+memory."""
+
+import contextlib
+import os
+import re
+
+import pytest
+
+from harness import fastcgi
+from harness.gate import Gate
+from harness.responder import (FastCGI, event, eventually, sign, task_of,
+                               variables)
+from harness.spool import Spool
+
+RECEIVED = b'{"received":true}'
+SPOOLED = b'{"received":true,"spooled":true}'
+MB = 1 << 20
+
+
+@pytest.fixture(name="spool")
+def _spool():
+    with Spool() as it:
+        yield it
+
+
+def connections(store):
+    return [pid for pid, in store.query(
+        "SELECT pid FROM pg_stat_activity WHERE application_name = 'humcli-webhook'"
+        " AND datname = current_database()")]
+
+
+def proc(it, name, key):
+    """A number of /proc/PID/NAME, in bytes."""
+    with open(f"/proc/{it.pid}/{name}", encoding="ascii") as file:
+        return int(re.search(rf"^{key}:\s+(\d+) kB$", file.read(), re.MULTILINE)[1]) * 1024
+
+
+def private_dirty(it):
+    return proc(it, "smaps_rollup", "Private_Dirty")
+
+
+def address_space(it):
+    return proc(it, "status", "VmSize")
+
+
+def threads(it):
+    return len(os.listdir(f"/proc/{it.pid}/task"))
+
+
+def sanitized(it):
+    """Whose memory says nothing of ours."""
+    with open(it.program, "rb") as file:
+        return b"__asan_init" in file.read()
+
+
+def sized(size):
+    """An event of that many bytes."""
+    head = event()[:-1] + b',"note":"'
+    return head + b"x" * (size - len(head) - 2) + b'"}'
+
+
+@contextlib.contextmanager
+def in_flight(it, count, size=None):
+    """So many requests whose last byte is missing; a function to send it."""
+    bodies = [event() if size is None else sized(size) for _ in range(count)]
+    with contextlib.ExitStack() as stack:
+        them = []
+        for body in bodies:
+            connection = stack.enter_context(it.connect())
+            whole = fastcgi.whole(variables(body=body, changes={
+                "HTTP_X_SIGNATURE": sign(body)}).items(), body)
+            connection.send(whole[:-20])
+            them.append((connection, whole[-20:]))
+
+        def finish():
+            for connection, rest in them:
+                connection.send(rest)
+            return [connection.answer().body for connection, _ in them]
+
+        # A thread has each of them.
+        assert eventually(lambda: threads(it) >= min(count, int(
+            it.settings.get("THREADS", 64))))
+        yield bodies, finish
+
+
+# Connections.
+
+def test_idle_disconnect(paths, store, spool):
+    """Given back when nobody needs it, and had again when somebody does."""
+    with FastCGI(paths.responder, store.conninfo, SPOOL=spool.path, IDLE_DISCONNECT="1s") as it:
+        assert not connections(store)
+        for _ in range(2):
+            it.assert_serving()
+            first = connections(store)
+            assert len(first) == 1
+            # Traffic keeps it.
+            end = []
+            assert eventually(lambda: it.post(event()).body == RECEIVED
+                              and (end.append(1) or len(end) > 60), 10)
+            assert connections(store) == first
+            assert eventually(lambda: not connections(store), 3)
+
+
+def test_idle_keeps_it_otherwise(paths, store, spool):
+    """60 s by default: not gone after some that are well above 1 s."""
+    with FastCGI(paths.responder, store.conninfo, SPOOL=spool.path) as it:
+        it.assert_serving()
+        first = connections(store)
+        assert not eventually(lambda: connections(store) != first, 2.5)
+
+
+def test_one_connection(paths, store, spool):
+    """However many are in flight, what drains too, and whatever was asked."""
+    spool.make()
+    for _ in range(300):
+        spool.put(event())
+    with Gate(store.socket) as gate, FastCGI(
+            paths.responder, gate.conninfo(store.login), SPOOL=spool.path) as it:
+        with in_flight(it, 64) as (bodies, finish):
+            assert set(finish()) == {RECEIVED}
+        assert it.get().status == 200
+        assert eventually(lambda: not spool.waiting, 10)
+        assert gate.accepted == 1
+        assert len(connections(store)) == 1
+
+
+# Threads.
+
+def test_one_thread(paths, store, spool):
+    """THREADS=1: one at a time, spool and all; the others wait their turn."""
+    with Gate(store.socket) as gate, FastCGI(
+            paths.responder, gate.conninfo(store.login), SPOOL=spool.path, THREADS="1",
+            DEADLINE="1s") as it:
+        # Main, writer, drainer, and the one.
+        assert threads(it) == 4
+        with contextlib.ExitStack() as stack:
+            bodies = [event() for _ in range(20)]
+            them = [stack.enter_context(it.connect()) for _ in bodies]
+            for connection, body in zip(them, bodies):
+                connection.send(fastcgi.whole(variables(body=body, changes={
+                    "HTTP_X_SIGNATURE": sign(body)}).items(), body))
+            assert {connection.answer().body for connection in them} == {RECEIVED}
+        gate.refuse()
+        spooled = [event() for _ in range(5)]
+        answers = [it.post(body) for body in spooled]
+        assert {a.status for a in answers} == {200} and max(a.seconds for a in answers) < 1.2
+        gate.open()
+        assert eventually(lambda: it.post(event()).body == RECEIVED, 2)
+        assert eventually(lambda: not spool.waiting, 3)
+        assert threads(it) == 4
+        everything = bodies + spooled
+        assert store.query("SELECT count(*) FROM humcli.events WHERE task_id = ANY(%s)",
+                           [task_of(body) for body in everything]) == [(len(everything),)]
+
+
+def test_threads_as_needed(paths, store):
+    with FastCGI(paths.responder, store.conninfo) as it:
+        for _ in range(20):
+            it.assert_serving()
+        # One may still be closing when the next one comes.
+        few = threads(it)
+        assert few < 10
+        with in_flight(it, 64) as (_, finish):
+            assert set(finish()) == {RECEIVED}
+        # Main and writer; without a spool there is no drainer.
+        assert threads(it) == 64 + 2
+
+
+# Memory.
+
+@pytest.fixture(name="measured")
+def _measured(paths, store, spool):
+    with FastCGI(paths.responder, store.dsn("test_writer", tcp=True), SPOOL=spool.path) as it:
+        if sanitized(it):
+            pytest.skip("a sanitizer's own memory")
+        yield it
+
+
+def test_memory_idle(measured):
+    measured.assert_serving()
+    used = private_dirty(measured)
+    print(f"Private_Dirty {used / MB:.1f} MB, VmSize {address_space(measured) / MB:.0f} MB")
+    assert used < 4 * MB
+
+
+@pytest.mark.parametrize("size, peak", [(None, 16), (64 * 1024, 32)],
+                         ids=["usual", "largest"])
+def test_memory_at_work(measured, size, peak):
+    """
+    64 in flight, each read but for its last bytes, then recorded at once:
+    what that took is not all given back, so it shows afterwards. At their
+    largest they are 4 MiB, and each is there as a request, a delivery, a
+    parameter and in libpq's buffer for a moment.
+    """
+    with in_flight(measured, 64, size) as (bodies, finish):
+        flying = private_dirty(measured)
+        # A crowd that is slow to record goes to the spool.
+        assert set(finish()) <= {RECEIVED, SPOOLED}
+    after = private_dirty(measured)
+    space = address_space(measured)
+    print(f"Private_Dirty {flying / MB:.1f} MB with 64 in flight, {after / MB:.1f} MB after;"
+          f" VmSize {space / MB:.0f} MB")
+    assert flying < 16 * MB and after < peak * MB
+    assert space < 200 * MB
+
+
+def test_memory_does_not_grow(measured):
+    """Neither by traffic nor by what it refuses."""
+    def rounds(count):
+        for _ in range(count):
+            with in_flight(measured, 64) as (_, finish):
+                assert set(finish()) == {RECEIVED}
+            for _ in range(10):
+                assert measured.post(event(), signature="0" * 64).status == 401
+                assert measured.post(event()[:-1]).status == 400
+        return private_dirty(measured)
+
+    before = rounds(5)
+    after = rounds(15)
+    print(f"{before / MB:.2f} MB, then {after / MB:.2f} MB")
+    assert after < before + MB
+
+
+def test_connection_of_a_silent_client(measured):
+    """It is shown the door in 4 s, and its thread is free again."""
+    with contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(measured.connect()) for _ in range(64)]
+        assert eventually(lambda: threads(measured) >= 64)
+        for one in silent:
+            assert one.closed(8)
+        measured.assert_serving()
