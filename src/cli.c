@@ -61,6 +61,20 @@ static const struct verb verbs[] = {
 	  "[--task ID] [--status LIST] [--since TIME] [--until TIME]\n"
 	  "[--limit N] [--json]",
 	  "list what is recorded" },
+	{ "task", cmd_task, "[--json] ID",
+	  "tell a task's history, with its gaps and repeats" },
+	{ "subscriptions", cmd_subscriptions, "[--json]",
+	  "list who listens, and how far each is" },
+	{ "replay", cmd_replay,
+	  "--subscription NAME [--id LIST] [--task ID] [--status LIST]\n"
+	  "[--since TIME] [--until TIME]",
+	  "hand events out once more to a subscription" },
+	{ "dead", cmd_dead,
+	  "list [--pool NAME] [--json]\n"
+	  "redrive --pool NAME [--id ID]",
+	  "list what a pool has given up on, or try it again" },
+	{ "purge", cmd_purge, "--older-than INTERVAL",
+	  "take old tasks out of the database" },
 	{ "quarantine", cmd_quarantine, "list [--json] [ID...]\nretry [ID...]",
 	  "list what was signed but is no event, or try it again" },
 	{ "spool", cmd_spool, "list [--json]\ndrain\nretry-failed [NAME...]",

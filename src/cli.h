@@ -20,15 +20,20 @@ struct verb {
 	const char *summary;
 };
 
+int cmd_dead(const struct verb *v, int argc, char **argv);
 int cmd_doctor(const struct verb *v, int argc, char **argv);
 int cmd_init(const struct verb *v, int argc, char **argv);
 int cmd_events(const struct verb *v, int argc, char **argv);
 int cmd_listen(const struct verb *v, int argc, char **argv);
 int cmd_probe(const struct verb *v, int argc, char **argv);
+int cmd_purge(const struct verb *v, int argc, char **argv);
 int cmd_quarantine(const struct verb *v, int argc, char **argv);
+int cmd_replay(const struct verb *v, int argc, char **argv);
 int cmd_send(const struct verb *v, int argc, char **argv);
 int cmd_sign(const struct verb *v, int argc, char **argv);
 int cmd_spool(const struct verb *v, int argc, char **argv);
+int cmd_subscriptions(const struct verb *v, int argc, char **argv);
+int cmd_task(const struct verb *v, int argc, char **argv);
 int cmd_verify(const struct verb *v, int argc, char **argv);
 
 /* "humcli-webhook VERB: …" on stderr. */

@@ -382,12 +382,12 @@ static int64_t next_due(const struct consumer *c)
 
 	if (c->leaving)
 		return c->leave_due;
-	if (!session_is_open(c->work))
-		due = session_due(c->work);
-	else if (c->ear)
-		due = ear_due(c->ear);
 	if (c->slot.state == PAUSED)
-		due = sooner(due, c->slot.due);
+		due = c->slot.due;
+	if (!session_is_open(c->work))
+		return sooner(due, session_due(c->work));
+	if (c->ear)
+		due = sooner(due, ear_due(c->ear));
 	if (c->hearing == EAR_HEARING && !c->claimed)
 		due = sooner(due, c->claim_due);
 	if (!may_take(c))
@@ -475,11 +475,14 @@ static int guard(const struct consumer_options *o, struct session *s)
 /* From here on a command's end waits to be read. */
 static int take_child_signals(void)
 {
+	/* Whoever started us may have had it ignored: none would be left. */
+	const struct sigaction usual = { .sa_handler = SIG_DFL };
 	sigset_t set;
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
-	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+	if (sigaction(SIGCHLD, &usual, NULL) < 0 ||
+	    sigprocmask(SIG_BLOCK, &set, NULL) < 0)
 		return -1;
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }

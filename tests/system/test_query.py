@@ -6,7 +6,7 @@ import pytest
 
 from harness.recording import Delivery, at, record
 
-OK, NEGATIVE, USAGE, DATA, UNAVAILABLE, CONFIG = 0, 1, 64, 65, 69, 78
+OK, NEGATIVE, USAGE, DATA, UNAVAILABLE, LATER, CONFIG = 0, 1, 64, 65, 69, 75, 78
 BODY = b'{"event":"task.status_changed","task_id":"%s","status":"SUBMITTED",' \
        b'"previous_status":null,"timestamp":"2026-03-01T12:00:00.000Z"}'
 
@@ -48,10 +48,12 @@ def table(done):
 
 def test_no_database_and_no_schema(cli, cluster):
     bare = cluster.create_database()
-    for verb in (["events"], ["quarantine", "list"]):
-        done = cli(*verb, DATABASE="host=/nowhere")
+    for verb in (["events"], ["task", "t"], ["subscriptions"], ["dead", "list"],
+                 ["replay", "--subscription", "s", "--id", "1"], ["quarantine", "list"],
+                 ["purge", "--older-than", "2 days"]):
+        done = cli(*verb, DATABASE="host=/nowhere", SPOOL="")
         assert (done.returncode, done.out) == (UNAVAILABLE, "") and "no database" in done.err
-        done = cli(*verb, DATABASE=cluster.dsn(bare))
+        done = cli(*verb, DATABASE=cluster.dsn(bare), SPOOL="")
         assert (done.returncode, done.out) == (CONFIG, "") and "does not exist" in done.err
     cluster.drop_database(bare)
 
@@ -104,6 +106,17 @@ def test_wrong_use_of_the_queries(ask):
             (["events", "--limit", "0"], "--limit '0'"),
             (["events", "--limit", "x"], "--limit 'x'"),
             (["events", "x"], "one argument too many"),
+            (["task"], "the task's id is missing"),
+            (["task", "a", "b"], "one argument too many"),
+            (["replay", "--id", "1"], "--subscription is missing"),
+            (["replay", "--subscription", "s"], "say what to hand out again"),
+            (["purge"], "--older-than is missing"),
+            (["dead"], "what to do is missing"),
+            (["dead", "show"], "there is no 'dead show'"),
+            (["dead", "list", "--id", "1"], "--id goes with redrive"),
+            (["dead", "redrive", "--pool", "p", "--json"], "--json goes with list"),
+            (["dead", "redrive"], "--pool is missing"),
+            (["dead", "redrive", "--pool", "p", "--id", "x"], "--id 'x' is no id"),
             (["quarantine"], "what to do is missing"),
             (["quarantine", "show"], "there is no 'quarantine show'"),
             (["quarantine", "retry", "--json"], "--json goes with list"),
@@ -115,6 +128,31 @@ def test_wrong_use_of_the_queries(ask):
     done = ask("events", "--since", "soon")
     assert (done.returncode, done.out) == (DATA, "")
     assert 'invalid input syntax for type timestamp with time zone: "soon"' in done.err
+
+
+# ---- subscriptions and replay
+
+
+def test_replay(ask, cli, database):
+    def handed_out():
+        done = cli("listen", "--subscription", "s", "--from", "beginning", "--once",
+                   DATABASE=database.dsn())
+        return [row["id"] for row in objects(done)]
+
+    ids = put(database, Delivery("t1", "A"), Delivery("t2", "B"), Delivery("t3", "B"))
+    assert handed_out() == ids
+    for options, expected in ((["--id", f"{ids[2]},{ids[0]}"], [ids[0], ids[2]]),
+                              (["--task", "t2"], [ids[1]]), (["--status", "B,C"], ids[1:]),
+                              (["--since", "2026-01-01"], ids), (["--until", "2026-01-01"], []),
+                              (["--status", "B", "--task", "t3"], [ids[2]])):
+        done = ask("replay", "--subscription", "s", *options)
+        assert (done.returncode, done.out) \
+            == (OK, f"{len(expected)} to be handed out again\n"), done.err
+        assert handed_out() == expected, options
+    done = ask("replay", "--subscription", "none", "--id", "1")
+    assert (done.returncode, done.out) == (DATA, "")
+    assert 'there is no subscription "none"' in done.err
+    assert ask("replay", "--subscription", "s", "--id", "one").returncode == DATA
 
 
 # ---- quarantine

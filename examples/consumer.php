@@ -1,0 +1,57 @@
+#!/usr/bin/env php
+<?php
+// Every event, also those that came while this did not run.
+// apt-get install php-cli php-pgsql;  PGDATABASE=humcli examples/consumer.php
+
+const NAME = "php";     // the subscription
+
+// Your work. Once per event; after a crash in it, perhaps again.
+function process_task_update($payload)
+{
+    echo $payload["task_id"], " ", $payload["status"], "\n";
+}
+
+// Hands out what is there, until nothing is.
+function drain($db)
+{
+    do {
+        pg_query($db, "BEGIN");
+        // (jsonb can't hold \u0000: then the columns have to do.)
+        $rows = pg_fetch_all(pg_query_params($db, "SELECT position, coalesce(humcli.payload(payload),
+            jsonb_build_object('task_id', task_id, 'status', status)) AS payload
+            FROM humcli.fetch($1)", [NAME]));
+        foreach ($rows as $row)
+            process_task_update(json_decode($row["payload"], true));
+        if ($rows)
+            pg_query_params($db, "SELECT humcli.ack($1, $2)", [NAME, end($rows)["position"]]);
+        pg_query($db, "COMMIT");
+    } while ($rows);
+}
+
+// LISTENs first and looks then, so that nothing falls in between.
+function listen()
+{
+    $db = pg_connect("", PGSQL_CONNECT_FORCE_NEW);
+    pg_query_params($db, "SELECT humcli.subscribe($1)", [NAME]);
+    pg_query($db, "LISTEN humcli_events");
+    while (true) {
+        drain($db);
+        if (!pg_get_notify($db)) {
+            $read = [pg_socket($db)];
+            $none = null;
+            stream_select($read, $none, $none, 30);     // woken, or to be sure
+            pg_consume_input($db);
+        }
+        while (pg_get_notify($db));
+    }
+}
+
+set_error_handler(function ($level, $message) { throw new ErrorException($message); });
+while (true) {
+    try {
+        listen();
+    } catch (ErrorException $error) {       // the connection is lost
+        echo $error->getMessage(), "\n";
+        sleep(1);
+    }
+}

@@ -1,0 +1,563 @@
+"""humcli-webhook listen --subscription: every event is handed out, whatever dies."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import psycopg2
+import pytest
+
+from harness.cli import Running
+from harness.failover import PgBouncer, Standby
+from harness.postgres import Cluster, Database, is_alive, wait_until
+from harness.recording import Delivery, at, record
+
+OK, NEGATIVE, DATA, UNAVAILABLE, IO_ERROR, LATER, NO_PERMISSION, CONFIG \
+    = 0, 1, 65, 69, 74, 75, 77, 78
+HEARS = "listening on humcli_events"
+
+
+def deliveries(count, tasks=1):
+    """So many of them, in turns of so many tasks, all of them news."""
+    return [Delivery(f"task_{n % tasks}", f"STATUS_{n // tasks}", occurred_at=at(n))
+            for n in range(count)]
+
+
+def put(database, *rows, notify=True):
+    """Records them, and wakes the listeners; returns the ids in order."""
+    connection = database.connect()
+    try:
+        return [row.id for row in record(connection, rows, notify=notify)]
+    finally:
+        connection.close()
+
+
+def recorded(database):
+    """The ids of all events."""
+    return [row[0] for row in database.execute("SELECT id FROM humcli.events ORDER BY id")]
+
+
+def acknowledged(database):
+    """Whether nothing is left of subscription s."""
+    return not database.execute("SELECT 1 FROM humcli.fetch('s')")
+
+
+def ids(lines):
+    return [int(json.loads(line)["id"]) for line in lines]
+
+
+class Handed:
+    """A command that notes each event it is given, and what the notes say."""
+
+    def __init__(self, folder):
+        self.file = folder / "handed"
+        self.file.touch()
+        self.command = f'echo "$HUMCLI_ID" >>{self.file}'
+
+    def ids(self):
+        return [int(line) for line in self.file.read_text().split()]
+
+
+@pytest.fixture
+def handed(tmp_path):
+    return Handed(tmp_path)
+
+
+@pytest.fixture
+def consume(cli):
+    """Starts consumers; they end with the test."""
+    started = []
+
+    def start(database, *arguments, hears=True, name="s", dsn=None, **settings):
+        consumer = Running(cli, "listen", "--subscription", name, *arguments,
+                           DATABASE=dsn or database.dsn(), **settings)
+        started.append(consumer)
+        if hears:
+            consumer.said(HEARS)
+        return consumer
+
+    yield start
+    for consumer in started:
+        consumer.close()
+
+
+@pytest.fixture
+def once(cli, database):
+    """Runs a consumer that ends by itself; --from beginning."""
+    def run(*arguments, name="s", **settings):
+        return cli("listen", "--subscription", name, "--from", "beginning", "--once", *arguments,
+                   DATABASE=settings.pop("dsn", database.dsn()), **settings)
+    return run
+
+
+# ---- what is handed out
+
+PAYLOADS = [
+    ("{}", "{}"),
+    ('{"task_id": "t",\r\n\t"n": 12345678901234567890.10, "n": 1e5}\n',
+     '{"task_id": "t",  \t"n": 12345678901234567890.10, "n": 1e5} '),
+    ('{"a":"\\n\\u0000 \\ud800 ü \U0001f600"}', '{"a":"\\n\\u0000 \\ud800 ü \U0001f600"}'),
+]
+
+
+def test_a_line_has_the_event(once, database):
+    rows = [Delivery(f'task "{n}"\t\\ ü', "SUBMITTED", previous, payload=payload,
+                     occurred_at=at(0.25))
+            for n, (previous, (payload, _)) in enumerate(zip([None, "IN_PROGRESS", "ä"], PAYLOADS))]
+    numbers = put(database, *rows)
+    done = once()
+    assert (done.returncode, done.out.count("\n")) == (OK, len(rows)), done.err
+    for line, number, row, (_, payload) in zip(done.out.splitlines(), numbers, rows, PAYLOADS):
+        fields = json.loads(line, object_pairs_hook=lambda pairs: pairs)
+        assert fields[:7] == [
+            ("id", str(number)), ("event", row.event), ("task_id", row.task_id),
+            ("status", "SUBMITTED"), ("previous_status", row.previous_status),
+            ("occurred_at", "2026-03-01T12:00:00.250000Z"),
+            ("received_at", "2026-03-01T12:00:00.000000Z")]
+        assert [key for key, _ in fields[7:]] == ["payload"]
+        assert line.endswith(f',"payload":{payload}}}')
+
+
+def test_a_command_gets_the_event(once, database, tmp_path):
+    numbers = put(database, *[
+        Delivery(f"task {n}; $(date)", "SUBMITTED", previous, payload=payload)
+        for n, (previous, (payload, _)) in enumerate(zip([None, "A B", "ä"], PAYLOADS))])
+    command = (f'cat >"{tmp_path}/$HUMCLI_ID"; env -0 | grep -z ^HUMCLI_[A-V] | sort -z '
+               f'>"{tmp_path}/$HUMCLI_ID.env"')
+    done = once("--exec", command, environment={"HUMCLI_PREVIOUS_STATUS": "stale"})
+    assert (done.returncode, done.out) == (OK, ""), done.err
+    for n, (number, (payload, _)) in enumerate(zip(numbers, PAYLOADS)):
+        assert (tmp_path / str(number)).read_bytes() == payload.encode()
+        assert (tmp_path / f"{number}.env").read_text().rstrip("\0").split("\0") == [
+            "HUMCLI_ATTEMPT=1", "HUMCLI_EVENT=task.status_changed", f"HUMCLI_ID={number}",
+            "HUMCLI_OCCURRED_AT=2026-03-01T12:00:00.000000Z",
+            f"HUMCLI_PREVIOUS_STATUS={['', 'A B', 'ä'][n]}", "HUMCLI_STATUS=SUBMITTED",
+            f"HUMCLI_TASK_ID=task {n}; $(date)"]
+
+
+def test_a_large_payload_reaches_who_does_not_read_it(once, database):
+    put(database, Delivery("t", "A", payload=json.dumps({"x": "y" * 300000})),
+        Delivery("u", "A"))
+    done = once("--exec", "echo $HUMCLI_TASK_ID")
+    assert (done.returncode, done.out) == (OK, "t\nu\n")
+    assert len(once(name="other").out.splitlines()[0]) > 300000
+
+
+def test_it_starts_where_it_is_told(once, cli, database):
+    old = put(database, *deliveries(3))
+    said = "subscription now was made: from now on"
+    done = cli("listen", "--subscription", "now", "--once", DATABASE=database.dsn())
+    assert (done.returncode, done.out) == (OK, "") and said in done.err
+    new = put(database, Delivery("t", "NEW"), Delivery("t", "OTHER", occurred_at=at(1)))
+    assert ids(once(name="now").out.splitlines()) == new
+    some = once("--status", "NEW,STATUS_1", name="some")
+    assert ids(some.out.splitlines()) == [old[1], new[0]]
+    assert "is there already" in once("--status", "OTHER", name="some").err
+
+
+# ---- done, later, failed
+
+
+def test_what_fails_comes_again_and_is_not_passed(consume, database, tmp_path):
+    log = tmp_path / "log"
+    log.touch()
+    consumer = consume(
+        database, "--exec",
+        f'echo "$HUMCLI_TASK_ID $HUMCLI_ATTEMPT" >>{log}; case $HUMCLI_TASK_ID$HUMCLI_ATTEMPT in '
+        "later1) exit 75 ;; failed1) exit 3 ;; killed1) kill -9 $$ ;; esac")
+    put(database, *[Delivery(task, "A") for task in ("later", "failed", "killed", "good")])
+    wait_until(lambda: "good 1" in log.read_text(), "the last event", limit=20)
+    assert log.read_text().splitlines() == [
+        "later 1", "later 2", "failed 1", "failed 2", "killed 1", "killed 2", "good 1"]
+    assert consumer.end(signal.SIGTERM) == OK
+    said = "".join(consumer.err)
+    assert re.search(r"level=info .*task later, A.*attempt 1: the command wants it later", said)
+    assert re.search(r"level=error .*failed, A.*attempt 1: the command failed: exit code 3", said)
+    assert re.search(r"level=error .*killed, A.*attempt 1: the command failed: signal 9", said)
+
+
+def test_once_leaves_what_fails_to_the_next_run(once, database, handed):
+    first, second = put(database, *deliveries(2))
+    assert once("--exec", "exit 75").returncode == LATER
+    assert once("--exec", "exit 1").returncode == NEGATIVE
+    assert once("--exec", "/nonexistent").returncode == NEGATIVE
+    assert once("--exec", f"{handed.command}; test $HUMCLI_ID = {first}").returncode == NEGATIVE
+    assert once("--exec", handed.command).returncode == OK
+    assert handed.ids() == [first, second, second]
+    assert once("--exec", handed.command).returncode == OK
+    assert handed.ids() == [first, second, second]
+
+
+def test_no_line_is_acknowledged_that_could_not_be_written(cli, once, database):
+    numbers = put(database, *deliveries(2))
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [cli.program, "listen", "--subscription", "s", "--from", "beginning", "--once"],
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=30, check=False,
+            env=cli.environment(DATABASE=database.dsn()))
+    assert done.returncode == IO_ERROR and "can't write to stdout" in done.stderr
+    assert ids(once().out.splitlines()) == numbers
+
+
+# ---- waking and ending
+
+
+def test_it_is_woken(consume, database):
+    """Well before it would look by itself."""
+    consumer = consume(database)
+    start = time.monotonic()
+    number = put(database, Delivery("t", "A"))
+    assert ids(consumer.printed(1)) == number
+    assert time.monotonic() - start < 5
+    assert consumer.end(signal.SIGTERM) == OK
+
+
+def test_it_only_polls_if_told(consume, database):
+    consumer = consume(database, "--poll-only", hears=False)
+    consumer.said("was made")
+    number = put(database, Delivery("t", "A"))
+    assert ids(consumer.printed(1)) == number
+    assert not any(HEARS in line for line in consumer.err)
+    assert consumer.end(signal.SIGINT) == OK
+
+
+def running_command(consumer):
+    """The process ids of its command, and what that has started."""
+    pid = consumer.process.pid
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+        return [int(child) for child in file.read().split()]
+
+
+def test_the_end_waits_for_the_command(consume, once, database, tmp_path):
+    go = tmp_path / "go"
+    os.mkfifo(go)
+    consumer = consume(database, "--exec", f"echo begun; read x <{go}; echo ended")
+    first, second = put(database, *deliveries(2))
+    consumer.printed(1)
+    consumer.process.send_signal(signal.SIGTERM)
+    with open(go, "w", encoding="ascii") as file:
+        file.write("x\n")
+    assert consumer.end() == OK
+    assert consumer.out == ["begun\n", "ended\n"]
+    assert ids(once().out.splitlines()) == [second] != [first]
+
+
+def test_the_end_does_not_wait_for_ever(consume, once, database):
+    consumer = consume(database, "--exec", "echo begun; sleep 1000")
+    [number] = put(database, Delivery("t", "A"))
+    consumer.printed(1)
+    [command] = running_command(consumer)
+    start = time.monotonic()
+    assert consumer.end(signal.SIGTERM) == OK
+    assert 8 < time.monotonic() - start < 15
+    wait_until(lambda: not is_alive(command), "the command to end")
+    assert "still runs and is told to end" in consumer.err[-1]
+    assert ids(once().out.splitlines()) == [number]
+
+
+def test_it_ends_before_a_reader_that_sleeps(cli, once, database):
+    numbers = put(database, *[Delivery(f"t{n}", "A", payload=json.dumps({"x": "y" * 20000}))
+                              for n in range(20)])
+    with subprocess.Popen(
+            [cli.program, "listen", "--subscription", "s", "--from", "beginning"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=cli.environment(DATABASE=database.dsn())) as process:
+        try:
+            process.stdout.readline()   # a pipe is full soon, and it waits
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(5) == OK
+        finally:
+            process.kill()
+    assert ids(once().out.splitlines()) == numbers
+
+
+def test_a_signal_is_heard_while_connecting(cli):
+    """A server that takes connections and says nothing."""
+    for arguments in ([], ["--subscription", "s"], ["--subscription", "s", "--once"]):
+        with socket.socket() as silent:
+            silent.bind(("127.0.0.1", 0))
+            silent.listen(1)
+            running = Running(cli, "listen", *arguments,
+                              DATABASE=f"host=127.0.0.1 port={silent.getsockname()[1]}")
+            try:
+                accepted, _ = silent.accept()
+                start = time.monotonic()
+                assert running.end(signal.SIGTERM) == OK
+                assert time.monotonic() - start < 0.9
+                accepted.close()
+            finally:
+                running.close()
+
+
+def test_the_plain_listener_need_not_write(cli, database):
+    database.execute("CREATE ROLE read_only LOGIN")
+    try:
+        database.execute("ALTER ROLE read_only SET default_transaction_read_only = on")
+        running = Running(cli, "listen", "--count", "1", DATABASE=database.dsn("read_only"))
+        try:
+            running.said(HEARS)
+            put(database, Delivery("t", "A"))
+            assert running.end() == OK and len(running.out) == 1
+        finally:
+            running.close()
+    finally:
+        database.execute("DROP ROLE read_only")
+
+
+# ---- what can't work
+
+
+def test_it_says_what_is_wrong(cli, once, cluster, database):
+    bare = cluster.create_database()
+    database.execute("CREATE ROLE stranger LOGIN")
+    try:
+        for name, dsn, code, said in (
+                ("bad name", database.dsn(), DATA, "a subscription's name is"),
+                ("s", cluster.dsn(bare), CONFIG, "humcli\\\" does not exist"),
+                ("s", database.dsn("stranger"), NO_PERMISSION, "permission denied"),
+                ("s", cluster.dsn("nowhere"), UNAVAILABLE, "nowhere\\\" does not exist")):
+            done = once(name=name, dsn=dsn)
+            assert (done.returncode, done.out) == (code, ""), done.err
+            assert said in done.err
+            if code == UNAVAILABLE:
+                continue
+            done = cli("listen", "--subscription", name, DATABASE=dsn)
+            assert (done.returncode, done.out) == (code, ""), done.err
+    finally:
+        database.execute("DROP ROLE stranger")
+        cluster.drop_database(bare)
+
+
+def test_a_subscription_that_is_taken_away(consume, database):
+    consumer = consume(database)
+    database.execute("SELECT humcli.unsubscribe('s')")
+    put(database, Delivery("t", "A"))
+    assert consumer.end() == DATA
+    assert "there is no subscription" in consumer.err[-1]
+
+
+# ---- several of them
+
+
+def test_one_works_and_the_other_stands_by(consume, database, handed):
+    first = consume(database, "--exec", handed.command)
+    second = consume(database, "--exec", handed.command)
+    second.said("standing by")
+    numbers = put(database, *deliveries(20))
+    wait_until(lambda: len(handed.ids()) == 20 and acknowledged(database), "20 events")
+    first.process.kill()
+    first.end()
+    numbers += put(database, *[Delivery("more", f"S{n}", occurred_at=at(n)) for n in range(20)])
+    wait_until(lambda: len(handed.ids()) >= 40, "the other to go on", limit=20)
+    assert handed.ids() == numbers
+    assert second.end(signal.SIGTERM) == OK
+
+
+def test_two_that_poll_do_double_work_at_most(consume, database, handed):
+    both = [consume(database, "--poll-only", "--exec", handed.command, hears=False)
+            for _ in range(2)]
+    for consumer in both:
+        wait_until(lambda: database.execute(
+            "SELECT 1 FROM pg_stat_activity WHERE application_name = 'humcli-webhook'"
+            " AND datname = current_database() OFFSET 1"), "both to connect")
+    numbers = put(database, *deliveries(50))
+    wait_until(lambda: set(handed.ids()) == set(numbers), "50 events", limit=30)
+    wait_until(lambda: acknowledged(database), "the last ack")
+    for consumer in both:
+        assert consumer.end(signal.SIGTERM) == OK
+
+
+def test_once_never_runs_twice_at_a_time(consume, cli, once, database, handed, tmp_path):
+    numbers = put(database, *deliveries(3))
+    go = tmp_path / "go"
+    os.mkfifo(go)
+    first = consume(database, "--from", "beginning", "--once", "--exec",
+                    f"{handed.command}; read x <{go}", hears=False)
+    wait_until(handed.ids, "the first event")
+    second = once("--exec", handed.command)
+    assert (second.returncode, handed.ids()) == (LATER, numbers[:1])
+    assert "another consumer has subscription s" in second.err
+    with open(go, "w", encoding="ascii") as file:
+        for number in numbers[1:]:
+            file.write("x\n")
+            file.flush()
+            wait_until(lambda number=number: number in handed.ids(), "the next event")
+        file.write("x\n")
+    assert first.end() == OK
+    assert handed.ids() == numbers
+
+    listening = consume(database)
+    assert once().returncode == LATER
+    assert listening.end(signal.SIGTERM) == OK
+    assert once().returncode == OK
+
+
+# ---- what dies
+
+
+class Flow:
+    """Records events all the time, whatever becomes of PostgreSQL; who wants
+    to know whether all were handed out looks at what is recorded in the end."""
+
+    def __init__(self, database, count, tasks=7):
+        self.database = database
+        self.left = deliveries(count, tasks)
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self):
+        connection = None
+        while self.left:
+            try:
+                connection = connection or self.database.connect()
+                record(connection, self.left[:3], notify=True)
+                del self.left[:3]
+            except psycopg2.Error:
+                connection = None
+                time.sleep(0.05)
+            time.sleep(0.002)   # their pace
+        if connection:
+            connection.close()
+
+    def end(self):
+        self.thread.join()
+        return recorded(self.database)
+
+
+def assert_each_handed(handed, database, flow):
+    """None skipped; each task's first times are in the order of recording."""
+    numbers = flow.end()
+    wait_until(lambda: set(handed.ids()) == set(numbers), "the last events", limit=40)
+    task_of = dict(database.execute("SELECT id, task_id FROM humcli.events"))
+    first = {}
+    for place, number in enumerate(handed.ids()):
+        first.setdefault(number, place)
+    for task in set(task_of.values()):
+        mine = [number for number in numbers if task_of[number] == task]
+        assert sorted(mine, key=first.get) == mine
+    return numbers
+
+
+def test_its_connections_are_cut(consume, database, handed):
+    consumer = consume(database, "--exec", handed.command)
+    flow = Flow(database, 200)
+    for step in range(1, 5):
+        wait_until(lambda step=step: len(handed.ids()) > 40 * step, "some events", limit=20)
+        database.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = "
+            "current_database() AND application_name = 'humcli-webhook' AND "
+            + ("query NOT LIKE '%humcli.%'" if step % 2 else "query LIKE '%humcli.%'"))
+    numbers = assert_each_handed(handed, database, flow)
+    assert len(numbers) == 200
+    # What was handed out twice is what was in flight when W was cut.
+    assert len(handed.ids()) <= len(numbers) + 3
+    consumer.said("connection that listens is lost", 2)
+    assert consumer.end(signal.SIGTERM) == OK
+
+
+def test_it_is_killed(consume, database, handed):
+    consumer = consume(database, "--exec", handed.command)
+    flow = Flow(database, 300)
+    for step in range(1, 6):
+        wait_until(lambda step=step: len(handed.ids()) > 40 * step, "some events", limit=20)
+        consumer.process.kill()
+        consumer.end()
+        consumer = consume(database, "--exec", handed.command, hears=False)
+    numbers = assert_each_handed(handed, database, flow)
+    assert len(numbers) == 300 and len(handed.ids()) <= 300 + 5
+    assert consumer.end(signal.SIGTERM) == OK
+
+
+def test_lines_are_printed_again_after_a_kill(consume, database):
+    consumer = consume(database)
+    flow = Flow(database, 300)
+    lines = []
+    for step in range(1, 4):
+        wait_until(lambda step=step, consumer=consumer: len(consumer.out) > 40, "lines", limit=20)
+        consumer.process.kill()
+        consumer.end()
+        # the last one can be cut in the middle
+        lines += [line for line in consumer.out if line.endswith("\n")]
+        consumer = consume(database)
+    numbers = flow.end()
+    wait_until(lambda: set(ids(lines + consumer.out)) == set(numbers), "the last events")
+    assert consumer.end(signal.SIGTERM) == OK
+
+
+@pytest.fixture(scope="module")
+def mortal():
+    """A PostgreSQL that tests may kill."""
+    server = Cluster()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def own_database(mortal, paths):
+    """A database on it, with the schema."""
+    database = Database(mortal, mortal.create_database())
+    database.psql("-v", "ON_ERROR_STOP=1", "-q", "-f", str(paths.install_sql))
+    return database
+
+
+def test_postgresql_is_killed(consume, own_database, handed):
+    consumer = consume(own_database, "--exec", handed.command)
+    flow = Flow(own_database, 200)
+    for step, die in enumerate((own_database.cluster.kill, own_database.cluster.stop), 1):
+        wait_until(lambda step=step: len(handed.ids()) > 40 * step, "some events", limit=20)
+        die()
+        consumer.said("no database", step)
+        own_database.cluster.start()
+    numbers = assert_each_handed(handed, own_database, flow)
+    assert len(numbers) == 200
+    consumer.said(HEARS, 3)
+    assert consumer.end(signal.SIGTERM) == OK
+
+
+# ---- poolers and standbys
+
+
+def test_a_pooler_makes_it_deaf(consume, once, database, handed):
+    pooler = PgBouncer(database.cluster, "postgres")
+    try:
+        dsn = f"host=127.0.0.1 port={pooler.port} dbname={database.name} user=postgres"
+        consumer = consume(database, "--exec", handed.command, dsn=dsn, hears=False)
+        consumer.said("LISTEN is deaf")
+        numbers = put(database, *deliveries(100))
+        wait_until(lambda: handed.ids() == numbers, "100 events", limit=20)
+        assert consumer.end(signal.SIGTERM) == OK
+        assert sum("deaf" in line for line in consumer.err) == 1
+        assert not any(HEARS in line for line in consumer.err)
+
+        numbers = put(database, *[Delivery("more", f"S{n}", occurred_at=at(n))
+                                  for n in range(150)])
+        assert ids(once(dsn=dsn).out.splitlines()) == numbers
+    finally:
+        pooler.close()
+
+
+def test_a_standby_will_not_do_until_it_is_promoted(consume, own_database, handed):
+    number = put(own_database, Delivery("t", "A"))
+    standby = Standby(own_database.cluster)
+    try:
+        database = Database(standby, own_database.name)
+        consumer = consume(database, "--from", "beginning", "--exec", handed.command, hears=False)
+        start = time.monotonic()
+        consumer.said("the server is read-only: it is a standby")
+        used = os.sysconf("SC_CLK_TCK")
+        wait_until(lambda: time.monotonic() - start > 3, "three seconds")
+        with open(f"/proc/{consumer.process.pid}/stat", encoding="ascii") as file:
+            fields = file.read().rpartition(")")[2].split()
+        assert (int(fields[11]) + int(fields[12])) / used < 0.5
+        assert len(consumer.err) == 1
+        standby.promote()
+        consumer.said(HEARS)
+        wait_until(lambda: handed.ids() == number, "the event")
+        assert consumer.end(signal.SIGTERM) == OK
+    finally:
+        standby.remove()
