@@ -30,7 +30,8 @@ struct waiter {
 	bool in_line;
 	bool live;
 	bool done;
-	bool abandoned; /* nobody waits any more; the writer frees it */
+	bool left; /* nobody waits any more */
+	unsigned holders; /* who waits, and the writer; the last one frees */
 };
 
 STAILQ_HEAD(line, waiter);
@@ -148,6 +149,7 @@ static struct waiter *waiter_new(struct delivery *d, bool live)
 			       .uncertain = !live,
 			       .waiter = w };
 	w->live = live;
+	w->holders = 1;
 	w->since = clock_ms();
 	cond_init(&w->answered);
 	return w;
@@ -184,20 +186,34 @@ static void join(struct queue *q, struct waiter *w)
 	}
 }
 
-/* Under the lock: the outcome so far. The waiter is the writer's, or free. */
-static enum outcome leave(struct queue *q, struct waiter *w)
+/* Under the lock. */
+static void let_go(struct waiter *w)
+{
+	if (--w->holders == 0)
+		waiter_free(w);
+}
+
+/*
+ * Under the lock: the outcome so far. *rest is for the caller to free, later:
+ * the delivery, unless the writer still has it.
+ */
+static enum outcome leave(struct queue *q, struct waiter *w,
+			  struct delivery **rest)
 {
 	enum outcome outcome = w->done ? w->job.outcome : OUTCOME_UNAVAILABLE;
 	struct line *line = w->live ? &q->live : &q->backlog;
 
 	TAILQ_REMOVE(&q->waiters, w, all);
 	q->waiting -= w->live;
+	*rest = NULL;
 	if (w->in_line)
 		STAILQ_REMOVE(line, w, waiter, line);
-	if (w->done || w->in_line)
-		waiter_free(w);
-	else
-		w->abandoned = true;
+	if (w->in_line || w->done) {
+		*rest = w->job.delivery;
+		w->job.delivery = NULL;
+	}
+	w->left = true;
+	let_go(w);
 	return outcome;
 }
 
@@ -253,6 +269,7 @@ static int64_t patience(const struct queue *q, int64_t deadline)
 enum outcome queue_submit(struct queue *q, struct delivery *d, int64_t deadline)
 {
 	struct waiter *w = waiter_new(d, true);
+	struct delivery *rest;
 	enum outcome outcome;
 
 	lock(q);
@@ -267,8 +284,9 @@ enum outcome queue_submit(struct queue *q, struct delivery *d, int64_t deadline)
 		cond_wait(&w->answered, q, patience(q, deadline));
 	if (!w->done)
 		trip_breaker(q);
-	outcome = leave(q, w);
+	outcome = leave(q, w, &rest);
 	unlock(q);
+	delivery_free(rest);
 	return outcome;
 }
 
@@ -289,10 +307,12 @@ bool queue_drain(struct queue *q, struct delivery **deliveries, size_t count,
 		while (!w->done && q->hurry == INT64_MAX && clock_ms() < until)
 			cond_wait(&w->answered, q, until);
 		answered = answered && w->done;
-		outcomes[i] = leave(q, w);
+		outcomes[i] = leave(q, w, &deliveries[i]);
 	}
 	answered = answered && (count == 0 || q->trip_ok);
 	unlock(q);
+	for (size_t i = 0; i < count; i++)
+		delivery_free(deliveries[i]);
 	free(all);
 	return answered;
 }
@@ -363,6 +383,7 @@ static struct batch *take_line(struct line *line, size_t max)
 			break;
 		STAILQ_REMOVE_HEAD(line, line);
 		w->in_line = false;
+		w->holders++;
 		b->jobs[b->count++] = &w->job;
 	}
 	return b;
@@ -394,8 +415,8 @@ struct batch *queue_prune(struct queue *q, struct batch *b)
 
 	lock(q);
 	for (size_t i = 0; i < b->count; i++) {
-		if (b->jobs[i]->waiter->abandoned)
-			waiter_free(b->jobs[i]->waiter);
+		if (b->jobs[i]->waiter->left)
+			let_go(b->jobs[i]->waiter);
 		else
 			b->jobs[kept++] = b->jobs[i];
 	}
@@ -409,19 +430,22 @@ struct batch *queue_prune(struct queue *q, struct batch *b)
 
 void queue_finish(struct queue *q, struct batch *b)
 {
-	lock(q);
-	for (size_t i = 0; i < b->count; i++) {
-		struct waiter *w = b->jobs[i] ? b->jobs[i]->waiter : NULL;
+	size_t count = 0;
 
-		if (!w)
-			continue;
-		if (w->abandoned) {
-			waiter_free(w);
-			continue;
-		}
-		w->done = true;
-		check(pthread_cond_signal(&w->answered));
+	for (size_t i = 0; i < b->count; i++) {
+		if (b->jobs[i])
+			b->jobs[count++] = b->jobs[i];
 	}
+	lock(q);
+	for (size_t i = 0; i < count; i++)
+		b->jobs[i]->waiter->done = true;
+	unlock(q);
+	/* Without the lock: it is the first thing that they want. */
+	for (size_t i = 0; i < count; i++)
+		check(pthread_cond_signal(&b->jobs[i]->waiter->answered));
+	lock(q);
+	for (size_t i = 0; i < count; i++)
+		let_go(b->jobs[i]->waiter);
 	unlock(q);
 	free(b);
 }
