@@ -16,7 +16,9 @@
 #include <unistd.h>
 
 enum {
-	POLL_HEARING_MS = 30000, /* in case a notification was lost */
+	/* While it hears, in case a notification was lost: 24 s to 36 s. */
+	POLL_HEARING_MS = 24000,
+	POLL_SPREAD_MS = 12000,
 	POLL_FIRST_MS = 2000,
 	POLL_LONGEST_MS = 10000,
 	CLAIM_MS = 5000, /* between two attempts to be the one consumer */
@@ -338,8 +340,7 @@ static void nothing_there(struct consumer *c)
 	if (c->o->once)
 		leave(c, EX_OK);
 	if (c->hearing == EAR_HEARING) {
-		c->poll_due = now + POLL_HEARING_MS / 5 * 4 +
-			      now_us() % (POLL_HEARING_MS / 5 * 2);
+		c->poll_due = now + POLL_HEARING_MS + now_us() % POLL_SPREAD_MS;
 		c->poll_pause = POLL_FIRST_MS;
 		return;
 	}
