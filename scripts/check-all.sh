@@ -222,7 +222,7 @@ all_texts() {
 shell_check() {
 	cd "$work/source" || return
 	shellcheck -x scripts/packages scripts/check scripts/demo \
-		scripts/format tests/package/run tests/package/first-event \
+		scripts/format scripts/hosting-bundle hosting/start tests/package/run tests/package/first-event \
 		tests/fuzz/run .ci/run autogen.sh
 }
 

@@ -106,16 +106,16 @@ static const struct question histories[] = {
 	  "changed its payload" },
 	{ "pending", "subscriptions",
 	  "SELECT CASE WHEN min(p.since) < now() - interval '15 min' THEN 1 "
-	  "ELSE 0 END, coalesce(format('%s subscriptions are behind; the "
-	  "oldest event waits since %s, for %s', count(*), "
-	  "min(p.since)::timestamptz(0), (array_agg(p.name ORDER BY "
-	  "p.since))[1]), 'no subscription is behind') FROM ("
+	  "ELSE 0 END, CASE count(*) WHEN 0 THEN 'no subscription is behind' "
+	  "ELSE format('%s subscriptions are behind; the oldest event waits "
+	  "since %s, for %s', count(*), min(p.since)::timestamptz(0), "
+	  "(array_agg(p.name ORDER BY p.since))[1]) END FROM ("
 	  "SELECT s.name, min(e.recorded_at) AS since "
 	  "FROM humcli.subscriptions s JOIN humcli.events e "
 	  "ON e.xid >= txid_snapshot_xmin(s.done) "
 	  "AND NOT txid_visible_in_snapshot(e.xid, s.done) "
 	  "AND (s.statuses IS NULL OR e.status = ANY (s.statuses)) "
-	  "WHERE NOT s.pool GROUP BY s.name HAVING count(*) > 0) p",
+	  "WHERE NOT s.pool GROUP BY s.name) p",
 	  "is its listener running? If nobody needs it any more: SELECT "
 	  "humcli.unsubscribe(...)" },
 	{ "dead", "dead",

@@ -46,6 +46,8 @@ static size_t keep(char *data, size_t size, size_t count, void *context)
 static CURLcode set_up(struct http *h, const struct http_target *t)
 {
 	CURL *e = h->easy;
+	/* As OpenSSL itself has it; the hosting bundle brings its own. */
+	const char *trusted = t->cacert ? t->cacert : getenv("SSL_CERT_FILE");
 	CURLcode c = curl_easy_setopt(e, CURLOPT_ERRORBUFFER, h->fault);
 
 	if (c == CURLE_OK)
@@ -65,8 +67,8 @@ static CURLcode set_up(struct http *h, const struct http_target *t)
 		c = curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, keep);
 	if (c == CURLE_OK)
 		c = curl_easy_setopt(e, CURLOPT_CERTINFO, 1L);
-	if (c == CURLE_OK && t->cacert)
-		c = curl_easy_setopt(e, CURLOPT_CAINFO, t->cacert);
+	if (c == CURLE_OK && trusted)
+		c = curl_easy_setopt(e, CURLOPT_CAINFO, trusted);
 	if (c == CURLE_OK && t->insecure)
 		c = curl_easy_setopt(e, CURLOPT_SSL_VERIFYPEER, 0L);
 	if (c == CURLE_OK && t->insecure)

@@ -6,13 +6,16 @@ import json
 import os
 import re
 import shlex
+import shutil
 import stat
 import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from harness.postgres import unprivileged
-from harness.responder import CGI, event, sign
+from harness.responder import CGI, event, on_disk, sign
 
 OK, NEGATIVE, USAGE, UNAVAILABLE, NOPERM, CONFIG = 0, 1, 64, 69, 77, 78
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="for the whole system it takes root")
@@ -33,8 +36,6 @@ class Account:
         self.uid, self.gid = user.get("user", os.geteuid()), user.get("group", os.getegid())
         os.chown(self.home, self.uid, self.gid)
         folder.chmod(0o755)
-        for parent in folder.parents[:2]:   # pytest's own
-            parent.chmod(0o755)
         self.passwd = folder / "passwd"
         self.passwd.write_text(f"account:x:{self.uid}:{self.gid}::{self.home}:/bin/sh\n")
         self.group = folder / "group"
@@ -59,8 +60,11 @@ class Account:
 
 
 @pytest.fixture
-def account(paths, tmp_path):
-    return Account(paths, tmp_path)
+def account(paths):
+    """Not in pytest's folder, which is root's alone."""
+    folder = Path(tempfile.mkdtemp(prefix="humcli-init-", dir=on_disk()))
+    yield Account(paths, folder)
+    shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -1,0 +1,249 @@
+"""
+The archive for hosts without a shell, by its INSTALL.txt: unpacked into an
+empty home of a file system that has a shell and nothing else, no library at
+all, and run by Apache with what suexec leaves of the environment.
+"""
+
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import tarfile
+import tempfile
+import time
+
+import pytest
+
+from harness.postgres import Database, unprivileged
+from harness.responder import event, give, on_disk, sign
+from harness.setups import SUEXEC, HostedApache
+
+HOME = "/home/account"
+# Root of a user namespace is the account inside: it owns what it unpacked.
+ENTER = """\
+mount --rbind /proc {root}/proc && exec chroot {root} /bin/sh -c 'cd {folder} && exec "$@"' sh"""
+
+
+class Host:
+    """A file system, a database, and an Apache of somebody else's."""
+
+    def __init__(self, paths, cluster, folder):
+        self.root = os.path.join(folder, "root")
+        self.home = self.root + HOME
+        for name in ("bin", "dev", "etc", "proc", "tmp", HOME.strip("/") + "/public_html"):
+            os.makedirs(os.path.join(self.root, name))
+        shutil.copy("/bin/busybox", os.path.join(self.root, "bin/sh"))
+        with open(os.path.join(self.root, "etc/passwd"), "w", encoding="ascii") as file:
+            file.write(f"account:x:0:0::{HOME}:/bin/sh\n")
+        # a file, since a device takes root
+        with open(os.path.join(self.root, "dev/null"), "wb") as file:
+            os.fchmod(file.fileno(), 0o666)
+        for name, folders, _ in os.walk(folder):
+            os.chmod(name, 0o755)
+            for each in (name, *(os.path.join(name, sub) for sub in folders)):
+                give(each)
+        # as the host has it, whatever an archive says
+        os.chmod(os.path.join(self.home, "public_html"), 0o750)
+        self.paths, self.cluster = paths, cluster
+        self.database = Database(cluster, cluster.create_database())
+        self.site = None
+
+    def command(self, folder, *arguments):
+        """Inside; the environment is the caller's."""
+        enter = ENTER.format(root=self.root, folder=folder)
+        return ["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec",
+                enter + ' "$@"', "sh", *arguments]
+
+    def cron(self, line):
+        """A cron job: its line to the shell, with cron's environment."""
+        done = subprocess.run(
+            self.command(HOME, "/bin/sh", "-c", line), capture_output=True, text=True,
+            timeout=60, check=False,
+            env={"HOME": HOME, "SHELL": "/bin/sh", "LOGNAME": "account",
+                 "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, **unprivileged())
+        print(done.stdout, done.stderr)
+        return done
+
+    def start_apache(self):
+        words = self.command(f"{HOME}/public_html/humcli", "./webhook.cgi")
+        quoted = " ".join("'" + word.replace("'", "'\\''") + "'" for word in words)
+        program = SUEXEC.format(preload="", passwd="", program=quoted).replace(
+            "PATH=/usr/local/bin:/usr/bin:/bin", "PATH=/usr/bin:/bin:/usr/sbin:/sbin")
+        program = program.replace(" LD_PRELOAD= \\\n\tNSS_WRAPPER_PASSWD= "
+                                  "NSS_WRAPPER_GROUP=/etc/group ", " ")
+        assert "NSS_WRAPPER" not in program
+        self.site = HostedApache(self.paths, "htaccess", program)
+
+    def close(self):
+        if self.site:
+            self.site.close()
+        self.cluster.drop_database(self.database.name)
+
+
+@pytest.fixture(scope="module")
+def archive(paths, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundle")
+    done = subprocess.run(
+        [paths.source / "scripts/hosting-bundle", str(paths.stage)[:-len("/usr/local")],
+         "/usr/local", "0"], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    file, = folder.iterdir()
+    return file
+
+
+@pytest.fixture
+def host(paths, cluster, archive):
+    folder = tempfile.mkdtemp(prefix="humcli-host-", dir=on_disk())
+    it = Host(paths, cluster, folder)
+    try:
+        # step 1, by the account
+        with open(archive, "rb") as file:
+            subprocess.run(["tar", "-xzf", "-", "-C", it.home], stdin=file, check=True,
+                           **unprivileged())
+        yield it
+    finally:
+        it.close()
+        shutil.rmtree(folder)
+
+
+def steps(paths):
+    """The lines of INSTALL.txt that are commands."""
+    text = (paths.source / "hosting/INSTALL.txt").read_text()
+    return [line.strip() for line in text.splitlines()
+            if line.strip().startswith("$HOME/.humcli-webhook/bin/")]
+
+
+def configure(host):
+    """Step 3: a copy of the sample, edited."""
+    hidden = os.path.join(host.home, ".humcli-webhook")
+    with open(os.path.join(hidden, "humcli-webhook.conf.sample"), encoding="ascii") as file:
+        text = file.read()
+    line = "DATABASE=host=localhost dbname=CHANGE user=CHANGE password=CHANGE"
+    assert text.count(line) == 1
+    path = os.path.join(hidden, "humcli-webhook.conf")
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text.replace(line, f"DATABASE={host.database.dsn(tcp=True)}"))
+    os.chmod(path, 0o600)
+    give(path)
+    return hidden
+
+
+def test_the_archive(archive):
+    """The modes are those that suexec and the secrets need, as unpacked."""
+    with tarfile.open(archive) as tar:
+        members = {member.name: member for member in tar}
+    assert "public_html" not in members     # its mode is the host's
+    for name, member in members.items():
+        assert not member.mode & 0o022 and not member.issym(), name
+        assert name.startswith(("public_html/humcli", ".humcli-webhook")), name
+        if name.startswith(".humcli-webhook"):
+            assert not member.mode & 0o077, name
+    for name in ("public_html/humcli", "public_html/humcli/webhook.cgi",
+                 "public_html/humcli/webhook.fcgi"):
+        assert members[name].mode == 0o755
+    assert {".humcli-webhook/humcli.sql", ".humcli-webhook/INSTALL.txt",
+            ".humcli-webhook/secrets", ".humcli-webhook/lib/libc.so.6"} <= set(members)
+    # what the owner makes is not in it: an upgrade would take it away
+    assert ".humcli-webhook/humcli-webhook.conf" not in members
+    assert not [name for name in members if name.startswith(".humcli-webhook/secrets/")]
+    print(f"{archive.stat().st_size / 1e6:.1f} MB")
+
+
+def test_by_its_own_instructions(paths, host):
+    hidden = configure(host)
+    init = next(line for line in steps(paths) if " init " in line)
+    done = host.cron(init)
+    assert done.returncode == 0 and done.stderr == ""
+    assert "0 failures" in done.stdout
+    secret_file = os.path.join(hidden, "secrets/main")
+    with open(secret_file, encoding="ascii") as file:
+        secret = file.read()
+    assert stat.S_IMODE(os.stat(secret_file).st_mode) == 0o600
+    assert re.search(r'"callback_secret": "\$\(cat (\S+)\)"', done.stdout)[1] == \
+        f"{HOME}/.humcli-webhook/secrets/main"
+    assert '"callback_url": "https://you.example/humcli/webhook.cgi"' in done.stdout
+
+    host.start_apache()
+    web = host.site
+    with open(web.path("www/humcli/.htaccess"), encoding="ascii") as ours, \
+            open(os.path.join(host.home, "public_html/humcli/.htaccess"),
+                 encoding="ascii") as packed:
+        assert ours.read() == packed.read()
+    body = event()
+    start = time.monotonic()
+    answer = web.https.post(body, [sign(body, secret)])
+    print(f"cold: {(time.monotonic() - start) * 1000:.0f} ms")
+    assert (answer.status, answer.body) == (200, b'{"received":true}'), (answer, web.log())
+    assert web.https.post(body, [sign(body)]).status == 401
+    assert web.https.get("/health").body == b'{"status":"ok"}'
+    assert host.database.execute("SELECT payload::text FROM humcli.events") == [(body.decode(),)]
+    assert web.http.post(body, [sign(body, secret)]).status == 403
+    # nothing else in the folder is anybody's
+    for name in ("webhook.fcgi", ".htaccess", ""):
+        web.write(f"www/humcli/{name}" if name == "webhook.fcgi" else "www/x", "x")
+        url = web.https.url
+        web.https.url = f"/humcli/{name}"
+        try:
+            assert web.https.get("").status == 403, name
+        finally:
+            web.https.url = url
+    with open(os.path.join(hidden, "log"), encoding="utf-8") as log:
+        assert "outcome=recorded" in log.read()
+
+
+def test_the_cron_jobs(paths, host):
+    configure(host)
+    lines = steps(paths)
+    assert host.cron(next(line for line in lines if " init " in line)).returncode == 0
+    host.start_apache()
+    shutil.copy(host.site.certificate, os.path.join(host.home, "ca.pem"))
+    url = f"https://localhost:{host.site.tls_port}{host.site.https.url}"
+    sent = host.cron(f"$HOME/.humcli-webhook/bin/humcli-webhook send --cacert ca.pem {url}")
+    assert sent.returncode == 0 and '{"received":true}' in sent.stdout
+    verbs = host.cron("$HOME/.humcli-webhook/bin/humcli-webhook --help").stdout
+    for line in lines:
+        verb = re.search(r"/humcli-webhook (\S+)", line)[1]
+        if verb == "--help":
+            continue
+        assert f"  {verb} " in verbs, f"INSTALL.txt: {line}"
+    doctor = next(line for line in lines if " doctor " in line)
+    # without grep, which this host has not; a certificate of a day is a warning
+    doctor = doctor.split(" |")[0].replace("https://you.example/humcli/webhook.cgi",
+                                           f"--cacert ca.pem {url}")
+    done = host.cron(doctor)
+    assert re.fullmatch(r"HUMCLI WARNING - tls: the certificate holds, for [01] days\n",
+                        done.stdout)
+    assert host.cron(next(line for line in lines if "spool drain" in line)).returncode == 0
+    probe = host.cron(f"$HOME/.humcli-webhook/bin/humcli-webhook probe --json --cacert ca.pem {url}")
+    assert probe.returncode == 0
+    assert len([json.loads(line) for line in probe.stdout.splitlines()]) > 40
+
+
+def test_a_root_of_another_name(paths, host):
+    """The program finds its libraries from wherever the folder was moved."""
+    hidden = configure(host)
+    assert host.cron("$HOME/.humcli-webhook/bin/humcli-webhook init --home").returncode == 0
+    os.makedirs(os.path.join(host.home, "domains/you.example"))
+    os.rename(os.path.join(host.home, "public_html"),
+              os.path.join(host.home, "domains/you.example/html"))
+    done = host.cron("cd domains/you.example/html/humcli && ./webhook.cgi --check-config")
+    assert done.returncode == 0 and "secret: main" in done.stdout
+    # and says so where it can't
+    os.rename(hidden, hidden + ".away")
+    done = host.cron("cd domains/you.example/html/humcli && ./webhook.cgi")
+    assert done.stdout.startswith("Status: 503") and "no .humcli-webhook" in done.stderr
+
+
+def test_secrets_below_the_document_root(host):
+    """The doctor complains."""
+    hidden = configure(host)
+    assert host.cron("$HOME/.humcli-webhook/bin/humcli-webhook init --home").returncode == 0
+    public = os.path.join(host.home, "public_html")
+    shutil.move(os.path.join(hidden, "secrets"), os.path.join(public, "secrets"))
+    with open(os.path.join(hidden, "humcli-webhook.conf"), "a", encoding="ascii") as file:
+        file.write(f"HUMCLI_WEBHOOK_SECRET_DIR={HOME}/public_html/secrets\n")
+    done = host.cron("$HOME/.humcli-webhook/bin/humcli-webhook doctor")
+    assert done.returncode == 2
+    assert "SECRET_DIR is in a document root" in done.stdout
