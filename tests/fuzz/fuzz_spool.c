@@ -5,6 +5,9 @@
  *
  * Input: the recorder's outcome, then the file; the first "@" in it stands
  * for the signature of what follows the empty line.
+ *
+ * The two spools are in TMPDIR and stay there: tests/fuzz/run has one in
+ * memory, since each put is synced, and removes it.
  */
 #include "fuzz.h"
 
@@ -21,9 +24,8 @@
 
 static const char signature_key[] = "\nsignature: ";
 
-/* On a file system in memory, since each put is synced. */
 struct place {
-	char path[64];
+	char *path;
 	struct spool *spool;
 };
 
@@ -32,9 +34,9 @@ static struct memory_log memory = { -1 };
 
 static void make(struct place *p)
 {
-	const char *base = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+	const char *base = getenv("TMPDIR");
 
-	snprintf(p->path, sizeof(p->path), "%s/humcli-fuzz-XXXXXX", base);
+	p->path = xasprintf("%s/humcli-fuzz-XXXXXX", base ? base : "/tmp");
 	CHECK(mkdtemp(p->path));
 	p->spool = spool_open(p->path, 1 << 26);
 	CHECK(p->spool);
@@ -43,14 +45,13 @@ static void make(struct place *p)
 /* Removes the files of a folder; returns how many there were. */
 static size_t empty(const struct place *p, const char *folder)
 {
-	char path[96];
+	char *path = xasprintf("%s/%s", p->path, folder);
 	size_t count = 0;
 	struct dirent *e;
-	DIR *d;
+	DIR *d = opendir(path);
 
-	snprintf(path, sizeof(path), "%s/%s", p->path, folder);
-	d = opendir(path);
 	CHECK(d);
+	free(path);
 	while ((e = readdir(d))) {
 		if (*e->d_name == '.')
 			continue;
@@ -59,30 +60,6 @@ static size_t empty(const struct place *p, const char *folder)
 	}
 	closedir(d);
 	return count;
-}
-
-static void remove_place(struct place *p)
-{
-	static const char *const folders[] = { "new", "tmp", "failed" };
-	char path[96];
-
-	if (!p->spool)
-		return;
-	spool_close(p->spool);
-	for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
-		(void)empty(p, folders[i]);
-		snprintf(path, sizeof(path), "%s/%s", p->path, folders[i]);
-		(void)rmdir(path);
-	}
-	snprintf(path, sizeof(path), "%s/drain.lock", p->path);
-	(void)unlink(path);
-	(void)rmdir(p->path);
-}
-
-static void clean_up(void)
-{
-	remove_place(&first);
-	remove_place(&second);
 }
 
 /* The file's text with its "@" replaced, and a name that fits it. */
@@ -115,11 +92,10 @@ static void build(struct input *in, struct buf *text, char name[HMAC_HEX + 1])
 
 static void write_new(const char *name, const struct buf *text)
 {
-	char path[160];
-	int fd;
+	char *path = xasprintf("%s/new/%s", first.path, name);
+	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 
-	snprintf(path, sizeof(path), "%s/new/%s", first.path, name);
-	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	free(path);
 	CHECK(fd >= 0 && write_all(fd, text->data, text->length));
 	close(fd);
 }
@@ -172,7 +148,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		memory_log_open(&memory);
 		make(&first);
 		make(&second);
-		CHECK(atexit(clean_up) == 0);
 	}
 	build(&in, &text, name);
 	if (strlen(name) == HMAC_HEX) {
