@@ -16,6 +16,8 @@ check_all() {
 		threaded_system_tests
 	fi
 	step "no sanitizer had a finding" no_reports || :
+	step "the benchmark, its short form" \
+		"$work/source/tests/bench/run" --short --output "$work/log" || :
 }
 
 # ---- builds
@@ -222,7 +224,7 @@ all_texts() {
 shell_check() {
 	cd "$work/source" || return
 	shellcheck -x scripts/packages scripts/check scripts/demo \
-		scripts/format scripts/hosting-bundle hosting/start tests/package/run tests/package/first-event \
+		scripts/format tests/bench/run scripts/hosting-bundle hosting/start tests/package/run tests/package/first-event \
 		tests/fuzz/run .ci/run autogen.sh
 }
 

@@ -65,7 +65,7 @@ class Plan:
         short = options.short
         self.rounds = options.rounds or (1 if short else 3)
         self.seconds = options.seconds or (1 if short else 4)
-        self.disks = DISKS
+        self.disks = DISKS[1:] if short else DISKS
         self.connections = (8,) if short else (8, 64, 256)
         # Events a second, and for how many seconds.
         self.rates = {200: 1} if short else {10: 10, 200: 5, 1000: 10}
@@ -73,7 +73,9 @@ class Plan:
         self.rows = 20000 if short else 10_000_000
         self.names = options.contenders or (
             (RECOMMENDED, *OTHERS, NULL) if short else (*OURS, *OTHERS, PHP_CONNECTS, NULL))
-        self.parts = options.only or PARTS
+        self.parts = options.only or (
+            ("latency", "throughput", "postgresql", "big") if short else PARTS)
+        self.batches = (64,) if short else (1, 8, 64, 256)
         self.requests_a_second = 20000
 
     def of(self, names):
@@ -250,7 +252,7 @@ class Bench:
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "record.sql")
         for disk in self.plan.disks:
             with contextlib.closing(BenchDatabase(self.paths, disk)) as database:
-                for batch in (1, 8, 64, 256):
+                for batch in self.plan.batches:
                     self.say(f"pgbench, {disk}, batches of {batch}")
                     database.empty()
                     self.pgbench(database, script, batch)
@@ -318,7 +320,7 @@ def fill(database, rows):
 def parse():
     parser = argparse.ArgumentParser(prog="tests/bench/run")
     parser.add_argument("--short", action="store_true",
-                        help="a few seconds of everything, to see that it works")
+                        help="a second of the main parts, to see that it works")
     parser.add_argument("--only", type=lambda text: text.split(","), metavar="PART,...",
                         help="of: " + ", ".join(PARTS))
     parser.add_argument("--contenders", type=lambda text: text.split(","), metavar="NAME,...",
