@@ -283,8 +283,10 @@ static PGconn *connect_host(struct connector *c, const struct target *t,
 	if (!conn || PQstatus(conn) == CONNECTION_BAD)
 		fault = conn ? PQerrorMessage(conn) : "out of memory";
 	else if (!finish_connect(conn, a))
-		fault = *PQerrorMessage(conn) ? PQerrorMessage(conn)
-					      : "no connection in time";
+		/* Without a reason the message is but the server's name. */
+		fault = PQstatus(conn) == CONNECTION_BAD
+				? PQerrorMessage(conn)
+				: "no connection in time";
 	else
 		fault = unfit(conn, a);
 	if (!fault) {
