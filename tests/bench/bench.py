@@ -327,7 +327,8 @@ def parse():
                         help="of: " + ", ".join((*OURS, *OTHERS, PHP_CONNECTS, NULL)))
     parser.add_argument("--rounds", type=int, help="default 3")
     parser.add_argument("--seconds", type=int, help="of a run of wrk; default 4")
-    parser.add_argument("--output", default=".", help="where the results go")
+    parser.add_argument("--output", default=".", help="the folder for the results")
+    parser.add_argument("--from", dest="called_from", default=".", help=argparse.SUPPRESS)
     parser.add_argument("--work", required=True, help=argparse.SUPPRESS)
     options = parser.parse_args()
     for given, known in ((options.only, PARTS),
@@ -342,7 +343,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options = parse()
     plan = Plan(options)
-    results = report.Results(options.output)
+    results = report.Results(os.path.join(options.called_from, options.output))
     bench = Bench(Paths(options.work), plan, results)
     for part in plan.parts:
         getattr(bench, part.replace("-", "_"))()

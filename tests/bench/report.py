@@ -20,6 +20,7 @@ FIELDS = ("part", "disk", "contender", "connections", "rate", "round", "ok", "ot
 
 class Results:
     def __init__(self, folder):
+        os.makedirs(folder, exist_ok=True)
         self.folder = folder
         self.runs = []
         self.notes = collections.defaultdict(dict)
