@@ -14,7 +14,7 @@ enum {
 	BACKLOG_BATCH = 64, /* so that live events wait little behind it */
 	LIVE_TURNS = 4, /* then the backlog has one, or load would starve it */
 	FRESH_MS = 5000, /* how old a round trip may be for /health */
-	RECALL_MS = 1500, /* another's failed one opens the breaker so long */
+	RECALL_MS = 750, /* another's failed one opens the breaker so long */
 	PROBE_MS = 1000,
 	CROWD_MS = 500, /* a crowd waits no longer than this */
 	CROWD_MIN = 8 /* fewer are no crowd */
