@@ -1,5 +1,6 @@
 /*
- * What the command line writes as JSON. Its only file with cJSON.
+ * What the command line writes as JSON. With vectors.c its only file with
+ * cJSON.
  */
 #ifndef JSON_H
 #define JSON_H
