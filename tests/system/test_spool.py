@@ -602,10 +602,10 @@ def test_constant_load_does_not_starve_it(paths, store, spool):
             for thread in threads:
                 thread.start()
             try:
-                assert eventually(lambda: len(answers) > 50)
+                assert eventually(lambda: len(answers) > 50, 30)
                 for body in [event() for _ in range(200)]:
                     spool.put(body)
-                assert eventually(is_drained(spool), 15), len(spool.waiting)
+                assert eventually(is_drained(spool), 40), len(spool.waiting)
             finally:
                 over.set()
                 for thread in threads:
