@@ -1,5 +1,6 @@
 #include "init.h"
 
+#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,6 +52,23 @@ static void advise_lighttpd(void)
 	     "    systemctl restart lighttpd");
 }
 
+/* The hosting bundle brings it along. */
+static bool has_cgi(const struct init *i)
+{
+	char *folder = xstrdup(i->config);
+	char *path = xasprintf("%s/public_html/humcli/webhook.cgi",
+			       dirname(dirname(folder)));
+	bool found = access(path, X_OK) == 0;
+
+	if (found)
+		printf("\nThe web server: %s is there, at the URL of the "
+		       "folder humcli of your site.\n",
+		       path);
+	free(path);
+	free(folder);
+	return found;
+}
+
 static void advise_hosting(void)
 {
 	char *sample = cli_data("apache/htaccess");
@@ -73,7 +91,8 @@ static void advise_server(const struct init *i)
 	bool lighttpd = is_there(i, "lighttpd", "/usr/sbin/lighttpd", NULL);
 
 	if (i->home) {
-		advise_hosting();
+		if (!has_cgi(i))
+			advise_hosting();
 		return;
 	}
 	if (apache)

@@ -18,7 +18,7 @@ import pytest
 
 from harness.postgres import Database, unprivileged
 from harness.responder import event, give, on_disk, sign
-from harness.setups import SUEXEC, HostedApache
+from harness.setups import SUEXEC, HostedApache, HostedFastCGI
 
 HOME = "/home/account"
 # Root of a user namespace is the account inside: it owns what it unpacked.
@@ -66,15 +66,15 @@ class Host:
         print(done.stdout, done.stderr)
         return done
 
-    def start_apache(self):
-        words = self.command(f"{HOME}/public_html/humcli", "./webhook.cgi")
+    def start_apache(self, kind=HostedApache):
+        words = self.command(f"{HOME}/public_html/humcli", f"./{kind.script}")
         quoted = " ".join("'" + word.replace("'", "'\\''") + "'" for word in words)
         program = SUEXEC.format(preload="", passwd="", program=quoted).replace(
             "PATH=/usr/local/bin:/usr/bin:/bin", "PATH=/usr/bin:/bin:/usr/sbin:/sbin")
         program = program.replace(" LD_PRELOAD= \\\n\tNSS_WRAPPER_PASSWD= "
                                   "NSS_WRAPPER_GROUP=/etc/group ", " ")
         assert "NSS_WRAPPER" not in program
-        self.site = HostedApache(self.paths, "htaccess", program)
+        self.site = kind(self.paths, "htaccess", program)
 
     def close(self):
         if self.site:
@@ -164,6 +164,7 @@ def test_by_its_own_instructions(paths, host):
     assert re.search(r'"callback_secret": "\$\(cat (\S+)\)"', done.stdout)[1] == \
         f"{HOME}/.humcli-webhook/secrets/main"
     assert '"callback_url": "https://you.example/humcli/webhook.cgi"' in done.stdout
+    assert "public_html/humcli/webhook.cgi is there" in done.stdout
 
     host.start_apache()
     web = host.site
@@ -219,6 +220,22 @@ def test_the_cron_jobs(paths, host):
     probe = host.cron(f"$HOME/.humcli-webhook/bin/humcli-webhook probe --json --cacert ca.pem {url}")
     assert probe.returncode == 0
     assert len([json.loads(line) for line in probe.stdout.splitlines()]) > 40
+
+
+def test_as_fastcgi(host):
+    """With the lines of the .htaccess for it, one process serves several."""
+    hidden = configure(host)
+    assert host.cron("$HOME/.humcli-webhook/bin/humcli-webhook init --home").returncode == 0
+    with open(os.path.join(hidden, "secrets/main"), encoding="ascii") as file:
+        secret = file.read()
+    host.start_apache(HostedFastCGI)
+    for _ in range(3):
+        body = event()
+        answer = host.site.https.post(body, [sign(body, secret)])
+        assert answer.body == b'{"received":true}', (answer, host.site.log())
+    with open(os.path.join(hidden, "log"), encoding="utf-8") as log:
+        lines = [line for line in log if "outcome=recorded" in line]
+    assert len(lines) == 3 and len({re.search(r"pid=(\d+)", line)[1] for line in lines}) == 1
 
 
 def test_a_root_of_another_name(paths, host):
