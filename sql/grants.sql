@@ -19,7 +19,14 @@ BEGIN
 		TO humcli_writer;
 
 	GRANT SELECT ON ALL TABLES IN SCHEMA humcli TO humcli_reader;
-	GRANT EXECUTE ON FUNCTION humcli.payload(json) TO humcli_reader;
+	-- A view's functions are called as the one who reads it.
+	GRANT EXECUTE ON FUNCTION
+		humcli.payload(json),
+		humcli.ahead(txid_snapshot, txid_snapshot, bigint, bigint, text[], bigint),
+		humcli.reach(humcli.subscriptions),
+		humcli.restored(text),
+		humcli.whole_xid(xid)
+		TO humcli_reader;
 
 	GRANT EXECUTE ON FUNCTION
 		humcli.subscribe(text, text, text[]),
@@ -30,5 +37,6 @@ BEGIN
 		humcli.unsubscribe(text)
 		TO humcli_consumer;
 
+	GRANT EXECUTE ON FUNCTION humcli.purge(interval, int), humcli.rebase() TO humcli_admin;
 	GRANT DELETE ON humcli.quarantine, humcli.late TO humcli_admin;
 END $$;

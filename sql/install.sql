@@ -20,12 +20,14 @@ SET LOCAL client_min_messages = notice;
 \ir functions/payload.sql
 \ir functions/lock_tasks.sql
 \ir functions/beside.sql
+\ir functions/notify_gaps.sql
 \ir functions/notify.sql
 \ir functions/record.sql
 \ir functions/set_aside.sql
 \ir functions/caller.sql
 \ir functions/whole_xid.sql
 \ir functions/reached.sql
+\ir functions/reach.sql
 \ir functions/restored.sql
 \ir functions/write_cursor.sql
 \ir functions/move.sql
@@ -39,6 +41,10 @@ SET LOCAL client_min_messages = notice;
 \ir functions/replay.sql
 \ir functions/seek.sql
 \ir functions/unsubscribe.sql
+\ir functions/purgeable.sql
+\ir functions/purge.sql
+\ir functions/rebase.sql
+\ir status.sql
 \ir grants.sql
 
 COMMIT;

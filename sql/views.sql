@@ -52,6 +52,28 @@ DO $$ BEGIN IF to_regclass('humcli.timeline') IS NULL THEN
 	ORDER BY t.task_id, t.occurred_at, t.depth, t.id;
 END IF; END $$;
 
+-- What is missing: an event that says it follows on another status than the
+-- one recorded before it; a task's first only if that is not PENDING, where
+-- tasks begin. (One that does not say is none.) It goes when the missing one
+-- comes. kind: 'start', nothing is recorded before it; 'hole', another is.
+DO $$ BEGIN IF to_regclass('humcli.gaps') IS NULL THEN
+	CREATE VIEW humcli.gaps AS
+	SELECT g.task_id, CASE WHEN g.status_before IS NULL THEN 'start' ELSE 'hole' END AS kind,
+		g.place, g.id, g.event, g.previous_status, g.status, g.occurred_at,
+		g.status_before, g.id_before, g.occurred_before
+	FROM (
+		SELECT l.task_id, l.place, l.id, l.event, l.previous_status, l.status, l.occurred_at,
+			CASE WHEN l.place = 1 THEN r.status ELSE lag(l.status) OVER w END AS status_before,
+			CASE WHEN l.place = 1 THEN r.event_id ELSE lag(l.id) OVER w END AS id_before,
+			CASE WHEN l.place = 1 THEN r.occurred_at ELSE lag(l.occurred_at) OVER w END AS occurred_before
+		FROM humcli.timeline l
+		LEFT JOIN humcli.retired r ON r.task_id = l.task_id
+		WINDOW w AS (PARTITION BY l.task_id ORDER BY l.place)
+	) g
+	WHERE g.previous_status <> coalesce(g.status_before, 'PENDING')
+	ORDER BY g.task_id, g.place;
+END IF; END $$;
+
 -- Each task as it stands: the last row of its timeline.
 DO $$ BEGIN IF to_regclass('humcli.tasks') IS NULL THEN
 	CREATE VIEW humcli.tasks AS

@@ -11,7 +11,7 @@ LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	IF txid_current() >= greatest(txid_snapshot_xmax(s.done), txid_snapshot_xmax(s.win)) THEN
+	IF txid_current() >= humcli.reach(s) THEN
 		PERFORM humcli.write_cursor(s);
 		RETURN;
 	END IF;

@@ -35,4 +35,5 @@ BEGIN
 		) e
 		ORDER BY e.id
 	) m;
+	PERFORM humcli.notify_gaps(p_id);
 END $$;

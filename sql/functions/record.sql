@@ -4,7 +4,9 @@
 -- in the arrays, the outcome, and the id of the event:
 --
 --	recorded	a new event
---	duplicate	the same task, event type, status and time were here before
+--	duplicate	the same task, event type, status and time were here before,
+--			or the task is retired, and it is not after what is left
+--			of it; kept in humcli.late
 --	repeat		the same visit delivered again with another time; kept
 --			in humcli.repeats, and answered like a duplicate
 --	busy		another transaction holds the task: try once more
@@ -62,6 +64,7 @@ DECLARE
 	x record;
 	before record;
 	after record;
+	retired humcli.retired;
 	beside_before boolean;
 	beside_after boolean;
 	known boolean;
@@ -110,6 +113,7 @@ BEGIN
 		WHERE i.alone AND i.task_id <> ALL (busy)
 			AND (SELECT v.id FROM humcli.events v WHERE v.task_id = i.task_id LIMIT 1) IS NULL
 			AND (SELECT r.id FROM humcli.repeats r WHERE r.task_id = i.task_id LIMIT 1) IS NULL
+			AND (SELECT t.event_id FROM humcli.retired t WHERE t.task_id = i.task_id LIMIT 1) IS NULL
 		ORDER BY i.place
 		ON CONFLICT DO NOTHING
 		RETURNING e.id, e.task_id
@@ -140,6 +144,20 @@ BEGIN
 			outcome := 'recorded';
 			id := fresh[x.place];
 			news := news || id;
+			RETURN NEXT;
+			CONTINUE;
+		END IF;
+
+		-- From before what is left of a retired task? Its history is gone, so
+		-- that nobody can tell; it was most likely in there.
+		SELECT t.* INTO retired FROM humcli.retired t WHERE t.task_id = x.task_id;
+		IF (x.occurred_at, x.status COLLATE "C") <= (retired.occurred_at, retired.status) THEN
+			INSERT INTO humcli.late (event, task_id, status, previous_status, occurred_at,
+				received_at, secret_name, signature, payload)
+			VALUES (x.event, x.task_id, x.status, x.previous_status, x.occurred_at,
+				x.received_at, x.secret_name, x.signature, x.payload)
+			ON CONFLICT DO NOTHING;
+			outcome := 'duplicate';
 			RETURN NEXT;
 			CONTINUE;
 		END IF;
@@ -191,7 +209,8 @@ BEGIN
 		INSERT INTO humcli.events AS e (event, task_id, status, previous_status, occurred_at,
 			received_at, first_of_status, secret_name, signature, payload)
 		VALUES (x.event, x.task_id, x.status, x.previous_status, x.occurred_at, x.received_at,
-			NOT EXISTS (SELECT FROM humcli.events f WHERE f.task_id = x.task_id AND f.status = x.status),
+			NOT EXISTS (SELECT FROM humcli.events f WHERE f.task_id = x.task_id AND f.status = x.status)
+				AND x.status <> ALL (coalesce(retired.statuses, '{}')),
 			x.secret_name, x.signature, x.payload)
 		ON CONFLICT DO NOTHING
 		RETURNING e.id INTO id;

@@ -42,7 +42,7 @@ BEGIN
 			AND (($1).statuses IS NULL OR e.status = ANY (($1).statuses))
 			AND humcli.is_past($1, e.xid, e.id)
 		ORDER BY e.id
-		ON CONFLICT DO NOTHING'
+		ON CONFLICT (event_id, subscription) DO NOTHING'
 	USING s, ids, replay.task_id, replay.statuses, since, until;
 	GET DIAGNOSTICS events = ROW_COUNT;
 

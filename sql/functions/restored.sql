@@ -15,8 +15,7 @@ SET enable_bitmapscan = off
 AS $$
 	SELECT EXISTS (
 		SELECT FROM humcli.subscriptions s
-		WHERE s.name = p_name
-			AND greatest(txid_snapshot_xmax(s.done), txid_snapshot_xmax(s.win)) > humcli.whole_xid(s.xmin)
+		WHERE s.name = p_name AND humcli.reach(s) > humcli.whole_xid(s.xmin)
 	) OR coalesce((
 		SELECT e.xid FROM humcli.events e
 		WHERE e.xid <> coalesce(txid_current_if_assigned(), 0)

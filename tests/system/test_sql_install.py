@@ -286,8 +286,53 @@ def test_humcli_sql(paths):
     text = paths.humcli_sql
     assert not [line for line in text.splitlines() if line.startswith("\\")]
     for part in (paths.source / "sql").rglob("*.sql"):
-        if part.name not in ("install.sql", "humcli.sql"):
+        if part.name not in ("install.sql", "humcli.sql", "pool.sql", "humcli-pool.sql") and part.parent.name != "pool":
             assert part.read_text(encoding="ascii") in text, f"{part} is not in install.sql"
+
+
+def test_upgrade_from_version_1(bare, paths):
+    """What the first version has recorded is handed out; it goes on under load; then it is as a new one."""
+    bare.psql("-v", "ON_ERROR_STOP=1", "-q", "-f", str(paths.source / "tests/data/humcli-version-1.sql"))
+    connection = bare.connect()
+    record(connection, [Delivery("task_1", "A", None, at(i)) for i in range(3)] + [Delivery("task_2", "A")])
+    done = threading.Event()
+    failures = []
+
+    def write(number):
+        writer = bare.connect()
+        try:
+            count = 0
+            while not done.is_set():
+                count += 1
+                assert outcomes(record(writer, [Delivery(f"w_{number}_{count}", "A"), Delivery(f"w_{number}", "A", None,
+                                                         at(count * 1000))])) == ["recorded"] * 2
+        except Exception as failure:    # pylint: disable=broad-except
+            failures.append(failure)
+        finally:
+            writer.close()
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        by_psql(bare, paths)
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert not failures
+    assert bare.execute("SELECT version FROM humcli.schema_version ORDER BY 1") == [(1,), (2,)]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT humcli.subscribe('s', 'beginning'); SELECT id FROM humcli.fetch('s', 1000000)")
+        got = sorted(row[0] for row in cursor.fetchall())
+        cursor.execute("SELECT id FROM humcli.events ORDER BY id")
+        assert got == [row[0] for row in cursor.fetchall()]
+    connection.close()
+    new = Database(bare.cluster, bare.cluster.create_database())
+    by_string(new, paths)
+    assert [row for row in fingerprint(bare) if row[0] != "version"] == [
+        row for row in fingerprint(new) if row[0] != "version"]
+    bare.cluster.drop_database(new.name)
 
 
 @pytest.mark.skipif("HUMCLI_STAGE" not in os.environ, reason="needs HUMCLI_STAGE")

@@ -10,7 +10,7 @@ WHO = ("writer", "reader", "consumer", "admin", "stranger")
 READERS = {"reader", "consumer", "admin"}
 TABLES = ("events", "repeats", "quarantine", "statuses", "schema_version", "retired", "late",
           "subscriptions", "replays", "jobs", "dead")
-VIEWS = ("deliveries", "timeline", "tasks")
+VIEWS = ("deliveries", "timeline", "tasks", "gaps", "subscription_status")
 CONSUMERS = {"consumer", "admin"}
 RECORD = ("SELECT humcli.record(ARRAY['e'], ARRAY['t'], ARRAY['s'], ARRAY['p'], ARRAY[now()],"
           " ARRAY[now()], ARRAY['n'], ARRAY['f'], ARRAY['{}']::json[], '10 min', true)")
@@ -30,9 +30,12 @@ MATRIX = [
       for call in ("fetch('mine')", "replay('mine', ids => ARRAY[1])", "seek('mine', 'now')", "unsubscribe('mine')")),
     ("SELECT humcli.ack('mine', 'x')", CONSUMERS),
     *((f"SELECT humcli.{call}", set())
-      for call in ("subscription('s')", "caller()", "reached()", "restored('s')", "whole_xid('3')",
-                   "ahead(NULL, NULL, 0, 0, NULL, 1)", "is_past(NULL, 0, 0)", "next_window(NULL)",
-                   "move(NULL)", "write_cursor(NULL)")),
+      for call in ("subscription('s')", "caller()", "reached()", "is_past(NULL, 0, 0)", "next_window(NULL)",
+                   "move(NULL)", "write_cursor(NULL)", "notify_gaps(NULL)", "purgeable('t', now(), NULL)")),
+    *((f"SELECT humcli.{call}", READERS)
+      for call in ("restored('s')", "whole_xid('3')", "reach(NULL)", "ahead(NULL, NULL, 0, 0, NULL, 1)")),
+    ("SELECT humcli.purge('1 day')", {"admin"}),
+    ("SELECT humcli.rebase()", {"admin"}),
     *((f"SELECT * FROM humcli.{name}", READERS) for name in TABLES + VIEWS),
     *((f"DELETE FROM humcli.{name}", {"admin"} if name in ("quarantine", "late") else set()) for name in TABLES),
     *((f"TRUNCATE humcli.{name}", set()) for name in TABLES),
@@ -110,7 +113,8 @@ def test_definer_functions(database):
         " EXISTS (SELECT FROM aclexplode(proacl) WHERE grantee = 0)"
         " FROM pg_proc WHERE pronamespace = 'humcli'::regnamespace")
     assert {row[0] for row in rows if row[3]} == {
-        "record", "notify", "set_aside", "subscribe", "fetch", "ack", "replay", "seek", "unsubscribe"}
+        "record", "notify", "set_aside", "subscribe", "fetch", "ack", "replay", "seek", "unsubscribe",
+        "purge", "rebase"}
     for name, owner, config, definer, public in rows:
         assert owner == "humcli_owner" and not public, name
         if definer:

@@ -29,6 +29,22 @@ class Model:
         self.window = window
         self.histories = defaultdict(dict)
         self.events = {}
+        self.retired = {}
+        self.late = {}
+
+    def retire(self, task):
+        """Forgets a task's histories but for the last delivery, which is as good as an event."""
+        known = [d for key in list(self.histories) if key[0] == task
+                 for d in self.histories.pop(key).values()]
+        for delivery in known:
+            self.events.pop(delivery.key, None)
+        last = max(known, key=lambda d: (*order(d), d.event.encode()))
+        self.retired[task] = last
+        self.histories[task, last.event][last.key] = last
+
+    def is_event(self, delivery):
+        """Whether it stands for its visit."""
+        return delivery.key in self.events or self.retired.get(delivery.task_id) == delivery
 
     def visits(self, history):
         """The stretches of one (status, previous_status) without a long step."""
@@ -45,17 +61,21 @@ class Model:
 
     def deliver(self, delivery):
         """Takes a delivery, and says what is to become of it."""
+        retired = self.retired.get(delivery.task_id)
+        if retired and order(delivery) <= order(retired):
+            self.late.setdefault(delivery.key, delivery)
+            return Verdict("duplicate", frozenset([None]), None)
         history = self.histories[delivery.task_id, delivery.event]
         known = delivery.key in history
         if not known:
             history[delivery.key] = delivery
         made = []
         for visit in self.visits(history):
-            if not any(d.key in self.events for d in visit):
+            if not any(map(self.is_event, visit)):
                 self.events[visit[0].key] = visit[0]
                 made.append(visit[0].key)
             if any(d.key == delivery.key for d in visit):
-                mine = frozenset(d.key for d in visit if d.key in self.events)
+                mine = frozenset(d.key for d in visit if self.is_event(d))
         recorded = delivery.key in made
         others = [key for key in made if key != delivery.key]
         assert len(others) <= recorded, "a promotion has a new event as its cause, and is the only one"
@@ -67,4 +87,4 @@ class Model:
     def repeats(self):
         """What is in humcli.repeats, by key."""
         return {key: d for history in self.histories.values()
-                for key, d in history.items() if key not in self.events}
+                for key, d in history.items() if not self.is_event(d)}

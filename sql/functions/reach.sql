@@ -1,0 +1,7 @@
+-- The transaction id that a cursor does not reach.
+CREATE OR REPLACE FUNCTION humcli.reach(s humcli.subscriptions)
+RETURNS bigint
+LANGUAGE sql IMMUTABLE
+AS $$
+	SELECT greatest(txid_snapshot_xmax(s.done), txid_snapshot_xmax(s.win))
+$$;

@@ -1,0 +1,54 @@
+-- Mends the subscriptions after a dump was restored in a cluster whose
+-- transaction counter is behind that of the one it is from. What a
+-- subscription still had to get is put in like a replay, and its cursor set to
+-- now. Returns whether there was anything to mend.
+--
+-- The numbers of a cursor from elsewhere tell nothing about what was recorded
+-- here since: those rows are new to it. They are known by their own
+-- transaction id, xmin, which is the recorded one, or a little younger where
+-- record() was called in a subtransaction; a restored row's is the restore's.
+CREATE OR REPLACE FUNCTION humcli.rebase()
+RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	s humcli.subscriptions;
+	present bigint;
+BEGIN
+	IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+		RAISE EXCEPTION 'humcli: rebase needs READ COMMITTED, not %', current_setting('transaction_isolation')
+			USING ERRCODE = 'active_sql_transaction';
+	END IF;
+	-- Nobody records meanwhile: what the cursors are set to is complete.
+	LOCK TABLE humcli.events IN SHARE ROW EXCLUSIVE MODE;
+	PERFORM FROM humcli.subscriptions u ORDER BY u.name FOR UPDATE;
+	IF NOT humcli.restored(NULL)
+		AND NOT EXISTS (SELECT FROM humcli.subscriptions u WHERE humcli.restored(u.name))
+	THEN
+		RETURN false;
+	END IF;
+	present := txid_snapshot_xmax(txid_current_snapshot());
+
+	INSERT INTO humcli.replays (subscription, event_id)
+	SELECT u.name, e.id
+	FROM (SELECT v AS s, v.name, v.statuses, humcli.reach(v) > humcli.whole_xid(v.xmin) AS foreign
+		FROM humcli.subscriptions v) u
+	JOIN humcli.events e ON (u.statuses IS NULL OR e.status = ANY (u.statuses))
+		AND (NOT humcli.is_past(u.s, e.xid, e.id)
+			OR u.foreign AND humcli.whole_xid(e.xmin) - e.xid BETWEEN 0 AND 65535)
+	ORDER BY u.name, e.id
+	ON CONFLICT (event_id, subscription) DO NOTHING;
+
+	-- 3 is the first transaction id there is.
+	UPDATE humcli.events e SET xid = 3 WHERE e.xid >= present;
+	FOR s IN SELECT u.* FROM humcli.subscriptions u LOOP
+		s.done := humcli.reached();
+		s.win := NULL;
+		s.win_xid := 0;
+		s.win_id := 0;
+		s.generation := nextval(pg_get_serial_sequence('humcli.subscriptions', 'generation'));
+		PERFORM humcli.move(s);
+	END LOOP;
+	RETURN true;
+END $$;

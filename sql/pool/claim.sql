@@ -1,0 +1,124 @@
+-- Takes at most max_rows events for a worker, for as long as the lease. A
+-- worker says complete() or fail(), and extend() if it needs longer; else the
+-- event goes to another one when the lease has run out. Each claim has a
+-- number, without which the others can't be called: who has lost his lease
+-- can no longer have a say. Attempts are counted here, so that an event that
+-- ends its worker each time is dead at last too.
+--
+-- In any order, or in the order of each task (see pool()): then one worker at
+-- a time chooses, so that each sees what the others hold.
+CREATE OR REPLACE FUNCTION humcli.claim(
+	name text,
+	worker text,
+	max_rows int DEFAULT 1,
+	lease interval DEFAULT '60 s'
+)
+RETURNS TABLE (
+	id bigint,
+	claim_no bigint,
+	attempt int,
+	event text,
+	task_id text,
+	status text,
+	previous_status text,
+	occurred_at timestamptz,
+	received_at timestamptz,
+	recorded_at timestamptz,
+	secret_name text,
+	payload json
+)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+-- see functions/record.sql
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+AS $$
+DECLARE
+	slice constant int := 500;
+	s humcli.subscriptions;
+	present timestamptz := clock_timestamp();
+	ready int;
+	more boolean;
+	spent bigint[];
+	mine bigint[];
+BEGIN
+	IF claim.worker IS NULL OR max_rows IS NULL OR max_rows < 1 OR lease IS NULL OR lease <= interval '0' THEN
+		RAISE EXCEPTION 'humcli: a claim needs a worker, at least one row and a lease'
+			USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	s := humcli.subscription(claim.name);
+	IF NOT s.pool THEN
+		PERFORM humcli.pool(claim.name);
+		s := humcli.subscription(claim.name);
+	END IF;
+
+	-- Is there enough to choose from, and more in the log? Where there is
+	-- nothing at all, nothing is written.
+	ready := (SELECT count(*) FROM (
+		SELECT FROM humcli.jobs j
+		WHERE j.subscription = s.name AND j.due <= present AND j.attempts < s.max_attempts
+		LIMIT max_rows) r);
+	more := (s.in_order OR ready < max_rows) AND (
+		EXISTS (SELECT FROM humcli.replays r WHERE r.subscription = s.name)
+		OR EXISTS (SELECT FROM humcli.ahead(s.done, s.win, s.win_xid, s.win_id, s.statuses, 1))
+		OR (humcli.next_window(s)).name IS NOT NULL);
+	IF NOT more AND NOT EXISTS (
+		SELECT FROM humcli.jobs j WHERE j.subscription = s.name AND j.due <= present)
+	THEN
+		RETURN;
+	END IF;
+
+	IF s.in_order THEN
+		s := humcli.subscription(claim.name, 'work');
+	ELSIF more THEN
+		-- One worker brings more; the others need not wait for it.
+		PERFORM FROM humcli.subscriptions u WHERE u.name = s.name FOR NO KEY UPDATE SKIP LOCKED;
+		more := FOUND;
+		s := humcli.subscription(claim.name);
+	END IF;
+	IF more THEN	-- the rest of a window, then the next
+		IF s.win IS NOT NULL THEN
+			s := humcli.top_up(s, CASE WHEN NOT s.in_order THEN slice END);
+		END IF;
+		IF s.win IS NULL THEN
+			s := humcli.top_up(s, CASE WHEN NOT s.in_order THEN slice END);
+		END IF;
+	END IF;
+
+	LOOP
+		present := clock_timestamp();
+		SELECT array_agg(d.event_id) FILTER (WHERE d.attempts >= s.max_attempts),
+			array_agg(d.event_id) FILTER (WHERE d.attempts < s.max_attempts)
+		INTO spent, mine
+		FROM (
+			SELECT j.event_id, j.attempts
+			FROM humcli.jobs j
+			WHERE j.subscription = s.name AND j.due <= present
+				AND (NOT s.in_order OR NOT EXISTS (
+					SELECT FROM humcli.jobs b
+					WHERE b.subscription = j.subscription AND b.task_id = j.task_id AND b.event_id <> j.event_id
+						AND ((b.occurred_at, b.event_id) < (j.occurred_at, j.event_id)
+							OR b.worker IS NOT NULL AND b.due > present)))
+			ORDER BY j.due, j.event_id
+			LIMIT max_rows
+			FOR UPDATE SKIP LOCKED
+		) d;
+
+		PERFORM humcli.bury(s.name, spent, NULL);
+		RETURN QUERY
+		WITH taken AS (
+			UPDATE humcli.jobs j
+			SET claim_no = DEFAULT, attempts = j.attempts + 1, worker = claim.worker, due = present + lease
+			WHERE j.subscription = s.name AND j.event_id = ANY (mine)
+			RETURNING j.event_id, j.claim_no, j.attempts
+		)
+		SELECT e.id, t.claim_no, t.attempts, e.event, e.task_id, e.status, e.previous_status, e.occurred_at,
+			e.received_at, e.recorded_at, e.secret_name, e.payload
+		FROM taken t
+		JOIN humcli.events e ON e.id = t.event_id
+		ORDER BY e.occurred_at, e.id;
+		EXIT WHEN mine IS NOT NULL OR spent IS NULL;
+	END LOOP;
+END $$;

@@ -1,0 +1,26 @@
+-- Makes a claim's lease end that much after now. False: it is lost. (In a pool
+-- that keeps the order also when it has only run out: another event of the
+-- task may be out by now.)
+CREATE OR REPLACE FUNCTION humcli.extend(name text, id bigint, claim_no bigint, lease interval DEFAULT '60 s')
+RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+AS $$
+DECLARE
+	s humcli.subscriptions;
+BEGIN
+	IF lease IS NULL OR lease <= interval '0' THEN
+		RAISE EXCEPTION 'humcli: a lease must be longer than nothing' USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	s := humcli.subscription(extend.name);
+	IF s.in_order THEN
+		s := humcli.subscription(extend.name, 'work');
+	END IF;
+	UPDATE humcli.jobs j
+	SET due = clock_timestamp() + lease
+	WHERE j.subscription = s.name AND j.event_id = extend.id
+		AND j.claim_no = extend.claim_no AND j.worker IS NOT NULL
+		AND (NOT s.in_order OR j.due > clock_timestamp());
+	RETURN FOUND;
+END $$;

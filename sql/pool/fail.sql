@@ -1,0 +1,40 @@
+-- An attempt has failed. 'retry': the event comes again, after retry_in or the
+-- pool's backoff; 'dead': that was the last attempt; 'lost': the claim is no
+-- longer the caller's.
+CREATE OR REPLACE FUNCTION humcli.fail(
+	name text,
+	id bigint,
+	claim_no bigint,
+	error text,
+	retry_in interval DEFAULT NULL
+)
+RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+AS $$
+DECLARE
+	s humcli.subscriptions;
+	tried int;
+BEGIN
+	s := humcli.subscription(fail.name);
+	SELECT j.attempts INTO tried
+	FROM humcli.jobs j
+	WHERE j.subscription = s.name AND j.event_id = fail.id
+		AND j.claim_no = fail.claim_no AND j.worker IS NOT NULL
+	FOR UPDATE;
+	IF NOT FOUND THEN
+		RETURN 'lost';
+	END IF;
+	IF tried >= s.max_attempts THEN
+		PERFORM humcli.bury(s.name, ARRAY[fail.id], left(fail.error, 2000));
+		RETURN 'dead';
+	END IF;
+	-- A quarter more or less, so that not all come back at once.
+	UPDATE humcli.jobs j
+	SET worker = NULL, error = left(fail.error, 2000),
+		due = clock_timestamp() + coalesce(retry_in,
+			least(s.longest_backoff, s.backoff * power(2, least(tried - 1, 30))) * (0.75 + random() / 2))
+	WHERE j.subscription = s.name AND j.event_id = fail.id;
+	RETURN 'retry';
+END $$;

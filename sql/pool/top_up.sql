@@ -1,0 +1,55 @@
+-- Moves the next events of a pool, at most p_rows (NULL: all of a window), from
+-- the log into its jobs; what is replayed first. The caller has its lock.
+CREATE OR REPLACE FUNCTION humcli.top_up(s humcli.subscriptions, p_rows bigint)
+RETURNS humcli.subscriptions
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+-- see functions/record.sql
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+AS $$
+DECLARE
+	until constant txid_snapshot := coalesce(s.win, humcli.reached());
+	moved record;
+BEGIN
+	WITH again AS (
+		DELETE FROM humcli.replays r WHERE r.subscription = s.name RETURNING r.event_id
+	)
+	INSERT INTO humcli.jobs (subscription, event_id, task_id, occurred_at)
+	SELECT s.name, e.id, e.task_id, e.occurred_at
+	FROM again a
+	JOIN humcli.events e ON e.id = a.event_id
+	ORDER BY e.id
+	ON CONFLICT (subscription, event_id) DO NOTHING;
+
+	WITH next AS (
+		SELECT a.xid, a.id
+		FROM humcli.ahead(s.done, until, s.win_xid, s.win_id, s.statuses, p_rows) a
+	), inserted AS (
+		INSERT INTO humcli.jobs (subscription, event_id, task_id, occurred_at)
+		SELECT s.name, e.id, e.task_id, e.occurred_at
+		FROM next n
+		JOIN humcli.events e ON e.id = n.id
+		ORDER BY n.xid, n.id
+		ON CONFLICT (subscription, event_id) DO NOTHING
+	)
+	SELECT count(*) AS rows, (array_agg(n.xid ORDER BY n.xid DESC, n.id DESC))[1] AS xid,
+		(array_agg(n.id ORDER BY n.xid DESC, n.id DESC))[1] AS id
+	INTO moved
+	FROM next n;
+
+	IF moved.rows = p_rows THEN
+		s.win := until;
+		s.win_xid := moved.xid;
+		s.win_id := moved.id;
+	ELSE
+		s.done := until;
+		s.win := NULL;
+		s.win_xid := 0;
+		s.win_id := 0;
+	END IF;
+	PERFORM humcli.move(s);
+	RETURN s;
+END $$;

@@ -1,0 +1,173 @@
+"""humcli.gaps, and the notification when one opens."""
+
+import json
+import time
+
+import pytest
+
+from harness.recording import Delivery, at, record, stored
+
+LINE = ("PENDING", "ESTIMATE_PENDING", "ACCEPTED", "IN_PROGRESS", "SUBMITTED", "VERIFIED", "COMPLETED")
+
+
+@pytest.fixture(name="connection")
+def fixture_connection(database):
+    connection = database.connect()
+    yield connection
+    connection.close()
+
+
+@pytest.fixture(name="listener")
+def fixture_listener(database):
+    connection = database.connect()
+    connection.cursor().execute("LISTEN humcli_gaps")
+    yield connection
+    connection.close()
+
+
+def life(task="task_1", count=6, step=60):
+    """The main line; each follows on the one before."""
+    return [Delivery(task, LINE[i + 1], LINE[i], at(i * step)) for i in range(count)]
+
+
+def gaps(connection, where=""):
+    """task, kind, status before, previous status, status of each gap."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT task_id, kind, status_before, previous_status, status FROM humcli.gaps {where}")
+        return cursor.fetchall()
+
+
+def told(connection, listener):
+    """The notifications, up to a mark of our own."""
+    connection.cursor().execute("NOTIFY humcli_gaps, 'mark'")
+    texts = []
+    until = time.monotonic() + 10
+    while not texts or texts[-1] != "mark":
+        assert time.monotonic() < until
+        listener.poll()
+        texts += [notify.payload for notify in listener.notifies]
+        del listener.notifies[:]
+    return texts[:-1]
+
+
+def gap(task, kind):
+    """The text of a gap's notification."""
+    return json.dumps({"task_id": task, "kind": kind}, separators=(",", ":"), ensure_ascii=False)
+
+
+def test_whole(connection, listener):
+    record(connection, life(), notify=True)
+    assert gaps(connection) == [] and told(connection, listener) == []
+
+
+def test_opens_and_closes(connection, listener):
+    """Without one in the middle; it closes by itself when that comes late."""
+    deliveries = life()
+    missing = deliveries.pop(2)
+    record(connection, deliveries, notify=True)
+    assert gaps(connection) == [("task_1", "hole", "ACCEPTED", "IN_PROGRESS", "SUBMITTED")]
+    assert told(connection, listener) == [gap("task_1", "hole")]
+    record(connection, [missing], notify=True)
+    assert gaps(connection) == [] and told(connection, listener) == []
+
+
+@pytest.mark.parametrize("previous, kind", ((None, None), ("PENDING", None), ("ACCEPTED", "start"), ("", "start")))
+def test_first(connection, listener, previous, kind):
+    """A task begins PENDING, or does not say."""
+    record(connection, [Delivery("task_1", "X", previous)], notify=True)
+    assert gaps(connection) == ([("task_1", kind, None, previous, "X")] if kind else [])
+    assert told(connection, listener) == ([gap("task_1", kind)] if kind else [])
+
+
+def test_says_nothing(connection, listener):
+    """An event without previous_status claims nothing."""
+    record(connection, [Delivery("task_1", "A"), Delivery("task_1", "B", None, at(1)),
+                        Delivery("task_1", "C", "B", at(2))], notify=True)
+    assert gaps(connection) == [] and told(connection, listener) == []
+
+
+def test_before_another(connection, listener):
+    """A late event that does not fit opens one before the event after it; it is told once."""
+    record(connection, life(), notify=True)
+    record(connection, [Delivery("task_1", "ODD", "ESTIMATE_PENDING", at(1))], notify=True)
+    assert gaps(connection) == [("task_1", "hole", "ODD", "ESTIMATE_PENDING", "ACCEPTED")]
+    assert told(connection, listener) == [gap("task_1", "hole")]
+    # the gap after it is there already, and its own start fits
+    record(connection, [Delivery("task_1", "ODDER", "ODD", at(2))], notify=True)
+    assert gaps(connection) == [("task_1", "hole", "ODDER", "ESTIMATE_PENDING", "ACCEPTED")]
+    assert told(connection, listener) == []
+
+
+def test_late_start(connection, listener):
+    """One that comes before the first, and does not lead there."""
+    record(connection, life()[1:], notify=True)
+    assert gaps(connection) == [("task_1", "start", None, "ESTIMATE_PENDING", "ACCEPTED")]
+    assert told(connection, listener) == [gap("task_1", "start")]
+    record(connection, life()[:1], notify=True)
+    assert gaps(connection) == [] and told(connection, listener) == []
+
+
+def test_at_once(connection, listener):
+    """Equal times are put in order first."""
+    record(connection, life(step=0)[::-1], notify=True)
+    assert gaps(connection) == [] and told(connection, listener) == []
+    record(connection, life("task_2", step=0)[:2] + [life("task_2", step=1)[3]], notify=True)
+    assert told(connection, listener) == [gap("task_2", "hole")]
+    # after two at once, the one that is not last
+    record(connection, life("task_3", step=0)[:2]
+           + [Delivery("task_3", "X", "ESTIMATE_PENDING", at(5))], notify=True)
+    assert told(connection, listener) == [gap("task_3", "hole")]
+
+
+def test_repeated_late(connection):
+    """A re-stamped redelivery after the next transition can't be told from an event: it shows."""
+    record(connection, life()[:3] + [life()[1]._replace(occurred_at=at(500))])
+    assert gaps(connection) == [("task_1", "hole", "IN_PROGRESS", "ESTIMATE_PENDING", "ACCEPTED")]
+
+
+def test_escapes(connection, listener):
+    record(connection, [Delivery('a"\\\u00e9\n', "X", "Y")], notify=True)
+    assert told(connection, listener) == [gap('a"\\\u00e9\n', "start")]
+
+
+def test_against_a_model(connection, listener, rng):
+    """Parts of lives in any order: the gaps are those of the sorted rest, and each was told."""
+    open_ones = {}
+    for number in range(150):
+        task = f"task_{number}"
+        deliveries = rng.sample(life(task), rng.randint(1, 6))
+        for delivery in deliveries:
+            before = set(gaps(connection, f"WHERE task_id = '{task}'"))
+            record(connection, [delivery], notify=True)
+            after = gaps(connection, f"WHERE task_id = '{task}'")
+            expected, last = [], None
+            for d in sorted((d for d in stored(connection, "events") if d.task_id == task),
+                            key=lambda d: d.occurred_at):
+                if d.previous_status != (last or "PENDING"):
+                    expected.append((task, "hole" if last else "start", last, d.previous_status, d.status))
+                last = d.status
+            assert after == expected
+            opened = {row[3:] for row in after} - {row[3:] for row in before}
+            kinds = {row[1] for row in after if row[3:] in opened}
+            assert {json.loads(text)["kind"] for text in told(connection, listener)} == kinds
+            open_ones[task] = bool(after)
+    assert any(open_ones.values()) and not all(open_ones.values())
+
+
+def test_by_task_is_fast(database, connection):
+    """For one task the others are not read."""
+    record(connection, life()[1:])
+    database.execute(
+        "INSERT INTO humcli.events (event, task_id, status, previous_status, occurred_at, received_at,"
+        " first_of_status, secret_name, signature, payload)"
+        " SELECT 'e', 'other_' || i / 5, 'S' || i % 5, 'S' || (i - 1) % 5, now() + i * interval '1 s', now(), true,"
+        " 'd', '', '{}' FROM generate_series(1, 50000) i; ANALYZE humcli.events")
+    connection.cursor().execute("SET enable_seqscan = off")
+    with connection.cursor() as cursor:
+        cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) SELECT * FROM humcli.gaps WHERE task_id = 'task_1'")
+        plan = cursor.fetchone()[0][0]
+
+    def rows(node):
+        return node["Actual Rows"] * node["Actual Loops"] + sum(map(rows, node.get("Plans", ())))
+
+    assert rows(plan["Plan"]) < 200
