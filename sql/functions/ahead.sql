@@ -20,34 +20,37 @@ SET enable_seqscan = off
 SET enable_bitmapscan = off
 AS $$
 BEGIN
-	RETURN QUERY
-	SELECT a.xid, a.id, a.status
-	FROM (
-		(SELECT e.xid, e.id, e.status
-		FROM humcli.events e
-		WHERE e.xid = p_xid AND e.id > p_id
-			AND (p_statuses IS NULL OR e.status = ANY (p_statuses))
-		ORDER BY e.xid, e.id
-		LIMIT p_rows)
-		UNION ALL
-		(SELECT e.xid, e.id, e.status
-		FROM humcli.events e
-		WHERE e.xid = ANY (ARRAY(
-				SELECT x FROM txid_snapshot_xip(p_done) x
-				WHERE x > p_xid AND txid_visible_in_snapshot(x, p_until)))
-			AND (p_statuses IS NULL OR e.status = ANY (p_statuses))
-		ORDER BY e.xid, e.id
-		LIMIT p_rows)
-		UNION ALL
-		(SELECT e.xid, e.id, e.status
-		FROM humcli.events e
-		WHERE e.xid >= greatest(txid_snapshot_xmax(p_done), p_xid + 1)
-			AND e.xid < txid_snapshot_xmax(p_until)
-			AND txid_visible_in_snapshot(e.xid, p_until)
-			AND (p_statuses IS NULL OR e.status = ANY (p_statuses))
-		ORDER BY e.xid, e.id
-		LIMIT p_rows)
-	) a
-	ORDER BY a.xid, a.id
-	LIMIT p_rows;
+	-- EXECUTE plans for these values: a kept plan, for any number of rows,
+	-- may read and sort all there is for the first few.
+	RETURN QUERY EXECUTE '
+		SELECT a.xid, a.id, a.status
+		FROM (
+			(SELECT e.xid, e.id, e.status
+			FROM humcli.events e
+			WHERE e.xid = $3 AND e.id > $4
+				AND ($5 IS NULL OR e.status = ANY ($5))
+			ORDER BY e.xid, e.id
+			LIMIT $6)
+			UNION ALL
+			(SELECT e.xid, e.id, e.status
+			FROM humcli.events e
+			WHERE e.xid = ANY (ARRAY(
+					SELECT x FROM txid_snapshot_xip($1) x
+					WHERE x > $3 AND txid_visible_in_snapshot(x, $2)))
+				AND ($5 IS NULL OR e.status = ANY ($5))
+			ORDER BY e.xid, e.id
+			LIMIT $6)
+			UNION ALL
+			(SELECT e.xid, e.id, e.status
+			FROM humcli.events e
+			WHERE e.xid >= greatest(txid_snapshot_xmax($1), $3 + 1)
+				AND e.xid < txid_snapshot_xmax($2)
+				AND txid_visible_in_snapshot(e.xid, $2)
+				AND ($5 IS NULL OR e.status = ANY ($5))
+			ORDER BY e.xid, e.id
+			LIMIT $6)
+		) a
+		ORDER BY a.xid, a.id
+		LIMIT $6'
+	USING p_done, p_until, p_xid, p_id, p_statuses, p_rows;
 END $$;

@@ -35,6 +35,12 @@ def cursor_of(connection, name):
                " WHERE name = %s", name)
 
 
+def reads(connection):
+    """Rows of humcli.events read so far, whole and by index; of use as a difference, in a transaction."""
+    return one(connection, "SELECT seq_tup_read, idx_tup_fetch FROM pg_stat_xact_user_tables"
+               " WHERE relid = 'humcli.events'::regclass")
+
+
 def begin(database, user="postgres"):
     """A connection that begins transactions by itself."""
     return psycopg2.connect(database.dsn(user))
@@ -467,13 +473,13 @@ def test_few_rows_are_read(database, connection):
     record(connection, [Delivery("one", "A")])
     with connection.cursor() as cursor:
         cursor.execute("BEGIN")
+        before = reads(connection)
         rows = fetch(connection, "s", 10)
         assert len(rows) == 1
         call(connection, "ack", "s", rows[-1].position)
-        read = one(connection, "SELECT seq_tup_read, idx_tup_fetch FROM pg_stat_xact_user_tables"
-                   " WHERE relid = 'humcli.events'::regclass")
+        after = reads(connection)
         cursor.execute("COMMIT")
-    assert read[0] == 0 and read[1] < 50
+    assert after[0] == before[0] and after[1] - before[1] < 50
     writer.rollback()
     writer.close()
 
@@ -624,3 +630,36 @@ def test_nothing_lost_nothing_twice(database, connection, rng, stuck):
     assert {row[0] for row in database.execute("SELECT id FROM public.mine")} == set(everything)
     other.rollback()
     other.close()
+
+
+def test_status(database, connection):
+    """Counted up to 10,001 and no further; fast however much waits, and however much is done."""
+    for name in ("far", "near", "some", "none"):
+        call(connection, "subscribe", name, statuses=["B"] if name == "some" else ["Z"] if name == "none" else None)
+    rows = 1_000_000 if LONG else 100_000
+    fill(database, rows, "AB")
+    connection.cursor().execute("VACUUM ANALYZE humcli.events")
+    call(connection, "seek", "near", "now")
+    wanted = record(connection, [Delivery("one", "A"), Delivery("two", "B")])
+    call(connection, "replay", "near", ids=[1])
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT name, pending, oldest, claimed, dead, needs_rebase FROM humcli.subscription_status")
+        found = {row[0]: row[1:] for row in cursor.fetchall()}
+        cursor.execute("SELECT id, recorded_at FROM humcli.events WHERE id IN (1, %s)", [wanted[0].id])
+        moments = dict(cursor.fetchall())
+        assert found["near"] == (3, moments[wanted[0].id], 0, 0, False)
+        assert found["far"] == (10_001, moments[1], 0, 0, False)
+        assert 5000 <= found["some"][0] <= 5001 and found["none"][:2] == (0, None)
+        times = []
+        for _ in range(5):
+            began = time.monotonic()
+            cursor.execute("SELECT * FROM humcli.subscription_status WHERE name = 'far'")
+            times.append(time.monotonic() - began)
+        print(f"status: {1000 * min(times):.1f} ms with {rows} events")
+        assert min(times) < 0.2     # 50 ms on a quiet machine; a scan of the table takes longer
+        cursor.execute("BEGIN")
+        before = reads(connection)
+        cursor.execute("SELECT * FROM humcli.subscription_status")
+        after = reads(connection)
+        cursor.execute("COMMIT")
+    assert after[0] == before[0] and after[1] - before[1] <= 3 * 10_100
