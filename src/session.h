@@ -1,7 +1,7 @@
 /*
  * A connection of the command line to PostgreSQL: one question at a time,
- * always with parameters, and notifications in between. With connect.c the
- * only file of the command line with libpq.
+ * always with parameters, and notifications in between. The verbs know no
+ * libpq, but for init and doctor, which are after why a connection fails.
  */
 #ifndef SESSION_H
 #define SESSION_H
