@@ -130,7 +130,49 @@ def test_wrong_use_of_the_queries(ask):
     assert 'invalid input syntax for type timestamp with time zone: "soon"' in done.err
 
 
+# ---- task
+
+
+def test_a_tasks_history(ask, database):
+    put(database, Delivery("t", "ACCEPTED", "ESTIMATE_PENDING", at(0)),
+        Delivery("t", "SUBMITTED", "IN_PROGRESS", at(1000)),
+        Delivery("t", "SUBMITTED", "IN_PROGRESS", at(1001)), Delivery("other", "X", None))
+    rows = table(ask("task", "t"))
+    assert [(row["KIND"], row["STATUS"], row["PREVIOUS STATUS"], row["MEANING"]) for row in rows] == [
+        ("gap", "ESTIMATE_PENDING", "-", "Operator accepted"),
+        ("event", "ACCEPTED", "ESTIMATE_PENDING", "Estimate approved"),
+        ("gap", "IN_PROGRESS", "ACCEPTED", "Work started"),
+        ("event", "SUBMITTED", "IN_PROGRESS", "Proof submitted"),
+        ("repeat", "SUBMITTED", "IN_PROGRESS", "Proof submitted")]
+    assert rows[1]["TRIGGER"] == "you approved the estimate"
+    lines = objects(ask("task", "--json", "t"))
+    assert [line["kind"] for line in lines] == [row["KIND"] for row in rows]
+    assert isinstance(lines[1]["id"], str) and lines[0]["id"] is None
+
+    # The gap closes by itself when what was missing comes.
+    put(database, Delivery("t", "IN_PROGRESS", "ACCEPTED", at(500)))
+    assert [row["KIND"] for row in table(ask("task", "t"))] \
+        == ["gap", "event", "event", "event", "repeat"]
+    done = ask("task", "none")
+    assert (done.returncode, done.out) == (NEGATIVE, "")
+    assert "nothing is recorded of this task" in done.err
+
+
 # ---- subscriptions and replay
+
+
+def test_subscriptions(ask, database):
+    assert ask("subscriptions").out == ""
+    database.execute("SELECT humcli.subscribe('all')")
+    database.execute("SELECT humcli.subscribe('some', statuses => '{B,C}')")
+    put(database, Delivery("t1", "A"), Delivery("t2", "B"))
+    some = objects(ask("subscriptions", "--json"))
+    assert [(s["name"], s["kind"], s["owner"], s["statuses"], s["pending"], s["dead"],
+             s["needs_rebase"]) for s in some] \
+        == [("all", "subscription", "postgres", None, 2, 0, False),
+            ("some", "subscription", "postgres", ["B", "C"], 1, 0, False)]
+    assert [(row["NAME"], row["STATUSES"], row["PENDING"]) for row in table(ask("subscriptions"))] \
+        == [("all", "-", "2"), ("some", "{B,C}", "1")]
 
 
 def test_replay(ask, cli, database):
@@ -153,6 +195,61 @@ def test_replay(ask, cli, database):
     assert (done.returncode, done.out) == (DATA, "")
     assert 'there is no subscription "none"' in done.err
     assert ask("replay", "--subscription", "s", "--id", "one").returncode == DATA
+
+
+# ---- purge
+
+
+def old_tasks(database, count):
+    """So many tasks that ended long ago, and one of now."""
+    put(database, *[Delivery(f"t{n}", "A", occurred_at=at(-1000000)) for n in range(count)])
+    database.execute("UPDATE humcli.events SET recorded_at = recorded_at - interval '10 days'")
+    return put(database, Delivery("new", "A", occurred_at=at(0)))
+
+
+def test_purge(ask, database):
+    [new] = old_tasks(database, 2500)
+    done = ask("purge", "--older-than", "2 days")
+    assert (done.returncode, done.out) == (OK, "2500 tasks purged\n"), done.err
+    assert database.execute("SELECT id::text FROM humcli.events") == [(new,)]
+    assert [row["KIND"] for row in table(ask("task", "t7"))] == ["purged"]
+    assert ask("purge", "--older-than", "2 days").out == "0 tasks purged\n"
+    done = ask("purge", "--older-than", "2 hours")
+    assert (done.returncode, done.out) == (DATA, "")
+    assert "older than a day" in done.err
+
+
+@pytest.mark.parametrize("folder", ["new", "failed"])
+def test_purge_waits_for_the_spool(ask, database, tmp_path, folder):
+    spool = tmp_path / "spool"
+    old_tasks(database, 1)
+    for name in ("", "tmp", "new", "failed"):
+        (spool / name).mkdir(mode=0o700)
+    (spool / folder / ("0" * 64)).write_bytes(b"x")
+    done = ask("purge", "--older-than", "2 days", SPOOL=spool)
+    assert (done.returncode, done.out) == (LATER, ""), done.err
+    assert f"{spool} holds 1 event;" in done.err
+    assert len(database.execute("SELECT 1 FROM humcli.events")) == 2
+    (spool / folder / ("0" * 64)).unlink()
+    assert ask("purge", "--older-than", "2 days", SPOOL=spool).out == "1 task purged\n"
+    assert ask("purge", "--older-than", "2 days", SPOOL=tmp_path / "none").returncode == OK
+    assert not (tmp_path / "none").exists()
+
+
+# ---- dead
+
+
+def test_dead_list(ask, database):
+    assert ask("dead", "list").out == ""
+    [event] = put(database, Delivery("t", "A"))
+    for name in ("p", "q"):
+        database.execute(f"SELECT humcli.subscribe('{name}')")
+        database.execute("INSERT INTO humcli.dead (subscription, event_id, attempts, error)"
+                         f" VALUES ('{name}', {event}, 3, 'no\nluck')")
+    rows = table(ask("dead", "list"))
+    assert [(row["POOL"], row["ID"], row["TASK ID"], row["ATTEMPTS"], row["ERROR"]) for row in rows] \
+        == [("p", event, "t", "3", "no\\x0aluck"), ("q", event, "t", "3", "no\\x0aluck")]
+    assert [row["pool"] for row in objects(ask("dead", "list", "--json", "--pool", "q"))] == ["q"]
 
 
 # ---- quarantine
