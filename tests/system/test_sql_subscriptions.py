@@ -556,7 +556,7 @@ def test_nothing_lost_nothing_twice(database, connection, rng, stuck):
     if stuck:
         one(other, "SELECT txid_current()")
     seeds = [type(rng)(rng.random()) for _ in range(10)]
-    writers = Writers(database, seeds[:5], 10_000 if LONG else 2_200)
+    writers = Writers(database, seeds[:5], 10_500 if LONG else 2_200)
     consumers = Threads()
     done = []
     got = defaultdict(list)
