@@ -8,6 +8,7 @@ RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off	-- a plan made while the table was small stays good
+SET jit = off	-- else a plan that looks costly is compiled anew for each event
 AS $$
 BEGIN
 	-- The lock is taken by the commit. Another's stuck notifying commit must

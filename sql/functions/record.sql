@@ -55,8 +55,10 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 -- Plans are kept for the life of the session, also one made while the tables
 -- were empty and reading them whole was cheapest: let it be by index always.
+-- And none is worth compiling: it would be compiled anew each time.
 SET enable_seqscan = off
 SET enable_bitmapscan = off
+SET jit = off
 AS $$
 DECLARE
 	busy text[];

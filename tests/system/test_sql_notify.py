@@ -131,6 +131,16 @@ def test_lock_timeout_is_of_the_transaction(connection):
         assert setting() == "7s"
 
 
+def test_nothing_is_compiled(connection):
+    """JIT would take some 30 ms an event, and the next batch waits behind it."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET jit_above_cost = 0")
+    began = time.monotonic()
+    rows = record(connection, [Delivery(f"task_{i}", "B", "A") for i in range(100)])
+    notify(connection, [row.id for row in rows])
+    assert time.monotonic() - began < 1
+
+
 def test_behind_a_stuck_commit(paths):
     """Another's notifying commit that waits for its standby does not hold us up."""
     cluster = Cluster()
