@@ -55,8 +55,10 @@ static const struct verb verbs[] = {
 	{ "listen", cmd_listen,
 	  "--subscription NAME [--exec COMMAND] [--once | --poll-only]\n"
 	  "    [--from now|beginning] [--status LIST]\n"
+	  "--pool NAME [--concurrency N] [--lease DURATION]\n"
+	  "    [... as above]\n"
 	  "[--count N] [--timeout DURATION]",
-	  "hand out every event of a subscription, or print notifications" },
+	  "hand out the events of a subscription or pool, or notifications" },
 	{ "events", cmd_events,
 	  "[--task ID] [--status LIST] [--since TIME] [--until TIME]\n"
 	  "[--limit N] [--json]",

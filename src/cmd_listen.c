@@ -4,6 +4,7 @@
 #include "log.h"
 #include "session.h"
 
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -12,7 +13,13 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-enum { LISTEN_MS = 5000, LONGEST_WAIT_MS = 60000 };
+enum {
+	LISTEN_MS = 5000,
+	LONGEST_WAIT_MS = 60000,
+	LEASE_MS = 60000,
+	LEAST_LEASE_MS = 1000,
+	LONGEST_LEASE_MS = 24 * 60 * 60 * 1000
+};
 
 /* Without a subscription: the notifications themselves. */
 struct listener {
@@ -105,10 +112,25 @@ static int take_signals(void)
 }
 
 struct options {
+	const char *subscription, *pool;
+	const char *concurrency, *lease;
 	uint64_t count; /* 0: no end */
 	int64_t end;
 	struct consumer_options consumer;
+	struct worker_name {
+		char text[HOST_NAME_MAX + 24];
+	} worker;
 };
+
+/* host:pid, as the pool is to know us. */
+static void name_worker(struct worker_name *w)
+{
+	char host[HOST_NAME_MAX + 1] = "";
+
+	if (gethostname(host, sizeof(host) - 1) < 0)
+		snprintf(host, sizeof(host), "localhost");
+	snprintf(w->text, sizeof(w->text), "%s:%ld", host, (long)getpid());
+}
 
 static int print_notified(const struct options *o, const char *conninfo,
 			  int signals)
@@ -141,6 +163,9 @@ static int load_and_listen(const struct verb *v, struct options *o)
 		code = cli_faults(v, &errors);
 	} else if (o->consumer.feed.name) {
 		o->consumer.conninfo = settings.database;
+		name_worker(&o->worker);
+		if (o->pool)
+			o->consumer.feed.worker = o->worker.text;
 		code = consume(&o->consumer, signals);
 	} else {
 		code = print_notified(o, settings.database, signals);
@@ -151,21 +176,48 @@ static int load_and_listen(const struct verb *v, struct options *o)
 	return code;
 }
 
-/* What only one of the two ways of listening takes. */
+/* What only one of the ways of listening takes. */
 static int check(const struct verb *v, const struct options *o, bool ended)
 {
 	const struct consumer_options *c = &o->consumer;
 	const char *from = c->feed.from;
 
+	if (o->subscription && o->pool)
+		return cli_usage(v, "--subscription and --pool are two ways");
+	if ((o->concurrency || o->lease) && !o->pool)
+		return cli_usage(v, "--concurrency and --lease are for --pool");
 	if (c->feed.name && ended)
 		return cli_usage(v, "--count and --timeout are for listening "
-				    "without --subscription");
+				    "without --subscription and --pool");
 	if (!c->feed.name &&
 	    (from || c->feed.statuses || c->command || c->once || c->poll_only))
-		return cli_usage(v, "--subscription is missing");
+		return cli_usage(v, "--subscription or --pool is missing");
 	if (from && strcmp(from, "now") != 0 && strcmp(from, "beginning") != 0)
 		return cli_usage(v, "--from '%s' is neither now nor beginning",
 				 from);
+	return EX_OK;
+}
+
+static int read_pool(const struct verb *v, struct options *o)
+{
+	struct consumer_options *c = &o->consumer;
+	uint64_t number = 1;
+	int64_t us = LEASE_MS * INT64_C(1000);
+
+	if (o->concurrency && !parse_u64(o->concurrency, 1, FEED_MAX, &number))
+		return cli_usage(v,
+				 "--concurrency '%s' is not a number from 1 to "
+				 "%d",
+				 o->concurrency, FEED_MAX);
+	if (o->lease &&
+	    (!parse_duration(o->lease, &us) || us / 1000 < LEAST_LEASE_MS ||
+	     us / 1000 > LONGEST_LEASE_MS))
+		return cli_usage(v,
+				 "--lease '%s' is not a duration from 1s to "
+				 "24h",
+				 o->lease);
+	c->concurrency = number;
+	c->feed.lease_ms = us / 1000;
 	return EX_OK;
 }
 
@@ -177,7 +229,10 @@ int cmd_listen(const struct verb *v, int argc, char **argv)
 	const struct cli_option options[] = {
 		{ "count", &count, NULL },
 		{ "timeout", &timeout, NULL },
-		{ "subscription", &c->feed.name, NULL },
+		{ "subscription", &o.subscription, NULL },
+		{ "pool", &o.pool, NULL },
+		{ "concurrency", &o.concurrency, NULL },
+		{ "lease", &o.lease, NULL },
 		{ "from", &c->feed.from, NULL },
 		{ "status", &c->feed.statuses, NULL },
 		{ "exec", &c->command, NULL },
@@ -201,6 +256,9 @@ int cmd_listen(const struct verb *v, int argc, char **argv)
 					 timeout);
 		o.end = clock_ms() + us / 1000;
 	}
+	c->feed.name = o.pool ? o.pool : o.subscription;
 	code = check(v, &o, count || timeout);
+	if (code == EX_OK)
+		code = read_pool(v, &o);
 	return code == EX_OK ? load_and_listen(v, &o) : code;
 }
