@@ -16,7 +16,7 @@ enum {
 	FRESH_MS = 5000, /* how old a round trip may be for /health */
 	RECALL_MS = 750, /* another's failed one opens the breaker so long */
 	PROBE_MS = 1000,
-	CROWD_MS = 500, /* a crowd waits no longer than this */
+	PRESSED_MS = 500, /* those who keep others waiting wait no longer */
 	CROWD_MIN = 8 /* fewer are no crowd */
 };
 
@@ -48,6 +48,7 @@ struct queue {
 	bool ended;
 	pthread_cond_t end;
 	int64_t hurry; /* clock_ms() at which every wait ends */
+	int64_t hurry_since; /* when that was said; 0: never */
 
 	bool breaker;
 	bool open;
@@ -96,11 +97,6 @@ static void cond_wait(pthread_cond_t *c, struct queue *q, int64_t until)
 
 	if (error && error != ETIMEDOUT)
 		abort();
-}
-
-static int64_t earlier(int64_t a, int64_t b)
-{
-	return a < b ? a : b;
 }
 
 struct queue *queue_new(bool breaker, size_t crowd)
@@ -239,6 +235,12 @@ static void trip_breaker(struct queue *q)
 	poke(q);
 }
 
+/* Under the lock. */
+static bool crowded(const struct queue *q)
+{
+	return q->crowd >= CROWD_MIN && q->waiting >= q->crowd;
+}
+
 /* Under the lock: of the live one that came first. */
 static int64_t waiting_since(const struct queue *q)
 {
@@ -249,21 +251,28 @@ static int64_t waiting_since(const struct queue *q)
 		if (w->live)
 			return w->since;
 	}
-	return INT64_MAX - CROWD_MS;
+	return INT64_MAX - PRESSED_MS;
 }
 
 /*
  * Under the lock: until when a live one may wait. Where nearly all who could
- * take requests wait, more requests pile up before the door than it has room
- * for, so the database is not given as long.
+ * take requests wait, or the process that comes after us does, requests pile
+ * up before the door, more than it has room for; so the database is not
+ * given as long.
  */
-static int64_t patience(const struct queue *q, int64_t deadline)
+static int64_t patience(const struct queue *q, const struct waiter *w,
+			int64_t deadline)
 {
 	int64_t until = earlier(deadline, q->hurry);
 
-	if (!q->breaker || q->crowd < CROWD_MIN || q->waiting < q->crowd)
+	if (!q->breaker)
 		return until;
-	return earlier(until, waiting_since(q) + CROWD_MS);
+	if (q->hurry_since)
+		until = earlier(until,
+				later(w->since, q->hurry_since) + PRESSED_MS);
+	if (crowded(q))
+		until = earlier(until, waiting_since(q) + PRESSED_MS);
+	return until;
 }
 
 enum outcome queue_submit(struct queue *q, struct delivery *d, int64_t deadline)
@@ -280,8 +289,8 @@ enum outcome queue_submit(struct queue *q, struct delivery *d, int64_t deadline)
 	}
 	join(q, w);
 	/* The last one to come finds the crowd, and keeps its time. */
-	while (!w->done && !q->open && clock_ms() < patience(q, deadline))
-		cond_wait(&w->answered, q, patience(q, deadline));
+	while (!w->done && !q->open && clock_ms() < patience(q, w, deadline))
+		cond_wait(&w->answered, q, patience(q, w, deadline));
 	if (!w->done)
 		trip_breaker(q);
 	outcome = leave(q, w, &rest);
@@ -346,6 +355,7 @@ void queue_hurry(struct queue *q, int64_t deadline)
 {
 	lock(q);
 	q->hurry = deadline;
+	q->hurry_since = clock_ms();
 	wake_waiters(q);
 	unlock(q);
 }

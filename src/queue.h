@@ -50,7 +50,10 @@ bool queue_drain(struct queue *q, struct delivery **deliveries, size_t count,
 		 int64_t until, enum outcome *outcomes) MUST_CHECK;
 /* By a round trip of the last 5 s, else by one that is waited for, 1 s. */
 bool queue_healthy(struct queue *q) MUST_CHECK;
-/* Every wait of a submitter ends by then, those of drainers at once. */
+/*
+ * Every wait of a submitter ends by then, and soon where there is a breaker;
+ * those of drainers at once.
+ */
 void queue_hurry(struct queue *q, int64_t deadline);
 int64_t queue_hurried(struct queue *q) MUST_CHECK;
 

@@ -432,16 +432,6 @@ static void dispatch(struct recorder *r)
 
 /* Waiting, receiving, ending. */
 
-static int64_t earlier(int64_t a, int64_t b)
-{
-	return a < b ? a : b;
-}
-
-static int64_t later(int64_t a, int64_t b)
-{
-	return a > b ? a : b;
-}
-
 /* How long poll() may sleep; -1: until something happens. */
 static int sleep_ms(const struct recorder *r, bool work, int64_t now)
 {

@@ -71,6 +71,16 @@ int64_t clock_ms(void)
 	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+int64_t earlier(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+int64_t later(int64_t a, int64_t b)
+{
+	return a > b ? a : b;
+}
+
 int64_t now_us(void)
 {
 	struct timespec t;

@@ -28,6 +28,10 @@ char *xasprintf(const char *format, ...) PRINTF(1, 2) MUST_CHECK;
 /* Milliseconds of a clock that never steps (CLOCK_MONOTONIC). */
 int64_t clock_ms(void);
 
+/* Of two times. */
+int64_t earlier(int64_t a, int64_t b);
+int64_t later(int64_t a, int64_t b);
+
 /* Microseconds since 1970-01-01T00:00:00Z (CLOCK_REALTIME). */
 int64_t now_us(void);
 

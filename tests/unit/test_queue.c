@@ -273,6 +273,30 @@ static void test_health_of_a_silent_database(void **state)
 	queue_free(q);
 }
 
+/* Whoever comes after us waits at the door; with a spool nobody need wait. */
+static void test_hurry_live(void **state)
+{
+	enum { PATIENCE = 2000, SOON = 1500 };
+
+	(void)state;
+	for (int breaker = 0; breaker <= 1; breaker++) {
+		struct queue *q = queue_new(breaker, 0);
+		struct bringer b = { .queue = q, .patience = PATIENCE };
+		pthread_t thread;
+		int64_t begin = clock_ms();
+
+		line_up(&thread, &b);
+		queue_hurry(q, begin + PATIENCE_MS);
+		assert_int_equal(pthread_join(thread, NULL), 0);
+		assert_int_equal(b.outcome, OUTCOME_UNAVAILABLE);
+		if (breaker)
+			assert_in_range(clock_ms() - begin, 1, SOON);
+		else
+			assert_true(clock_ms() - begin >= PATIENCE);
+		queue_free(q);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -283,6 +307,7 @@ int main(void)
 		cmocka_unit_test(test_answered),
 		cmocka_unit_test(test_turns),
 		cmocka_unit_test(test_hurry),
+		cmocka_unit_test(test_hurry_live),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
