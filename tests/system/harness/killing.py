@@ -176,7 +176,7 @@ def writer_killed(site, load):
 def postgres_killed(site, load):
     """Away for a moment, or long enough for the spool."""
     site.cluster.stop("immediate")
-    load.wait_sent(site.random.choice((1, 100, 1000)))
+    load.wait_sent(site.random.choice((1, 100, 500)))
     site.cluster.start()
 
 
@@ -210,9 +210,9 @@ def responder_stopped(site, load):
 def responder_stopped_while_spooling(site, load):
     """Neither its end nor its start, with the database away, holds up any."""
     site.cluster.stop("immediate")
-    load.wait_sent(site.random.randrange(1000))
+    load.wait_sent(site.random.randrange(500))
     responder_stopped(site, load)
-    load.wait_sent(site.random.randrange(1000))
+    load.wait_sent(site.random.randrange(500))
     site.cluster.start()
 
 
@@ -309,5 +309,5 @@ def run(name, paths, cluster, seed, kills, **settings):
             account.check(killer.may_fail)
             return account
         except BaseException:
-            print(site.logs()[-20000:])
+            print(site.server.log()[-5000:], site.logs()[-15000:], sep="\n")
             raise
