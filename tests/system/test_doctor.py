@@ -186,7 +186,8 @@ def test_what_the_responder_logs(paths, database, tmp_path):
         wait_until(lambda: setup.responder_log().count("http=401") == 12, "the log")
         it.log.write_text(setup.responder_log())
         assert set(it.faults()[0]) == {"log"}
-        assert setup.server.https.post(event(status="CANCELLED")).status == 200
+        assert setup.server.https.post(event(
+            status="CANCELLED", previous_status="PENDING")).status == 200
         wait_until(lambda: "http=200" in setup.responder_log(), "the log")
         it.log.write_text(setup.responder_log())
         assert it.faults() == ({}, FINE)
