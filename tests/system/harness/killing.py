@@ -174,10 +174,13 @@ def writer_killed(site, load):
 
 
 def postgres_killed(site, load):
-    """Away for a moment, or long enough for the spool."""
+    """Away for a moment, or long enough for the spool; and once more while
+    that comes back."""
     site.cluster.stop("immediate")
     load.wait_sent(site.random.choice((1, 100, 500)))
     site.cluster.start()
+    site.wait_drained(left=int(site.spooled() * site.random.random()))
+    site.cluster.restart("immediate")
 
 
 def lighttpd_killed(site, load):
@@ -283,7 +286,7 @@ KILLERS = {
     "responder, SIGKILL twice, spooling and draining":
         Killer(responder_killed_while_spooling, may_fail=True),
     "writer's backend, SIGKILL": Killer(writer_killed),
-    "PostgreSQL, immediate shutdown": Killer(postgres_killed),
+    "PostgreSQL, immediate shutdown twice, and draining": Killer(postgres_killed),
     "lighttpd, SIGKILL": Killer(lighttpd_killed, may_fail=True),
     "spool, ENOSPC": Killer(spool_full, site=SmallSpoolSite, may_fail=True),
     "responder, SIGTERM, socket held": Killer(responder_stopped, fresh=True),
