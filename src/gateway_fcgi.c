@@ -26,6 +26,7 @@ enum {
 	WRITE_SECONDS = 2,
 	TICK_MS = 200, /* how often connections are looked over */
 	DRAIN_MS = 2000, /* after the signal, for bodies and backlog */
+	LAST_MS = 1000, /* for the body of whoever came just before that */
 	ANSWERS_MS = 4000, /* all answers are out by then */
 	PAUSE_MS = 100 /* accept() fails: look again after this */
 };
@@ -38,6 +39,7 @@ struct seat {
 	pthread_t thread;
 	pthread_mutex_t lock; /* over the rest */
 	int fd; /* -1: no connection, or its body has been read */
+	int64_t taken; /* clock_ms() */
 	int64_t limit; /* clock_ms() */
 	bool late;
 };
@@ -98,11 +100,12 @@ static int64_t stopping_since(struct server *s)
 
 /* Seats. */
 
-static void seat_take(struct seat *seat, int fd, int64_t limit)
+static void seat_take(struct seat *seat, int fd, int64_t taken)
 {
 	check(pthread_mutex_lock(&seat->lock));
 	seat->fd = fd;
-	seat->limit = limit;
+	seat->taken = taken;
+	seat->limit = taken + BODY_LIMIT_MS;
 	seat->late = false;
 	check(pthread_mutex_unlock(&seat->lock));
 }
@@ -115,12 +118,11 @@ static void seat_leave(struct seat *seat)
 	check(pthread_mutex_unlock(&seat->lock));
 }
 
-/* The body has to be there earlier than that. */
+/* The body has to be there by then, or soon. */
 static void seat_hurry(struct seat *seat, int64_t limit)
 {
 	check(pthread_mutex_lock(&seat->lock));
-	if (seat->limit > limit)
-		seat->limit = limit;
+	seat->limit = earlier(seat->limit, later(limit, seat->taken + LAST_MS));
 	check(pthread_mutex_unlock(&seat->lock));
 }
 
@@ -241,7 +243,7 @@ static void serve_connection(struct worker *w, int fd)
 		close(fd);
 		return;
 	}
-	seat_take(w->seat, fd, r.accepted + BODY_LIMIT_MS);
+	seat_take(w->seat, fd, r.accepted);
 	/* Kept, or FCGX_Accept_r() would close it before it starts. */
 	fcgi.ipcFd = fd;
 	fcgi.keepConnection = 1;
