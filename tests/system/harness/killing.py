@@ -163,12 +163,23 @@ def responder_killed_while_spooling(site, load):
     responder_killed(site, load)
 
 
+def kill_backend(site):
+    """The writer's, by whom the server ends all others; its pid, once there
+    is one."""
+    for pid, in site.database.execute(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+            f" AND usename = '{WRITER}'"):
+        try:
+            os.kill(pid, signal.SIGKILL)
+            return pid
+        except ProcessLookupError:
+            pass    # it has just ended by itself
+    return None
+
+
 def writer_killed(site, load):
-    """Its backend, by which the server ends all others and recovers."""
-    pid, = wait_until(lambda: site.cluster.answers() and site.database.execute(
-        "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
-        f" AND usename = '{WRITER}'"), "the writer to be connected", limit=30)[0]
-    os.kill(pid, signal.SIGKILL)
+    wait_until(site.cluster.answers, "PostgreSQL", limit=30)
+    pid = wait_until(lambda: kill_backend(site), "the writer to be connected", limit=30)
     wait_until(lambda: not is_alive(pid), "the backend to end")
     wait_until(site.cluster.answers, "PostgreSQL to recover", limit=30)
 
