@@ -23,11 +23,6 @@ BEGIN
 			HINT = 'A newer humcli-webhook was installed here; use its SQL.';
 	END IF;
 	INSERT INTO humcli.schema_version (version) VALUES (ours) ON CONFLICT DO NOTHING;
-
-	-- The retired tasks have come to it; views.sql makes it anew.
-	IF theirs < 2 THEN
-		DROP VIEW humcli.deliveries;
-	END IF;
 END $$;
 
 -- What happened: each visit of a task to a status (see functions/record.sql).

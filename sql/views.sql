@@ -1,11 +1,15 @@
 -- The views. One that is there is not touched: to replace it would wait for
--- those who read it, and they could wait for us. An upgrade that changes one
--- drops it first.
+-- those who read it, and they could wait for us. An upgrade replaces those that
+-- it changes, and only those.
 
 -- Everything delivered that is an event by form: events and repeats together,
 -- and the one that purge() has left of a task in place of its history.
-DO $$ BEGIN IF to_regclass('humcli.deliveries') IS NULL THEN
-	CREATE VIEW humcli.deliveries AS
+-- Version 1 had no retired tasks: replaced, not dropped, as whoever records at
+-- this moment has the old one in a plan.
+DO $$ BEGIN IF to_regclass('humcli.deliveries') IS NULL
+	OR strpos(pg_get_viewdef(to_regclass('humcli.deliveries')), 'retired') = 0
+THEN
+	CREATE OR REPLACE VIEW humcli.deliveries AS
 	SELECT e.task_id, e.event, e.occurred_at, e.status, e.previous_status,
 		e.id AS event_id, NULL::bigint AS repeat_id
 	FROM humcli.events e
