@@ -448,13 +448,14 @@ static int64_t retry_pause(uint64_t attempt)
 
 static void say_failed(const struct slot *s)
 {
-	bool later = s->ending == WORKER_LATER;
+	bool postponed = s->ending == WORKER_LATER;
 
-	log_message(later ? LEVEL_INFO : LEVEL_ERROR,
+	log_message(postponed ? LEVEL_INFO : LEVEL_ERROR,
 		    "event %s (task %s, %s), attempt %llu: %s: %s",
 		    s->item.event.id, s->item.event.task_id,
 		    s->item.event.status, (unsigned long long)s->item.attempt,
-		    later ? "the command wants it later" : "the command failed",
+		    postponed ? "the command wants it later"
+			      : "the command failed",
 		    s->why);
 }
 
