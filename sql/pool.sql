@@ -26,6 +26,7 @@ END $$;
 \ir pool/pool.sql
 \ir pool/top_up.sql
 \ir pool/bury.sql
+\ir pool/heads.sql
 \ir pool/claim.sql
 \ir pool/complete.sql
 \ir pool/extend.sql

@@ -179,6 +179,9 @@ DO $$ BEGIN IF to_regclass('humcli.jobs') IS NULL THEN
 	);
 	CREATE INDEX dead_event ON humcli.dead (event_id);
 END IF; END $$;
+DO $$ BEGIN IF to_regclass('humcli.jobs_out') IS NULL THEN
+	CREATE INDEX jobs_out ON humcli.jobs (subscription, task_id, due) WHERE worker IS NOT NULL;
+END IF; END $$;
 
 -- The event types of HumCLI's documentation. Nothing refers to this table:
 -- a status that is not in it is recorded all the same.

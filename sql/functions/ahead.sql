@@ -18,6 +18,7 @@ LANGUAGE plpgsql STABLE ROWS 100
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
 SET enable_bitmapscan = off
+SET jit = off
 AS $$
 BEGIN
 	-- EXECUTE plans for these values: a kept plan, for any number of rows,

@@ -9,6 +9,7 @@ SET search_path = pg_catalog, pg_temp
 -- see functions/record.sql
 SET enable_seqscan = off
 SET enable_bitmapscan = off
+SET jit = off
 AS $$
 DECLARE
 	task text;

@@ -12,6 +12,7 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
 SET enable_bitmapscan = off
+SET jit = off
 AS $$
 	SELECT EXISTS (
 		SELECT FROM humcli.subscriptions s

@@ -34,6 +34,7 @@ SET enable_seqscan = off
 SET enable_bitmapscan = off
 SET enable_hashjoin = off
 SET enable_mergejoin = off
+SET jit = off
 AS $$
 DECLARE
 	slice constant int := 500;
@@ -41,6 +42,7 @@ DECLARE
 	present timestamptz := clock_timestamp();
 	ready int;
 	more boolean;
+	picked bigint[];
 	spent bigint[];
 	mine bigint[];
 BEGIN
@@ -89,20 +91,26 @@ BEGIN
 
 	LOOP
 		present := clock_timestamp();
+		IF s.in_order THEN
+			picked := humcli.heads(s.name, present, max_rows);
+		ELSE
+			SELECT array_agg(d.event_id) INTO picked
+			FROM (
+				SELECT j.event_id
+				FROM humcli.jobs j
+				WHERE j.subscription = s.name AND j.due <= present
+				ORDER BY j.due, j.event_id
+				LIMIT max_rows
+				FOR UPDATE SKIP LOCKED
+			) d;
+		END IF;
 		SELECT array_agg(d.event_id) FILTER (WHERE d.attempts >= s.max_attempts),
 			array_agg(d.event_id) FILTER (WHERE d.attempts < s.max_attempts)
 		INTO spent, mine
 		FROM (
 			SELECT j.event_id, j.attempts
 			FROM humcli.jobs j
-			WHERE j.subscription = s.name AND j.due <= present
-				AND (NOT s.in_order OR NOT EXISTS (
-					SELECT FROM humcli.jobs b
-					WHERE b.subscription = j.subscription AND b.task_id = j.task_id AND b.event_id <> j.event_id
-						AND ((b.occurred_at, b.event_id) < (j.occurred_at, j.event_id)
-							OR b.worker IS NOT NULL AND b.due > present)))
-			ORDER BY j.due, j.event_id
-			LIMIT max_rows
+			WHERE j.subscription = s.name AND j.event_id = ANY (picked) AND j.due <= present
 			FOR UPDATE SKIP LOCKED
 		) d;
 

@@ -9,6 +9,7 @@ SET enable_seqscan = off
 SET enable_bitmapscan = off
 SET enable_hashjoin = off
 SET enable_mergejoin = off
+SET jit = off
 AS $$
 DECLARE
 	until constant txid_snapshot := coalesce(s.win, humcli.reached());

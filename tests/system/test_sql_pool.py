@@ -1,6 +1,5 @@
 """The worker pool: claims, leases, fences, retries, dead letters, order."""
 
-import os
 import subprocess
 import time
 from collections import Counter, defaultdict
@@ -12,8 +11,6 @@ from psycopg2 import errors
 from harness.consuming import Threads, call, drain, fetch, fill, ids, value
 from harness.postgres import Database, wait_until
 from harness.recording import Delivery, at, listen, notifications, record
-
-LONG = bool(os.environ.get("HUMCLI_LONG"))
 
 
 @pytest.fixture(name="pooled", scope="module")
@@ -227,6 +224,58 @@ def test_in_order_behind_a_slice(database, connection):
     assert [row[5] for row in early] == ["EARLY"]
 
 
+def claim_pages(connection):
+    """A claim, and how many pages it read."""
+    with connection.cursor() as cursor:
+        cursor.execute("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM humcli.claim('p', 'w', 1)")
+        plan = cursor.fetchone()[0][0]["Plan"]
+    return plan["Actual Rows"], plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+
+
+def backlog(connection, tasks, each):
+    """That many jobs of that many tasks, the earliest last."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "WITH e AS (INSERT INTO humcli.events (event, task_id, status, occurred_at, received_at,"
+            " first_of_status, secret_name, signature, payload)"
+            " SELECT 'task.status_changed', 'task_' || t, 'A', now() - i * interval '1 s', now(), true, 's', '', '{}'"
+            " FROM generate_series(1, %s) t, generate_series(1, %s) i RETURNING id, task_id, occurred_at)"
+            " INSERT INTO humcli.jobs (subscription, event_id, task_id, occurred_at) SELECT 'p', * FROM e", [tasks, each])
+        cursor.execute("VACUUM ANALYZE humcli.jobs")
+
+
+def test_a_claim_in_order_is_cheap(connection):
+    """Whatever waits behind one of its own task; the plans were made on the empty table."""
+    call(connection, "subscribe", "p")
+    call(connection, "pool", "p", in_order=True)
+    for _ in range(7):
+        assert claim(connection) == []
+    backlog(connection, 20, 1000)
+    assert len(claim(connection)) == 1      # the first one brings the log in
+    seen = [claim_pages(connection) for _ in range(20)]
+    assert [rows for rows, _ in seen] == [1] * 19 + [0]
+    assert max(pages for _, pages in seen) < 6000, seen     # 60,000 before
+
+
+def test_in_order_each_task_has_its_turn(connection):
+    """Though the first of them has as much to do as ever, and more is due of it than is looked at."""
+    call(connection, "subscribe", "p")
+    call(connection, "pool", "p", in_order=True)
+    backlog(connection, 1, 1000)
+    assert len(claim(connection)) == 1
+    backlog_of = {f"task_{number}" for number in range(2, 52)}
+    record(connection, [Delivery(task, "A", None, at(place)) for task in backlog_of for place in (0, 3600_000)])
+    seen = set()
+    for _ in range(600):
+        (row,) = claim(connection)
+        seen.add(row[4])
+        assert value(connection, "fail", "p", row[0], row[1], "later", "0 s") in ("retry", "dead")
+        connection.cursor().execute("UPDATE humcli.jobs SET attempts = 0 WHERE worker IS NULL")
+        if seen == backlog_of:
+            break
+    assert seen == backlog_of
+
+
 def test_slices(database, connection):
     """A long log comes in piece by piece, each event once."""
     call(connection, "subscribe", "p", "beginning", ["A"])
@@ -314,7 +363,7 @@ def test_installation(cluster, pooled, paths, template):
 @pytest.mark.parametrize("in_order", (False, True))
 def test_workers_that_crash_hang_and_fail(database, connection, rng, in_order):
     """Every event completed once or dead, none twice, beside writers; in order never two of a task out."""
-    total = 10_500 if LONG else 700
+    total = 22_000
     call(connection, "subscribe", "p")
     call(connection, "pool", "p", in_order=in_order, max_attempts=4, backoff="5 ms", longest_backoff="20 ms")
     connection.cursor().execute("CREATE TABLE public.done (id bigint, task_id text, occurred_at timestamptz,"

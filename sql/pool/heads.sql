@@ -1,0 +1,93 @@
+-- Of a pool that keeps the order of each task: the jobs that a worker may have
+-- now, at most p_rows. Of each task that is the earliest, if it is due and no
+-- other one is out.
+--
+-- First from those that are due longest. Where so many of these wait behind
+-- one of their own task, the tasks are looked at instead, each once however
+-- many jobs it has; at most 10,000, from a job's drawn by lot, until 1,000 have
+-- one, of which those that are due longest have their turn.
+CREATE OR REPLACE FUNCTION humcli.heads(p_name text, p_present timestamptz, p_rows int)
+RETURNS bigint[]
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+-- see functions/record.sql
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+AS $$
+DECLARE
+	reach constant int := 50 + 4 * least(p_rows, 1000);
+	seen int;
+	heads bigint[];
+	start text;
+BEGIN
+	SELECT count(*), array_agg(j.event_id) FILTER (WHERE j.head) INTO seen, heads
+	FROM (
+		SELECT d.event_id, NOT EXISTS (
+				SELECT FROM humcli.jobs o
+				WHERE o.subscription = p_name AND o.task_id = d.task_id
+					AND o.worker IS NOT NULL AND o.due > p_present)
+			AND d.event_id = (
+				SELECT f.event_id FROM humcli.jobs f
+				WHERE f.subscription = p_name AND f.task_id = d.task_id
+				ORDER BY f.occurred_at, f.event_id LIMIT 1) AS head
+		FROM (
+			SELECT w.event_id, w.task_id FROM humcli.jobs w
+			WHERE w.subscription = p_name AND w.due <= p_present
+			ORDER BY w.due, w.event_id
+			LIMIT reach) d
+		) j;
+	heads := coalesce(heads[:p_rows], '{}');
+	IF cardinality(heads) = p_rows OR seen < reach THEN
+		RETURN heads;
+	END IF;
+
+	SELECT j.task_id INTO start FROM humcli.jobs j
+	WHERE j.subscription = p_name AND j.event_id >= (
+		SELECT min(m.event_id) + floor(random() * (max(m.event_id) - min(m.event_id) + 1))::bigint
+		FROM humcli.jobs m WHERE m.subscription = p_name)
+	ORDER BY j.event_id
+	LIMIT 1;
+
+	RETURN heads || ARRAY(
+		WITH RECURSIVE tasks AS (
+			SELECT start AS task_id, false AS wrapped, 1 AS place
+			UNION ALL
+			SELECT n.task_id, n.wrapped, t.place + 1
+			FROM tasks t
+			CROSS JOIN LATERAL (
+				(SELECT j.task_id, t.wrapped FROM humcli.jobs j
+				WHERE j.subscription = p_name AND j.task_id > t.task_id
+					AND (NOT t.wrapped OR j.task_id < start)
+				ORDER BY j.task_id
+				LIMIT 1)
+				UNION ALL
+				(SELECT j.task_id, true FROM humcli.jobs j
+				WHERE NOT t.wrapped AND j.subscription = p_name AND j.task_id < start
+				ORDER BY j.task_id
+				LIMIT 1)
+				LIMIT 1
+			) n
+			WHERE t.place < 10000
+		)
+		SELECT h.event_id
+		FROM (
+			SELECT f.event_id, f.due
+			FROM tasks t
+			CROSS JOIN LATERAL (
+				SELECT j.event_id, j.due FROM humcli.jobs j
+				WHERE j.subscription = p_name AND j.task_id = t.task_id
+				ORDER BY j.occurred_at, j.event_id
+				LIMIT 1
+			) f
+			WHERE f.due <= p_present AND f.event_id <> ALL (heads) AND NOT EXISTS (
+				SELECT FROM humcli.jobs o
+				WHERE o.subscription = p_name AND o.task_id = t.task_id
+					AND o.worker IS NOT NULL AND o.due > p_present)
+			LIMIT greatest(1000, p_rows)
+		) h
+		ORDER BY h.due, h.event_id
+		LIMIT p_rows - cardinality(heads));
+END $$;
