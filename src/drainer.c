@@ -1,11 +1,11 @@
 #include "drainer.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "log.h"
+#include "sync.h"
 #include "verify.h"
 
 enum {
@@ -22,12 +22,6 @@ struct drainer {
 	pthread_mutex_t lock;
 	bool stopping;
 };
-
-static void check(int error)
-{
-	if (error)
-		abort();
-}
 
 /*
  * Whoever can write into the spool must not be able to forge, so what is
@@ -161,9 +155,9 @@ static bool stopping(struct drainer *d)
 {
 	bool yes;
 
-	check(pthread_mutex_lock(&d->lock));
+	mutex_lock(&d->lock);
 	yes = d->stopping;
-	check(pthread_mutex_unlock(&d->lock));
+	mutex_unlock(&d->lock);
 	return yes;
 }
 
@@ -190,7 +184,7 @@ struct drainer *drainer_start(const struct drain_source *source)
 	int error;
 
 	d->source = *source;
-	check(pthread_mutex_init(&d->lock, NULL));
+	mutex_init(&d->lock);
 	error = pthread_create(&d->thread, NULL, work, d);
 	if (error) {
 		errno = error;
@@ -200,30 +194,18 @@ struct drainer *drainer_start(const struct drain_source *source)
 	return d;
 }
 
-/* A disk can hang, and damaged files can be many. */
-static bool join_until(pthread_t thread, int64_t deadline)
-{
-	int64_t until = now_us() / 1000 + deadline - clock_ms();
-	struct timespec t = { .tv_sec = until / 1000,
-			      .tv_nsec = until % 1000 * 1000000 };
-	int error = pthread_timedjoin_np(thread, NULL, &t);
-
-	if (error && error != ETIMEDOUT)
-		abort();
-	return !error;
-}
-
 bool drainer_stop(struct drainer *d, int64_t deadline)
 {
 	if (!d)
 		return true;
-	check(pthread_mutex_lock(&d->lock));
+	mutex_lock(&d->lock);
 	d->stopping = true;
-	check(pthread_mutex_unlock(&d->lock));
+	mutex_unlock(&d->lock);
 	spool_wake(d->source.spool);
+	/* A disk can hang, and damaged files can be many. */
 	if (!join_until(d->thread, deadline))
 		return false;
-	check(pthread_mutex_destroy(&d->lock));
+	mutex_destroy(&d->lock);
 	free(d);
 	return true;
 }

@@ -6,7 +6,6 @@
 #include <fcgiapp.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +18,7 @@
 #include "gateway.h"
 #include "listener.h"
 #include "log.h"
+#include "sync.h"
 
 enum {
 	STACK_BYTES = 256 * 1024,
@@ -72,19 +72,13 @@ struct reading {
 	struct seat *seat;
 };
 
-static void check(int error)
-{
-	if (error)
-		abort();
-}
-
-static bool get(pthread_mutex_t *lock, const bool *flag)
+static bool get(pthread_mutex_t *mutex, const bool *flag)
 {
 	bool value;
 
-	check(pthread_mutex_lock(lock));
+	mutex_lock(mutex);
 	value = *flag;
-	check(pthread_mutex_unlock(lock));
+	mutex_unlock(mutex);
 	return value;
 }
 
@@ -92,9 +86,9 @@ static int64_t stopping_since(struct server *s)
 {
 	int64_t since;
 
-	check(pthread_mutex_lock(&s->lock));
+	mutex_lock(&s->lock);
 	since = s->stopping;
-	check(pthread_mutex_unlock(&s->lock));
+	mutex_unlock(&s->lock);
 	return since;
 }
 
@@ -102,28 +96,28 @@ static int64_t stopping_since(struct server *s)
 
 static void seat_take(struct seat *seat, int fd, int64_t taken)
 {
-	check(pthread_mutex_lock(&seat->lock));
+	mutex_lock(&seat->lock);
 	seat->fd = fd;
 	seat->taken = taken;
 	seat->limit = taken + BODY_LIMIT_MS;
 	seat->late = false;
-	check(pthread_mutex_unlock(&seat->lock));
+	mutex_unlock(&seat->lock);
 }
 
 /* Before the descriptor is closed, and can be somebody else's. */
 static void seat_leave(struct seat *seat)
 {
-	check(pthread_mutex_lock(&seat->lock));
+	mutex_lock(&seat->lock);
 	seat->fd = -1;
-	check(pthread_mutex_unlock(&seat->lock));
+	mutex_unlock(&seat->lock);
 }
 
 /* The body has to be there by then, or soon. */
 static void seat_hurry(struct seat *seat, int64_t limit)
 {
-	check(pthread_mutex_lock(&seat->lock));
+	mutex_lock(&seat->lock);
 	seat->limit = earlier(seat->limit, later(limit, seat->taken + LAST_MS));
-	check(pthread_mutex_unlock(&seat->lock));
+	mutex_unlock(&seat->lock);
 }
 
 /*
@@ -132,13 +126,13 @@ static void seat_hurry(struct seat *seat, int64_t limit)
  */
 static void seat_look_over(struct seat *seat, int64_t now)
 {
-	check(pthread_mutex_lock(&seat->lock));
+	mutex_lock(&seat->lock);
 	if (seat->fd >= 0 && now >= seat->limit && !seat->late) {
 		seat->late = true;
 		if (shutdown(seat->fd, SHUT_RD) < 0)
 			log_message(LEVEL_DEBUG, "shutdown: %m");
 	}
-	check(pthread_mutex_unlock(&seat->lock));
+	mutex_unlock(&seat->lock);
 }
 
 /* One request. */
@@ -261,11 +255,11 @@ static void accept_failed(struct server *s)
 	int64_t now = clock_ms();
 	bool say;
 
-	check(pthread_mutex_lock(&s->lock));
+	mutex_lock(&s->lock);
 	say = !s->complained || now - s->complained > 60000;
 	if (say)
 		s->complained = now;
-	check(pthread_mutex_unlock(&s->lock));
+	mutex_unlock(&s->lock);
 	if (say)
 		log_message(LEVEL_ERROR, "accept: %m");
 	(void)poll(NULL, 0, PAUSE_MS);
@@ -319,23 +313,23 @@ static void *work(void *context)
 	int fd;
 
 	for (;;) {
-		check(pthread_mutex_lock(&s->turn));
+		mutex_lock(&s->turn);
 		fd = accept_connection(s);
-		check(pthread_mutex_unlock(&s->turn));
-		check(pthread_mutex_lock(&s->lock));
+		mutex_unlock(&s->turn);
+		mutex_lock(&s->lock);
 		s->idle--;
 		if (fd < 0)
 			break;
 		grow(s);
-		check(pthread_mutex_unlock(&s->lock));
+		mutex_unlock(&s->lock);
 		serve_connection(w, fd);
-		check(pthread_mutex_lock(&s->lock));
+		mutex_lock(&s->lock);
 		s->idle++;
-		check(pthread_mutex_unlock(&s->lock));
+		mutex_unlock(&s->lock);
 	}
 	s->threads--;
-	check(pthread_cond_signal(&s->left));
-	check(pthread_mutex_unlock(&s->lock));
+	cond_signal(&s->left);
+	mutex_unlock(&s->lock);
 	free(w);
 	return NULL;
 }
@@ -349,10 +343,10 @@ static bool start_worker(struct server *s)
 	int error;
 
 	*w = (struct worker){ s, seat };
-	check(pthread_attr_init(&a));
-	check(pthread_attr_setstacksize(&a, STACK_BYTES));
+	must(pthread_attr_init(&a));
+	must(pthread_attr_setstacksize(&a, STACK_BYTES));
 	error = pthread_create(&seat->thread, &a, work, w);
-	check(pthread_attr_destroy(&a));
+	must(pthread_attr_destroy(&a));
 	if (error) {
 		free(w);
 		errno = error;
@@ -403,21 +397,15 @@ static bool wait_for_workers(struct server *s, int64_t deadline)
 {
 	bool all;
 
-	check(pthread_mutex_lock(&s->lock));
+	mutex_lock(&s->lock);
 	while (s->threads && clock_ms() < deadline) {
-		int64_t tick = clock_ms() + TICK_MS;
-		struct timespec t = { .tv_sec = tick / 1000,
-				      .tv_nsec = tick % 1000 * 1000000 };
-		int error = pthread_cond_timedwait(&s->left, &s->lock, &t);
-
-		if (error && error != ETIMEDOUT)
-			abort();
-		check(pthread_mutex_unlock(&s->lock));
+		cond_wait(&s->left, &s->lock, clock_ms() + TICK_MS);
+		mutex_unlock(&s->lock);
 		look_over(s);
-		check(pthread_mutex_lock(&s->lock));
+		mutex_lock(&s->lock);
 	}
 	all = s->threads == 0;
-	check(pthread_mutex_unlock(&s->lock));
+	mutex_unlock(&s->lock);
 	return all;
 }
 
@@ -428,7 +416,7 @@ static bool wait_for_workers(struct server *s, int64_t deadline)
 static void join_workers(struct server *s)
 {
 	for (unsigned i = 0; i < s->started; i++)
-		check(pthread_join(s->seats[i].thread, NULL));
+		must(pthread_join(s->seats[i].thread, NULL));
 }
 
 /* Answers what there is; false: somebody is stuck. */
@@ -436,9 +424,9 @@ static bool stop(struct server *s, int64_t now)
 {
 	uint64_t one = 1;
 
-	check(pthread_mutex_lock(&s->lock));
+	mutex_lock(&s->lock);
 	s->stopping = now;
-	check(pthread_mutex_unlock(&s->lock));
+	mutex_unlock(&s->lock);
 	recorder_hurry(s->handler->recorder, now + ANSWERS_MS);
 	if (!write_all(s->stop, &one, sizeof(one)))
 		abort();
@@ -450,18 +438,13 @@ static bool stop(struct server *s, int64_t now)
 
 static void server_init(struct server *s, const struct handler *h, int listener)
 {
-	pthread_condattr_t a;
-
 	*s = (struct server){ .handler = h, .listener = listener };
-	check(pthread_mutex_init(&s->turn, NULL));
-	check(pthread_mutex_init(&s->lock, NULL));
-	check(pthread_condattr_init(&a));
-	check(pthread_condattr_setclock(&a, CLOCK_MONOTONIC));
-	check(pthread_cond_init(&s->left, &a));
-	check(pthread_condattr_destroy(&a));
+	mutex_init(&s->turn);
+	mutex_init(&s->lock);
+	cond_init(&s->left);
 	s->seats = xcalloc(h->settings->threads, sizeof(s->seats[0]));
 	for (unsigned i = 0; i < h->settings->threads; i++) {
-		check(pthread_mutex_init(&s->seats[i].lock, NULL));
+		mutex_init(&s->seats[i].lock);
 		s->seats[i].fd = -1;
 	}
 }
@@ -480,9 +463,9 @@ static bool start(struct server *s)
 		log_message(LEVEL_ERROR, "eventfd: %m");
 		return false;
 	}
-	check(pthread_mutex_lock(&s->lock));
+	mutex_lock(&s->lock);
 	started = start_worker(s);
-	check(pthread_mutex_unlock(&s->lock));
+	mutex_unlock(&s->lock);
 	if (!started)
 		log_message(LEVEL_ERROR, "no thread: %m");
 	return started;
@@ -521,7 +504,7 @@ void gateway_block_signals(void)
 	 */
 	stop_signals(&signals);
 	sigaddset(&signals, SIGPIPE);
-	check(pthread_sigmask(SIG_BLOCK, &signals, NULL));
+	must(pthread_sigmask(SIG_BLOCK, &signals, NULL));
 }
 
 bool gateway_fcgi_start(void)

@@ -1,13 +1,12 @@
 #include "queue.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "log.h"
+#include "sync.h"
 
 enum {
 	BATCH_BYTES = 8 * 1024 * 1024,
@@ -61,44 +60,6 @@ struct queue {
 	pthread_cond_t probed;
 };
 
-static void check(int error)
-{
-	/* Mutexes and condition variables only fail when misused. */
-	if (error)
-		abort();
-}
-
-static void lock(struct queue *q)
-{
-	check(pthread_mutex_lock(&q->lock));
-}
-
-static void unlock(struct queue *q)
-{
-	check(pthread_mutex_unlock(&q->lock));
-}
-
-static void cond_init(pthread_cond_t *c)
-{
-	pthread_condattr_t a;
-
-	check(pthread_condattr_init(&a));
-	check(pthread_condattr_setclock(&a, CLOCK_MONOTONIC));
-	check(pthread_cond_init(c, &a));
-	check(pthread_condattr_destroy(&a));
-}
-
-/* Until signalled, or a clock_ms(). */
-static void cond_wait(pthread_cond_t *c, struct queue *q, int64_t until)
-{
-	struct timespec t = { .tv_sec = until / 1000,
-			      .tv_nsec = until % 1000 * 1000000 };
-	int error = pthread_cond_timedwait(c, &q->lock, &t);
-
-	if (error && error != ETIMEDOUT)
-		abort();
-}
-
 struct queue *queue_new(bool breaker, size_t crowd)
 {
 	struct queue *q = xcalloc(1, sizeof(*q));
@@ -109,7 +70,7 @@ struct queue *queue_new(bool breaker, size_t crowd)
 	TAILQ_INIT(&q->waiters);
 	STAILQ_INIT(&q->live);
 	STAILQ_INIT(&q->backlog);
-	check(pthread_mutex_init(&q->lock, NULL));
+	mutex_init(&q->lock);
 	cond_init(&q->probed);
 	cond_init(&q->end);
 	q->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -122,9 +83,9 @@ struct queue *queue_new(bool breaker, size_t crowd)
 
 void queue_free(struct queue *q)
 {
-	check(pthread_cond_destroy(&q->probed));
-	check(pthread_cond_destroy(&q->end));
-	check(pthread_mutex_destroy(&q->lock));
+	cond_destroy(&q->probed);
+	cond_destroy(&q->end);
+	mutex_destroy(&q->lock);
 	close(q->wake);
 	free(q);
 }
@@ -153,7 +114,7 @@ static struct waiter *waiter_new(struct delivery *d, bool live)
 
 static void waiter_free(struct waiter *w)
 {
-	check(pthread_cond_destroy(&w->answered));
+	cond_destroy(&w->answered);
 	delivery_free(w->job.delivery);
 	free(w);
 }
@@ -219,7 +180,7 @@ static void wake_waiters(struct queue *q)
 	struct waiter *w;
 
 	TAILQ_FOREACH(w, &q->waiters, all)
-	check(pthread_cond_signal(&w->answered));
+	cond_signal(&w->answered);
 }
 
 /* Under the lock: those who wait need not wait any longer, either. */
@@ -281,20 +242,20 @@ enum outcome queue_submit(struct queue *q, struct delivery *d, int64_t deadline)
 	struct delivery *rest;
 	enum outcome outcome;
 
-	lock(q);
+	mutex_lock(&q->lock);
 	if (q->open) {
-		unlock(q);
+		mutex_unlock(&q->lock);
 		waiter_free(w);
 		return OUTCOME_UNAVAILABLE;
 	}
 	join(q, w);
 	/* The last one to come finds the crowd, and keeps its time. */
 	while (!w->done && !q->open && clock_ms() < patience(q, w, deadline))
-		cond_wait(&w->answered, q, patience(q, w, deadline));
+		cond_wait(&w->answered, &q->lock, patience(q, w, deadline));
 	if (!w->done)
 		trip_breaker(q);
 	outcome = leave(q, w, &rest);
-	unlock(q);
+	mutex_unlock(&q->lock);
 	delivery_free(rest);
 	return outcome;
 }
@@ -305,7 +266,7 @@ bool queue_drain(struct queue *q, struct delivery **deliveries, size_t count,
 	struct waiter **all = xcalloc(count, sizeof(*all));
 	bool answered = true;
 
-	lock(q);
+	mutex_lock(&q->lock);
 	for (size_t i = 0; i < count; i++) {
 		all[i] = waiter_new(deliveries[i], false);
 		join(q, all[i]);
@@ -314,12 +275,12 @@ bool queue_drain(struct queue *q, struct delivery **deliveries, size_t count,
 		struct waiter *w = all[i];
 
 		while (!w->done && q->hurry == INT64_MAX && clock_ms() < until)
-			cond_wait(&w->answered, q, until);
+			cond_wait(&w->answered, &q->lock, until);
 		answered = answered && w->done;
 		outcomes[i] = leave(q, w, &deliveries[i]);
 	}
 	answered = answered && (count == 0 || q->trip_ok);
-	unlock(q);
+	mutex_unlock(&q->lock);
 	for (size_t i = 0; i < count; i++)
 		delivery_free(deliveries[i]);
 	free(all);
@@ -331,12 +292,12 @@ bool queue_healthy(struct queue *q)
 	int64_t start = clock_ms(), until = start + PROBE_MS;
 	bool ok;
 
-	lock(q);
+	mutex_lock(&q->lock);
 	if (!q->open && (!q->trip_known || start - q->trip > FRESH_MS)) {
 		q->probe_wanted = true;
 		poke(q);
 		while (q->probe_wanted && clock_ms() < until)
-			cond_wait(&q->probed, q, until);
+			cond_wait(&q->probed, &q->lock, until);
 		/* None is an answer too, or each who asks waits for it. */
 		if (q->probe_wanted) {
 			q->trip = clock_ms();
@@ -347,26 +308,26 @@ bool queue_healthy(struct queue *q)
 	} else {
 		ok = !q->open && q->trip_ok;
 	}
-	unlock(q);
+	mutex_unlock(&q->lock);
 	return ok;
 }
 
 void queue_hurry(struct queue *q, int64_t deadline)
 {
-	lock(q);
+	mutex_lock(&q->lock);
 	q->hurry = deadline;
 	q->hurry_since = clock_ms();
 	wake_waiters(q);
-	unlock(q);
+	mutex_unlock(&q->lock);
 }
 
 int64_t queue_hurried(struct queue *q)
 {
 	int64_t deadline;
 
-	lock(q);
+	mutex_lock(&q->lock);
 	deadline = q->hurry;
-	unlock(q);
+	mutex_unlock(&q->lock);
 	return deadline;
 }
 
@@ -404,7 +365,7 @@ struct batch *queue_take(struct queue *q, size_t max)
 	struct batch *b = NULL;
 	bool live, backlog;
 
-	lock(q);
+	mutex_lock(&q->lock);
 	live = !STAILQ_EMPTY(&q->live);
 	backlog = !STAILQ_EMPTY(&q->backlog) && !q->open;
 	if (backlog && (!live || q->live_turns >= LIVE_TURNS)) {
@@ -415,7 +376,7 @@ struct batch *queue_take(struct queue *q, size_t max)
 		b = take_line(&q->live, max);
 		q->live_turns = backlog ? q->live_turns + 1 : 0;
 	}
-	unlock(q);
+	mutex_unlock(&q->lock);
 	return b;
 }
 
@@ -423,14 +384,14 @@ struct batch *queue_prune(struct queue *q, struct batch *b)
 {
 	size_t kept = 0;
 
-	lock(q);
+	mutex_lock(&q->lock);
 	for (size_t i = 0; i < b->count; i++) {
 		if (b->jobs[i]->waiter->left)
 			let_go(b->jobs[i]->waiter);
 		else
 			b->jobs[kept++] = b->jobs[i];
 	}
-	unlock(q);
+	mutex_unlock(&q->lock);
 	b->count = kept;
 	if (kept)
 		return b;
@@ -446,48 +407,48 @@ void queue_finish(struct queue *q, struct batch *b)
 		if (b->jobs[i])
 			b->jobs[count++] = b->jobs[i];
 	}
-	lock(q);
+	mutex_lock(&q->lock);
 	for (size_t i = 0; i < count; i++)
 		b->jobs[i]->waiter->done = true;
-	unlock(q);
+	mutex_unlock(&q->lock);
 	/* Without the lock: it is the first thing that they want. */
 	for (size_t i = 0; i < count; i++)
-		check(pthread_cond_signal(&b->jobs[i]->waiter->answered));
-	lock(q);
+		cond_signal(&b->jobs[i]->waiter->answered);
+	mutex_lock(&q->lock);
 	for (size_t i = 0; i < count; i++)
 		let_go(b->jobs[i]->waiter);
-	unlock(q);
+	mutex_unlock(&q->lock);
 	free(b);
 }
 
 void queue_note_trip(struct queue *q, bool ok)
 {
-	lock(q);
+	mutex_lock(&q->lock);
 	q->trip = clock_ms();
 	q->trip_ok = ok;
 	q->trip_known = true;
 	q->probe_wanted = false;
-	check(pthread_cond_broadcast(&q->probed));
-	unlock(q);
+	cond_broadcast(&q->probed);
+	mutex_unlock(&q->lock);
 }
 
 void queue_recall_trip(struct queue *q, bool ok, int64_t age)
 {
-	lock(q);
+	mutex_lock(&q->lock);
 	q->trip = clock_ms() - age;
 	q->trip_ok = ok;
 	q->trip_known = true;
 	q->open = q->breaker && !ok && age < RECALL_MS;
-	unlock(q);
+	mutex_unlock(&q->lock);
 }
 
 bool queue_wants_probe(struct queue *q)
 {
 	bool wanted;
 
-	lock(q);
+	mutex_lock(&q->lock);
 	wanted = q->probe_wanted;
-	unlock(q);
+	mutex_unlock(&q->lock);
 	return wanted;
 }
 
@@ -495,10 +456,10 @@ void queue_committed(struct queue *q)
 {
 	bool was;
 
-	lock(q);
+	mutex_lock(&q->lock);
 	was = q->open;
 	q->open = false;
-	unlock(q);
+	mutex_unlock(&q->lock);
 	if (was)
 		log_message(LEVEL_INFO, "the database records again");
 }
@@ -507,9 +468,9 @@ bool queue_is_open(struct queue *q)
 {
 	bool open;
 
-	lock(q);
+	mutex_lock(&q->lock);
 	open = q->open;
-	unlock(q);
+	mutex_unlock(&q->lock);
 	return open;
 }
 
@@ -517,10 +478,10 @@ bool queue_has_work(struct queue *q)
 {
 	bool work;
 
-	lock(q);
+	mutex_lock(&q->lock);
 	work = !STAILQ_EMPTY(&q->live) ||
 	       (!STAILQ_EMPTY(&q->backlog) && !q->open);
-	unlock(q);
+	mutex_unlock(&q->lock);
 	return work;
 }
 
@@ -531,18 +492,18 @@ int queue_wake_fd(const struct queue *q)
 
 void queue_asleep(struct queue *q, bool interested)
 {
-	lock(q);
+	mutex_lock(&q->lock);
 	q->interested = interested;
-	unlock(q);
+	mutex_unlock(&q->lock);
 }
 
 void queue_awake(struct queue *q, bool poked)
 {
 	uint64_t count;
 
-	lock(q);
+	mutex_lock(&q->lock);
 	q->interested = false;
-	unlock(q);
+	mutex_unlock(&q->lock);
 	if (poked && read(q->wake, &count, sizeof(count)) < 0 &&
 	    errno != EAGAIN)
 		abort();
@@ -555,9 +516,9 @@ void queue_poke(struct queue *q)
 
 void queue_stop(struct queue *q)
 {
-	lock(q);
+	mutex_lock(&q->lock);
 	q->stopping = true;
-	unlock(q);
+	mutex_unlock(&q->lock);
 	poke(q);
 }
 
@@ -565,28 +526,28 @@ bool queue_stopping(struct queue *q)
 {
 	bool stopping;
 
-	lock(q);
+	mutex_lock(&q->lock);
 	stopping = q->stopping;
-	unlock(q);
+	mutex_unlock(&q->lock);
 	return stopping;
 }
 
 void queue_ended(struct queue *q)
 {
-	lock(q);
+	mutex_lock(&q->lock);
 	q->ended = true;
-	check(pthread_cond_signal(&q->end));
-	unlock(q);
+	cond_signal(&q->end);
+	mutex_unlock(&q->lock);
 }
 
 bool queue_wait_end(struct queue *q, int64_t deadline)
 {
 	bool ended;
 
-	lock(q);
+	mutex_lock(&q->lock);
 	while (!q->ended && clock_ms() < deadline)
-		cond_wait(&q->end, q, deadline);
+		cond_wait(&q->end, &q->lock, deadline);
 	ended = q->ended;
-	unlock(q);
+	mutex_unlock(&q->lock);
 	return ended;
 }

@@ -3,11 +3,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
+
+#include "sync.h"
 
 enum { CHECK_MS = 250, SECRET_LIMIT = 4096 };
 
@@ -465,8 +467,7 @@ struct secrets *secrets_open(const struct settings *s, struct buf *errors)
 	struct report report = { 0 };
 
 	new->settings = s;
-	if (pthread_mutex_init(&new->lock, NULL) != 0)
-		abort();
+	mutex_init(&new->lock);
 	list_files(&new->seen, s);
 	new->settled = files_settled(&new->seen);
 	new->checked = clock_ms();
@@ -491,28 +492,15 @@ void secrets_close(struct secrets *s)
 		let_go(s->set);
 	files_free(&s->seen);
 	report_free(&s->told);
-	if (pthread_mutex_destroy(&s->lock) != 0)
-		abort();
+	mutex_destroy(&s->lock);
 	free(s);
-}
-
-static void lock(struct secrets *s)
-{
-	if (pthread_mutex_lock(&s->lock) != 0)
-		abort();
-}
-
-static void unlock(struct secrets *s)
-{
-	if (pthread_mutex_unlock(&s->lock) != 0)
-		abort();
 }
 
 const struct secret_set *secrets_acquire(struct secrets *s)
 {
 	struct secret_set *set;
 
-	lock(s);
+	mutex_lock(&s->lock);
 	/* Under the lock: nobody may go on with a set that is out of date. */
 	if (clock_ms() - s->checked >= CHECK_MS) {
 		refresh(s);
@@ -520,13 +508,13 @@ const struct secret_set *secrets_acquire(struct secrets *s)
 	}
 	set = s->set;
 	set->holders++;
-	unlock(s);
+	mutex_unlock(&s->lock);
 	return set;
 }
 
 void secrets_release(struct secrets *s, const struct secret_set *set)
 {
-	lock(s);
+	mutex_lock(&s->lock);
 	let_go((struct secret_set *)set);
-	unlock(s);
+	mutex_unlock(&s->lock);
 }

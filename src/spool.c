@@ -3,7 +3,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +12,7 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "sync.h"
 
 enum {
 	BLOCK = 4096, /* each file counts as at least this much */
@@ -43,23 +43,17 @@ struct spool {
 	int64_t complained;
 };
 
-static void check(int error)
-{
-	if (error)
-		abort();
-}
-
 /* Once a minute: a full spool refuses hundreds a second. */
 static void complain(struct spool *s, const char *what)
 {
 	int64_t now = clock_ms();
 	bool say;
 
-	check(pthread_mutex_lock(&s->lock));
+	mutex_lock(&s->lock);
 	say = !s->complained || now - s->complained > 60000;
 	if (say)
 		s->complained = now;
-	check(pthread_mutex_unlock(&s->lock));
+	mutex_unlock(&s->lock);
 	if (say)
 		log_message(LEVEL_ERROR, "spool %s: %s: %m", s->path, what);
 }
@@ -173,18 +167,14 @@ static bool prepare(struct spool *s)
 struct spool *spool_open(const char *path, uint64_t max_bytes)
 {
 	struct spool *s;
-	pthread_condattr_t a;
 
 	if (!*path)
 		return NULL;
 	s = xcalloc(1, sizeof(*s));
 	s->path = xstrdup(path);
 	s->max_bytes = max_bytes;
-	check(pthread_mutex_init(&s->lock, NULL));
-	check(pthread_condattr_init(&a));
-	check(pthread_condattr_setclock(&a, CLOCK_MONOTONIC));
-	check(pthread_cond_init(&s->something, &a));
-	check(pthread_condattr_destroy(&a));
+	mutex_init(&s->lock);
+	cond_init(&s->something);
 	if (prepare(s))
 		return s;
 	log_message(LEVEL_WARNING,
@@ -199,8 +189,8 @@ void spool_close(struct spool *s)
 {
 	if (!s)
 		return;
-	check(pthread_cond_destroy(&s->something));
-	check(pthread_mutex_destroy(&s->lock));
+	cond_destroy(&s->something);
+	mutex_destroy(&s->lock);
 	free(s->path);
 	free(s);
 }
@@ -249,14 +239,14 @@ static bool reserve(struct spool *s, uint64_t size)
 {
 	bool room;
 
-	check(pthread_mutex_lock(&s->lock));
+	mutex_lock(&s->lock);
 	look(s);
 	room = s->bytes + cost(size) <= s->max_bytes;
 	if (room) {
 		s->bytes += cost(size);
 		s->files++;
 	}
-	check(pthread_mutex_unlock(&s->lock));
+	mutex_unlock(&s->lock);
 	if (!room) {
 		errno = ENOSPC;
 		complain(s, "full (HUMCLI_WEBHOOK_SPOOL_MAX)");
@@ -268,35 +258,28 @@ bool spool_is_empty(struct spool *s)
 {
 	bool empty;
 
-	check(pthread_mutex_lock(&s->lock));
+	mutex_lock(&s->lock);
 	look(s);
 	empty = s->files == 0;
-	check(pthread_mutex_unlock(&s->lock));
+	mutex_unlock(&s->lock);
 	return empty;
 }
 
 void spool_wait(struct spool *s, int64_t until)
 {
-	struct timespec t = { .tv_sec = until / 1000,
-			      .tv_nsec = until % 1000 * 1000000 };
-	int error = 0;
-
-	check(pthread_mutex_lock(&s->lock));
-	while (!s->woken && error != ETIMEDOUT) {
-		error = pthread_cond_timedwait(&s->something, &s->lock, &t);
-		if (error && error != ETIMEDOUT)
-			abort();
-	}
+	mutex_lock(&s->lock);
+	while (!s->woken && clock_ms() < until)
+		cond_wait(&s->something, &s->lock, until);
 	s->woken = false;
-	check(pthread_mutex_unlock(&s->lock));
+	mutex_unlock(&s->lock);
 }
 
 void spool_wake(struct spool *s)
 {
-	check(pthread_mutex_lock(&s->lock));
+	mutex_lock(&s->lock);
 	s->woken = true;
-	check(pthread_cond_signal(&s->something));
-	check(pthread_mutex_unlock(&s->lock));
+	cond_signal(&s->something);
+	mutex_unlock(&s->lock);
 }
 
 /* Putting: written and synced in tmp/, then linked into new/. */
@@ -364,9 +347,9 @@ static char *tmp_name(struct spool *s)
 {
 	unsigned serial;
 
-	check(pthread_mutex_lock(&s->lock));
+	mutex_lock(&s->lock);
 	serial = s->serial++;
-	check(pthread_mutex_unlock(&s->lock));
+	mutex_unlock(&s->lock);
 	return xasprintf("tmp/%lld.%ld.%u", (long long)now_us(), (long)getpid(),
 			 serial);
 }

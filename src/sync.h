@@ -1,0 +1,32 @@
+/*
+ * Locks and condition variables. They only fail when misused, and then the
+ * process ends; so nothing here returns an error. Times are clock_ms().
+ */
+#ifndef SYNC_H
+#define SYNC_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "util.h"
+
+/* Ends the process if there is an error: what pthread functions return. */
+void must(int error);
+
+void mutex_init(pthread_mutex_t *m);
+void mutex_destroy(pthread_mutex_t *m);
+void mutex_lock(pthread_mutex_t *m);
+void mutex_unlock(pthread_mutex_t *m);
+
+void cond_init(pthread_cond_t *c);
+void cond_destroy(pthread_cond_t *c);
+void cond_signal(pthread_cond_t *c);
+void cond_broadcast(pthread_cond_t *c);
+/* Until signalled, or that time, or for no reason; the mutex is held. */
+void cond_wait(pthread_cond_t *c, pthread_mutex_t *m, int64_t until);
+
+/* Until the thread has ended, or that time. False: it has not. */
+bool join_until(pthread_t thread, int64_t until) MUST_CHECK;
+
+#endif
