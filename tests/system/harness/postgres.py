@@ -217,9 +217,13 @@ class Cluster:
 
     def drop_database(self, name):
         """Removes a database, whoever is still connected to it."""
-        self.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                     f"WHERE datname = '{name}'")
-        self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        others = f"FROM pg_stat_activity WHERE datname = '{name}'"
+        self.execute(f"SELECT pg_terminate_backend(pid) {others}")
+        if self.version < 130000:
+            wait_until(lambda: not self.execute(f"SELECT 1 {others}"), "all to leave")
+            self.execute(f"DROP DATABASE IF EXISTS {name}")
+        else:
+            self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
 class Database:
