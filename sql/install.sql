@@ -44,6 +44,7 @@ SET LOCAL client_min_messages = notice;
 \ir functions/purgeable.sql
 \ir functions/purge.sql
 \ir functions/rebase.sql
+\ir plans.sql
 \ir status.sql
 \ir grants.sql
 

@@ -62,6 +62,7 @@ SET jit = off
 AS $$
 DECLARE
 	busy text[];
+	several text[];		-- of what more than one is here
 	fresh bigint[];		-- by place: the id, where all else of the task is earlier
 	x record;
 	before record;
@@ -96,19 +97,14 @@ BEGIN
 	-- One task, one writer, until the commit. A statement of its own, so that
 	-- those below see what others have recorded up to here.
 	busy := humcli.lock_tasks(p_task_id);
+	several := ARRAY(SELECT t.id FROM unnest(p_task_id) AS t (id) GROUP BY t.id HAVING count(*) > 1);
 
 	-- What comes after all else of its task, and begins another visit than
 	-- the last, is an event; most of a full batch are such: all those at once,
 	-- at a third of the cost. Where the task has repeats, or something has
 	-- been retired of it, the way below decides. (As scalar subqueries the
 	-- look-ups cannot become joins, which might read the tables whole.)
-	WITH input AS (
-		SELECT i.*, count(*) OVER (PARTITION BY i.task_id) = 1 AS alone
-		FROM unnest(p_event, p_task_id, p_status, p_previous_status, p_occurred_at,
-			p_received_at, p_secret_name, p_signature, p_payload) WITH ORDINALITY
-			AS i (event, task_id, status, previous_status, occurred_at,
-			received_at, secret_name, signature, payload, place)
-	), inserted AS (
+	WITH inserted AS (
 		INSERT INTO humcli.events AS e (event, task_id, status, previous_status, occurred_at,
 			received_at, first_of_status, secret_name, signature, payload)
 		SELECT i.event, i.task_id, i.status, i.previous_status, i.occurred_at,
@@ -116,8 +112,11 @@ BEGIN
 			(SELECT f.id FROM humcli.events f
 				WHERE f.task_id = i.task_id AND f.status = i.status LIMIT 1) IS NULL,
 			i.secret_name, i.signature, i.payload
-		FROM input i
-		WHERE i.alone AND i.task_id <> ALL (busy)
+		FROM unnest(p_event, p_task_id, p_status, p_previous_status, p_occurred_at,
+			p_received_at, p_secret_name, p_signature, p_payload)
+			AS i (event, task_id, status, previous_status, occurred_at,
+			received_at, secret_name, signature, payload)
+		WHERE i.task_id <> ALL (several) AND i.task_id <> ALL (busy)
 			AND coalesce((SELECT v.occurred_at < i.occurred_at AND (v.status <> i.status
 					OR v.previous_status IS DISTINCT FROM i.previous_status
 					OR i.occurred_at - v.occurred_at > p_window)
@@ -125,12 +124,24 @@ BEGIN
 				ORDER BY v.occurred_at DESC, v.status DESC LIMIT 1), true)
 			AND (SELECT r.id FROM humcli.repeats r WHERE r.task_id = i.task_id LIMIT 1) IS NULL
 			AND (SELECT t.event_id FROM humcli.retired t WHERE t.task_id = i.task_id LIMIT 1) IS NULL
-		ORDER BY i.place
 		ON CONFLICT DO NOTHING
 		RETURNING e.id, e.task_id
 	)
 	SELECT array_agg(n.id ORDER BY i.place) INTO fresh
-	FROM input i LEFT JOIN inserted n ON n.task_id = i.task_id;
+	FROM unnest(p_task_id) WITH ORDINALITY AS i (task_id, place)
+	LEFT JOIN inserted n ON n.task_id = i.task_id;
+
+	-- If all of them were, as under load, that is it.
+	IF array_position(fresh, NULL) IS NULL AND p_event <> '{}' THEN
+		IF p_notify THEN
+			PERFORM humcli.notify(fresh);
+		END IF;
+		RETURN QUERY
+		SELECT f.place::int, 'recorded', f.id, NULL, NULL, NULL
+		FROM unnest(fresh) WITH ORDINALITY AS f (id, place)
+		ORDER BY f.place;
+		RETURN;
+	END IF;
 
 	FOR x IN
 		SELECT i.*

@@ -1,0 +1,11 @@
+-- Recording and waking keep the plans that they make, for any values: made
+-- anew for each call's arrays, they are the same and cost more than the work
+-- of a small batch. (The setting is there from PostgreSQL 12 on.)
+DO $$
+BEGIN
+	IF current_setting('server_version_num')::int >= 120000 THEN
+		ALTER FUNCTION humcli.record(text[], text[], text[], text[], timestamptz[], timestamptz[],
+			text[], text[], json[], interval, boolean) SET plan_cache_mode = force_generic_plan;
+		ALTER FUNCTION humcli.notify(bigint[]) SET plan_cache_mode = force_generic_plan;
+	END IF;
+END $$;
