@@ -18,7 +18,8 @@ static struct {
 	int fd;
 	bool syslog;
 	enum log_level level;
-} sink = { STDERR_FILENO, false, LEVEL_INFO };
+	long pid; /* 0: log_open() was not called yet */
+} sink = { STDERR_FILENO, false, LEVEL_INFO, 0 };
 
 struct line {
 	char text[LINE_MAX_BYTES];
@@ -40,6 +41,7 @@ bool log_open(const char *where, enum log_level level)
 	sink.fd = fd;
 	sink.syslog = to_syslog;
 	sink.level = level;
+	sink.pid = (long)getpid();
 	return true;
 }
 
@@ -128,7 +130,8 @@ static void start(struct line *l, enum log_level level)
 	time_text(now_us(), text);
 	put_pair(l, "time", text);
 	put_pair(l, "level", names[level]);
-	snprintf(text, sizeof(text), "%ld", (long)getpid());
+	snprintf(text, sizeof(text), "%ld",
+		 sink.pid ? sink.pid : (long)getpid());
 	put_pair(l, "pid", text);
 }
 
