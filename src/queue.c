@@ -41,8 +41,9 @@ struct queue {
 	struct line live;
 	struct line backlog;
 	unsigned live_turns; /* in a row, while the backlog waited */
+	size_t lined_up; /* in both lines */
 	int wake; /* eventfd */
-	bool interested;
+	size_t enough; /* so many in line wake the writer; 0: no number does */
 	bool stopping;
 	bool ended;
 	pthread_cond_t end;
@@ -137,8 +138,9 @@ static void join(struct queue *q, struct waiter *w)
 	STAILQ_INSERT_TAIL(line, w, line);
 	w->in_line = true;
 	q->waiting += w->live;
-	if (q->interested) {
-		q->interested = false;
+	q->lined_up++;
+	if (q->enough && q->lined_up >= q->enough) {
+		q->enough = 0;
 		poke(q);
 	}
 }
@@ -163,8 +165,10 @@ static enum outcome leave(struct queue *q, struct waiter *w,
 	TAILQ_REMOVE(&q->waiters, w, all);
 	q->waiting -= w->live;
 	*rest = NULL;
-	if (w->in_line)
+	if (w->in_line) {
 		STAILQ_REMOVE(line, w, waiter, line);
+		q->lined_up--;
+	}
 	if (w->in_line || w->done) {
 		*rest = w->job.delivery;
 		w->job.delivery = NULL;
@@ -376,6 +380,7 @@ struct batch *queue_take(struct queue *q, size_t max)
 		b = take_line(&q->live, max);
 		q->live_turns = backlog ? q->live_turns + 1 : 0;
 	}
+	q->lined_up -= b ? b->count : 0;
 	mutex_unlock(&q->lock);
 	return b;
 }
@@ -474,6 +479,16 @@ bool queue_is_open(struct queue *q)
 	return open;
 }
 
+size_t queue_lined_up(struct queue *q)
+{
+	size_t count;
+
+	mutex_lock(&q->lock);
+	count = q->lined_up;
+	mutex_unlock(&q->lock);
+	return count;
+}
+
 bool queue_has_work(struct queue *q)
 {
 	bool work;
@@ -490,10 +505,10 @@ int queue_wake_fd(const struct queue *q)
 	return q->wake;
 }
 
-void queue_asleep(struct queue *q, bool interested)
+void queue_asleep(struct queue *q, size_t enough)
 {
 	mutex_lock(&q->lock);
-	q->interested = interested;
+	q->enough = enough;
 	mutex_unlock(&q->lock);
 }
 
@@ -502,7 +517,7 @@ void queue_awake(struct queue *q, bool poked)
 	uint64_t count;
 
 	mutex_lock(&q->lock);
-	q->interested = false;
+	q->enough = 0;
 	mutex_unlock(&q->lock);
 	if (poked && read(q->wake, &count, sizeof(count)) < 0 &&
 	    errno != EAGAIN)

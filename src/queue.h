@@ -85,10 +85,11 @@ bool queue_is_open(struct queue *q) MUST_CHECK;
 
 /* Something can be taken. */
 bool queue_has_work(struct queue *q) MUST_CHECK;
+size_t queue_lined_up(struct queue *q) MUST_CHECK;
 /* To poll() for reading: submitting wakes the writer while it sleeps. */
 int queue_wake_fd(const struct queue *q) MUST_CHECK;
-/* interested: a new delivery is a reason to wake up. */
-void queue_asleep(struct queue *q, bool interested);
+/* Submitting is a reason to wake up once so many are in line; 0: never. */
+void queue_asleep(struct queue *q, size_t enough);
 void queue_awake(struct queue *q, bool poked);
 /* Wakes the writer. */
 void queue_poke(struct queue *q);

@@ -14,6 +14,8 @@
 enum {
 	RETRY_MS = 100, /* after the database failed us */
 	OPEN_MS = 500, /* the same while the breaker is open */
+	GATHER_MIN = 16, /* fewer at a time are not worth waiting for */
+	GATHER_MS = 3, /* from one batch to the next, at most */
 	NUDGE_MS = 1000, /* empty wake-ups are at most this frequent */
 	STUCK_MS = 30000, /* a transaction without news is given up, */
 	STUCK_MAX_MS = 300000, /* the next one after twice as long */
@@ -30,6 +32,8 @@ struct recorder {
 	struct database *db;
 	struct batch *flying; /* recorded, its Sync not back yet */
 	int64_t flying_since;
+	int64_t gather_until; /* the next batch grows until then, */
+	size_t enough; /* or until so many are in line */
 	int64_t patience; /* ms, from STUCK_MS up */
 	STAILQ_HEAD(, batch) again; /* to be recorded before the queue */
 	int64_t *ids; /* events whose listeners are to be woken */
@@ -126,6 +130,27 @@ static void take_row(struct recorder *r, struct batch *b,
 		remember_id(r, row->id);
 }
 
+/*
+ * A transaction costs as much as ten to twenty of the events in it. So where
+ * many come at a time and it was over at once, the next batch waits a moment
+ * for most of those whom this one answers; few are not held up.
+ */
+static void gather(struct recorder *r, size_t recorded)
+{
+	size_t crowd = recorded + queue_lined_up(r->queue);
+
+	r->enough = crowd < GATHER_MIN ? 1 : crowd - crowd / 4;
+	if (r->enough > r->settings->batch)
+		r->enough = r->settings->batch;
+	r->gather_until = r->flying_since + GATHER_MS;
+}
+
+static bool gathering(const struct recorder *r, int64_t now)
+{
+	return r->enough > 1 && now < r->gather_until &&
+	       queue_lined_up(r->queue) < r->enough;
+}
+
 static void batch_recorded(struct recorder *r, struct batch *b,
 			   const struct database_result *result)
 {
@@ -139,6 +164,8 @@ static void batch_recorded(struct recorder *r, struct batch *b,
 		take_row(r, b, &result->rows[i], busy);
 	try_busy_again(r, busy);
 	r->patience = STUCK_MS;
+	if (r->mode == RECORDER_RESIDENT)
+		gather(r, b->count);
 	queue_committed(r->queue);
 	queue_finish(r->queue, b);
 }
@@ -342,6 +369,8 @@ static struct batch *next_batch(struct recorder *r)
 		if (b)
 			return b;
 	}
+	if (gathering(r, clock_ms()))
+		return NULL;
 	b = queue_take(r->queue, r->settings->batch);
 	return b || !on_its_own(r) ? b : batch_new(0);
 }
@@ -437,6 +466,8 @@ static int sleep_ms(const struct recorder *r, bool work, int64_t now)
 {
 	int64_t until = work ? r->retry_at : INT64_MAX;
 
+	if (STAILQ_EMPTY(&r->again) && gathering(r, now))
+		until = work ? later(until, r->gather_until) : r->gather_until;
 	if (r->owed && !r->notifying)
 		until = earlier(until,
 				later(r->nudged + NUDGE_MS, r->retry_at));
@@ -451,6 +482,12 @@ static int sleep_ms(const struct recorder *r, bool work, int64_t now)
 	return (int)earlier(until - now, 60000);
 }
 
+/* So many in line are a reason to wake up. */
+static size_t wake_at(const struct recorder *r, int64_t now)
+{
+	return gathering(r, now) ? r->enough : 1;
+}
+
 /* True when the connection has something for us. */
 static bool sleep_until_news(struct recorder *r)
 {
@@ -460,7 +497,7 @@ static bool sleep_until_news(struct recorder *r)
 
 	p[1].fd = database_socket(r->db, &p[1].events);
 	/* With a batch on its way its result wakes us, not the queue. */
-	queue_asleep(r->queue, !r->flying);
+	queue_asleep(r->queue, r->flying ? 0 : wake_at(r, clock_ms()));
 	do
 		n = poll(p, p[1].fd < 0 ? 1 : 2,
 			 sleep_ms(r, has_work(r), clock_ms()));

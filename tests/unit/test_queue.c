@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -53,7 +54,7 @@ static struct batch *wait_for_batch(struct queue *q)
 	while (!(b = queue_take(q, 10)) && clock_ms() < end) {
 		struct pollfd p = { .fd = queue_wake_fd(q), .events = POLLIN };
 
-		queue_asleep(q, true);
+		queue_asleep(q, 1);
 		/* It may have come before we said that we sleep. */
 		if (!queue_has_work(q))
 			(void)poll(&p, 1, 100);
@@ -73,10 +74,46 @@ static void line_up(pthread_t *thread, struct bringer *b)
 {
 	struct pollfd p = { .fd = queue_wake_fd(b->queue), .events = POLLIN };
 
-	queue_asleep(b->queue, true);
+	queue_asleep(b->queue, 1);
 	start(thread, b);
 	assert_int_equal(poll(&p, 1, PATIENCE_MS), 1);
 	queue_awake(b->queue, true);
+}
+
+/* The writer is woken by as many as it asked for, and once; and counts them. */
+static void test_enough(void **state)
+{
+	struct queue *q = queue_new(true, 0);
+	struct bringer b[3];
+	pthread_t threads[3];
+	struct pollfd p = { .fd = queue_wake_fd(q), .events = POLLIN };
+	struct batch *batch;
+
+	(void)state;
+	queue_asleep(q, 2);
+	for (size_t i = 0; i < 3; i++) {
+		b[i] = (struct bringer){ .queue = q, .patience = PATIENCE_MS };
+		start(&threads[i], &b[i]);
+		while (queue_lined_up(q) <= i)
+			(void)poll(NULL, 0, 1);
+		assert_int_equal(poll(&p, 1, 0), i == 1);
+		if (i == 1) {
+			uint64_t count;
+
+			assert_int_equal(read(p.fd, &count, sizeof(count)),
+					 sizeof(count));
+		}
+	}
+	queue_awake(q, false);
+	batch = queue_take(q, 2);
+	assert_int_equal(queue_lined_up(q), 1);
+	queue_finish(q, batch);
+	batch = queue_take(q, 2);
+	assert_int_equal(queue_lined_up(q), 0);
+	queue_finish(q, batch);
+	for (size_t i = 0; i < 3; i++)
+		assert_int_equal(pthread_join(threads[i], NULL), 0);
+	queue_free(q);
 }
 
 /* What was spooled may be recorded already, by a commit that nobody saw. */
@@ -301,6 +338,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_health_of_a_silent_database),
+		cmocka_unit_test(test_enough),
 		cmocka_unit_test(test_drained_is_uncertain),
 		cmocka_unit_test(test_abandoned),
 		cmocka_unit_test(test_crowd),
