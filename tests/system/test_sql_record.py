@@ -400,7 +400,7 @@ def test_duplicates_are_durable_too(connection):
     connection.autocommit = False
     for batch in ([first()], [first(), first()], [first("task_2", seconds=1)], []):
         assert "recorded" not in outcomes(record(connection, batch))
-        assert one(connection, "SELECT pg_current_xact_id_if_assigned() IS NOT NULL")
+        assert one(connection, "SELECT txid_current_if_assigned() IS NOT NULL")
         connection.commit()
 
 
@@ -445,7 +445,7 @@ def test_first_of_status(connection):
 
 @pytest.mark.parametrize("payload", (
     r'{"note":"\u0000"}', r'{"note":"\ud800"}', '{"n":' + "9" * 200000 + "}", '{"n":1e999999}',
-    '{"n":' + "[" * 990 + "]" * 990 + "}"))
+    '{"n":' + "[" * 990 + "]" * 990 + "}"), ids=("nul", "surrogate", "digits", "exponent", "depth"))
 def test_payload_that_jsonb_may_not_hold(connection, payload):
     """Recorded as signed; and one such row does not fail a query over all."""
     record(connection, [first(payload=payload), first("task_2", payload='{"note":"x"}')])

@@ -27,7 +27,7 @@ class Standby(Cluster):
                  "--dbname", f"{self.primary.dsn(tcp=True)} application_name=standby")
 
     def promote(self):
-        self.execute("SELECT pg_promote(true, 30)")
+        self.run("pg_ctl", "promote", "--wait", "--pgdata", self.data)
         assert self.execute("SELECT pg_is_in_recovery()") == [(False,)]
 
 
