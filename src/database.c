@@ -260,8 +260,7 @@ static bool send_quarantine(struct database *db, struct delivery *const *batch,
 }
 
 bool database_send_record(struct database *db, struct delivery *const *batch,
-			  size_t count, int64_t window_us, bool notify,
-			  bool durable)
+			  size_t count, int64_t window_us, bool notify)
 {
 	size_t events = 0;
 
@@ -274,12 +273,6 @@ bool database_send_record(struct database *db, struct delivery *const *batch,
 		return false;
 	if (events < count &&
 	    !send_quarantine(db, batch, count, count - events))
-		return false;
-	if (durable &&
-	    !send_query(db,
-			"SELECT pg_catalog.pg_logical_emit_message(true, "
-			"'humcli-webhook', ''::pg_catalog.text)",
-			NULL, 0))
 		return false;
 	return send_sync(db, DATABASE_RECORD);
 }

@@ -28,14 +28,13 @@ enum database_task { DATABASE_RECORD, DATABASE_NOTIFY, DATABASE_PING };
 
 /*
  * Records deliveries in one transaction: humcli.record() for events,
- * humcli.set_aside() for those with a reason. notify: wake the listeners
- * in the same transaction. durable: write something even where all turn out
- * to be duplicates, so that the commit waits for the disk and the standby
- * as that of the first try would have. False: the connection is gone.
+ * humcli.set_aside() for those with a reason. None at all still writes
+ * something, and so tries the whole way. notify: wake the listeners in the
+ * same transaction. False: the connection is gone.
  */
 bool database_send_record(struct database *db, struct delivery *const *batch,
-			  size_t count, int64_t window_us, bool notify,
-			  bool durable) MUST_CHECK;
+			  size_t count, int64_t window_us,
+			  bool notify) MUST_CHECK;
 /* Wakes the listeners of these events; with none, one empty wake-up. */
 bool database_send_notify(struct database *db, const int64_t *ids,
 			  size_t count) MUST_CHECK;

@@ -97,14 +97,10 @@ static struct waiter *waiter_new(struct delivery *d, bool live)
 {
 	struct waiter *w = xcalloc(1, sizeof(*w));
 
-	/*
-	 * One out of the spool may be there for a commit that nobody saw; and
-	 * if its task is locked, it can as well wait there.
-	 */
+	/* If the task of one out of the spool is locked, it can wait there. */
 	w->job = (struct job){ .delivery = d,
 			       .on_quarantine = OUTCOME_QUARANTINED,
 			       .was_busy = !live,
-			       .uncertain = !live,
 			       .waiter = w };
 	w->live = live;
 	w->holders = 1;

@@ -18,7 +18,6 @@ struct job {
 	enum outcome outcome; /* counts from queue_finish() on */
 	enum outcome on_quarantine; /* where the quarantine is its end */
 	bool was_busy; /* its task was locked once already */
-	bool uncertain; /* it may be recorded: nobody saw the commit */
 	struct waiter *waiter; /* the queue's own */
 };
 

@@ -76,15 +76,11 @@ static void answer_all(struct recorder *r, struct batch *b,
 	queue_finish(r->queue, b);
 }
 
-/* What will be tried again may be recorded already: nobody saw it end. */
 static void put_back(struct recorder *r, struct batch *b)
 {
 	b = queue_prune(r->queue, b);
-	if (!b)
-		return;
-	for (size_t i = 0; i < b->count; i++)
-		b->jobs[i]->uncertain = true;
-	STAILQ_INSERT_HEAD(&r->again, b, next);
+	if (b)
+		STAILQ_INSERT_HEAD(&r->again, b, next);
 }
 
 /*
@@ -375,16 +371,6 @@ static struct batch *next_batch(struct recorder *r)
 	return b || !on_its_own(r) ? b : batch_new(0);
 }
 
-/* A duplicate's commit writes nothing, and would not wait for a standby. */
-static bool must_write(const struct batch *b)
-{
-	for (size_t i = 0; i < b->count; i++) {
-		if (b->jobs[i]->uncertain)
-			return true;
-	}
-	return b->count == 0;
-}
-
 static bool send_batch(struct recorder *r, struct batch *b)
 {
 	struct delivery **deliveries = xcalloc(b->count, sizeof(*deliveries));
@@ -400,8 +386,7 @@ static bool send_batch(struct recorder *r, struct batch *b)
 		r->owed = true;
 	r->fresh = false;
 	ok = database_send_record(r->db, deliveries, b->count,
-				  r->settings->redelivery_window, notify,
-				  must_write(b));
+				  r->settings->redelivery_window, notify);
 	free(deliveries);
 	return ok;
 }

@@ -116,8 +116,8 @@ static void test_enough(void **state)
 	queue_free(q);
 }
 
-/* What was spooled may be recorded already, by a commit that nobody saw. */
-static void test_drained_is_uncertain(void **state)
+/* Who brought it is told; out of the spool, a lock is no reason to try again. */
+static void test_outcome(void **state)
 {
 	(void)state;
 	for (int drained = 0; drained <= 1; drained++) {
@@ -131,7 +131,7 @@ static void test_drained_is_uncertain(void **state)
 		start(&thread, &b);
 		batch = wait_for_batch(q);
 		assert_int_equal(batch->count, 1);
-		assert_int_equal(batch->jobs[0]->uncertain, drained);
+		assert_int_equal(batch->jobs[0]->was_busy, drained);
 		batch->jobs[0]->outcome = OUTCOME_DUPLICATE;
 		queue_finish(q, batch);
 		assert_int_equal(pthread_join(thread, NULL), 0);
@@ -255,7 +255,7 @@ static void test_turns(void **state)
 	for (size_t i = 0; i < ALL; i++) {
 		batches[i] = queue_take(q, 1);
 		assert_non_null(batches[i]);
-		if (batches[i]->jobs[0]->uncertain) {
+		if (batches[i]->jobs[0]->was_busy) {
 			second = first < ALL ? i : second;
 			first = first < ALL ? first : i;
 		}
@@ -339,7 +339,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_health_of_a_silent_database),
 		cmocka_unit_test(test_enough),
-		cmocka_unit_test(test_drained_is_uncertain),
+		cmocka_unit_test(test_outcome),
 		cmocka_unit_test(test_abandoned),
 		cmocka_unit_test(test_crowd),
 		cmocka_unit_test(test_answered),
