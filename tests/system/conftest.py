@@ -76,12 +76,29 @@ def template(cluster, paths):
     return name
 
 
+@pytest.fixture(scope="session")
+def pooled(cluster, template, paths):
+    """The same with the functions of the pool."""
+    name = cluster.create_database(template=template)
+    Database(cluster, name).psql("-v", "ON_ERROR_STOP=1", "-q",
+                                 "-f", str(paths.source / "sql/pool.sql"))
+    return name
+
+
 @pytest.fixture
 def database(cluster, template):
     """A database with the schema and nothing in it."""
     name = cluster.create_database(template=template)
     yield Database(cluster, name)
     cluster.drop_database(name)
+
+
+@pytest.fixture
+def connection(database):
+    """An own connection to the database."""
+    it = database.connect()
+    yield it
+    it.close()
 
 
 @pytest.fixture

@@ -19,28 +19,11 @@ OK, NEGATIVE, USAGE, IO_ERROR, LATER, CONFIG = 0, 1, 64, 74, 75, 78
 HEARS = "listening on humcli_events"
 
 
-@pytest.fixture(name="pooled", scope="module")
-def fixture_pooled(cluster, template, paths):
-    """A template with the pool's functions."""
-    name = cluster.create_database(template=template)
-    Database(cluster, name).psql("-v", "ON_ERROR_STOP=1", "-q",
-                                 "-f", str(paths.source / "sql/pool.sql"))
-    yield name
-    cluster.drop_database(name)
-
-
 @pytest.fixture(name="database")
 def fixture_database(cluster, pooled):
     name = cluster.create_database(template=pooled)
     yield Database(cluster, name)
     cluster.drop_database(name)
-
-
-@pytest.fixture(name="connection")
-def fixture_connection(database):
-    connection = database.connect()
-    yield connection
-    connection.close()
 
 
 @pytest.fixture(name="work")

@@ -10,13 +10,6 @@ from harness.recording import Delivery, at, record, stored
 LINE = ("PENDING", "ESTIMATE_PENDING", "ACCEPTED", "IN_PROGRESS", "SUBMITTED", "VERIFIED", "COMPLETED")
 
 
-@pytest.fixture(name="connection")
-def fixture_connection(database):
-    connection = database.connect()
-    yield connection
-    connection.close()
-
-
 @pytest.fixture(name="listener")
 def fixture_listener(database):
     connection = database.connect()

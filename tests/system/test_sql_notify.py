@@ -11,13 +11,6 @@ from harness.postgres import Cluster, Database, wait_until
 from harness.recording import Delivery, at, listen, notification, notifications, record
 
 
-@pytest.fixture(name="connection")
-def fixture_connection(database):
-    connection = database.connect()
-    yield connection
-    connection.close()
-
-
 @pytest.fixture(name="listener")
 def fixture_listener(database):
     connection = database.connect()

@@ -13,27 +13,11 @@ from harness.postgres import Database, wait_until
 from harness.recording import Delivery, at, listen, notifications, record
 
 
-@pytest.fixture(name="pooled", scope="module")
-def fixture_pooled(cluster, template, paths):
-    """A template with the pool's functions."""
-    name = cluster.create_database(template=template)
-    Database(cluster, name).psql("-v", "ON_ERROR_STOP=1", "-q", "-f", str(paths.source / "sql/pool.sql"))
-    yield name
-    cluster.drop_database(name)
-
-
 @pytest.fixture(name="database")
 def fixture_database(cluster, pooled):
     name = cluster.create_database(template=pooled)
     yield Database(cluster, name)
     cluster.drop_database(name)
-
-
-@pytest.fixture(name="connection")
-def fixture_connection(database):
-    connection = database.connect()
-    yield connection
-    connection.close()
 
 
 def claim(connection, name="p", rows=1, lease="60 s", worker="w"):

@@ -13,13 +13,6 @@ from harness.recording import (SIGNATURE, START, Delivery, at, listen, notificat
                                notifications, outcomes, record, record_all, stored)
 
 
-@pytest.fixture(name="connection")
-def fixture_connection(database):
-    connection = database.connect()
-    yield connection
-    connection.close()
-
-
 def one(connection, sql, *arguments):
     """The single value that a query returns."""
     with connection.cursor() as cursor:

@@ -14,13 +14,6 @@ from harness.visits import Model
 WINDOW = timedelta(seconds=60)
 
 
-@pytest.fixture(name="connection")
-def fixture_connection(database):
-    connection = database.connect()
-    yield connection
-    connection.close()
-
-
 def age(connection, where="true"):
     """Recorded and occurred a year before; START is no matter then."""
     for table in ("events", "repeats"):

@@ -12,13 +12,6 @@ from harness.postgres import wait_until
 from harness.recording import Delivery, at, listen, notifications, record
 
 
-@pytest.fixture(name="connection")
-def fixture_connection(database):
-    connection = database.connect()
-    yield connection
-    connection.close()
-
-
 def one(connection, sql, *arguments):
     """The first row of a statement."""
     with connection.cursor() as cursor:

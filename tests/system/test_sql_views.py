@@ -11,13 +11,6 @@ DOCUMENTED = {
     "COMPLETED", "MANUAL_REVIEW", "DISPUTED", "CANCELLED"}
 
 
-@pytest.fixture(name="connection")
-def fixture_connection(database):
-    connection = database.connect()
-    yield connection
-    connection.close()
-
-
 def timeline(connection, task="task_1"):
     """The statuses of a task in the view's order."""
     with connection.cursor() as cursor:
