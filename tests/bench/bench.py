@@ -68,7 +68,8 @@ class Plan:
         self.disks = DISKS[1:] if short else DISKS
         self.connections = (8,) if short else (8, 64, 256)
         # Events a second, and for how many seconds.
-        self.rates = {200: 1} if short else {10: 10, 200: 5, 1000: 10}
+        rates = {10: 10, 200: 5, 1000: 10}
+        self.rates = {200: 1} if short else {rate: rates[rate] for rate in options.rates or rates}
         self.cold_starts = 1 if short else 5
         self.rows = 20000 if short else 10_000_000
         self.names = options.contenders or (
@@ -327,11 +328,13 @@ def parse():
                         help="of: " + ", ".join((*OURS, *OTHERS, PHP_CONNECTS, NULL)))
     parser.add_argument("--rounds", type=int, help="default 3")
     parser.add_argument("--seconds", type=int, help="of a run of wrk; default 4")
+    parser.add_argument("--rates", type=lambda text: [int(rate) for rate in text.split(",")],
+                        metavar="RATE,...", help="events a second, of: 10, 200, 1000")
     parser.add_argument("--output", default=".", help="the folder for the results")
     parser.add_argument("--from", dest="called_from", default=".", help=argparse.SUPPRESS)
     parser.add_argument("--work", required=True, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    for given, known in ((options.only, PARTS),
+    for given, known in ((options.only, PARTS), (options.rates, (10, 200, 1000)),
                          (options.contenders, (*OURS, *OTHERS, PHP_CONNECTS, NULL))):
         for name in given or ():
             if name not in known:
