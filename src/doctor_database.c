@@ -92,9 +92,10 @@ static const struct question histories[] = {
 	{ "silence", "tasks",
 	  "SELECT CASE WHEN count(*) > 0 AND max(t.occurred_at) < "
 	  "now() - interval '24 h' THEN 1 ELSE 0 END, "
+	  "CASE count(*) WHEN 0 THEN 'no task is open' ELSE "
 	  "format('%s tasks are open, the newest event of one is from %s', "
-	  "count(*), coalesce(max(t.occurred_at)::timestamptz(0)::text, "
-	  "'never')) FROM humcli.tasks t WHERE t.terminal IS NOT TRUE",
+	  "count(*), max(t.occurred_at)::timestamptz(0)) END "
+	  "FROM humcli.tasks t WHERE t.terminal IS NOT TRUE",
 	  "ask HumCLI's API how they stand: a webhook may have been lost on "
 	  "its way, or the callback_url be wrong" },
 	{ "quarantine", "quarantine",
