@@ -3,6 +3,7 @@
 import os
 import random
 import subprocess
+import zlib
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,14 @@ class Paths:
         return subprocess.run(["awk", "-v", f"dir={folder}", "-f", folder / "flatten.awk",
                                folder / "install.sql"],
                               check=True, capture_output=True, text=True).stdout
+
+
+def pytest_make_parametrize_id(val, argname):
+    """The name of a test is in its environment, and that has a limit."""
+    if isinstance(val, (str, bytes)) and len(val) > 200:
+        data = val if isinstance(val, bytes) else val.encode("utf-8", "surrogatepass")
+        return f"{argname}-{len(data)}-{zlib.crc32(data):08x}"
+    return None
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -1,5 +1,6 @@
 """A PostgreSQL cluster of the tests' own, in a folder of its own."""
 
+import functools
 import glob
 import itertools
 import os
@@ -103,7 +104,7 @@ class Cluster:
         self.run("initdb", "--pgdata", self.data, "--username", SUPERUSER,
                  "--auth", "trust", "--encoding", "UTF8", "--locale", "C", "--no-sync")
 
-    @property
+    @functools.cached_property
     def version(self):
         """As server_version_num."""
         text = self.run("postgres", "--version")
