@@ -229,11 +229,6 @@ static bool may_take(const struct consumer *c)
 	return is_pool(c) || !c->ear || c->hearing == EAR_OFF || c->claimed;
 }
 
-static int64_t sooner(int64_t a, int64_t b)
-{
-	return a < b ? a : b;
-}
-
 /* Leases, of a pool. */
 
 /* At half of a lease it is made longer; without a connection it runs out. */
@@ -252,10 +247,10 @@ static int64_t leases_due(const struct consumer *c)
 		return due;
 	for (size_t i = 0; i < c->o->concurrency; i++) {
 		if (c->slots[i].state == RUNNING)
-			due = sooner(due, lease_due(c, &c->slots[i].item));
+			due = earlier(due, lease_due(c, &c->slots[i].item));
 	}
 	for (size_t i = c->first; i < c->count; i++)
-		due = sooner(due, lease_due(c, &c->queue[i]));
+		due = earlier(due, lease_due(c, &c->queue[i]));
 	return due;
 }
 
@@ -309,7 +304,7 @@ static int until_due(int64_t due)
 {
 	int64_t left = due - clock_ms();
 
-	return left < 0 ? 0 : (int)sooner(left, POLL_HEARING_MS);
+	return left < 0 ? 0 : (int)earlier(left, POLL_HEARING_MS);
 }
 
 /* Lines. */
@@ -575,7 +570,7 @@ static void ask_pause(struct consumer *c)
 	if (a != ANSWER_OK)
 		take_fault(c, a);
 	else if (pause != INT64_MAX)
-		c->poll_due = sooner(c->poll_due, clock_ms() + pause);
+		c->poll_due = earlier(c->poll_due, clock_ms() + pause);
 }
 
 static void nothing_there(struct consumer *c)
@@ -638,23 +633,23 @@ static int64_t next_due(const struct consumer *c)
 	int64_t due = leases_due(c);
 
 	if (c->leaving)
-		return sooner(due, c->leave_due);
+		return earlier(due, c->leave_due);
 	for (size_t i = 0; i < c->o->concurrency; i++) {
 		if (c->slots[i].state == PAUSED)
-			due = sooner(due, c->slots[i].due);
+			due = earlier(due, c->slots[i].due);
 	}
 	if (!session_is_open(c->work))
-		return sooner(due, session_due(c->work));
+		return earlier(due, session_due(c->work));
 	if (c->ear)
-		due = sooner(due, ear_due(c->ear));
+		due = earlier(due, ear_due(c->ear));
 	if (!is_pool(c) && c->hearing == EAR_HEARING && !c->claimed)
-		due = sooner(due, c->claim_due);
+		due = earlier(due, c->claim_due);
 	if (!may_take(c))
 		return due;
 	if (c->first < c->count)
 		return slots_in(c, IDLE) ? 0 : due;
 	if (room(c))
-		due = sooner(due, c->dirty ? 0 : c->poll_due);
+		due = earlier(due, c->dirty ? 0 : c->poll_due);
 	return due;
 }
 
