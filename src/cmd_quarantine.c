@@ -78,6 +78,7 @@ static int retry_row(struct retry *t, const struct rows *r, size_t row)
 {
 	const char *id = rows_get(r, row, 0);
 	struct delivery *d = read_delivery(r, row);
+	enum outcome outcome;
 
 	if (d->reason) {
 		cli_say(t->query->verb, "%s: %s", id, d->reason);
@@ -85,7 +86,10 @@ static int retry_row(struct retry *t, const struct rows *r, size_t row)
 		t->left++;
 		return EX_OK;
 	}
-	switch (recorder_submit(t->recorder, d, clock_ms() + SUBMIT_MS)) {
+	if (!recorder_drain(t->recorder, &d, 1, clock_ms() + SUBMIT_MS,
+			    &outcome))
+		outcome = OUTCOME_UNAVAILABLE;
+	switch (outcome) {
 	case OUTCOME_RECORDED:
 	case OUTCOME_DUPLICATE:
 		t->recorded++;

@@ -4,7 +4,16 @@
 
 struct delivery *delivery_new(void)
 {
-	return xcalloc(1, sizeof(struct delivery));
+	struct delivery *d = xcalloc(1, sizeof(*d));
+
+	atomic_init(&d->holders, 1);
+	return d;
+}
+
+struct delivery *delivery_share(struct delivery *d)
+{
+	atomic_fetch_add_explicit(&d->holders, 1, memory_order_relaxed);
+	return d;
 }
 
 enum event_verdict delivery_parse(struct delivery *d, const char *body,
@@ -24,7 +33,9 @@ enum event_verdict delivery_parse(struct delivery *d, const char *body,
 
 void delivery_free(struct delivery *d)
 {
-	if (!d)
+	/* The last one has to see what the others did before. */
+	if (!d ||
+	    atomic_fetch_sub_explicit(&d->holders, 1, memory_order_acq_rel) > 1)
 		return;
 	event_free(&d->event);
 	free(d->reason);

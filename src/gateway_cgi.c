@@ -3,6 +3,7 @@
  * reply to stdout.
  */
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 
 #include "gateway.h"
 #include "log.h"
+#include "sync.h"
 
 extern char **environ;
 
@@ -55,7 +57,6 @@ static long read_stdin(void *context, char *data, size_t size)
 
 static void fill_request(struct request *r)
 {
-	request_init(r);
 	for (char **e = environ; *e; e++) {
 		char *name = *e, *equals = strchr(name, '=');
 
@@ -99,21 +100,64 @@ static void write_reply(const struct reply *reply)
 	buf_free(&out);
 }
 
+/* The one exchange of this process. */
+struct visit {
+	struct exchange exchange; /* first: one is found by the other */
+	int answered; /* wakeup */
+};
+
+static void answered(struct exchange *x)
+{
+	wakeup_send(((struct visit *)x)->answered);
+}
+
+/* True once it is answered, false when something has to be looked at. */
+static bool wait_for_answer(const struct visit *v, int64_t until)
+{
+	int alarm = recorder_alarm_fd(v->exchange.handler->recorder);
+	struct pollfd p[2] = { { .fd = v->answered, .events = POLLIN },
+			       { .fd = alarm, .events = POLLIN } };
+	int64_t left = later(until - clock_ms(), 0);
+
+	if (poll(p, ARRAY_SIZE(p), (int)earlier(left, INT_MAX)) < 0)
+		return false;
+	if (p[1].revents)
+		wakeup_clear(alarm);
+	return p[0].revents;
+}
+
+static void get_reply(struct visit *v)
+{
+	struct exchange *x = &v->exchange;
+	int64_t next;
+
+	if (handle(x))
+		return;
+	do {
+		if (recorder_overdue(x->handler->recorder, &next)) {
+			handle_overdue(x);
+			return;
+		}
+	} while (!wait_for_answer(v, next));
+}
+
 void gateway_cgi_serve(const struct handler *h)
 {
-	struct request r;
-	struct reply reply;
+	struct visit v = { .answered = wakeup_new() };
+	struct request *r = &v.exchange.request;
 
-	fill_request(&r);
-	if (strcmp(r.method, "POST") == 0 && h->settings)
-		request_read_body(&r, h->settings->max_body, read_stdin, &r);
-	handle(h, &r, &reply);
-	write_reply(&reply);
+	exchange_init(&v.exchange, h, answered);
+	fill_request(r);
+	if (strcmp(r->method, "POST") == 0 && h->settings)
+		request_read_body(r, h->settings->max_body, read_stdin, r);
+	get_reply(&v);
+	write_reply(&v.exchange.reply);
 	/* The answer ends here; where 0 and 1 are one socket, 0 stays open. */
 	if (shutdown(STDOUT_FILENO, SHUT_WR) < 0 && errno != ENOTSOCK)
 		log_message(LEVEL_DEBUG, "stdout: %m");
 	close(STDOUT_FILENO);
 	drop_rest();
 	close(STDIN_FILENO);
-	request_free(&r);
+	exchange_free(&v.exchange);
+	close(v.answered);
 }

@@ -1,16 +1,18 @@
 /*
- * FastCGI: threads that take turns to accept, each serving one request a
- * connection. The only file with libfcgi (fcgiapp.h).
+ * FastCGI: threads that take turns to wait for what there is to do: a
+ * connection, with one request, or a request that the recorder did not take
+ * in time. None waits for the recorder; its thread answers what it recorded.
+ * The only file with libfcgi (fcgiapp.h).
  */
 #include <errno.h>
 #include <fcgiapp.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -47,15 +49,18 @@ struct seat {
 struct server {
 	const struct handler *handler;
 	int listener;
-	int stop; /* eventfd, readable once we are to stop */
-	pthread_mutex_t turn; /* held by the one thread that accepts */
+	int nudge; /* wakes the thread whose turn it is */
+	pthread_mutex_t turn; /* held by the one thread that waits */
 
 	pthread_mutex_t lock; /* over the rest */
 	pthread_cond_t left; /* a thread ended */
 	unsigned started; /* threads, one a seat */
 	unsigned threads; /* of them are there still */
-	unsigned idle; /* of these accept or wait for their turn */
+	unsigned idle; /* of these wait, or wait for their turn */
+	unsigned calls; /* accepted, not answered yet */
+	bool full; /* too many of them to accept: say so when one ends */
 	bool short_of_threads; /* said so already */
+	bool drained; /* stopping, and nobody stands at the door */
 	int64_t stopping; /* clock_ms() of the signal; 0: none came */
 	int64_t complained; /* clock_ms() of the last accept() error */
 	struct seat *seats;
@@ -64,6 +69,14 @@ struct server {
 struct worker {
 	struct server *server;
 	struct seat *seat;
+};
+
+/* A connection and its request, from accept() until it is answered. */
+struct call {
+	struct exchange exchange; /* first: one is found by the other */
+	struct server *server;
+	FCGX_Request fcgi;
+	int fd;
 };
 
 /* A request being read: what read_some needs. */
@@ -177,23 +190,6 @@ static void write_reply(const struct reply *reply, FCGX_Request *fcgi)
 	buf_free(&out);
 }
 
-static void serve_request(struct worker *w, FCGX_Request *fcgi,
-			  struct request *r)
-{
-	const struct handler *h = w->server->handler;
-	struct reading reading = { fcgi, w->seat };
-	struct reply reply;
-
-	fill_request(r, fcgi);
-	if (strcmp(r->method, "POST") == 0)
-		request_read_body(r, h->settings->max_body, read_some,
-				  &reading);
-	seat_leave(w->seat);
-	handle(h, r, &reply);
-	write_reply(&reply, fcgi);
-	request_free(r);
-}
-
 static bool limit_io(int fd)
 {
 	static const struct timeval in = { .tv_sec = READ_SECONDS };
@@ -225,29 +221,92 @@ static void end_connection(FCGX_Request *fcgi, int fd)
 	}
 }
 
-/* Takes the connection over; one request, then it is closed. */
-static void serve_connection(struct worker *w, int fd)
+/* Its place is somebody else's; who waits for that, or for the last, hears it. */
+static void count_out(struct server *s)
 {
-	FCGX_Request fcgi;
-	struct request r;
+	bool tell;
 
-	request_init(&r);
-	/* No listening socket: libfcgi must not accept by itself. */
-	if (!limit_io(fd) || FCGX_InitRequest(&fcgi, -1, 0) != 0) {
-		close(fd);
-		return;
-	}
-	seat_take(w->seat, fd, r.accepted);
-	/* Kept, or FCGX_Accept_r() would close it before it starts. */
-	fcgi.ipcFd = fd;
-	fcgi.keepConnection = 1;
-	if (FCGX_Accept_r(&fcgi) == 0)
-		serve_request(w, &fcgi, &r);
-	seat_leave(w->seat);
-	end_connection(&fcgi, fd);
+	mutex_lock(&s->lock);
+	s->calls--;
+	tell = s->full || (s->stopping && s->calls == 0);
+	s->full = false;
+	mutex_unlock(&s->lock);
+	if (tell)
+		wakeup_send(s->nudge);
 }
 
-/* Accepting, in turns: one thread polls, so one wakes a connection. */
+static void call_end(struct call *c)
+{
+	end_connection(&c->fcgi, c->fd);
+	exchange_free(&c->exchange);
+	count_out(c->server);
+	free(c);
+}
+
+/*
+ * From a worker, or from the recorder's thread. That one is not held up: a
+ * fresh socket has room for a reply, and what was recorded was read whole.
+ */
+static void answer_call(struct exchange *x)
+{
+	struct call *c = (struct call *)x;
+
+	write_reply(&x->reply, &c->fcgi);
+	call_end(c);
+}
+
+static bool call_start(struct call *c)
+{
+	/* No listening socket: libfcgi must not accept by itself. */
+	if (!limit_io(c->fd) || FCGX_InitRequest(&c->fcgi, -1, 0) != 0)
+		return false;
+	/* Kept, or FCGX_Accept_r() would close it before it starts. */
+	c->fcgi.ipcFd = c->fd;
+	c->fcgi.keepConnection = 1;
+	return true;
+}
+
+static void read_request(struct worker *w, struct call *c)
+{
+	const struct settings *s = w->server->handler->settings;
+	struct request *r = &c->exchange.request;
+	struct reading reading = { &c->fcgi, w->seat };
+
+	fill_request(r, &c->fcgi);
+	if (strcmp(r->method, "POST") == 0)
+		request_read_body(r, s->max_body, read_some, &reading);
+}
+
+/* Takes the connection over. */
+static void serve_connection(struct worker *w, int fd)
+{
+	struct call *c = xcalloc(1, sizeof(*c));
+	bool there;
+
+	c->server = w->server;
+	c->fd = fd;
+	exchange_init(&c->exchange, w->server->handler, answer_call);
+	if (!call_start(c)) {
+		/* c->fcgi has nothing to end yet. */
+		close(fd);
+		exchange_free(&c->exchange);
+		count_out(w->server);
+		free(c);
+		return;
+	}
+	seat_take(w->seat, fd, c->exchange.request.accepted);
+	there = FCGX_Accept_r(&c->fcgi) == 0;
+	if (there)
+		read_request(w, c);
+	/* Before the descriptor is closed, and can be somebody else's. */
+	seat_leave(w->seat);
+	if (!there)
+		call_end(c);
+	else if (handle(&c->exchange))
+		answer_call(&c->exchange);
+}
+
+/* Waiting, in turns: one thread polls, so one wakes for each thing to do. */
 
 /* Once a minute; then a pause, so that nothing spins. */
 static void accept_failed(struct server *s)
@@ -265,36 +324,110 @@ static void accept_failed(struct server *s)
 	(void)poll(NULL, 0, PAUSE_MS);
 }
 
-/* A connection, or -1 when it is time to leave. Under the turn. */
+/* A connection, or -1. Under the turn. */
 static int accept_connection(struct server *s)
 {
-	for (;;) {
-		struct pollfd p[2] = {
-			{ .fd = s->listener, .events = POLLIN },
-			{ .fd = s->stop, .events = POLLIN },
-		};
-		int64_t since = stopping_since(s);
-		int fd;
+	int fd = accept4(s->listener, NULL, NULL, SOCK_CLOEXEC);
 
-		/* Once we stop, only what waits in the backlog is taken. */
-		if (poll(p, since ? 1 : 2, since ? 0 : -1) == 0 ||
-		    (since && clock_ms() - since > DRAIN_MS))
-			return -1;
-		fd = accept4(s->listener, NULL, NULL, SOCK_CLOEXEC);
-		if (fd >= 0)
-			return fd;
+	if (fd < 0) {
 		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
 			accept_failed(s);
+		return -1;
 	}
+	mutex_lock(&s->lock);
+	s->calls++;
+	mutex_unlock(&s->lock);
+	return fd;
+}
+
+/* What to wait for. */
+enum wait {
+	WAIT_FOR_ANY, /* a connection too */
+	WAIT_AT_DOOR, /* for one that stands there already */
+	WAIT_FOR_ANSWERS,
+	WAIT_FOR_NOTHING
+};
+
+/* Once we stop, only what stands at the door is taken, and not for long. */
+static enum wait what_to_wait_for(struct server *s)
+{
+	enum wait wait;
+
+	mutex_lock(&s->lock);
+	if (s->stopping && clock_ms() - s->stopping > DRAIN_MS)
+		s->drained = true;
+	s->full = s->calls >= s->handler->settings->threads;
+	if (s->full || s->drained)
+		wait = s->calls ? WAIT_FOR_ANSWERS : WAIT_FOR_NOTHING;
+	else
+		wait = s->stopping ? WAIT_AT_DOOR : WAIT_FOR_ANY;
+	mutex_unlock(&s->lock);
+	return wait;
+}
+
+/* Until then at the latest. True: somebody stands at the door. */
+static bool wait_for_something(struct server *s, enum wait wait, int64_t until)
+{
+	bool door = wait != WAIT_FOR_ANSWERS;
+	int alarm = recorder_alarm_fd(s->handler->recorder);
+	struct pollfd p[3] = { { .fd = s->nudge, .events = POLLIN },
+			       { .fd = alarm, .events = POLLIN },
+			       { .fd = s->listener, .events = POLLIN } };
+	int64_t left = -1;
+
+	if (until != INT64_MAX)
+		left = earlier(later(until - clock_ms(), 0), INT_MAX);
+	if (poll(p, door ? 3 : 2, (int)left) <= 0)
+		return false;
+	if (p[0].revents)
+		wakeup_clear(s->nudge);
+	if (p[1].revents)
+		wakeup_clear(alarm);
+	return door && p[2].revents;
+}
+
+static void nobody_at_door(struct server *s)
+{
+	mutex_lock(&s->lock);
+	s->drained = true;
+	mutex_unlock(&s->lock);
+}
+
+/* What a thread does next: one of the two. */
+struct errand {
+	struct exchange *overdue;
+	int fd;
+};
+
+/* False when it is time to leave. Under the turn. */
+static bool next_errand(struct server *s, struct errand *e)
+{
+	int64_t until;
+	enum wait wait;
+
+	*e = (struct errand){ .fd = -1 };
+	while (e->fd < 0) {
+		e->overdue = recorder_overdue(s->handler->recorder, &until);
+		if (e->overdue)
+			return true;
+		wait = what_to_wait_for(s);
+		if (wait == WAIT_FOR_NOTHING)
+			return false;
+		if (wait_for_something(s, wait,
+				       wait == WAIT_AT_DOOR ? 0 : until))
+			e->fd = accept_connection(s);
+		else if (wait == WAIT_AT_DOOR)
+			nobody_at_door(s);
+	}
+	return true;
 }
 
 static bool start_worker(struct server *s);
 
-/* Under the lock: one more thread where none is left to accept. */
+/* Under the lock: one more thread where none is left to wait. */
 static void grow(struct server *s)
 {
-	if (s->idle || s->stopping ||
-	    s->threads >= s->handler->settings->threads)
+	if (s->idle || s->threads >= s->handler->settings->threads)
 		return;
 	if (start_worker(s)) {
 		s->short_of_threads = false;
@@ -306,23 +439,34 @@ static void grow(struct server *s)
 	}
 }
 
+static void run_errand(struct worker *w, const struct errand *e)
+{
+	if (e->overdue) {
+		handle_overdue(e->overdue);
+		answer_call(e->overdue);
+	} else {
+		serve_connection(w, e->fd);
+	}
+}
+
 static void *work(void *context)
 {
 	struct worker *w = context;
 	struct server *s = w->server;
-	int fd;
+	struct errand e;
+	bool more;
 
 	for (;;) {
 		mutex_lock(&s->turn);
-		fd = accept_connection(s);
+		more = next_errand(s, &e);
 		mutex_unlock(&s->turn);
 		mutex_lock(&s->lock);
 		s->idle--;
-		if (fd < 0)
+		if (!more)
 			break;
 		grow(s);
 		mutex_unlock(&s->lock);
-		serve_connection(w, fd);
+		run_errand(w, &e);
 		mutex_lock(&s->lock);
 		s->idle++;
 		mutex_unlock(&s->lock);
@@ -422,14 +566,11 @@ static void join_workers(struct server *s)
 /* Answers what there is; false: somebody is stuck. */
 static bool stop(struct server *s, int64_t now)
 {
-	uint64_t one = 1;
-
 	mutex_lock(&s->lock);
 	s->stopping = now;
 	mutex_unlock(&s->lock);
 	recorder_hurry(s->handler->recorder, now + ANSWERS_MS);
-	if (!write_all(s->stop, &one, sizeof(one)))
-		abort();
+	wakeup_send(s->nudge);
 	if (!wait_for_workers(s, now + GATEWAY_END_MS))
 		return false;
 	join_workers(s);
@@ -438,7 +579,9 @@ static bool stop(struct server *s, int64_t now)
 
 static void server_init(struct server *s, const struct handler *h, int listener)
 {
-	*s = (struct server){ .handler = h, .listener = listener };
+	*s = (struct server){ .handler = h,
+			      .listener = listener,
+			      .nudge = wakeup_new() };
 	mutex_init(&s->turn);
 	mutex_init(&s->lock);
 	cond_init(&s->left);
@@ -456,11 +599,6 @@ static bool start(struct server *s)
 
 	if (flags < 0 || fcntl(s->listener, F_SETFL, flags | O_NONBLOCK) < 0) {
 		log_message(LEVEL_ERROR, "listening socket: %m");
-		return false;
-	}
-	s->stop = eventfd(0, EFD_CLOEXEC);
-	if (s->stop < 0) {
-		log_message(LEVEL_ERROR, "eventfd: %m");
 		return false;
 	}
 	mutex_lock(&s->lock);
@@ -489,7 +627,7 @@ enum gateway_end gateway_fcgi_serve(const struct handler *h, int listener,
 	if (!stop(&s, now))
 		return GATEWAY_STUCK;
 	free(s.seats);
-	close(s.stop);
+	close(s.nudge);
 	close(listener);
 	return GATEWAY_DONE;
 }

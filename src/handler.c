@@ -15,14 +15,14 @@ enum { ANSWER_MS = 4500, SPOOL_SHARE_MS = 500 };
 struct account {
 	const char *outcome;
 	const char *why;
-	const struct event *event;
-	const char *secret_name;
+	const struct delivery *delivery;
 	const char *timestamp_differs;
 };
 
 static void log_account(const struct request *r, const struct reply *reply,
 			const struct account *a)
 {
+	const struct delivery *d = a->delivery;
 	char ms[24], status[12];
 
 	snprintf(ms, sizeof(ms), "%lld", (long long)(clock_ms() - r->accepted));
@@ -31,9 +31,10 @@ static void log_account(const struct request *r, const struct reply *reply,
 		  : reply->status >= 400 ? LEVEL_WARNING
 					 : LEVEL_INFO,
 		  "outcome", a->outcome, "http", status, "why", a->why,
-		  "task_id", a->event ? a->event->task_id : NULL, "status",
-		  a->event ? a->event->status : NULL, "secret", a->secret_name,
-		  "x_timestamp", a->timestamp_differs, "client",
+		  "task_id", d ? d->event.task_id : NULL, "status",
+		  d ? d->event.status : NULL, "secret",
+		  d ? d->secret_name : NULL, "x_timestamp",
+		  a->timestamp_differs, "client",
 		  *r->remote_addr ? r->remote_addr : NULL, "ms", ms, NULL);
 }
 
@@ -150,81 +151,77 @@ static const char *differing_timestamp(const struct request *r,
 		       : r->x_timestamp;
 }
 
-static bool copy_event(const struct event *from, struct event *to)
+static void finish(struct exchange *x, enum outcome outcome)
 {
-	if (!from->task_id)
+	struct account a = { .why = x->why,
+			     .delivery = x->delivery,
+			     .timestamp_differs = x->timestamp_differs };
+
+	reply_outcome(&x->reply, &a, outcome, x->verdict);
+	log_account(&x->request, &x->reply, &a);
+}
+
+static void answer(void *context, enum outcome outcome)
+{
+	struct exchange *x = context;
+
+	finish(x, outcome);
+	x->answered(x);
+}
+
+void handle_overdue(struct exchange *x)
+{
+	struct spool *spool = x->handler->spool;
+	const struct delivery *d = x->delivery;
+	const struct spool_entry entry = { .signature = d->signature,
+					   .secret_name = d->secret_name,
+					   .body = d->payload,
+					   .length = d->length,
+					   .received_at = d->received_at };
+
+	finish(x, spool && spool_put(spool, &entry) ? OUTCOME_SPOOLED
+						    : OUTCOME_UNAVAILABLE);
+}
+
+/* A request whose signature passed: parse it, and into the database. */
+static bool take_delivery(struct exchange *x)
+{
+	const struct handler *h = x->handler;
+	const struct request *r = &x->request;
+	struct delivery *d = x->delivery;
+
+	x->verdict = delivery_parse(d, r->body, r->length);
+	x->why = d->reason;
+	d->received_at = r->received;
+	if (x->verdict == EVENT_OK)
+		x->timestamp_differs = differing_timestamp(r, &d->event);
+	if (recorder_submit(h->recorder, delivery_share(d),
+			    database_until(h, r), answer, x))
 		return false;
-	to->task_id = xstrdup(from->task_id);
-	to->status = xstrdup(from->status);
+	handle_overdue(x);
 	return true;
 }
 
-/* Into the database, else into the spool. Takes d over. */
-static enum outcome keep(const struct handler *h, const struct request *r,
-			 struct delivery *d)
+static bool handle_post(struct exchange *x)
 {
-	char signature[HMAC_HEX + 1];
-	char *secret_name = xstrdup(d->secret_name);
-	const struct spool_entry entry = { .signature = signature,
-					   .secret_name = secret_name,
-					   .body = r->body,
-					   .length = r->length,
-					   .received_at = r->received };
-	enum outcome outcome;
-
-	memcpy(signature, d->signature, sizeof(signature));
-	outcome = recorder_submit(h->recorder, d, database_until(h, r));
-	if (outcome == OUTCOME_UNAVAILABLE && h->spool &&
-	    spool_put(h->spool, &entry))
-		outcome = OUTCOME_SPOOLED;
-	free(secret_name);
-	return outcome;
-}
-
-/* A request whose signature passed: parse it, keep it, say how it went. */
-static void take_delivery(const struct handler *h, const struct request *r,
-			  struct delivery *d, struct reply *reply)
-{
+	const struct request *r = &x->request;
 	struct account a = { 0 };
-	enum event_verdict verdict = delivery_parse(d, r->body, r->length);
-	char *reason = d->reason ? xstrdup(d->reason) : NULL;
-	char *secret_name = xstrdup(d->secret_name);
-	struct event shown = { 0 };
-
-	d->received_at = r->received;
-	if (verdict == EVENT_OK)
-		a.timestamp_differs = differing_timestamp(r, &d->event);
-	a.event = copy_event(&d->event, &shown) ? &shown : NULL;
-	a.why = reason;
-	a.secret_name = secret_name;
-	reply_outcome(reply, &a, keep(h, r, d), verdict);
-	log_account(r, reply, &a);
-	event_free(&shown);
-	free(secret_name);
-	free(reason);
-}
-
-static void handle_post(const struct handler *h, const struct request *r,
-			struct reply *reply)
-{
-	struct account a = { 0 };
-	struct delivery *d;
 	enum verdict verdict;
 
-	if (!acceptable(r, reply, &a)) {
-		log_account(r, reply, &a);
-		return;
+	if (!acceptable(r, &x->reply, &a)) {
+		log_account(r, &x->reply, &a);
+		return true;
 	}
-	d = delivery_new();
-	verdict = verify_request(h->secrets, r, d->signature, &d->secret_name);
+	x->delivery = delivery_new();
+	verdict = verify_request(x->handler->secrets, r, x->delivery->signature,
+				 &x->delivery->secret_name);
 	if (verdict != VERIFY_OK) {
-		delivery_free(d);
-		reply_error(reply, 401, "Invalid signature");
+		reply_error(&x->reply, 401, "Invalid signature");
 		a.why = verdict_text(verdict);
-		log_account(r, reply, &a);
-		return;
+		log_account(r, &x->reply, &a);
+		return true;
 	}
-	take_delivery(h, r, d, reply);
+	return take_delivery(x);
 }
 
 /* Degraded still takes events, so a balancer may send us more. */
@@ -240,17 +237,32 @@ static void reply_health(const struct handler *h, struct reply *reply)
 		reply_json(reply, 200, "{\"status\":\"ok\"}");
 }
 
-void handle(const struct handler *h, const struct request *r,
-	    struct reply *reply)
+void exchange_init(struct exchange *x, const struct handler *h,
+		   void (*answered)(struct exchange *x))
 {
-	*reply = (struct reply){ .head = strcmp(r->method, "HEAD") == 0 };
-	if (!h->settings) {
-		reply_error(reply, 503,
-			    "Receiver is not configured; see its log");
-		reply->retry = true;
-	} else if (!request_is_health(r)) {
-		handle_post(h, r, reply);
+	*x = (struct exchange){ .handler = h, .answered = answered };
+	request_init(&x->request);
+}
+
+void exchange_free(struct exchange *x)
+{
+	delivery_free(x->delivery);
+	request_free(&x->request);
+}
+
+bool handle(struct exchange *x)
+{
+	const struct handler *h = x->handler;
+
+	x->reply.head = strcmp(x->request.method, "HEAD") == 0;
+	if (h->settings && !request_is_health(&x->request))
+		return handle_post(x);
+	if (h->settings) {
+		reply_health(h, &x->reply);
 	} else {
-		reply_health(h, reply);
+		reply_error(&x->reply, 503,
+			    "Receiver is not configured; see its log");
+		x->reply.retry = true;
 	}
+	return true;
 }

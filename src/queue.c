@@ -1,8 +1,6 @@
 #include "queue.h"
 
-#include <errno.h>
 #include <stdlib.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "log.h"
@@ -16,34 +14,40 @@ enum {
 	RECALL_MS = 750, /* another's failed one opens the breaker so long */
 	PROBE_MS = 1000,
 	PRESSED_MS = 500, /* those who keep others waiting wait no longer */
+	LOOK_MS = 100, /* no deadline is shorter: an alarm is seldom needed */
 	CROWD_MIN = 8 /* fewer are no crowd */
 };
 
 /* Whoever waits for a job. */
 struct waiter {
-	TAILQ_ENTRY(waiter) all; /* in queue.waiters, until it leaves */
+	TAILQ_ENTRY(waiter) all; /* live ones, in queue.waiters */
 	STAILQ_ENTRY(waiter) line; /* in queue.live or .backlog */
 	struct job job;
-	pthread_cond_t answered;
+	answer_fn answer; /* NULL: of the backlog, queue_drain() waits */
+	void *context;
 	int64_t since; /* clock_ms() */
+	int64_t deadline;
 	bool in_line;
-	bool live;
 	bool done;
-	bool left; /* nobody waits any more */
-	unsigned holders; /* who waits, and the writer; the last one frees */
+	bool given_up; /* by the writer: it can't be recorded now */
+	bool left; /* nobody waits any more; the writer frees it */
 };
 
 STAILQ_HEAD(line, waiter);
 
 struct queue {
 	pthread_mutex_t lock;
-	TAILQ_HEAD(, waiter) waiters;
+	TAILQ_HEAD(waiters, waiter) waiters; /* by deadline */
 	struct line live;
 	struct line backlog;
 	unsigned live_turns; /* in a row, while the backlog waited */
 	size_t lined_up; /* in both lines */
 	int wake; /* eventfd */
 	size_t enough; /* so many in line wake the writer; 0: no number does */
+	int alarm; /* eventfd */
+	int64_t look_at; /* when queue_overdue() is called at the latest */
+	bool quiet; /* nothing was submitted since it was called */
+	pthread_cond_t drained;
 	bool stopping;
 	bool ended;
 	pthread_cond_t end;
@@ -72,115 +76,95 @@ struct queue *queue_new(bool breaker, size_t crowd)
 	STAILQ_INIT(&q->live);
 	STAILQ_INIT(&q->backlog);
 	mutex_init(&q->lock);
+	cond_init(&q->drained);
 	cond_init(&q->probed);
 	cond_init(&q->end);
-	q->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (q->wake < 0) {
-		log_message(LEVEL_ERROR, "eventfd: %m");
-		abort();
-	}
+	q->wake = wakeup_new();
+	q->alarm = wakeup_new();
 	return q;
 }
 
 void queue_free(struct queue *q)
 {
+	cond_destroy(&q->drained);
 	cond_destroy(&q->probed);
 	cond_destroy(&q->end);
 	mutex_destroy(&q->lock);
+	close(q->alarm);
 	close(q->wake);
 	free(q);
 }
 
 /* The side of the requests. */
 
-static struct waiter *waiter_new(struct delivery *d, bool live)
+static struct waiter *waiter_new(struct delivery *d, answer_fn answer)
 {
 	struct waiter *w = xcalloc(1, sizeof(*w));
 
 	/* If the task of one out of the spool is locked, it can wait there. */
 	w->job = (struct job){ .delivery = d,
 			       .on_quarantine = OUTCOME_QUARANTINED,
-			       .was_busy = !live,
+			       .was_busy = !answer,
 			       .waiter = w };
-	w->live = live;
-	w->holders = 1;
+	w->answer = answer;
 	w->since = clock_ms();
-	cond_init(&w->answered);
 	return w;
 }
 
 static void waiter_free(struct waiter *w)
 {
-	cond_destroy(&w->answered);
 	delivery_free(w->job.delivery);
 	free(w);
 }
 
-static void poke(struct queue *q)
+static struct line *line_of(struct queue *q, const struct waiter *w)
 {
-	uint64_t one = 1;
-
-	/* Full means that it is awake already. */
-	if (!write_all(q->wake, &one, sizeof(one)) && errno != EAGAIN)
-		abort();
+	return w->answer ? &q->live : &q->backlog;
 }
 
 /* Under the lock. */
-static void join(struct queue *q, struct waiter *w)
+static void line_up(struct queue *q, struct waiter *w)
 {
-	struct line *line = w->live ? &q->live : &q->backlog;
-
-	TAILQ_INSERT_TAIL(&q->waiters, w, all);
-	STAILQ_INSERT_TAIL(line, w, line);
+	STAILQ_INSERT_TAIL(line_of(q, w), w, line);
 	w->in_line = true;
-	q->waiting += w->live;
 	q->lined_up++;
 	if (q->enough && q->lined_up >= q->enough) {
 		q->enough = 0;
-		poke(q);
+		wakeup_send(q->wake);
 	}
 }
 
-/* Under the lock. */
-static void let_go(struct waiter *w)
+/* Under the lock: nobody waits for it any more. Whether to free it is ours. */
+static bool leave(struct queue *q, struct waiter *w)
 {
-	if (--w->holders == 0)
-		waiter_free(w);
-}
-
-/*
- * Under the lock: the outcome so far. *rest is for the caller to free, later:
- * the delivery, unless the writer still has it.
- */
-static enum outcome leave(struct queue *q, struct waiter *w,
-			  struct delivery **rest)
-{
-	enum outcome outcome = w->done ? w->job.outcome : OUTCOME_UNAVAILABLE;
-	struct line *line = w->live ? &q->live : &q->backlog;
-
-	TAILQ_REMOVE(&q->waiters, w, all);
-	q->waiting -= w->live;
-	*rest = NULL;
 	if (w->in_line) {
-		STAILQ_REMOVE(line, w, waiter, line);
+		STAILQ_REMOVE(line_of(q, w), w, waiter, line);
 		q->lined_up--;
+		return true;
 	}
-	if (w->in_line || w->done) {
-		*rest = w->job.delivery;
-		w->job.delivery = NULL;
-	}
-	w->left = true;
-	let_go(w);
-	return outcome;
+	w->left = !w->done;
+	return w->done;
+}
+
+/* Under the lock. Deadlines nearly always come in order. */
+static void await(struct queue *q, struct waiter *w)
+{
+	struct waiter *before = TAILQ_LAST(&q->waiters, waiters);
+
+	while (before && before->deadline > w->deadline)
+		before = TAILQ_PREV(before, waiters, all);
+	if (before)
+		TAILQ_INSERT_AFTER(&q->waiters, before, w, all);
+	else
+		TAILQ_INSERT_HEAD(&q->waiters, w, all);
+	q->waiting++;
 }
 
 /* Under the lock. */
-static void wake_waiters(struct queue *q)
+static void await_no_more(struct queue *q, struct waiter *w)
 {
-	struct waiter *w;
-
-	TAILQ_FOREACH(w, &q->waiters, all)
-	cond_signal(&w->answered);
+	TAILQ_REMOVE(&q->waiters, w, all);
+	q->waiting--;
 }
 
 /* Under the lock: those who wait need not wait any longer, either. */
@@ -191,9 +175,8 @@ static void trip_breaker(struct queue *q)
 	q->open = true;
 	log_message(LEVEL_ERROR, "the database is too slow or away: events go "
 				 "to the spool until it records again");
-	wake_waiters(q);
 	/* The writer tries on its own from now on. */
-	poke(q);
+	wakeup_send(q->wake);
 }
 
 /* Under the lock. */
@@ -202,62 +185,101 @@ static bool crowded(const struct queue *q)
 	return q->crowd >= CROWD_MIN && q->waiting >= q->crowd;
 }
 
-/* Under the lock: of the live one that came first. */
-static int64_t waiting_since(const struct queue *q)
-{
-	const struct waiter *w;
-
-	TAILQ_FOREACH(w, &q->waiters, all)
-	{
-		if (w->live)
-			return w->since;
-	}
-	return INT64_MAX - PRESSED_MS;
-}
-
 /*
- * Under the lock: until when a live one may wait. Where nearly all who could
- * take requests wait, or the process that comes after us does, requests pile
- * up before the door, more than it has room for; so the database is not
- * given as long.
+ * Under the lock: until when one may wait. Where nearly all who could take
+ * requests wait, or the process that comes after us does, requests pile up
+ * before the door, more than it has room for; so the database is not given
+ * as long.
  */
-static int64_t patience(const struct queue *q, const struct waiter *w,
-			int64_t deadline)
+static int64_t patience(const struct queue *q, const struct waiter *w)
 {
-	int64_t until = earlier(deadline, q->hurry);
+	int64_t until = earlier(w->deadline, q->hurry);
 
+	if (w->given_up || q->open)
+		return INT64_MIN;
 	if (!q->breaker)
 		return until;
 	if (q->hurry_since)
 		until = earlier(until,
 				later(w->since, q->hurry_since) + PRESSED_MS);
 	if (crowded(q))
-		until = earlier(until, waiting_since(q) + PRESSED_MS);
+		until = earlier(until, w->since + PRESSED_MS);
 	return until;
 }
 
-enum outcome queue_submit(struct queue *q, struct delivery *d, int64_t deadline)
+/* Under the lock: whoever calls queue_overdue() may have to do so sooner. */
+static void sound_alarm(struct queue *q)
 {
-	struct waiter *w = waiter_new(d, true);
-	struct delivery *rest;
-	enum outcome outcome;
+	const struct waiter *w = TAILQ_FIRST(&q->waiters);
+
+	if (patience(q, w) >= q->look_at)
+		return;
+	q->look_at = INT64_MIN;
+	wakeup_send(q->alarm);
+}
+
+bool queue_submit(struct queue *q, struct delivery *d, int64_t deadline,
+		  answer_fn answer, void *context)
+{
+	struct waiter *w = waiter_new(d, answer);
+	bool open;
+
+	w->deadline = deadline;
+	w->context = context;
+	mutex_lock(&q->lock);
+	open = q->open;
+	if (!open) {
+		await(q, w);
+		line_up(q, w);
+		q->quiet = false;
+		sound_alarm(q);
+	}
+	mutex_unlock(&q->lock);
+	if (open)
+		waiter_free(w);
+	return !open;
+}
+
+/* Under the lock. */
+static int64_t next_look(struct queue *q, int64_t now)
+{
+	const struct waiter *w = TAILQ_FIRST(&q->waiters);
+	bool quiet = q->quiet;
+
+	q->quiet = true;
+	if (w)
+		return patience(q, w);
+	return quiet ? INT64_MAX : now + LOOK_MS;
+}
+
+void *queue_overdue(struct queue *q, int64_t *next)
+{
+	int64_t now = clock_ms();
+	struct waiter *w;
+	void *context = NULL;
+	bool ours = false;
 
 	mutex_lock(&q->lock);
-	if (q->open) {
-		mutex_unlock(&q->lock);
-		waiter_free(w);
-		return OUTCOME_UNAVAILABLE;
+	w = TAILQ_FIRST(&q->waiters);
+	if (w && now >= patience(q, w)) {
+		if (!w->given_up)
+			trip_breaker(q);
+		context = w->context;
+		await_no_more(q, w);
+		ours = leave(q, w);
 	}
-	join(q, w);
-	/* The last one to come finds the crowd, and keeps its time. */
-	while (!w->done && !q->open && clock_ms() < patience(q, w, deadline))
-		cond_wait(&w->answered, &q->lock, patience(q, w, deadline));
-	if (!w->done)
-		trip_breaker(q);
-	outcome = leave(q, w, &rest);
+	/* Whoever gets one is to look for the next one at once. */
+	*next = context ? INT64_MIN : next_look(q, now);
+	q->look_at = *next;
 	mutex_unlock(&q->lock);
-	delivery_free(rest);
-	return outcome;
+	if (ours)
+		waiter_free(w);
+	return context;
+}
+
+int queue_alarm_fd(const struct queue *q)
+{
+	return q->alarm;
 }
 
 bool queue_drain(struct queue *q, struct delivery **deliveries, size_t count,
@@ -268,21 +290,25 @@ bool queue_drain(struct queue *q, struct delivery **deliveries, size_t count,
 
 	mutex_lock(&q->lock);
 	for (size_t i = 0; i < count; i++) {
-		all[i] = waiter_new(deliveries[i], false);
-		join(q, all[i]);
+		all[i] = waiter_new(deliveries[i], NULL);
+		line_up(q, all[i]);
 	}
 	for (size_t i = 0; i < count; i++) {
 		struct waiter *w = all[i];
 
 		while (!w->done && q->hurry == INT64_MAX && clock_ms() < until)
-			cond_wait(&w->answered, &q->lock, until);
+			cond_wait(&q->drained, &q->lock, until);
 		answered = answered && w->done;
-		outcomes[i] = leave(q, w, &deliveries[i]);
+		outcomes[i] = w->done ? w->job.outcome : OUTCOME_UNAVAILABLE;
+		if (!leave(q, w))
+			all[i] = NULL;
 	}
 	answered = answered && (count == 0 || q->trip_ok);
 	mutex_unlock(&q->lock);
-	for (size_t i = 0; i < count; i++)
-		delivery_free(deliveries[i]);
+	for (size_t i = 0; i < count; i++) {
+		if (all[i])
+			waiter_free(all[i]);
+	}
 	free(all);
 	return answered;
 }
@@ -295,7 +321,7 @@ bool queue_healthy(struct queue *q)
 	mutex_lock(&q->lock);
 	if (!q->open && (!q->trip_known || start - q->trip > FRESH_MS)) {
 		q->probe_wanted = true;
-		poke(q);
+		wakeup_send(q->wake);
 		while (q->probe_wanted && clock_ms() < until)
 			cond_wait(&q->probed, &q->lock, until);
 		/* None is an answer too, or each who asks waits for it. */
@@ -317,7 +343,7 @@ void queue_hurry(struct queue *q, int64_t deadline)
 	mutex_lock(&q->lock);
 	q->hurry = deadline;
 	q->hurry_since = clock_ms();
-	wake_waiters(q);
+	cond_broadcast(&q->drained);
 	mutex_unlock(&q->lock);
 }
 
@@ -354,7 +380,6 @@ static struct batch *take_line(struct line *line, size_t max)
 			break;
 		STAILQ_REMOVE_HEAD(line, line);
 		w->in_line = false;
-		w->holders++;
 		b->jobs[b->count++] = &w->job;
 	}
 	return b;
@@ -388,7 +413,7 @@ struct batch *queue_prune(struct queue *q, struct batch *b)
 	mutex_lock(&q->lock);
 	for (size_t i = 0; i < b->count; i++) {
 		if (b->jobs[i]->waiter->left)
-			let_go(b->jobs[i]->waiter);
+			waiter_free(b->jobs[i]->waiter);
 		else
 			b->jobs[kept++] = b->jobs[i];
 	}
@@ -400,25 +425,42 @@ struct batch *queue_prune(struct queue *q, struct batch *b)
 	return NULL;
 }
 
+/* Under the lock; true: what is left to do with it is the writer's. */
+static bool finish(struct queue *q, struct waiter *w)
+{
+	if (w->left)
+		return true;
+	w->done = true;
+	if (!w->answer)
+		return false;
+	await_no_more(q, w);
+	if (w->job.outcome != OUTCOME_UNAVAILABLE)
+		return true;
+	w->given_up = true;
+	w->deadline = INT64_MIN;
+	await(q, w);
+	sound_alarm(q);
+	return false;
+}
+
 void queue_finish(struct queue *q, struct batch *b)
 {
 	size_t count = 0;
 
+	mutex_lock(&q->lock);
 	for (size_t i = 0; i < b->count; i++) {
-		if (b->jobs[i])
+		if (b->jobs[i] && finish(q, b->jobs[i]->waiter))
 			b->jobs[count++] = b->jobs[i];
 	}
-	mutex_lock(&q->lock);
-	for (size_t i = 0; i < count; i++)
-		b->jobs[i]->waiter->done = true;
+	cond_broadcast(&q->drained);
 	mutex_unlock(&q->lock);
-	/* Without the lock: it is the first thing that they want. */
-	for (size_t i = 0; i < count; i++)
-		cond_signal(&b->jobs[i]->waiter->answered);
-	mutex_lock(&q->lock);
-	for (size_t i = 0; i < count; i++)
-		let_go(b->jobs[i]->waiter);
-	mutex_unlock(&q->lock);
+	for (size_t i = 0; i < count; i++) {
+		struct waiter *w = b->jobs[i]->waiter;
+
+		if (!w->left)
+			w->answer(w->context, w->job.outcome);
+		waiter_free(w);
+	}
 	free(b);
 }
 
@@ -510,19 +552,11 @@ void queue_asleep(struct queue *q, size_t enough)
 
 void queue_awake(struct queue *q, bool poked)
 {
-	uint64_t count;
-
 	mutex_lock(&q->lock);
 	q->enough = 0;
 	mutex_unlock(&q->lock);
-	if (poked && read(q->wake, &count, sizeof(count)) < 0 &&
-	    errno != EAGAIN)
-		abort();
-}
-
-void queue_poke(struct queue *q)
-{
-	poke(q);
+	if (poked)
+		wakeup_clear(q->wake);
 }
 
 void queue_stop(struct queue *q)
@@ -530,7 +564,7 @@ void queue_stop(struct queue *q)
 	mutex_lock(&q->lock);
 	q->stopping = true;
 	mutex_unlock(&q->lock);
-	poke(q);
+	wakeup_send(q->wake);
 }
 
 bool queue_stopping(struct queue *q)

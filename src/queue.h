@@ -1,7 +1,7 @@
 /*
  * Where requests and the writer meet: deliveries wait here to be recorded,
- * and those who brought them for the outcome. All locking between the two
- * sides is in here, and what both have to know: how the database does.
+ * until their time is over. All locking between the two sides is in here,
+ * and what both have to know: how the database does.
  */
 #ifndef QUEUE_H
 #define QUEUE_H
@@ -38,9 +38,21 @@ struct batch {
 struct queue *queue_new(bool breaker, size_t crowd) MUST_CHECK;
 void queue_free(struct queue *q);
 
-/* Waits until deadline (clock_ms()) at the latest; takes d over. */
-enum outcome queue_submit(struct queue *q, struct delivery *d,
-			  int64_t deadline) MUST_CHECK;
+/*
+ * Takes d over. False: refused, the breaker is open. Else, once and perhaps
+ * before this returns, either answer is called from the writer's thread,
+ * never with OUTCOME_UNAVAILABLE, or queue_overdue() gives the context out.
+ */
+bool queue_submit(struct queue *q, struct delivery *d, int64_t deadline,
+		  answer_fn answer, void *context) MUST_CHECK;
+/*
+ * The context of one that will not be answered any more: its time is over
+ * (clock_ms()), or it can't be recorded now. NULL: there is none, and *next
+ * is when to ask again; queue_alarm_fd() tells where that is sooner.
+ */
+void *queue_overdue(struct queue *q, int64_t *next) MUST_CHECK;
+/* To poll() for reading, and to read empty. */
+int queue_alarm_fd(const struct queue *q) MUST_CHECK;
 /*
  * Behind what was submitted, and not while the breaker is open; waits until
  * then at the latest. False where the database did not answer to all.
@@ -50,8 +62,8 @@ bool queue_drain(struct queue *q, struct delivery **deliveries, size_t count,
 /* By a round trip of the last 5 s, else by one that is waited for, 1 s. */
 bool queue_healthy(struct queue *q) MUST_CHECK;
 /*
- * Every wait of a submitter ends by then, and soon where there is a breaker;
- * those of drainers at once.
+ * All that was submitted is overdue by then, and soon where there is a
+ * breaker; drainers wait no more at all. Who polls the alarm has to know.
  */
 void queue_hurry(struct queue *q, int64_t deadline);
 int64_t queue_hurried(struct queue *q) MUST_CHECK;
@@ -68,8 +80,9 @@ struct batch *queue_take(struct queue *q, size_t max) MUST_CHECK;
 /* Without those that nobody waits for any more; NULL: none is left. */
 struct batch *queue_prune(struct queue *q, struct batch *b) MUST_CHECK;
 /*
- * Answers all jobs of the batch with the outcomes that stand in them, and
- * frees it; places that are NULL by now are passed over.
+ * Answers all jobs of the batch with the outcomes that stand in them, or
+ * makes them overdue where that is OUTCOME_UNAVAILABLE, and frees it; places
+ * that are NULL by now are passed over.
  */
 void queue_finish(struct queue *q, struct batch *b);
 
@@ -90,8 +103,6 @@ int queue_wake_fd(const struct queue *q) MUST_CHECK;
 /* Submitting is a reason to wake up once so many are in line; 0: never. */
 void queue_asleep(struct queue *q, size_t enough);
 void queue_awake(struct queue *q, bool poked);
-/* Wakes the writer. */
-void queue_poke(struct queue *q);
 
 /* Ending the writer's thread. */
 void queue_stop(struct queue *q);

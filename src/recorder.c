@@ -36,6 +36,7 @@ struct recorder {
 	size_t enough; /* or until so many are in line */
 	int64_t patience; /* ms, from STUCK_MS up */
 	STAILQ_HEAD(, batch) again; /* to be recorded before the queue */
+	STAILQ_HEAD(, batch) recorded; /* to be answered */
 	int64_t *ids; /* events whose listeners are to be woken */
 	size_t id_count;
 	size_t id_capacity;
@@ -163,7 +164,18 @@ static void batch_recorded(struct recorder *r, struct batch *b,
 	if (r->mode == RECORDER_RESIDENT)
 		gather(r, b->count);
 	queue_committed(r->queue);
-	queue_finish(r->queue, b);
+	STAILQ_INSERT_TAIL(&r->recorded, b, next);
+}
+
+/* After the next batch has been sent, so that the database need not wait. */
+static void answer_recorded(struct recorder *r)
+{
+	struct batch *b;
+
+	while ((b = STAILQ_FIRST(&r->recorded))) {
+		STAILQ_REMOVE_HEAD(&r->recorded, next);
+		queue_finish(r->queue, b);
+	}
 }
 
 static bool class_in(const char *sqlstate, const char *const *classes)
@@ -438,8 +450,12 @@ static void dispatch(struct recorder *r)
 	    !(has_work(r) || (!r->notifying && r->id_count) ||
 	      nudge_due(r, now)))
 		return;
-	if (!database_connected(r->db) && !connect_now(r))
-		return;
+	if (!database_connected(r->db)) {
+		/* They need not wait for that. */
+		answer_recorded(r);
+		if (!connect_now(r))
+			return;
+	}
 	if (!send_all(r, clock_ms()))
 		connection_lost(r);
 }
@@ -551,10 +567,12 @@ static void *writer(void *context)
 
 	while (!finished(r)) {
 		dispatch(r);
+		answer_recorded(r);
 		if (sleep_until_news(r))
 			collect(r);
 		look_after_connection(r);
 	}
+	answer_recorded(r);
 	database_disconnect(r->db);
 	queue_ended(r->queue);
 	return NULL;
@@ -583,6 +601,7 @@ struct recorder *recorder_start(const struct settings *s,
 	r->nudged = INT64_MIN / 2;
 	r->patience = STUCK_MS;
 	STAILQ_INIT(&r->again);
+	STAILQ_INIT(&r->recorded);
 	r->db = database_new(s->database);
 	/* Some may still be reading a request. */
 	r->queue = queue_new(breaker, s->threads * 3 / 4);
@@ -598,23 +617,32 @@ struct recorder *recorder_start(const struct settings *s,
 }
 
 /*
- * CGI: those after us go to the spool at once if we had to wait in vain, and
- * already while we find out for all of them whether the database is back.
- * Each that waits in vain leaves a backend behind.
+ * CGI: those after us go to the spool at once already while we find out for
+ * all of them whether the database is back. Each that waits in vain leaves a
+ * backend behind.
  */
-enum outcome recorder_submit(struct recorder *r, struct delivery *d,
-			     int64_t deadline)
+bool recorder_submit(struct recorder *r, struct delivery *d, int64_t deadline,
+		     answer_fn answer, void *context)
 {
-	bool once = r->mode == RECORDER_ONCE;
-	bool open = queue_is_open(r->queue);
-	enum outcome outcome;
+	if (r->suspect)
+		health_remember(r->settings->spool, false);
+	return queue_submit(r->queue, d, deadline, answer, context);
+}
 
-	if (once && r->suspect)
+/* CGI: those after us need not find out what we did. */
+void *recorder_overdue(struct recorder *r, int64_t *next)
+{
+	bool open = queue_is_open(r->queue);
+	void *context = queue_overdue(r->queue, next);
+
+	if (r->mode == RECORDER_ONCE && !open && queue_is_open(r->queue))
 		health_remember(r->settings->spool, false);
-	outcome = queue_submit(r->queue, d, deadline);
-	if (once && !open && queue_is_open(r->queue))
-		health_remember(r->settings->spool, false);
-	return outcome;
+	return context;
+}
+
+int recorder_alarm_fd(const struct recorder *r)
+{
+	return queue_alarm_fd(r->queue);
 }
 
 bool recorder_drain(struct recorder *r, struct delivery **deliveries,

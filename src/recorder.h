@@ -27,11 +27,13 @@ struct recorder *recorder_start(const struct settings *s,
 				bool breaker) MUST_CHECK;
 
 /*
- * Records a delivery and waits for the commit, until deadline (clock_ms())
- * at the latest. Takes d over. Safe from any thread.
+ * Submitting a delivery, and looking after those that are overdue: as
+ * queue_submit() and its neighbours have it. Safe from any thread.
  */
-enum outcome recorder_submit(struct recorder *r, struct delivery *d,
-			     int64_t deadline) MUST_CHECK;
+bool recorder_submit(struct recorder *r, struct delivery *d, int64_t deadline,
+		     answer_fn answer, void *context) MUST_CHECK;
+void *recorder_overdue(struct recorder *r, int64_t *next) MUST_CHECK;
+int recorder_alarm_fd(const struct recorder *r) MUST_CHECK;
 
 /*
  * Records deliveries out of the spool, behind live ones, and waits until

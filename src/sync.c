@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <time.h>
 
 void must(int error)
@@ -68,6 +69,30 @@ void cond_wait(pthread_cond_t *c, pthread_mutex_t *m, int64_t until)
 
 	if (error != ETIMEDOUT)
 		must(error);
+}
+
+int wakeup_new(void)
+{
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+	if (fd < 0)
+		abort();
+	return fd;
+}
+
+void wakeup_send(int fd)
+{
+	/* Full means that it is readable already. */
+	if (eventfd_write(fd, 1) < 0 && errno != EAGAIN)
+		abort();
+}
+
+void wakeup_clear(int fd)
+{
+	eventfd_t count;
+
+	if (eventfd_read(fd, &count) < 0 && errno != EAGAIN)
+		abort();
 }
 
 bool join_until(pthread_t thread, int64_t until)

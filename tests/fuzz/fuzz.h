@@ -35,6 +35,9 @@ struct recorder {
 	enum outcome outcome;
 	unsigned taken; /* deliveries, each of them signed and consistent */
 };
+/* For exchange_init(): nobody waits. */
+struct exchange;
+void fuzz_answered(struct exchange *x);
 
 /*
  * The input up to and without the next separator, NUL-terminated in memory

@@ -41,15 +41,15 @@ static void check_content_type(const char *value)
 	struct handler h = { .settings = &settings,
 			     .secrets = fuzz_secrets(),
 			     .recorder = &recorder };
-	struct request r;
-	struct reply reply;
+	struct exchange x;
 
-	request_init(&r);
-	request_set(&r, "REQUEST_METHOD", "POST");
-	request_set(&r, "CONTENT_TYPE", value);
-	handle(&h, &r, &reply);
-	CHECK(reply.status == (second_is_json(value) ? 401 : 415));
+	exchange_init(&x, &h, fuzz_answered);
+	request_set(&x.request, "REQUEST_METHOD", "POST");
+	request_set(&x.request, "CONTENT_TYPE", value);
+	CHECK(handle(&x));
+	CHECK(x.reply.status == (second_is_json(value) ? 401 : 415));
 	CHECK(!recorder.taken);
+	exchange_free(&x);
 }
 
 /* Content-Length, against a body of BODY_LENGTH. */

@@ -136,7 +136,6 @@ static void world_free(struct world *w)
 
 static void fill(struct world *w, struct request *r)
 {
-	request_init(r);
 	for (size_t i = 0; i < w->count; i++)
 		request_set(r, w->names[i],
 			    strcmp(w->values[i], "@") == 0 ? w->signature
@@ -217,27 +216,30 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	static struct memory_log log = { -1 };
 	struct input in = { data, size };
 	struct world w;
-	struct request r;
-	struct reply reply;
-	bool health;
+	struct exchange x;
+	struct request *r = &x.request;
+	bool health, at_once;
 
 	if (log.fd < 0)
 		memory_log_open(&log);
 	world_init(&w, &in);
-	fill(&w, &r);
-	w.spool.request = &r;
-	if (strcmp(r.method, "POST") == 0 && w.handler.settings)
-		request_read_body(&r, MAX_BODY, read_some, &w.stream);
-	handle(&w.handler, &r, &reply);
-	health = request_is_health(&r) && w.handler.settings;
+	exchange_init(&x, &w.handler, fuzz_answered);
+	fill(&w, r);
+	w.spool.request = r;
+	if (strcmp(r->method, "POST") == 0 && w.handler.settings)
+		request_read_body(r, MAX_BODY, read_some, &w.stream);
+	at_once = handle(&x);
+	CHECK(at_once ==
+	      !(w.recorder.taken && w.recorder.outcome != OUTCOME_UNAVAILABLE));
+	health = request_is_health(r) && w.handler.settings;
 	if (health)
 		CHECK(!w.recorder.taken &&
-		      (reply.status == 200 || reply.status == 503));
+		      (x.reply.status == 200 || x.reply.status == 503));
 	else
-		check_post(&w, &r, &reply);
-	check_reply(&reply);
+		check_post(&w, r, &x.reply);
+	check_reply(&x.reply);
 	check_log(&log, !health && w.handler.settings);
-	request_free(&r);
+	exchange_free(&x);
 	world_free(&w);
 	return 0;
 }

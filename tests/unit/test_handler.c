@@ -38,6 +38,7 @@ void secrets_release(struct secrets *s, const struct secret_set *set)
 struct recorder {
 	enum outcome outcome;
 	bool healthy;
+	bool late; /* the answer never comes */
 	unsigned submitted;
 	char *reason; /* of the last delivery */
 	char *task_id;
@@ -45,8 +46,8 @@ struct recorder {
 	int64_t deadline;
 };
 
-enum outcome recorder_submit(struct recorder *r, struct delivery *d,
-			     int64_t deadline)
+bool recorder_submit(struct recorder *r, struct delivery *d, int64_t deadline,
+		     answer_fn answer, void *context)
 {
 	enum outcome o = d->reason && r->outcome == OUTCOME_RECORDED
 				 ? OUTCOME_QUARANTINED
@@ -61,7 +62,12 @@ enum outcome recorder_submit(struct recorder *r, struct delivery *d,
 	r->task_id = d->event.task_id ? xstrdup(d->event.task_id) : NULL;
 	r->secret_name = xstrdup(d->secret_name);
 	delivery_free(d);
-	return o;
+	if (r->late)
+		return true;
+	if (o == OUTCOME_UNAVAILABLE)
+		return false;
+	answer(context, o);
+	return true;
 }
 
 bool recorder_healthy(struct recorder *r)
@@ -198,10 +204,29 @@ static void sign(const char *body, char hex[HMAC_HEX + 1])
 	hmac_to_hex(digest, hex);
 }
 
+static unsigned answers;
+
+static void answered(struct exchange *x)
+{
+	(void)x;
+	answers++;
+}
+
+/* As a gateway does; the reply is there at once, or said to be there. */
+static void get_reply(struct exchange *x)
+{
+	answers = 0;
+	if (handle(x))
+		assert_int_equal(answers, 0);
+	else if (answers == 0)
+		handle_overdue(x);
+	else
+		assert_int_equal(answers, 1);
+}
+
 static void make_request(struct request *r, const struct row *row,
 			 const char *hex)
 {
-	request_init(r);
 	request_set(r, "REQUEST_METHOD", row->method);
 	request_set(r, "CONTENT_TYPE", row->content_type);
 	request_set(r, "HTTP_X_SIGNATURE", hex);
@@ -218,8 +243,7 @@ static void test_rows(void **state)
 		const struct row *row = &rows[i];
 		char hex[HMAC_HEX + 1];
 		struct world w;
-		struct request r;
-		struct reply reply;
+		struct exchange x;
 
 		print_message("line %d\n", row->line);
 		world_init(&w);
@@ -227,17 +251,18 @@ static void test_rows(void **state)
 		sign(row->body, hex);
 		if (!row->signed_right)
 			hex[0] = hex[0] == '0' ? '1' : '0';
-		make_request(&r, row, hex);
-		handle(&w.handler, &r, &reply);
-		assert_int_equal(reply.status, row->status);
-		assert_memory_equal(reply.body, row->answer,
+		exchange_init(&x, &w.handler, answered);
+		make_request(&x.request, row, hex);
+		get_reply(&x);
+		assert_int_equal(x.reply.status, row->status);
+		assert_memory_equal(x.reply.body, row->answer,
 				    strlen(row->answer));
 		assert_int_equal(w.recorder.submitted, row->submitted);
-		assert_int_equal(reply.allow, row->status == 405);
-		assert_int_equal(reply.retry, row->status == 503);
+		assert_int_equal(x.reply.allow, row->status == 405);
+		assert_int_equal(x.reply.retry, row->status == 503);
 		if (row->submitted)
 			assert_string_equal(w.recorder.secret_name, "main");
-		request_free(&r);
+		exchange_free(&x);
 		world_free(&w);
 	}
 }
@@ -246,30 +271,32 @@ static void test_signature_headers(void **state)
 {
 	char hex[HMAC_HEX + 1], comma[2 * HMAC_HEX + 3];
 	struct world w;
-	struct request r;
-	struct reply reply;
+	struct exchange x;
 
 	(void)state;
 	world_init(&w);
 	sign(GOOD, hex);
 	/* The right one twice is as wrong as none. */
-	make_request(&r, &rows[0], hex);
-	request_set(&r, "HTTP_X_SIGNATURE", hex);
-	handle(&w.handler, &r, &reply);
-	assert_int_equal(reply.status, 401);
-	request_free(&r);
+	exchange_init(&x, &w.handler, answered);
+	make_request(&x.request, &rows[0], hex);
+	request_set(&x.request, "HTTP_X_SIGNATURE", hex);
+	get_reply(&x);
+	assert_int_equal(x.reply.status, 401);
+	exchange_free(&x);
 	strcpy(comma, hex);
 	strcat(comma, ", ");
 	strcat(comma, hex);
-	make_request(&r, &rows[0], comma);
-	handle(&w.handler, &r, &reply);
-	assert_int_equal(reply.status, 401);
-	request_free(&r);
-	make_request(&r, &rows[0], hex);
-	r.signatures = 0;
-	handle(&w.handler, &r, &reply);
-	assert_int_equal(reply.status, 401);
-	request_free(&r);
+	exchange_init(&x, &w.handler, answered);
+	make_request(&x.request, &rows[0], comma);
+	get_reply(&x);
+	assert_int_equal(x.reply.status, 401);
+	exchange_free(&x);
+	exchange_init(&x, &w.handler, answered);
+	make_request(&x.request, &rows[0], hex);
+	x.request.signatures = 0;
+	get_reply(&x);
+	assert_int_equal(x.reply.status, 401);
+	exchange_free(&x);
 	assert_int_equal(w.recorder.submitted, 0);
 	world_free(&w);
 }
@@ -296,20 +323,20 @@ static void test_deadlines(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(times); i++) {
 		char hex[HMAC_HEX + 1];
 		struct world w;
-		struct request r;
-		struct reply reply;
+		struct exchange x;
 
 		print_message("line %d\n", times[i].line);
 		world_init(&w);
 		w.settings.deadline = times[i].deadline;
 		w.handler.spool = times[i].spool ? &w.spool : NULL;
 		sign(GOOD, hex);
-		make_request(&r, &rows[0], hex);
-		r.body_end = r.accepted + times[i].body_ms;
-		handle(&w.handler, &r, &reply);
-		assert_int_equal(w.recorder.deadline - r.accepted,
+		exchange_init(&x, &w.handler, answered);
+		make_request(&x.request, &rows[0], hex);
+		x.request.body_end = x.request.accepted + times[i].body_ms;
+		get_reply(&x);
+		assert_int_equal(w.recorder.deadline - x.request.accepted,
 				 times[i].expected);
-		request_free(&r);
+		exchange_free(&x);
 		world_free(&w);
 	}
 }
@@ -317,33 +344,32 @@ static void test_deadlines(void **state)
 static void test_health(void **state)
 {
 	struct world w;
-	struct request r;
-	struct reply reply;
+	struct exchange x;
 
 	(void)state;
 	world_init(&w);
-	request_init(&r);
-	request_set(&r, "REQUEST_METHOD", "GET");
-	request_set(&r, "PATH_INFO", "/health");
+	exchange_init(&x, &w.handler, answered);
+	request_set(&x.request, "REQUEST_METHOD", "GET");
+	request_set(&x.request, "PATH_INFO", "/health");
 	w.recorder.healthy = true;
-	handle(&w.handler, &r, &reply);
-	assert_int_equal(reply.status, 200);
-	assert_string_equal(reply.body, "{\"status\":\"ok\"}");
+	get_reply(&x);
+	assert_int_equal(x.reply.status, 200);
+	assert_string_equal(x.reply.body, "{\"status\":\"ok\"}");
 	w.recorder.healthy = false;
-	handle(&w.handler, &r, &reply);
-	assert_int_equal(reply.status, 503);
-	assert_string_equal(reply.body, "{\"status\":\"unavailable\"}");
+	get_reply(&x);
+	assert_int_equal(x.reply.status, 503);
+	assert_string_equal(x.reply.body, "{\"status\":\"unavailable\"}");
 	w.handler.spool = &w.spool;
-	handle(&w.handler, &r, &reply);
-	assert_int_equal(reply.status, 200);
-	assert_string_equal(reply.body, "{\"status\":\"degraded\"}");
+	get_reply(&x);
+	assert_int_equal(x.reply.status, 200);
+	assert_string_equal(x.reply.body, "{\"status\":\"degraded\"}");
 	w.recorder.healthy = true;
-	handle(&w.handler, &r, &reply);
-	assert_string_equal(reply.body, "{\"status\":\"ok\"}");
+	get_reply(&x);
+	assert_string_equal(x.reply.body, "{\"status\":\"ok\"}");
 	w.spool.empty = false;
-	handle(&w.handler, &r, &reply);
-	assert_int_equal(reply.status, 200);
-	assert_string_equal(reply.body, "{\"status\":\"degraded\"}");
+	get_reply(&x);
+	assert_int_equal(x.reply.status, 200);
+	assert_string_equal(x.reply.body, "{\"status\":\"degraded\"}");
 	world_free(&w);
 }
 
@@ -375,32 +401,37 @@ static void test_spool(void **state)
 	};
 
 	(void)state;
-	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+	for (size_t n = 0; n < 2 * ARRAY_SIZE(cases); n++) {
+		size_t i = n / 2;
 		struct row row = rows[0];
 		char hex[HMAC_HEX + 1];
 		struct world w;
-		struct request r;
-		struct reply reply;
+		struct exchange x;
 
 		print_message("line %d\n", cases[i].line);
 		world_init(&w);
 		w.handler.spool = &w.spool;
 		w.spool.works = cases[i].works;
 		w.recorder.outcome = cases[i].outcome;
+		/* Refused at once, or not recorded in time. */
+		w.recorder.late = cases[i].outcome == OUTCOME_UNAVAILABLE &&
+				  n % 2;
 		row.body = cases[i].body;
 		sign(row.body, hex);
-		make_request(&r, &row, hex);
-		handle(&w.handler, &r, &reply);
-		assert_int_equal(reply.status, cases[i].status);
-		assert_memory_equal(reply.body, cases[i].answer,
+		exchange_init(&x, &w.handler, answered);
+		make_request(&x.request, &row, hex);
+		get_reply(&x);
+		assert_int_equal(x.reply.status, cases[i].status);
+		assert_memory_equal(x.reply.body, cases[i].answer,
 				    strlen(cases[i].answer));
 		assert_int_equal(w.spool.put, cases[i].put);
 		if (w.spool.put) {
 			assert_string_equal(w.spool.body, row.body);
 			assert_string_equal(w.spool.secret_name, "main");
-			assert_int_equal(w.spool.received_at, r.received);
+			assert_int_equal(w.spool.received_at,
+					 x.request.received);
 		}
-		request_free(&r);
+		exchange_free(&x);
 		world_free(&w);
 	}
 }
@@ -408,17 +439,16 @@ static void test_spool(void **state)
 static void test_not_configured(void **state)
 {
 	static const struct handler none;
-	struct request r;
-	struct reply reply;
+	struct exchange x;
 
 	(void)state;
-	request_init(&r);
-	request_set(&r, "REQUEST_METHOD", "GET");
-	request_set(&r, "PATH_INFO", "/health");
-	handle(&none, &r, &reply);
-	assert_int_equal(reply.status, 503);
+	exchange_init(&x, &none, answered);
+	request_set(&x.request, "REQUEST_METHOD", "GET");
+	request_set(&x.request, "PATH_INFO", "/health");
+	get_reply(&x);
+	assert_int_equal(x.reply.status, 503);
 	assert_string_equal(
-		reply.body,
+		x.reply.body,
 		"{\"error\":\"Receiver is not configured; see its log\"}");
 }
 

@@ -6,20 +6,19 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "queue.h"
+#include "sync.h"
 
 enum { PATIENCE_MS = 10000 };
 
-/* One delivery, brought by a thread of its own. */
+/* One delivery. Out of the spool, a thread of its own waits for it. */
 struct bringer {
 	struct queue *queue;
-	bool drained;
-	int64_t patience; /* ms */
 	enum outcome outcome;
+	bool told; /* by the queue, of the outcome */
 	bool answered; /* what queue_drain() said */
 };
 
@@ -32,52 +31,72 @@ static struct delivery *delivery(void)
 	return d;
 }
 
-static void *bring(void *context)
+static void answer(void *context, enum outcome outcome)
+{
+	struct bringer *b = context;
+
+	assert_false(b->told);
+	b->told = true;
+	b->outcome = outcome;
+}
+
+static bool submit(struct bringer *b, int64_t patience)
+{
+	return queue_submit(b->queue, delivery(), clock_ms() + patience, answer,
+			    b);
+}
+
+static void *drain(void *context)
 {
 	struct bringer *b = context;
 	struct delivery *d = delivery();
-	int64_t until = clock_ms() + b->patience;
 
-	if (b->drained)
-		b->answered = queue_drain(b->queue, &d, 1, until, &b->outcome);
-	else
-		b->outcome = queue_submit(b->queue, d, until);
+	b->answered = queue_drain(b->queue, &d, 1, clock_ms() + PATIENCE_MS,
+				  &b->outcome);
 	return NULL;
 }
 
-/* As the writer does: sleeps until there is something. */
-static struct batch *wait_for_batch(struct queue *q)
-{
-	int64_t end = clock_ms() + PATIENCE_MS;
-	struct batch *b;
-
-	while (!(b = queue_take(q, 10)) && clock_ms() < end) {
-		struct pollfd p = { .fd = queue_wake_fd(q), .events = POLLIN };
-
-		queue_asleep(q, 1);
-		/* It may have come before we said that we sleep. */
-		if (!queue_has_work(q))
-			(void)poll(&p, 1, 100);
-		queue_awake(q, p.revents & POLLIN);
-	}
-	assert_non_null(b);
-	return b;
-}
-
-static void start(pthread_t *thread, struct bringer *b)
-{
-	assert_int_equal(pthread_create(thread, NULL, bring, b), 0);
-}
-
 /* Started, and in line. */
-static void line_up(pthread_t *thread, struct bringer *b)
+static void start_draining(pthread_t *thread, struct bringer *b)
 {
 	struct pollfd p = { .fd = queue_wake_fd(b->queue), .events = POLLIN };
 
 	queue_asleep(b->queue, 1);
-	start(thread, b);
+	assert_int_equal(pthread_create(thread, NULL, drain, b), 0);
 	assert_int_equal(poll(&p, 1, PATIENCE_MS), 1);
 	queue_awake(b->queue, true);
+}
+
+static bool readable(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	return poll(&p, 1, 0) == 1;
+}
+
+/* As a gateway waits: until the time it is told, or the alarm. */
+static struct bringer *wait_for_overdue(struct queue *q)
+{
+	struct pollfd p = { .fd = queue_alarm_fd(q), .events = POLLIN };
+	int64_t end = clock_ms() + PATIENCE_MS, next;
+	struct bringer *b;
+
+	while (!(b = queue_overdue(q, &next)) && clock_ms() < end) {
+		int64_t left = later(earlier(next, end) - clock_ms(), 0);
+
+		if (poll(&p, 1, (int)left) == 1)
+			wakeup_clear(p.fd);
+	}
+	assert_non_null(b);
+	assert_false(b->told);
+	return b;
+}
+
+static void finish(struct queue *q, struct batch *batch, enum outcome outcome)
+{
+	for (size_t i = 0; i < batch->count; i++)
+		batch->jobs[i]->outcome = outcome;
+	queue_finish(q, batch);
 }
 
 /* The writer is woken by as many as it asked for, and once; and counts them. */
@@ -85,80 +104,187 @@ static void test_enough(void **state)
 {
 	struct queue *q = queue_new(true, 0);
 	struct bringer b[3];
-	pthread_t threads[3];
-	struct pollfd p = { .fd = queue_wake_fd(q), .events = POLLIN };
-	struct batch *batch;
 
 	(void)state;
 	queue_asleep(q, 2);
 	for (size_t i = 0; i < 3; i++) {
-		b[i] = (struct bringer){ .queue = q, .patience = PATIENCE_MS };
-		start(&threads[i], &b[i]);
-		while (queue_lined_up(q) <= i)
-			(void)poll(NULL, 0, 1);
-		assert_int_equal(poll(&p, 1, 0), i == 1);
-		if (i == 1) {
-			uint64_t count;
-
-			assert_int_equal(read(p.fd, &count, sizeof(count)),
-					 sizeof(count));
-		}
+		b[i] = (struct bringer){ .queue = q };
+		assert_true(submit(&b[i], PATIENCE_MS));
+		assert_int_equal(queue_lined_up(q), i + 1);
+		assert_int_equal(readable(queue_wake_fd(q)), i == 1);
+		if (i == 1)
+			wakeup_clear(queue_wake_fd(q));
 	}
 	queue_awake(q, false);
-	batch = queue_take(q, 2);
+	finish(q, queue_take(q, 2), OUTCOME_RECORDED);
 	assert_int_equal(queue_lined_up(q), 1);
-	queue_finish(q, batch);
-	batch = queue_take(q, 2);
+	finish(q, queue_take(q, 2), OUTCOME_RECORDED);
 	assert_int_equal(queue_lined_up(q), 0);
-	queue_finish(q, batch);
 	for (size_t i = 0; i < 3; i++)
-		assert_int_equal(pthread_join(threads[i], NULL), 0);
+		assert_true(b[i].told);
 	queue_free(q);
 }
 
-/* Who brought it is told; out of the spool, a lock is no reason to try again. */
+/* Who brought it is told; a locked task is tried again. */
 static void test_outcome(void **state)
 {
-	(void)state;
-	for (int drained = 0; drained <= 1; drained++) {
-		struct queue *q = queue_new(true, 0);
-		struct bringer b = { .queue = q,
-				     .drained = drained,
-				     .patience = PATIENCE_MS };
-		pthread_t thread;
-		struct batch *batch;
+	struct queue *q = queue_new(true, 0);
+	struct bringer b = { .queue = q };
+	struct batch *batch;
+	int64_t next;
 
-		start(&thread, &b);
-		batch = wait_for_batch(q);
-		assert_int_equal(batch->count, 1);
-		assert_int_equal(batch->jobs[0]->was_busy, drained);
-		batch->jobs[0]->outcome = OUTCOME_DUPLICATE;
-		queue_finish(q, batch);
-		assert_int_equal(pthread_join(thread, NULL), 0);
-		assert_int_equal(b.outcome, OUTCOME_DUPLICATE);
-		queue_free(q);
-	}
+	(void)state;
+	assert_true(submit(&b, PATIENCE_MS));
+	batch = queue_take(q, 10);
+	assert_int_equal(batch->count, 1);
+	assert_false(batch->jobs[0]->was_busy);
+	finish(q, batch, OUTCOME_DUPLICATE);
+	assert_true(b.told);
+	assert_int_equal(b.outcome, OUTCOME_DUPLICATE);
+	assert_null(queue_overdue(q, &next));
+	queue_free(q);
 }
 
-/* Nobody waits any more: pruned, and the breaker is open from then on. */
-static void test_abandoned(void **state)
+/* Out of the spool, a lock is no reason to try again. */
+static void test_drained(void **state)
 {
 	struct queue *q = queue_new(true, 0);
-	struct bringer b = { .queue = q, .patience = 50 };
+	struct bringer b = { .queue = q };
 	pthread_t thread;
 	struct batch *batch;
 
 	(void)state;
-	start(&thread, &b);
-	batch = wait_for_batch(q);
+	start_draining(&thread, &b);
+	batch = queue_take(q, 10);
+	assert_int_equal(batch->count, 1);
+	assert_true(batch->jobs[0]->was_busy);
+	finish(q, batch, OUTCOME_DUPLICATE);
 	assert_int_equal(pthread_join(thread, NULL), 0);
-	assert_int_equal(b.outcome, OUTCOME_UNAVAILABLE);
-	assert_null(queue_prune(q, batch));
-	assert_true(queue_is_open(q));
-	assert_int_equal(queue_submit(q, delivery(), clock_ms() + PATIENCE_MS),
-			 OUTCOME_UNAVAILABLE);
-	queue_committed(q);
+	assert_int_equal(b.outcome, OUTCOME_DUPLICATE);
+	queue_free(q);
+}
+
+/* Its time is over while it is on its way, or in line. */
+static void test_overdue(void **state)
+{
+	(void)state;
+	for (int taken = 0; taken <= 1; taken++) {
+		struct queue *q = queue_new(true, 0);
+		struct bringer b = { .queue = q };
+		struct batch *batch;
+
+		assert_true(submit(&b, 50));
+		batch = taken ? queue_take(q, 10) : NULL;
+		assert_ptr_equal(wait_for_overdue(q), &b);
+		if (batch)
+			assert_null(queue_prune(q, batch));
+		else
+			assert_null(queue_take(q, 10));
+		/* The breaker is open from then on. */
+		assert_true(queue_is_open(q));
+		assert_false(submit(&b, PATIENCE_MS));
+		queue_committed(q);
+		assert_false(queue_is_open(q));
+		queue_free(q);
+	}
+}
+
+/* What commits too late is nobody's any more. */
+static void test_too_late(void **state)
+{
+	struct queue *q = queue_new(true, 0);
+	struct bringer b = { .queue = q };
+	struct batch *batch;
+	int64_t next;
+
+	(void)state;
+	assert_true(submit(&b, 50));
+	batch = queue_take(q, 10);
+	assert_ptr_equal(wait_for_overdue(q), &b);
+	finish(q, batch, OUTCOME_RECORDED);
+	assert_false(b.told);
+	assert_null(queue_overdue(q, &next));
+	queue_free(q);
+}
+
+/* The writer gives it up: no answer, and no reason to open the breaker. */
+static void test_given_up(void **state)
+{
+	struct queue *q = queue_new(true, 0);
+	struct bringer b[2] = { { .queue = q }, { .queue = q } };
+	struct batch *batch;
+	int64_t next;
+
+	(void)state;
+	assert_true(submit(&b[0], PATIENCE_MS));
+	batch = queue_take(q, 10);
+	assert_true(submit(&b[1], PATIENCE_MS));
+	assert_null(queue_overdue(q, &next));
+	finish(q, batch, OUTCOME_UNAVAILABLE);
+	assert_true(readable(queue_alarm_fd(q)));
+	assert_ptr_equal(wait_for_overdue(q), &b[0]);
+	assert_null(queue_overdue(q, &next));
 	assert_false(queue_is_open(q));
+	finish(q, queue_take(q, 10), OUTCOME_RECORDED);
+	assert_true(b[1].told);
+	queue_free(q);
+}
+
+/* Whoever waits learns of a shorter deadline, and of no other. */
+static void test_alarm(void **state)
+{
+	static const struct {
+		int64_t first, second; /* patience, ms */
+		bool alarm;
+	} cases[] = {
+		{ 1000, 2000, false },
+		{ 2000, 1000, true },
+		{ 0, 1000, true }, /* it waits for nothing */
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct queue *q = queue_new(true, 0);
+		struct bringer b[2] = { { .queue = q }, { .queue = q } };
+		int64_t now = clock_ms(), next;
+
+		if (cases[i].first)
+			assert_true(submit(&b[0], cases[i].first));
+		/* Once more, since what came just before is expected again. */
+		assert_null(queue_overdue(q, &next));
+		assert_null(queue_overdue(q, &next));
+		if (cases[i].first)
+			assert_in_range(next - now, cases[i].first,
+					cases[i].first + 500);
+		else
+			assert_true(next == INT64_MAX);
+		assert_true(submit(&b[1], cases[i].second));
+		assert_int_equal(readable(queue_alarm_fd(q)), cases[i].alarm);
+		assert_null(queue_overdue(q, &next));
+		assert_true(next - now <= 1500);
+		finish(q, queue_take(q, 10), OUTCOME_RECORDED);
+		queue_free(q);
+	}
+}
+
+/* With one at a time there is no alarm for each. */
+static void test_few_alarms(void **state)
+{
+	struct queue *q = queue_new(true, 0);
+	struct bringer b;
+	int64_t next;
+
+	(void)state;
+	for (int i = 0; i < 10; i++) {
+		b = (struct bringer){ .queue = q };
+		assert_true(submit(&b, PATIENCE_MS));
+		assert_false(readable(queue_alarm_fd(q)));
+		finish(q, queue_take(q, 10), OUTCOME_RECORDED);
+		assert_null(queue_overdue(q, &next));
+		assert_true(next < INT64_MAX);
+	}
+	assert_null(queue_overdue(q, &next));
+	assert_true(next == INT64_MAX);
 	queue_free(q);
 }
 
@@ -180,17 +306,18 @@ static void test_crowd(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		struct queue *q = queue_new(cases[i].breaker, CROWD);
 		struct bringer b[CROWD];
-		pthread_t threads[CROWD];
-		int64_t begin = clock_ms();
+		int64_t begin = clock_ms(), next;
 
 		for (size_t n = 0; n < cases[i].count; n++) {
-			b[n] = (struct bringer){ .queue = q,
-						 .patience = PATIENCE };
-			line_up(&threads[n], &b[n]);
+			b[n] = (struct bringer){ .queue = q };
+			assert_true(submit(&b[n], PATIENCE));
+			assert_null(queue_overdue(q, &next));
+			wakeup_clear(queue_alarm_fd(q));
+			if (n + 2 == cases[i].count)
+				assert_true(next - begin >= PATIENCE);
 		}
 		for (size_t n = 0; n < cases[i].count; n++) {
-			assert_int_equal(pthread_join(threads[n], NULL), 0);
-			assert_int_equal(b[n].outcome, OUTCOME_UNAVAILABLE);
+			wait_for_overdue(q);
 			/* All of them, and not before their time. */
 			if (cases[i].soon)
 				assert_in_range(clock_ms() - begin, 1, SOON);
@@ -217,17 +344,12 @@ static void test_answered(void **state)
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		struct queue *q = queue_new(true, 0);
-		struct bringer b = { .queue = q,
-				     .drained = true,
-				     .patience = PATIENCE_MS };
+		struct bringer b = { .queue = q };
 		pthread_t thread;
-		struct batch *batch;
 
-		start(&thread, &b);
-		batch = wait_for_batch(q);
-		batch->jobs[0]->outcome = cases[i].outcome;
+		start_draining(&thread, &b);
 		queue_note_trip(q, cases[i].trip);
-		queue_finish(q, batch);
+		finish(q, queue_take(q, 10), cases[i].outcome);
 		assert_int_equal(pthread_join(thread, NULL), 0);
 		assert_int_equal(b.outcome, cases[i].outcome);
 		assert_int_equal(b.answered, cases[i].trip);
@@ -238,19 +360,20 @@ static void test_answered(void **state)
 /* Live ones go first, but however many come, the spool has its turn. */
 static void test_turns(void **state)
 {
-	enum { LIVE = 12, ALL = LIVE + 2 };
+	enum { LIVE = 12, SPOOLED = 2, ALL = LIVE + SPOOLED };
 	struct queue *q = queue_new(true, 0);
 	struct bringer b[ALL];
-	pthread_t threads[ALL];
+	pthread_t threads[SPOOLED];
 	struct batch *batches[ALL];
 	size_t first = ALL, second = ALL;
 
 	(void)state;
 	for (size_t i = 0; i < ALL; i++) {
-		b[i] = (struct bringer){ .queue = q,
-					 .drained = i < 2,
-					 .patience = PATIENCE_MS };
-		line_up(&threads[i], &b[i]);
+		b[i] = (struct bringer){ .queue = q };
+		if (i < SPOOLED)
+			start_draining(&threads[i], &b[i]);
+		else
+			assert_true(submit(&b[i], PATIENCE_MS));
 	}
 	for (size_t i = 0; i < ALL; i++) {
 		batches[i] = queue_take(q, 1);
@@ -264,7 +387,7 @@ static void test_turns(void **state)
 	assert_in_range(second, first + 2, LIVE);
 	for (size_t i = 0; i < ALL; i++)
 		queue_finish(q, batches[i]);
-	for (size_t i = 0; i < ALL; i++)
+	for (size_t i = 0; i < SPOOLED; i++)
 		assert_int_equal(pthread_join(threads[i], NULL), 0);
 	queue_free(q);
 }
@@ -273,14 +396,12 @@ static void test_turns(void **state)
 static void test_hurry(void **state)
 {
 	struct queue *q = queue_new(false, 0);
-	struct bringer b = { .queue = q,
-			     .drained = true,
-			     .patience = PATIENCE_MS };
+	struct bringer b = { .queue = q };
 	pthread_t thread;
 	int64_t begin = clock_ms();
 
 	(void)state;
-	start(&thread, &b);
+	start_draining(&thread, &b);
 	queue_hurry(q, begin);
 	assert_int_equal(pthread_join(thread, NULL), 0);
 	assert_int_equal(b.outcome, OUTCOME_UNAVAILABLE);
@@ -318,14 +439,12 @@ static void test_hurry_live(void **state)
 	(void)state;
 	for (int breaker = 0; breaker <= 1; breaker++) {
 		struct queue *q = queue_new(breaker, 0);
-		struct bringer b = { .queue = q, .patience = PATIENCE };
-		pthread_t thread;
+		struct bringer b = { .queue = q };
 		int64_t begin = clock_ms();
 
-		line_up(&thread, &b);
+		assert_true(submit(&b, PATIENCE));
 		queue_hurry(q, begin + PATIENCE_MS);
-		assert_int_equal(pthread_join(thread, NULL), 0);
-		assert_int_equal(b.outcome, OUTCOME_UNAVAILABLE);
+		assert_ptr_equal(wait_for_overdue(q), &b);
 		if (breaker)
 			assert_in_range(clock_ms() - begin, 1, SOON);
 		else
@@ -340,7 +459,12 @@ int main(void)
 		cmocka_unit_test(test_health_of_a_silent_database),
 		cmocka_unit_test(test_enough),
 		cmocka_unit_test(test_outcome),
-		cmocka_unit_test(test_abandoned),
+		cmocka_unit_test(test_drained),
+		cmocka_unit_test(test_overdue),
+		cmocka_unit_test(test_too_late),
+		cmocka_unit_test(test_given_up),
+		cmocka_unit_test(test_alarm),
+		cmocka_unit_test(test_few_alarms),
 		cmocka_unit_test(test_crowd),
 		cmocka_unit_test(test_answered),
 		cmocka_unit_test(test_turns),
