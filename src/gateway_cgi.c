@@ -121,6 +121,9 @@ static bool wait_for_answer(const struct visit *v, int64_t until)
 
 	if (poll(p, ARRAY_SIZE(p), (int)earlier(left, INT_MAX)) < 0)
 		return false;
+	/* Reading it is what makes sure that the reply is seen whole. */
+	if (p[0].revents)
+		wakeup_clear(v->answered);
 	if (p[1].revents)
 		wakeup_clear(alarm);
 	return p[0].revents;
