@@ -87,8 +87,7 @@ static struct bringer *wait_for_overdue(struct queue *q)
 		if (poll(&p, 1, (int)left) == 1)
 			wakeup_clear(p.fd);
 	}
-	assert_non_null(b);
-	assert_false(b->told);
+	assert_true(b && !b->told);
 	return b;
 }
 
