@@ -201,9 +201,9 @@ def test_the_cron_jobs(paths, host):
     host.start_apache()
     shutil.copy(host.site.certificate, os.path.join(host.home, "ca.pem"))
     url = f"https://localhost:{host.site.tls_port}{host.site.https.url}"
-    # a task's first event, so that no gap is open for the doctor to tell of
-    sent = host.cron("$HOME/.humcli-webhook/bin/humcli-webhook send --status ESTIMATE_PENDING"
-                     f" --previous-status PENDING --cacert ca.pem {url}")
+    # a whole life, so that no gap is open for the doctor to tell of
+    sent = host.cron("$HOME/.humcli-webhook/bin/humcli-webhook send --lifecycle main"
+                     f" --cacert ca.pem {url}")
     assert sent.returncode == 0 and '{"received":true}' in sent.stdout
     verbs = host.cron("$HOME/.humcli-webhook/bin/humcli-webhook --help").stdout
     for line in lines:

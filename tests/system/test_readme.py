@@ -4,6 +4,8 @@ README.md: its command blocks are run in their order, as a reader would.
 Each block says before it, in a comment, what is done with it here:
 
     ci: run         by sh -e
+    ci: init        the same, by the reader who lets init set all up (root only)
+    ci: by hand     the same, by the one who follows "The same by hand" instead
     ci: listen      in the background, while events are sent
     ci: psql        typed into psql, while events are sent
     ci: hosting     by sh -e, as the account of a shared host
@@ -13,8 +15,8 @@ and what it must print: "; prints <text>", as often as needed; TASK is one of
 the events sent meanwhile. What is the
 reader's own comes from the environment, as README says: HUMCLI_URL,
 HUMCLI_API, HUMCLI_API_KEY, DATABASE, USER and HOME; libpq's variables
-lead to this test's cluster. /usr/local/ is the stage here and /etc/ a folder
-of ours; sudo and the system's own tools are stand-ins (STAND_INS).
+lead to this test's cluster. /usr/local/ is the stage here, /etc/ a folder
+of ours, and hooks.example.org this machine; sudo and the system's own tools are stand-ins (STAND_INS).
 """
 
 import http.server
@@ -39,7 +41,8 @@ from harness.responder import event, give, new_task, sign
 from harness.setups import SUEXEC, HostedApache
 from harness.systemd import Service
 
-KINDS = ("run", "listen", "psql", "hosting", "not run")
+KINDS = ("run", "init", "by hand", "listen", "psql", "hosting", "not run")
+URL = "https://localhost/humcli"
 FENCE = re.compile(r"^( *)```(\w+)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 MARK = re.compile(r"<!-- ci: (.*?) -->\n *$")
 API_KEY = "ho_live_readme"
@@ -58,9 +61,21 @@ exec "$@"
     "python3": 'exec /usr/bin/python3 "$@"\n',
     # the group that the responder runs in here
     "chgrp": 'shift; exec /usr/bin/chgrp {group} "$@"\n',
-    # the settings, and the way to a server that has no public name
+    # the settings, and the way to a server that has no public name. What init
+    # makes in the place of the settings ends up in our folder, with the users
+    # of Debian; those of the database come by sudo's environment.
     "humcli-webhook": """\
+if [ "$1" = init ]; then
+	unset PGUSER
+	LD_PRELOAD=$(echo /usr/lib/*/libnss_wrapper.so) NSS_WRAPPER_PASSWD={folder}/system-users \
+		NSS_WRAPPER_GROUP={folder}/system-groups \
+		unshare --mount sh -ec 'mount --bind {folder}/etc /usr/local/etc && exec "$@"' \
+		sh {stage}/bin/humcli-webhook "$@"
+	exec sed -i 's:=/usr/local/etc/:={folder}/etc/:' {folder}/etc/humcli-webhook.conf
+fi
 export HUMCLI_WEBHOOK_CONFIG={folder}/etc/humcli-webhook.conf
+# which it becomes
+[ "$1" != doctor ] || export PGUSER=humcli-webhook
 if [ "$1" = send ] || [ "$1" = doctor ]; then
 	set -- "$@" --cacert {folder}/certificate.pem
 	for word do
@@ -100,6 +115,16 @@ def blocks(paths):
     return found
 
 
+def followed(paths, way):
+    """In the reader's order: what is done by hand is in the place of init."""
+    all_of_them = [block for block in blocks(paths) if block.kind != "not run"]
+    for block in all_of_them:
+        if block.kind == "init":
+            yield from (each for each in all_of_them if each.kind == way)
+        elif block.kind != "by hand":
+            yield block
+
+
 class HumCLI(http.server.BaseHTTPRequestHandler):
     """POST /api/v1/tasks, as HumCLI's documentation has it."""
 
@@ -120,8 +145,8 @@ class HumCLI(http.server.BaseHTTPRequestHandler):
 class Reader:
     """Whoever follows README, and the machine he has."""
 
-    def __init__(self, paths):
-        self.paths = paths
+    def __init__(self, paths, way):
+        self.paths, self.way = paths, way
         self.service = self.site = self.hosting = None
         self.api = None
         self.folder = tempfile.mkdtemp(prefix="humcli-readme-", dir="/tmp")
@@ -146,6 +171,11 @@ class Reader:
         give(self.path("etc"))
         values = {"folder": self.folder, "stage": self.paths.stage,
                   "group": os.stat(self.path("etc")).st_gid}
+        user = pwd.getpwuid(os.stat(self.path("etc")).st_uid)
+        self.write("system-users", "root:x:0:0::/root:/bin/sh\n" + "".join(
+            f"{name}:x:{user.pw_uid}:{user.pw_gid}::/nonexistent:/bin/sh\n"
+            for name in ("postgres", "humcli-webhook")))
+        self.write("system-groups", f"root:x:0:\nhumcli-webhook:x:{user.pw_gid}:\n")
         for name, text in STAND_INS.items():
             self.write(f"bin/{name}", "#!/bin/sh\n" + text.format(**values)
                        if "{" in text else "#!/bin/sh\n" + text)
@@ -168,7 +198,7 @@ class Reader:
         return {**kept, "PATH": self.path("bin") + ":/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
                 "LC_ALL": "C.UTF-8", "HOME": self.path("home"), "USER": AGENT,
                 "PGHOST": self.cluster.folder, "PGPORT": str(self.cluster.port), "PGUSER": AGENT,
-                "HUMCLI_URL": "https://localhost/humcli", "HUMCLI_API_KEY": API_KEY,
+                "HUMCLI_URL": URL, "HUMCLI_API_KEY": API_KEY,
                 "HUMCLI_API": f"http://127.0.0.1:{self.api.server_address[1]}/api/v1",
                 "DATABASE": self.cluster.dsn(HOST_OWNER, HOST_OWNER)}
 
@@ -187,7 +217,8 @@ class Reader:
 
     def adapted(self, code):
         return (code.replace("/usr/local/", f"{self.paths.stage}/")
-                .replace("/etc/", self.path("etc") + "/"))
+                .replace("/etc/", self.path("etc") + "/")
+                .replace("https://hooks.example.org/humcli", URL))
 
     def own(self, folder):
         """Hands over what was made as root."""
@@ -203,7 +234,7 @@ class Reader:
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               timeout=60, check=False)
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{self.logs()}"
-        if "humcli-webhook.secrets" in block.code:
+        if block.kind == "init" or "humcli-webhook.secrets" in block.code:
             # keeps the group, as setgid has made it
             self.own(self.path("etc"))
         return done.stdout
@@ -318,31 +349,50 @@ connect-to = "localhost:80:127.0.0.1:{self.site.plain_port}"
         shutil.rmtree(self.folder)
 
 
-@pytest.fixture
-def reader(paths):
-    it = Reader(paths)
+@pytest.fixture(params=[
+    pytest.param("init", marks=pytest.mark.skipif(
+        os.geteuid() != 0, reason="init sets up the system as root only")),
+    "by hand"])
+def reader(paths, request):
+    it = Reader(paths, request.param)
     yield it
     it.close()
 
 
 def test_blocks_do_what_readme_says(reader, paths):
-    for block in blocks(paths):
-        if block.kind == "not run":
-            continue
+    for block in followed(paths, reader.way):
         if "php consumer.php" in block.code and not shutil.which("php"):
             warnings.warn("no php here: README's PHP was not run")
             continue
-        if "HUMCLI_URL" in block.code and not reader.site:
+        if "HUMCLI_URL" in block.code and block.kind == "run" and not reader.site:
             reader.start_site()
         if block.kind in ("listen", "psql"):
             reader.listen(block)
             continue
         output = reader.run(block)
+        if block.kind == "init":
+            check_advice(paths, output)
         for text in block.prints:
             assert text in output, f"{block}\nprinted:\n{output}\nand not {text}\n{reader.logs()}"
+        if "humcli-webhook doctor" in block.code:
+            # nor would one who may read the events have found anything
+            assert reader.cluster.execute("SELECT task_id FROM humcli.gaps", "humcli") == []
         if block.kind == "hosting":
             reader.host()
     check_task(reader)
+
+
+def check_advice(paths, output):
+    """What init prints for the web server is what README has next."""
+    advice = words("\n".join(re.findall("^    (.*)$", output, re.MULTILINE)))
+    advised = [block for block in blocks(paths) if "enable --now" in block.code
+               and words(re.search("^systemctl.*(?=^END)", block.code, re.M | re.S)[0]
+                         .replace("/usr/local/", f"{paths.stage}/")) in advice]
+    assert len(advised) == 2, output
+
+
+def words(commands):
+    return " ".join(commands.replace("\\\n", " ").split())
 
 
 def check_task(reader):
@@ -354,7 +404,7 @@ def check_task(reader):
             "task_type"} <= set(task)
     deadline = datetime.fromisoformat(task["deadline"].replace("Z", "+00:00"))
     assert deadline > datetime.now(timezone.utc)
-    assert task["callback_url"] == "https://localhost/humcli"
+    assert task["callback_url"] == URL
     # made with the first secret, which README has since removed
     assert re.fullmatch(r"whsec_[0-9a-f]{64}", task["callback_secret"])
     assert task["callback_secret"] != reader.secret()
