@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -251,6 +252,39 @@ char *cli_responder(void)
 	char *path = beside("libexec/humcli-webhook/humcli-webhook.fcgi");
 
 	return path ? path : xstrdup(FCGIDIR "/humcli-webhook.fcgi");
+}
+
+/* The program that a shell would run by this name. */
+static bool find_in_path(const char *name, struct stat *st)
+{
+	const char *folder = getenv("PATH");
+	bool found = false;
+
+	while (folder && *folder && !found) {
+		int length = (int)strcspn(folder, ":");
+		char *path = xasprintf("%.*s/%s", length, folder, name);
+
+		found = length && access(path, X_OK) == 0 &&
+			stat(path, st) == 0 && S_ISREG(st->st_mode);
+		folder += length;
+		folder += *folder == ':';
+		free(path);
+	}
+	return found;
+}
+
+char *cli_program(void)
+{
+	/* In the hosting bundle it starts through a script. */
+	char *path = beside("bin/humcli-webhook");
+	struct stat ours, first;
+
+	if (path && stat(path, &ours) == 0 &&
+	    !(find_in_path("humcli-webhook", &first) &&
+	      first.st_dev == ours.st_dev && first.st_ino == ours.st_ino))
+		return path;
+	free(path);
+	return xstrdup("humcli-webhook");
 }
 
 bool cli_become(const char *name)

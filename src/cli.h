@@ -69,6 +69,8 @@ bool cli_read(const struct verb *v, const char *path, struct buf *b) MUST_CHECK;
 char *cli_data(const char *name) MUST_CHECK;
 /* The same for humcli-webhook.fcgi. */
 char *cli_responder(void) MUST_CHECK;
+/* How to type this program: its name, where PATH leads to it, else its path. */
+char *cli_program(void) MUST_CHECK;
 
 /* Becomes a user for good, where we are root. */
 bool cli_become(const char *user) MUST_CHECK;

@@ -15,41 +15,55 @@ static bool is_there(const struct init *i, const char *server,
 	       (other && access(other, X_OK) == 0);
 }
 
-static void advise_socket(void)
+/* Who came as root without sudo may not have it. */
+static const char *as_root(const struct init *i)
 {
-	puts("    systemctl daemon-reload\n"
-	     "    systemctl enable --now humcli-webhook.socket");
+	if (i->home || (geteuid() == 0 && !getenv("SUDO_USER")))
+		return "";
+	return "sudo ";
+}
+
+static void advise(const struct init *i, const char *command)
+{
+	printf("    %s%s\n", as_root(i), command);
+}
+
+static void advise_socket(const struct init *i)
+{
+	advise(i, "systemctl daemon-reload");
+	advise(i, "systemctl enable --now humcli-webhook.socket");
 }
 
 /* Packages bring them along. */
-static void advise_copy(const char *sample, const char *place)
+static void advise_copy(const struct init *i, const char *sample,
+			const char *place)
 {
 	char *path = cli_data(sample);
 
 	if (access(place, F_OK) != 0)
-		printf("    cp %s \\\n        %s\n", path, place);
+		printf("    %scp %s \\\n        %s\n", as_root(i), path, place);
 	free(path);
 }
 
-static void advise_apache(void)
+static void advise_apache(const struct init *i)
 {
-	puts("\nApache, as root:\n");
-	advise_socket();
-	advise_copy("apache/proxy_fcgi.conf",
+	puts("\nApache:\n");
+	advise_socket(i);
+	advise_copy(i, "apache/proxy_fcgi.conf",
 		    "/etc/apache2/conf-available/humcli-webhook.conf");
-	puts("    a2enmod -q proxy proxy_fcgi rewrite ssl\n"
-	     "    a2enconf -q humcli-webhook\n"
-	     "    systemctl reload apache2");
+	advise(i, "a2enmod -q proxy proxy_fcgi rewrite ssl");
+	advise(i, "a2enconf -q humcli-webhook");
+	advise(i, "systemctl reload apache2");
 }
 
-static void advise_lighttpd(void)
+static void advise_lighttpd(const struct init *i)
 {
-	puts("\nlighttpd, as root:\n");
-	advise_socket();
-	advise_copy("lighttpd/socket.conf",
+	puts("\nlighttpd:\n");
+	advise_socket(i);
+	advise_copy(i, "lighttpd/socket.conf",
 		    "/etc/lighttpd/conf-available/60-humcli-webhook.conf");
-	puts("    lighty-enable-mod humcli-webhook\n"
-	     "    systemctl restart lighttpd");
+	advise(i, "lighty-enable-mod humcli-webhook");
+	advise(i, "systemctl restart lighttpd");
 }
 
 /* The hosting bundle brings it along. */
@@ -96,9 +110,9 @@ static void advise_server(const struct init *i)
 		return;
 	}
 	if (apache)
-		advise_apache();
+		advise_apache(i);
 	if (lighttpd)
-		advise_lighttpd();
+		advise_lighttpd(i);
 	if (!apache && !lighttpd)
 		puts("\nNo Apache or lighttpd was found here. For another web "
 		     "server: the responder\nis FastCGI at "
@@ -128,7 +142,7 @@ static void advise_task(const struct init *i, const char *url)
 	       "  \"callback_secret\": \"$(%scat %s)\"\n"
 	       "}\n"
 	       "END\n",
-	       url, i->home ? "" : "sudo ", i->secret);
+	       url, as_root(i), i->secret);
 }
 
 static char *guess_url(const struct init *i)
@@ -145,12 +159,14 @@ static char *guess_url(const struct init *i)
 void init_advise(const struct init *i)
 {
 	char *url = i->url ? xstrdup(i->url) : guess_url(i);
+	char *program = cli_program();
 
 	advise_server(i);
 	printf("\nThen this should find nothing wrong%s:\n\n"
-	       "    %shumcli-webhook doctor %s\n",
+	       "    %s%s doctor %s\n",
 	       i->url ? "" : " (give init --url, if yours is another)",
-	       i->home ? "" : "sudo ", url);
+	       as_root(i), program, url);
 	advise_task(i, url);
+	free(program);
 	free(url);
 }

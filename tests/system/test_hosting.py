@@ -165,6 +165,10 @@ def test_by_its_own_instructions(paths, host):
         f"{HOME}/.humcli-webhook/secrets/main"
     assert '"callback_url": "https://you.example/humcli/webhook.cgi"' in done.stdout
     assert "public_html/humcli/webhook.cgi is there" in done.stdout
+    # what it says to type works so
+    doctor = re.search(r"^    (\S*humcli-webhook doctor) https://you.example/humcli/webhook.cgi$",
+                       done.stdout, re.M)[1]
+    assert host.cron(doctor).returncode == 0
 
     host.start_apache()
     web = host.site

@@ -96,13 +96,28 @@ def test_an_account(account, cluster, empty, paths):
     assert has_schema(cluster, empty)
     assert '"callback_url": "https://me.example/humcli/x.cgi"' in done.stdout
     assert f'"callback_secret": "$(cat {secret})"' in done.stdout
-    assert "doctor https://me.example/humcli/x.cgi" in done.stdout
+    # the program is not in PATH
+    assert f"\n    {account.program} doctor https://me.example/humcli/x.cgi\n" in done.stdout
 
     # the responder finds all that by itself, and records
     with CGI(paths.responder, dsn, environment=account.environment) as cgi:
         body = event()
         answer = cgi.post(body, signature=sign(body, secret.read_text()))
         assert answer.body == b'{"received":true}', answer.body
+
+
+def test_a_program_in_path(account, cluster, empty, paths):
+    """Its path is said unless the shell would find this very one."""
+    arguments = "--home", "--dry-run", "--database", "dbname=x", "--url", "https://me.example/x"
+    other = account.home / "humcli-webhook"
+    other.write_text("#!/bin/sh\n")
+    other.chmod(0o755)
+    for path, command in {f"/usr/bin:{paths.stage}/bin": "humcli-webhook",
+                          f"{account.home}:{paths.stage}/bin": account.program,
+                          "/usr/bin:/bin": account.program, "": account.program}.items():
+        account.environment["PATH"] = path
+        done = account.init(*arguments)
+        assert f"\n    {command} doctor https://me.example/x\n" in done.stdout, path
 
 
 def test_again(account, cluster, empty):
@@ -265,8 +280,9 @@ def test_the_system(account, cluster):
                                    f" WHERE datname = '{name}'") == [("UTF8",)]
             # what it can't know: the way as the receiver's own role
             assert f"{name} as humcli-webhook" in done.stdout
-            assert "lighty-enable-mod humcli-webhook" in done.stdout
-            assert "a2enmod" not in done.stdout
+            assert "\n    lighty-enable-mod humcli-webhook" in done.stdout
+            assert f"\n    {account.program} doctor https" in done.stdout
+            assert "a2enmod" not in done.stdout and "sudo" not in done.stdout
             again = run("init")
             assert again.returncode == OK and again.stdout.count("made:") == 1
             looked = run("doctor")
@@ -283,8 +299,20 @@ def test_the_plan_for_the_system(account, cluster):
         assert done.returncode == OK
         assert list(run.etc.iterdir()) == []
         assert "would make: the role humcli-webhook" in done.stdout
-        sample = re.search(r"cp (\S+/apache/proxy_fcgi\.conf)", done.stdout)[1]
+        sample = re.search(r"    cp (\S+/apache/proxy_fcgi\.conf)", done.stdout)[1]
         assert os.path.exists(sample)
+
+
+def test_for_one_with_sudo(account):
+    """Each line works as typed by whoever typed this one."""
+    account.environment["SUDO_USER"] = "account"
+    done = account.init("--dry-run", "--server", "apache", "--url", "https://me.example/x")
+    assert done.returncode == OK
+    commands = done.stdout[done.stdout.index("Apache"):done.stdout.index("\ncurl ")]
+    lines = [line for line in re.findall("^    (.*)$", commands.replace("\\\n", ""), re.M)]
+    assert len(lines) > 5 and all(line.startswith("sudo ") for line in lines)
+    assert f"sudo {account.program} doctor https://me.example/x" in lines
+    assert '"callback_secret": "$(sudo cat ' in done.stdout
 
 
 @ROOT
