@@ -123,7 +123,8 @@ static const struct question histories[] = {
 	  "SELECT CASE WHEN count(*) > 0 THEN 1 ELSE 0 END, "
 	  "format('%s events were given up by their workers', count(*)) "
 	  "FROM humcli.dead",
-	  "SELECT * FROM humcli.dead; then humcli.redrive(...)" },
+	  "humcli-webhook dead list says why; dead redrive --pool NAME lets "
+	  "the workers try again" },
 	{ "gaps", "gaps",
 	  "SELECT CASE WHEN count(*) > 0 THEN 1 ELSE 0 END, "
 	  "format('%s holes in the histories of tasks', count(*)) "

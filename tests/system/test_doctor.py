@@ -292,6 +292,23 @@ def test_a_subscription_that_is_behind(doctor, database):
     assert code == WARNING and "for slow" in faults["pending"]
 
 
+def test_a_pool_that_gave_up(doctor, database, paths):
+    database.psql("-v", "ON_ERROR_STOP=1", "-q", "-f", str(paths.source / "sql/pool.sql"))
+    database.execute("SELECT humcli.subscribe('pool', 'beginning')")
+    database.execute("SELECT humcli.pool('pool', max_attempts => 1)")
+    record(database, "CANCELLED", "PENDING", "now()")
+    assert doctor.faults() == ({}, FINE)
+    assert database.execute("SELECT humcli.fail('pool', c.id, c.claim_no, 'no') FROM"
+                            " humcli.claim('pool', 'worker') c") == [("dead",)]
+    assert doctor.faults() == ({"dead": "1 events were given up by their workers"}, WARNING)
+    done = doctor.run("--nagios", "--web-config", doctor.web)
+    assert done.returncode == WARNING
+    assert done.stdout == "HUMCLI WARNING - dead: 1 events were given up by their workers\n"
+    # what it says helps
+    database.execute("SELECT humcli.redrive('pool')")
+    assert doctor.faults() == ({}, FINE)
+
+
 def test_quarantine(doctor, database):
     database.execute("SELECT humcli.set_aside(ARRAY[now()], ARRAY['no JSON'], ARRAY['main'],"
                      " ARRAY[repeat('0', 64)], ARRAY['x'::bytea])")
