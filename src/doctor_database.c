@@ -269,7 +269,8 @@ static PGconn *connect_to(struct findings *f, const char *topic,
 	if (!parsed) {
 		/* libpq's message can quote what may be a password. */
 		finding(f, FINDING_FAILURE, topic,
-			"write it as key=value pairs, or as a URI "
+			"write it as key=value pairs, a value with a space "
+			"between ', or as a URI "
 			"postgresql://user@host/database",
 			"the connection string can't be parsed");
 		return NULL;

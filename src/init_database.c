@@ -254,7 +254,11 @@ int init_database(struct init *i, const struct settings *s)
 	t.options = PQconninfoParse(s->database, NULL);
 	if (!t.options) {
 		/* libpq's message can quote what may be a password. */
-		cli_say(i->verb, "HUMCLI_WEBHOOK_DATABASE can't be parsed");
+		cli_say(i->verb,
+			"HUMCLI_WEBHOOK_DATABASE can't be parsed: it is "
+			"key=value pairs, or a URI postgresql://user@host/"
+			"database; a value with a space stands between ', and "
+			"a ' or \\ in it has a \\ before it");
 		return EX_CONFIG;
 	}
 	t.name = option(&t, "dbname");

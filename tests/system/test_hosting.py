@@ -120,7 +120,7 @@ def configure(host):
     hidden = os.path.join(host.home, ".humcli-webhook")
     with open(os.path.join(hidden, "humcli-webhook.conf.sample"), encoding="ascii") as file:
         text = file.read()
-    line = "DATABASE=host=localhost dbname=CHANGE user=CHANGE password=CHANGE"
+    line = "DATABASE=host=localhost dbname=CHANGE user=CHANGE password='CHANGE'"
     assert text.count(line) == 1
     path = os.path.join(hidden, "humcli-webhook.conf")
     with open(path, "w", encoding="ascii") as file:
@@ -145,6 +145,10 @@ def test_the_archive(archive):
         assert members[name].mode == 0o755
     assert {".humcli-webhook/humcli.sql", ".humcli-webhook/INSTALL.txt",
             ".humcli-webhook/secrets", ".humcli-webhook/lib/libc.so.6"} <= set(members)
+    # plain text, with every key of the settings
+    with tarfile.open(archive) as tar:
+        manual = tar.extractfile(".humcli-webhook/manual/humcli-webhook.conf.txt").read().decode()
+    assert re.search("^     HUMCLI_WEBHOOK_IDLE_DISCONNECT=", manual, re.M) and "\b" not in manual
     # what the owner makes is not in it: an upgrade would take it away
     assert ".humcli-webhook/humcli-webhook.conf" not in members
     assert not [name for name in members if name.startswith(".humcli-webhook/secrets/")]
