@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from harness import bundle
 from harness.cli import Cli
 from harness.postgres import Cluster, Database
 from harness.store import Store
@@ -122,6 +123,12 @@ def store(cluster, template, paths):
     it = Store(cluster, cluster.create_database(template=template), paths.source / "sql")
     yield it
     it.close()
+
+
+@pytest.fixture(scope="session")
+def archive(paths, tmp_path_factory):
+    """The archive for hosts without a shell."""
+    return bundle.pack(paths, tmp_path_factory.mktemp("bundle"))
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import time
 
 import pytest
 
+from harness.bundle import cron_line, cron_lines, edit_settings
 from harness.postgres import Database, unprivileged
 from harness.responder import event, give, on_disk, sign
 from harness.setups import SUEXEC, HostedApache, HostedFastCGI
@@ -82,17 +83,6 @@ class Host:
         self.cluster.drop_database(self.database.name)
 
 
-@pytest.fixture(scope="module")
-def archive(paths, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bundle")
-    done = subprocess.run(
-        [paths.source / "scripts/hosting-bundle", str(paths.stage)[:-len("/usr/local")],
-         "/usr/local", "0"], cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    file, = folder.iterdir()
-    return file
-
-
 @pytest.fixture
 def host(paths, cluster, archive):
     folder = tempfile.mkdtemp(prefix="humcli-host-", dir=on_disk())
@@ -108,26 +98,9 @@ def host(paths, cluster, archive):
         shutil.rmtree(folder)
 
 
-def steps(paths):
-    """The lines of INSTALL.txt that are commands."""
-    text = (paths.source / "hosting/INSTALL.txt").read_text()
-    return [line.strip() for line in text.splitlines()
-            if line.strip().startswith("$HOME/.humcli-webhook/bin/")]
-
-
 def configure(host):
-    """Step 3: a copy of the sample, edited."""
-    hidden = os.path.join(host.home, ".humcli-webhook")
-    with open(os.path.join(hidden, "humcli-webhook.conf.sample"), encoding="ascii") as file:
-        text = file.read()
-    line = "DATABASE=host=localhost dbname=CHANGE user=CHANGE password='CHANGE'"
-    assert text.count(line) == 1
-    path = os.path.join(hidden, "humcli-webhook.conf")
-    with open(path, "w", encoding="ascii") as file:
-        file.write(text.replace(line, f"DATABASE={host.database.dsn(tcp=True)}"))
-    os.chmod(path, 0o600)
-    give(path)
-    return hidden
+    give(edit_settings(host.home, host.database))
+    return os.path.join(host.home, ".humcli-webhook")
 
 
 def test_the_archive(archive):
@@ -157,8 +130,7 @@ def test_the_archive(archive):
 
 def test_by_its_own_instructions(paths, host):
     hidden = configure(host)
-    init = next(line for line in steps(paths) if " init " in line)
-    done = host.cron(init)
+    done = host.cron(cron_line(paths, "init"))
     assert done.returncode == 0 and done.stderr == ""
     assert "0 failures" in done.stdout
     secret_file = os.path.join(hidden, "secrets/main")
@@ -204,8 +176,7 @@ def test_by_its_own_instructions(paths, host):
 
 def test_the_cron_jobs(paths, host):
     configure(host)
-    lines = steps(paths)
-    assert host.cron(next(line for line in lines if " init " in line)).returncode == 0
+    assert host.cron(cron_line(paths, "init")).returncode == 0
     host.start_apache()
     shutil.copy(host.site.certificate, os.path.join(host.home, "ca.pem"))
     url = f"https://localhost:{host.site.tls_port}{host.site.https.url}"
@@ -214,19 +185,19 @@ def test_the_cron_jobs(paths, host):
                      f" --cacert ca.pem {url}")
     assert sent.returncode == 0 and '{"received":true}' in sent.stdout
     verbs = host.cron("$HOME/.humcli-webhook/bin/humcli-webhook --help").stdout
-    for line in lines:
+    for line in cron_lines(paths):
         verb = re.search(r"/humcli-webhook (\S+)", line)[1]
         if verb == "--help":
             continue
         assert f"  {verb} " in verbs, f"INSTALL.txt: {line}"
-    doctor = next(line for line in lines if " doctor " in line)
+    doctor = cron_line(paths, "doctor")
     # without grep, which this host has not; a certificate of a day is a warning
     doctor = doctor.split(" |")[0].replace("https://you.example/humcli/webhook.cgi",
                                            f"--cacert ca.pem {url}")
     done = host.cron(doctor)
     assert re.fullmatch(r"HUMCLI WARNING - tls: the certificate holds, for [01] days\n",
                         done.stdout)
-    assert host.cron(next(line for line in lines if "spool drain" in line)).returncode == 0
+    assert host.cron(cron_line(paths, "spool drain")).returncode == 0
     probe = host.cron(f"$HOME/.humcli-webhook/bin/humcli-webhook probe --json --cacert ca.pem {url}")
     assert probe.returncode == 0
     assert len([json.loads(line) for line in probe.stdout.splitlines()]) > 40

@@ -176,7 +176,7 @@ class WebServer:
             self.plain_port, self.tls_port = free_port(), free_port()
             self.configuration = self.configure()
             check = subprocess.run(self.command(self.configuration, "-t"), capture_output=True,
-                                   text=True, **as_user())
+                                   text=True, **self.user())
             assert check.returncode == 0, check.stdout + check.stderr
             self.run()
             if self.process.poll() is None:
@@ -191,9 +191,13 @@ class WebServer:
             self.process = subprocess.Popen(
                 self.command(self.configuration), cwd="/", stdin=subprocess.DEVNULL,
                 stdout=stderr, stderr=stderr,
-                env={"PATH": os.environ["PATH"], **self.environment}, **as_user())
+                env={"PATH": os.environ["PATH"], **self.environment}, **self.user())
         wait_until(lambda: self.process.poll() is not None or self.answers(),
                    "the web server to listen")
+
+    def user(self):
+        """Arguments for subprocess: who starts it."""
+        return as_user()
 
     def answers(self):
         try:
