@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 
 check_all() {
-	side_by_side all_gcc all_clang all_without_curl all_sanitizers \
+	side_by_side all_gcc all_package all_clang all_without_curl all_sanitizers \
 		all_threads all_cppcheck all_texts all_distcheck
 	step "fuzzing, each harness for 60 s" "$work/source/tests/fuzz/run" || :
 	if [ -d "$work/stage-gcc" ]; then
@@ -125,6 +125,14 @@ all_distcheck() {
 
 distcheck() {
 	configure_in "$work/dist" && make -s -C "$work/dist" distcheck
+}
+
+# In a Debian of its own, booted where that can be.
+all_package() {
+	step "the Debian package: install, upgrade, an event, purge" \
+		"$work/source/tests/package/run" || :
+	# what was left out, if that is not all
+	! grep -s SKIPPED "$work/log/the_Debian_package"* || count 0 0 1
 }
 
 # ---- sanitizers
