@@ -171,6 +171,11 @@ static bool grant(const struct target *t, PGconn *conn)
 {
 	static const char find[] =
 		"SELECT 1 FROM pg_roles WHERE rolname = $1::text";
+	static const char find_grant[] =
+		"SELECT 1 FROM pg_auth_members m "
+		"JOIN pg_roles g ON g.oid = m.roleid "
+		"JOIN pg_roles r ON r.oid = m.member "
+		"WHERE g.rolname = 'humcli_writer' AND r.rolname = $1::text";
 	char *name, *sql;
 	bool ok = true;
 
@@ -187,6 +192,9 @@ static bool grant(const struct target *t, PGconn *conn)
 		explicit_bzero(sql, strlen(sql));
 		free(sql);
 	}
+	/* PostgreSQL would say that it is superfluous. */
+	if (ok && exists(conn, find_grant, t->role))
+		return true;
 	name = PQescapeIdentifier(conn, t->role, strlen(t->role));
 	sql = xasprintf("GRANT humcli_writer TO %s", name);
 	ok = ok && run(t, conn, "can't let it record", sql);

@@ -285,6 +285,7 @@ def test_the_system(account, cluster):
             assert "a2enmod" not in done.stdout and "sudo" not in done.stdout
             again = run("init")
             assert again.returncode == OK and again.stdout.count("made:") == 1
+            assert again.stderr == ""
             looked = run("doctor")
             assert "ok    user         looking as humcli-webhook" in looked.stdout
             assert "FAIL" not in looked.stdout
