@@ -74,6 +74,22 @@ static int forget(struct query *q, const char *id)
 			 1, NULL);
 }
 
+/* A task that is locked is waited for once more, as that of any event is. */
+static enum outcome record(struct retry *t, struct delivery *d)
+{
+	enum outcome outcome = OUTCOME_UNAVAILABLE;
+	bool answers = true;
+
+	for (int i = 0; i < 2 && answers && outcome == OUTCOME_UNAVAILABLE;
+	     i++) {
+		struct delivery *same = delivery_share(d);
+
+		answers = recorder_drain(t->recorder, &same, 1,
+					 clock_ms() + SUBMIT_MS, &outcome);
+	}
+	return outcome;
+}
+
 static int retry_row(struct retry *t, const struct rows *r, size_t row)
 {
 	const char *id = rows_get(r, row, 0);
@@ -86,9 +102,8 @@ static int retry_row(struct retry *t, const struct rows *r, size_t row)
 		t->left++;
 		return EX_OK;
 	}
-	if (!recorder_drain(t->recorder, &d, 1, clock_ms() + SUBMIT_MS,
-			    &outcome))
-		outcome = OUTCOME_UNAVAILABLE;
+	outcome = record(t, d);
+	delivery_free(d);
 	switch (outcome) {
 	case OUTCOME_RECORDED:
 	case OUTCOME_DUPLICATE:

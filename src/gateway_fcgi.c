@@ -58,7 +58,7 @@ struct server {
 	unsigned threads; /* of them are there still */
 	unsigned idle; /* of these wait, or wait for their turn */
 	unsigned calls; /* accepted, not answered yet */
-	bool full; /* too many of them to accept: say so when one ends */
+	bool closed; /* no room to accept: say so when there may be some */
 	bool short_of_threads; /* said so already */
 	bool drained; /* stopping, and nobody stands at the door */
 	int64_t stopping; /* clock_ms() of the signal; 0: none came */
@@ -224,15 +224,13 @@ static void end_connection(FCGX_Request *fcgi, int fd)
 /* Its place is somebody else's; who waits for that, or for the last, hears it. */
 static void count_out(struct server *s)
 {
-	bool tell;
-
 	mutex_lock(&s->lock);
 	s->calls--;
-	tell = s->full || (s->stopping && s->calls == 0);
-	s->full = false;
-	mutex_unlock(&s->lock);
-	if (tell)
+	/* Under the lock: without it, s may be gone once nobody is left. */
+	if (s->closed || (s->stopping && s->calls == 0))
 		wakeup_send(s->nudge);
+	s->closed = false;
+	mutex_unlock(&s->lock);
 }
 
 static void call_end(struct call *c)
@@ -243,10 +241,7 @@ static void call_end(struct call *c)
 	free(c);
 }
 
-/*
- * From a worker, or from the recorder's thread. That one is not held up: a
- * fresh socket has room for a reply, and what was recorded was read whole.
- */
+/* From a worker, or from the recorder's thread, which must not be held up. */
 static void answer_call(struct exchange *x)
 {
 	struct call *c = (struct call *)x;
@@ -273,8 +268,15 @@ static void read_request(struct worker *w, struct call *c)
 	struct reading reading = { &c->fcgi, w->seat };
 
 	fill_request(r, &c->fcgi);
-	if (strcmp(r->method, "POST") == 0)
-		request_read_body(r, s->max_body, read_some, &reading);
+	if (strcmp(r->method, "POST") != 0)
+		return;
+	request_read_body(r, s->max_body, read_some, &reading);
+	/*
+	 * There is room for a reply, unless the peer has asked for much and
+	 * read nothing; then it goes without, and holds nobody up.
+	 */
+	if (r->state == BODY_COMPLETE && fcntl(c->fd, F_SETFL, O_NONBLOCK) < 0)
+		log_message(LEVEL_DEBUG, "connection: %m");
 }
 
 /* Takes the connection over. */
@@ -340,6 +342,56 @@ static int accept_connection(struct server *s)
 	return fd;
 }
 
+static void *work(void *context);
+
+/* Under the lock. */
+static bool start_worker(struct server *s)
+{
+	struct worker *w = xmalloc(sizeof(*w));
+	struct seat *seat = &s->seats[s->started];
+	pthread_attr_t a;
+	int error;
+
+	*w = (struct worker){ s, seat };
+	must(pthread_attr_init(&a));
+	must(pthread_attr_setstacksize(&a, STACK_BYTES));
+	error = pthread_create(&seat->thread, &a, work, w);
+	must(pthread_attr_destroy(&a));
+	if (error) {
+		free(w);
+		errno = error;
+		return false;
+	}
+	s->started++;
+	s->threads++;
+	s->idle++;
+	return true;
+}
+
+/*
+ * Under the lock: one more thread, if that is allowed and can be had. The
+ * first time that it can't, *complain.
+ */
+static bool grow(struct server *s, bool *complain)
+{
+	if (s->threads >= s->handler->settings->threads)
+		return false;
+	if (start_worker(s)) {
+		s->short_of_threads = false;
+		return true;
+	}
+	*complain = !s->short_of_threads;
+	s->short_of_threads = true;
+	return false;
+}
+
+/* Hosts limit processes; we go on with what we have. */
+static void complain_of_threads(unsigned threads, int error)
+{
+	errno = error;
+	log_message(LEVEL_WARNING, "no more than %u threads: %m", threads);
+}
+
 /* What to wait for. */
 enum wait {
 	WAIT_FOR_ANY, /* a connection too */
@@ -348,20 +400,47 @@ enum wait {
 	WAIT_FOR_NOTHING
 };
 
-/* Once we stop, only what stands at the door is taken, and not for long. */
-static enum wait what_to_wait_for(struct server *s)
+/*
+ * Under the lock. Whoever takes a call leaves somebody behind who looks after
+ * those that wait for the recorder: there are some where there are more calls
+ * than threads that serve one.
+ */
+static bool has_room(struct server *s, bool *complain)
 {
-	enum wait wait;
+	bool alone = s->idle == 1 && s->calls >= s->threads &&
+		     !grow(s, complain);
+
+	s->closed = alone || s->calls >= s->handler->settings->threads;
+	return !s->closed;
+}
+
+/*
+ * And until when, at the latest. Once we stop, what comes is taken as long as
+ * there are calls, but not for long; then only what stands at the door.
+ */
+static enum wait what_to_wait_for(struct server *s, int64_t *until)
+{
+	enum wait wait = WAIT_FOR_ANY;
+	bool complain = false;
+	unsigned threads;
+	int error;
 
 	mutex_lock(&s->lock);
 	if (s->stopping && clock_ms() - s->stopping > DRAIN_MS)
 		s->drained = true;
-	s->full = s->calls >= s->handler->settings->threads;
-	if (s->full || s->drained)
+	if (s->drained || !has_room(s, &complain)) {
 		wait = s->calls ? WAIT_FOR_ANSWERS : WAIT_FOR_NOTHING;
-	else
-		wait = s->stopping ? WAIT_AT_DOOR : WAIT_FOR_ANY;
+	} else if (s->stopping && !s->calls) {
+		wait = WAIT_AT_DOOR;
+		*until = 0;
+	} else if (s->stopping) {
+		*until = earlier(*until, s->stopping + DRAIN_MS + 1);
+	}
+	threads = s->threads;
+	error = errno;
 	mutex_unlock(&s->lock);
+	if (complain)
+		complain_of_threads(threads, error);
 	return wait;
 }
 
@@ -410,33 +489,15 @@ static bool next_errand(struct server *s, struct errand *e)
 		e->overdue = recorder_overdue(s->handler->recorder, &until);
 		if (e->overdue)
 			return true;
-		wait = what_to_wait_for(s);
+		wait = what_to_wait_for(s, &until);
 		if (wait == WAIT_FOR_NOTHING)
 			return false;
-		if (wait_for_something(s, wait,
-				       wait == WAIT_AT_DOOR ? 0 : until))
+		if (wait_for_something(s, wait, until))
 			e->fd = accept_connection(s);
 		else if (wait == WAIT_AT_DOOR)
 			nobody_at_door(s);
 	}
 	return true;
-}
-
-static bool start_worker(struct server *s);
-
-/* Under the lock: one more thread where none is left to wait. */
-static void grow(struct server *s)
-{
-	if (s->idle || s->threads >= s->handler->settings->threads)
-		return;
-	if (start_worker(s)) {
-		s->short_of_threads = false;
-	} else if (!s->short_of_threads) {
-		/* Hosts limit processes; we go on with what we have. */
-		s->short_of_threads = true;
-		log_message(LEVEL_WARNING, "no more than %u threads: %m",
-			    s->threads);
-	}
 }
 
 static void run_errand(struct worker *w, const struct errand *e)
@@ -449,6 +510,33 @@ static void run_errand(struct worker *w, const struct errand *e)
 	}
 }
 
+/* It sets to work: somebody is to wait in its place. Under the turn. */
+static void leave_post(struct server *s)
+{
+	bool complain = false;
+	unsigned threads;
+	int error;
+
+	mutex_lock(&s->lock);
+	s->idle--;
+	if (!s->idle)
+		(void)grow(s, &complain);
+	threads = s->threads;
+	error = errno;
+	mutex_unlock(&s->lock);
+	if (complain)
+		complain_of_threads(threads, error);
+}
+
+static void take_post(struct server *s)
+{
+	mutex_lock(&s->lock);
+	s->idle++;
+	if (s->closed && s->idle == 2)
+		wakeup_send(s->nudge);
+	mutex_unlock(&s->lock);
+}
+
 static void *work(void *context)
 {
 	struct worker *w = context;
@@ -459,47 +547,22 @@ static void *work(void *context)
 	for (;;) {
 		mutex_lock(&s->turn);
 		more = next_errand(s, &e);
+		/* Before the next one finds out how many are left. */
+		if (more)
+			leave_post(s);
 		mutex_unlock(&s->turn);
-		mutex_lock(&s->lock);
-		s->idle--;
 		if (!more)
 			break;
-		grow(s);
-		mutex_unlock(&s->lock);
 		run_errand(w, &e);
-		mutex_lock(&s->lock);
-		s->idle++;
-		mutex_unlock(&s->lock);
+		take_post(s);
 	}
+	mutex_lock(&s->lock);
+	s->idle--;
 	s->threads--;
 	cond_signal(&s->left);
 	mutex_unlock(&s->lock);
 	free(w);
 	return NULL;
-}
-
-/* Under the lock. */
-static bool start_worker(struct server *s)
-{
-	struct worker *w = xmalloc(sizeof(*w));
-	struct seat *seat = &s->seats[s->started];
-	pthread_attr_t a;
-	int error;
-
-	*w = (struct worker){ s, seat };
-	must(pthread_attr_init(&a));
-	must(pthread_attr_setstacksize(&a, STACK_BYTES));
-	error = pthread_create(&seat->thread, &a, work, w);
-	must(pthread_attr_destroy(&a));
-	if (error) {
-		free(w);
-		errno = error;
-		return false;
-	}
-	s->started++;
-	s->threads++;
-	s->idle++;
-	return true;
 }
 
 /* The overseer: signals, and bodies that take too long. */
@@ -577,8 +640,10 @@ static bool stop(struct server *s, int64_t now)
 	return true;
 }
 
-static void server_init(struct server *s, const struct handler *h, int listener)
+static struct server *server_new(const struct handler *h, int listener)
 {
+	struct server *s = xmalloc(sizeof(*s));
+
 	*s = (struct server){ .handler = h,
 			      .listener = listener,
 			      .nudge = wakeup_new() };
@@ -590,6 +655,14 @@ static void server_init(struct server *s, const struct handler *h, int listener)
 		mutex_init(&s->seats[i].lock);
 		s->seats[i].fd = -1;
 	}
+	return s;
+}
+
+static void server_free(struct server *s)
+{
+	close(s->nudge);
+	free(s->seats);
+	free(s);
 }
 
 static bool start(struct server *s)
@@ -612,22 +685,23 @@ static bool start(struct server *s)
 enum gateway_end gateway_fcgi_serve(const struct handler *h, int listener,
 				    const char *where, int64_t *end)
 {
-	struct server s;
+	struct server *s = server_new(h, listener);
 	int64_t now;
 
-	server_init(&s, h, listener);
-	if (!start(&s))
+	if (!start(s)) {
+		server_free(s);
 		return GATEWAY_FAILED;
-	wait_for_signal(&s);
+	}
+	wait_for_signal(s);
 	now = clock_ms();
 	*end = now + GATEWAY_END_MS;
 	/* Nobody new finds us; what has connected already is served. */
 	if (where)
 		listener_remove(where);
-	if (!stop(&s, now))
+	/* A thread that is stuck still uses it. */
+	if (!stop(s, now))
 		return GATEWAY_STUCK;
-	free(s.seats);
-	close(s.nudge);
+	server_free(s);
 	close(listener);
 	return GATEWAY_DONE;
 }

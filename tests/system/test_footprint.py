@@ -1,9 +1,12 @@
 """What the responder takes from a host that it shares: connections, threads,
 memory."""
 
+import concurrent.futures
 import contextlib
 import os
 import re
+import subprocess
+import tempfile
 
 import pytest
 
@@ -48,10 +51,11 @@ def threads(it):
     return len(os.listdir(f"/proc/{it.pid}/task"))
 
 
-def sanitized(it):
+def sanitized(program):
     """Whose memory says nothing of ours."""
-    with open(it.program, "rb") as file:
-        return b"__asan_init" in file.read()
+    with open(program, "rb") as file:
+        text = file.read()
+    return b"__asan_init" in text or b"__tsan_init" in text
 
 
 def sized(size):
@@ -167,12 +171,57 @@ def test_threads_as_needed(paths, store):
         assert threads(it) == 64 + 2
 
 
+class Short(FastCGI):
+    """One that gets no more threads than that, besides its first."""
+
+    def __init__(self, library, count, *arguments, **others):
+        self.preload = {"LD_PRELOAD": library, "FEW_THREADS": str(count)}
+        super().__init__(*arguments, **others)
+
+    def environment(self):
+        return {**super().environment(), **self.preload}
+
+
+@pytest.fixture(name="few_threads", scope="session")
+def _few_threads():
+    source = os.path.join(os.path.dirname(fastcgi.__file__), "few_threads.c")
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        library = os.path.join(folder, "few_threads.so")
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+        os.chmod(folder, 0o755)
+        yield library
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_slow_senders_when_threads_are_short(paths, store, spool, few_threads, workers):
+    """However few there are: one looks after what waits for the database."""
+    if sanitized(paths.responder):
+        pytest.skip("a sanitizer wants to be loaded first")
+    with Gate(store.socket) as gate, Short(
+            few_threads, 2 + workers, paths.responder, gate.conninfo(store.login),
+            SPOOL=spool.path) as it, contextlib.ExitStack() as stack, \
+            concurrent.futures.ThreadPoolExecutor(1) as pool:
+        it.assert_serving()
+        gate.freeze()
+        waiting = pool.submit(it.post, event())
+        # Until shortly before its time is over; then as many as there are threads.
+        assert not concurrent.futures.wait([waiting], 2.2).done
+        for _ in range(workers):
+            connection = stack.enter_context(it.connect())
+            connection.send(fastcgi.head(variables(body=event()).items()))
+        answer = waiting.result()
+        assert answer.body == SPOOLED and answer.seconds < 3
+        assert threads(it) == 3 + workers
+        assert f"no more than {workers} threads" in it.log()
+        gate.open()
+
+
 # Memory.
 
 @pytest.fixture(name="measured")
 def _measured(paths, store, spool):
     with FastCGI(paths.responder, store.dsn("test_writer", tcp=True), SPOOL=spool.path) as it:
-        if sanitized(it):
+        if sanitized(it.program):
             pytest.skip("a sanitizer's own memory")
         yield it
 

@@ -17,6 +17,7 @@ from harness import fastcgi
 from harness.fastcgi import Broken
 from harness.responder import (CGI, FastCGI, event, eventually, give,
                                new_task, sign, task_of, variables)
+from harness.webserver import free_port
 
 RECEIVED = b'{"received":true}'
 KIB64 = "x" * 65536
@@ -417,6 +418,26 @@ def test_silent_and_slow_peers(paths, store):
                 connection.close()
         it.assert_serving()
         assert count(store, task_of(body)) == 0
+
+
+@pytest.mark.parametrize("where", ["unix", "tcp"])
+def test_a_peer_that_reads_nothing(paths, store, where):
+    """Its answers fill its socket; nobody else waits for that one to be read."""
+    with FastCGI(paths.responder, store.conninfo,
+                 where=f":{free_port()}" if where == "tcp" else None) as it:
+        it.assert_serving()
+        question = fastcgi.record(fastcgi.GET_VALUES,
+                                  fastcgi.pairs([("FCGI_MPXS_CONNS", "")]), 0)
+        for questions in (200, 270, 274, 276, 278, 280, 300):
+            body = event()
+            with it.connect() as connection:
+                connection.send(fastcgi.head(signed(body)) + question * questions
+                                + fastcgi.stream(fastcgi.STDIN, body)
+                                + fastcgi.record(fastcgi.STDIN))
+                assert eventually(lambda body=body: count(store, task_of(body)) == 1
+                                  or questions > 270, 3)
+                answer = it.post(event())
+                assert answer.body == RECEIVED and answer.seconds < 1
 
 
 def test_200_idle_connections(responder):

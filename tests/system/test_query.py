@@ -1,10 +1,13 @@
 """The verbs that ask the database: what they print, and what they change."""
 
+import contextlib
 import json
+import threading
 
 import pytest
 
 from harness.recording import Delivery, at, record
+from harness.store import lock_class
 
 OK, NEGATIVE, USAGE, DATA, UNAVAILABLE, LATER, CONFIG = 0, 1, 64, 65, 69, 75, 78
 BODY = b'{"event":"task.status_changed","task_id":"%s","status":"SUBMITTED",' \
@@ -299,6 +302,21 @@ def test_quarantine_retry(ask, database):
     # What was recorded meanwhile is done as well.
     set_aside(database, BODY % b"t1")
     assert ask("quarantine", "retry").out == "1 recorded, 3 left\n"
+
+
+def test_quarantine_retry_waits_for_a_lock(ask, database, paths):
+    """As that of an event that comes in does: 0.5 s, and once more."""
+    set_aside(database, BODY % b"t1")
+    with contextlib.closing(database.connect()) as other:
+        other.autocommit = False
+        with other.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s, hashtext('t1'))",
+                           [lock_class(paths.source / "sql")])
+        release = threading.Timer(0.8, other.rollback)
+        release.start()
+        done = ask("quarantine", "retry")
+        release.join()
+    assert (done.returncode, done.out) == (OK, "1 recorded, 0 left\n"), done.err
 
 
 def test_quarantine_retry_needs_rights(ask, database):

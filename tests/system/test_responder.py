@@ -21,10 +21,13 @@ from harness import fastcgi
 from harness.gate import Gate
 from harness.responder import (CGI, SECRET, FastCGI, event, eventually, give,
                                new_task, sign, task_of, variables)
+from harness.spool import Spool
 from harness.store import LOCAL_WRITER, WRITER
+from harness.webserver import free_port
 
 RECEIVED = b'{"received":true}'
 DUPLICATE = b'{"received":true,"duplicate":true}'
+SPOOLED = b'{"received":true,"spooled":true}'
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +107,15 @@ def task_locked(store, *tasks):
         yield connection
     finally:
         connection.close()
+
+
+def sockets(it):
+    """How many it has open."""
+    count = 0
+    for fd in os.scandir(f"/proc/{it.pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            count += os.readlink(fd.path).startswith("socket:")
+    return count
 
 
 def waiting_for_lock(store):
@@ -356,15 +368,6 @@ def test_same_delivery_to_16_cgi_processes(paths, store):
         body = event()
         answers = [a.body for a in post_all(it, [body] * 16, 16)]
         assert sorted(answers) == sorted([RECEIVED] + [DUPLICATE] * 15)
-
-
-def sockets(it):
-    """How many it has open."""
-    count = 0
-    for fd in os.scandir(f"/proc/{it.pid}/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            count += os.readlink(fd.path).startswith("socket:")
-    return count
 
 
 def test_poison_fails_alone(paths, store, listener):
@@ -854,6 +857,27 @@ def test_answers_what_waits_for_the_database(paths, store):
         assert it.wait_end(start) < 5
 
 
+@pytest.mark.parametrize("where", ["inherited", "port"])
+def test_whoever_comes_while_it_ends(paths, store, where):
+    """While something waits for the database the door is open, and watched."""
+    with Gate(store.socket) as gate, Spool() as spool, FastCGI(
+            paths.responder, gate.conninfo(store.login), SPOOL=spool.path,
+            where=f":{free_port()}" if where == "port" else None) as it, \
+            concurrent.futures.ThreadPoolExecutor(2) as pool:
+        it.assert_serving()
+        gate.freeze()
+        first = pool.submit(it.post, event())
+        assert eventually(lambda: has_request(it))
+        start = time.monotonic()
+        it.process.send_signal(signal.SIGTERM)
+        # It has looked at the door, and found nobody.
+        assert eventually(lambda: "answering what is in flight" in it.log())
+        assert not concurrent.futures.wait([first], 0.1).done
+        second = pool.submit(it.post, event())
+        assert first.result().body == second.result().body == SPOOLED
+        assert it.wait_end(start) < 5
+
+
 def test_ends_under_constant_load(paths, store):
     """The backlog is served for a bounded time."""
     with FastCGI(paths.responder, store.conninfo) as it:
@@ -918,9 +942,4 @@ def test_ends_with_postgresql_frozen(paths, store, listener):
 def has_request(it):
     """Whether a client is connected to a responder that has its connection
     to the database: the third socket beside that and the listening one."""
-    folder = f"/proc/{it.pid}/fd"
-    names = []
-    for fd in os.listdir(folder):
-        with contextlib.suppress(OSError):
-            names.append(os.readlink(os.path.join(folder, fd)))
-    return sum(name.startswith("socket:") for name in names) >= 3
+    return sockets(it) >= 3

@@ -11,6 +11,12 @@ WRITER = "test_writer"
 LOCAL_WRITER = "test_local_writer"
 
 
+def lock_class(sql):
+    """The class of the tasks' advisory locks; sql: the folder of the SQL."""
+    text = (sql / "functions" / "lock_tasks.sql").read_text()
+    return int(re.search(r"class constant int := (\d+)", text)[1])
+
+
 class Store(Database):
     def __init__(self, cluster, name, sql):
         """sql: the folder of the SQL, where the class of the locks stands."""
@@ -22,9 +28,7 @@ class Store(Database):
                 self.query(f"CREATE ROLE {role} LOGIN IN ROLE humcli_writer")
         self.query(f"ALTER ROLE {LOCAL_WRITER}"
                    " SET synchronous_commit = 'local'")
-        text = (sql / "functions" / "lock_tasks.sql").read_text()
-        self.lock_class = int(re.search(r"class constant int := (\d+)",
-                                        text)[1])
+        self.lock_class = lock_class(sql)
 
     @property
     def conninfo(self):
