@@ -14,6 +14,7 @@ BEGIN
 
 	GRANT EXECUTE ON FUNCTION
 		humcli.record(text[], text[], text[], text[], timestamptz[], timestamptz[], text[], text[], json[], interval, boolean),
+		humcli.record_next(text, text, text, text, timestamptz, timestamptz, text, text, json),
 		humcli.notify(bigint[]),
 		humcli.set_aside(timestamptz[], text[], text[], text[], bytea[])
 		TO humcli_writer;

@@ -21,7 +21,9 @@ SET LOCAL client_min_messages = notice;
 \ir functions/lock_tasks.sql
 \ir functions/beside.sql
 \ir functions/notify_gaps.sql
+\ir functions/notification.sql
 \ir functions/notify.sql
+\ir functions/record_next.sql
 \ir functions/record.sql
 \ir functions/set_aside.sql
 \ir functions/caller.sql

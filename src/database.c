@@ -35,12 +35,17 @@ static const int64_t postgres_epoch = INT64_C(946684800000000);
 /* One transaction on its way, until its Sync comes back. */
 struct segment {
 	enum database_task task;
+	bool brief; /* humcli.record_next(), which can leave it undone */
 	bool failed;
 	char sqlstate[6];
 	char message[256];
 };
 
-enum { MAX_PARAMETERS = 11 };
+/* Those of humcli.record(), and the ids of humcli.notify(). */
+enum { RECORD_PARAMETERS = 11, MAX_PARAMETERS };
+
+/* In an array's binary form, what comes before the first element's bytes. */
+enum { ARRAY_HEAD = 20, ELEMENT_HEAD = 4 };
 
 struct database {
 	struct connector *connector;
@@ -155,15 +160,26 @@ static void array_time(struct buf *b, int64_t unix_us)
 	put64(b, unix_us - postgres_epoch);
 }
 
+/* An array's first element alone; NULL is no data. */
+static void first_element(const struct buf *array, const char **data,
+			  int *length)
+{
+	uint32_t wire;
+
+	memcpy(&wire, array->data + ARRAY_HEAD, sizeof(wire));
+	*length = (int)ntohl(wire);
+	*data = *length < 0 ? NULL : array->data + ARRAY_HEAD + ELEMENT_HEAD;
+}
+
 static bool send_query(struct database *db, const char *query, const Oid *types,
-		       int count)
+		       const struct buf *parameters, int count)
 {
 	const char *values[MAX_PARAMETERS] = { NULL };
 	int lengths[MAX_PARAMETERS] = { 0 }, formats[MAX_PARAMETERS] = { 0 };
 
 	for (int i = 0; i < count; i++) {
-		values[i] = db->parameters[i].data;
-		lengths[i] = (int)db->parameters[i].length;
+		values[i] = parameters[i].data;
+		lengths[i] = (int)parameters[i].length;
 		formats[i] = 1;
 	}
 	return PQsendQueryParams(db->conn, query, count, types, values, lengths,
@@ -180,30 +196,57 @@ static bool send_sync(struct database *db, enum database_task task)
 	return true;
 }
 
-static bool send_events(struct database *db, struct delivery *const *batch,
-			size_t count, size_t events, int64_t window_us,
-			bool notify)
+/* humcli.record() with the parameters as they stand. */
+static bool send_record(struct database *db)
 {
-	static const Oid types[] = { OID_TEXT_ARRAY,
-				     OID_TEXT_ARRAY,
-				     OID_TEXT_ARRAY,
-				     OID_TEXT_ARRAY,
-				     OID_TIMESTAMPTZ_ARRAY,
-				     OID_TIMESTAMPTZ_ARRAY,
-				     OID_TEXT_ARRAY,
-				     OID_TEXT_ARRAY,
-				     OID_JSON_ARRAY,
-				     OID_INTERVAL,
-				     OID_BOOL };
-	static const int32_t elements[] = {
-		OID_TEXT,	 OID_TEXT, OID_TEXT, OID_TEXT, OID_TIMESTAMPTZ,
-		OID_TIMESTAMPTZ, OID_TEXT, OID_TEXT, OID_JSON
-	};
+	static const Oid types[RECORD_PARAMETERS] = { OID_TEXT_ARRAY,
+						      OID_TEXT_ARRAY,
+						      OID_TEXT_ARRAY,
+						      OID_TEXT_ARRAY,
+						      OID_TIMESTAMPTZ_ARRAY,
+						      OID_TIMESTAMPTZ_ARRAY,
+						      OID_TEXT_ARRAY,
+						      OID_TEXT_ARRAY,
+						      OID_JSON_ARRAY,
+						      OID_INTERVAL,
+						      OID_BOOL };
+
+	return send_query(db,
+			  "SELECT place, outcome, id FROM humcli.record("
+			  "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+			  types, db->parameters, RECORD_PARAMETERS);
+}
+
+static const Oid event_types[] = { OID_TEXT, OID_TEXT,	      OID_TEXT,
+				   OID_TEXT, OID_TIMESTAMPTZ, OID_TIMESTAMPTZ,
+				   OID_TEXT, OID_TEXT,	      OID_JSON };
+
+/* humcli.record_next() with the one event that is in the parameters. */
+static bool send_record_next(struct database *db)
+{
+	const char *values[ARRAY_SIZE(event_types)];
+	int lengths[ARRAY_SIZE(event_types)], formats[ARRAY_SIZE(event_types)];
+
+	for (size_t i = 0; i < ARRAY_SIZE(event_types); i++) {
+		first_element(&db->parameters[i], &values[i], &lengths[i]);
+		formats[i] = 1;
+	}
+	return PQsendQueryParams(db->conn,
+				 "SELECT humcli.record_next("
+				 "$1, $2, $3, $4, $5, $6, $7, $8, $9)",
+				 ARRAY_SIZE(event_types), event_types, values,
+				 lengths, formats, 1) == 1;
+}
+
+static void put_events(struct database *db, struct delivery *const *batch,
+		       size_t count, size_t events, int64_t window_us,
+		       bool notify)
+{
 	struct buf *p = db->parameters;
 	size_t place = 0;
 
-	for (size_t i = 0; i < ARRAY_SIZE(elements); i++)
-		array_start(&p[i], events, elements[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(event_types); i++)
+		array_start(&p[i], events, (int32_t)event_types[i]);
 	for (size_t i = 0; i < count; i++) {
 		const struct delivery *d = batch[i];
 
@@ -226,10 +269,6 @@ static bool send_events(struct database *db, struct delivery *const *batch,
 	put32(&p[9], 0); /* days */
 	put32(&p[9], 0); /* months */
 	buf_add(&p[10], notify ? "\1" : "\0", 1);
-	return send_query(db,
-			  "SELECT place, outcome, id FROM humcli.record("
-			  "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-			  types, ARRAY_SIZE(types));
 }
 
 static bool send_quarantine(struct database *db, struct delivery *const *batch,
@@ -256,7 +295,7 @@ static bool send_quarantine(struct database *db, struct delivery *const *batch,
 		array_bytes(&p[4], d->payload, d->length);
 	}
 	return send_query(db, "SELECT humcli.set_aside($1, $2, $3, $4, $5)",
-			  types, ARRAY_SIZE(types));
+			  types, db->parameters, ARRAY_SIZE(types));
 }
 
 bool database_send_record(struct database *db, struct delivery *const *batch,
@@ -268,8 +307,16 @@ bool database_send_record(struct database *db, struct delivery *const *batch,
 		events += batch[i]->reason == NULL;
 	db->places = xrealloc(db->places, count * sizeof(*db->places));
 	/* Nothing at all still goes the way of events: it tries the way. */
-	if ((events || !count) &&
-	    !send_events(db, batch, count, events, window_us, notify))
+	if (events || !count)
+		put_events(db, batch, count, events, window_us, notify);
+	/* Who notifies at once has but this one event to bring. */
+	if (notify && events == 1 && count == 1) {
+		if (!send_record_next(db) || !send_sync(db, DATABASE_RECORD))
+			return false;
+		db->pending[db->pending_count - 1].brief = true;
+		return true;
+	}
+	if ((events || !count) && !send_record(db))
 		return false;
 	if (events < count &&
 	    !send_quarantine(db, batch, count, count - events))
@@ -280,20 +327,20 @@ bool database_send_record(struct database *db, struct delivery *const *batch,
 bool database_send_notify(struct database *db, const int64_t *ids, size_t count)
 {
 	static const Oid types[] = { OID_INT8_ARRAY };
-	struct buf *p = db->parameters;
+	struct buf *p = &db->parameters[RECORD_PARAMETERS];
 
 	array_start(p, count, OID_INT8);
 	for (size_t i = 0; i < count; i++) {
 		put32(p, 8);
 		put64(p, ids[i]);
 	}
-	return send_query(db, "SELECT humcli.notify($1)", types, 1) &&
+	return send_query(db, "SELECT humcli.notify($1)", types, p, 1) &&
 	       send_sync(db, DATABASE_NOTIFY);
 }
 
 bool database_send_ping(struct database *db)
 {
-	return send_query(db, "SELECT 1", NULL, 0) &&
+	return send_query(db, "SELECT 1", NULL, NULL, 0) &&
 	       send_sync(db, DATABASE_PING);
 }
 
@@ -362,20 +409,46 @@ static bool read_row(const struct database *db, const PGresult *result, int i,
 	return true;
 }
 
+static void reserve_rows(struct database *db, size_t count)
+{
+	if (db->row_capacity >= count)
+		return;
+	db->rows = xrealloc(db->rows, count * sizeof(*db->rows));
+	db->row_capacity = count;
+}
+
 static bool read_rows(struct database *db, const PGresult *result)
 {
 	size_t count = (size_t)PQntuples(result);
 
-	if (db->row_capacity < count) {
-		db->rows = xrealloc(db->rows, count * sizeof(*db->rows));
-		db->row_capacity = count;
-	}
+	reserve_rows(db, count);
 	db->row_count = 0;
 	for (size_t i = 0; i < count; i++) {
 		if (!read_row(db, result, (int)i, &db->rows[i]))
 			return false;
 		db->row_count++;
 	}
+	return true;
+}
+
+/* What humcli.record_next() gives: the id, or NULL where it did nothing. */
+static bool read_next(struct database *db, const PGresult *result)
+{
+	uint64_t id;
+
+	db->row_count = 0;
+	if (PQntuples(result) != 1 || PQnfields(result) != 1)
+		return false;
+	if (PQgetisnull(result, 0, 0))
+		return true;
+	if (PQgetlength(result, 0, 0) != 8)
+		return false;
+	memcpy(&id, PQgetvalue(result, 0, 0), sizeof(id));
+	reserve_rows(db, 1);
+	db->rows[0] = (struct database_row){ .place = db->places[0],
+					     .outcome = ROW_RECORDED,
+					     .id = (int64_t)be64toh(id) };
+	db->row_count = 1;
 	return true;
 }
 
@@ -399,8 +472,10 @@ static bool take(struct database *db, const PGresult *result)
 	case PGRES_PIPELINE_SYNC:
 		return true;
 	case PGRES_TUPLES_OK:
-		if (s->task == DATABASE_RECORD && PQnfields(result) == 3 &&
-		    !read_rows(db, result))
+		if (s->brief ? !read_next(db, result)
+			     : s->task == DATABASE_RECORD &&
+				       PQnfields(result) == 3 &&
+				       !read_rows(db, result))
 			fail_segment(s, "42804",
 				     "humcli.record() gave rows of another "
 				     "form; is sql/install.sql newer?");
@@ -416,13 +491,32 @@ static bool take(struct database *db, const PGresult *result)
 	}
 }
 
-static void report(struct database *db, struct database_result *result)
+/*
+ * The event at hand is no usual one, or the schema is older than we are:
+ * nothing has happened yet, and humcli.record() knows what to do.
+ */
+static bool left_undone(const struct database *db)
+{
+	const struct segment *s = &db->pending[0];
+
+	return s->brief && (s->failed ? strcmp(s->sqlstate, "42883") == 0
+				      : db->row_count == 0);
+}
+
+static struct segment take_oldest(struct database *db)
 {
 	struct segment s = db->pending[0];
 
 	db->pending_count--;
 	memmove(&db->pending[0], &db->pending[1],
 		db->pending_count * sizeof(s));
+	return s;
+}
+
+static void report(struct database *db, struct database_result *result)
+{
+	struct segment s = take_oldest(db);
+
 	*result = (struct database_result){
 		.task = s.task,
 		.committed = !s.failed,
@@ -456,7 +550,13 @@ enum database_news database_next(struct database *db,
 		PQclear(r);
 		if (PQstatus(db->conn) != CONNECTION_OK)
 			return DATABASE_LOST;
-		if (end) {
+		if (end && left_undone(db)) {
+			take_oldest(db);
+			if (!send_record(db) ||
+			    !send_sync(db, DATABASE_RECORD) ||
+			    !database_flush(db))
+				return DATABASE_LOST;
+		} else if (end) {
 			report(db, result);
 			return DATABASE_RESULT;
 		}

@@ -30,7 +30,8 @@ enum database_task { DATABASE_RECORD, DATABASE_NOTIFY, DATABASE_PING };
  * Records deliveries in one transaction: humcli.record() for events,
  * humcli.set_aside() for those with a reason. None at all still writes
  * something, and so tries the whole way. notify: wake the listeners in the
- * same transaction. False: the connection is gone.
+ * same transaction; one event alone then tries humcli.record_next() first.
+ * False: the connection is gone.
  */
 bool database_send_record(struct database *db, struct delivery *const *batch,
 			  size_t count, int64_t window_us,

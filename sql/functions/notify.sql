@@ -26,10 +26,8 @@ BEGIN
 		SELECT e.id, e.whole
 		FROM (SELECT DISTINCT unnest(p_id) AS id) n
 		CROSS JOIN LATERAL (
-			SELECT v.id, format('{"id":"%s","task_id":%s,"status":%s,"previous_status":%s,"first":%s}',
-				v.id, to_json(v.task_id), to_json(v.status),
-				coalesce(to_json(v.previous_status)::text, 'null'),
-				to_json(v.first_of_status)) AS whole
+			SELECT v.id, humcli.notification(v.id, v.task_id, v.status,
+				v.previous_status, v.first_of_status) AS whole
 			FROM humcli.events v
 			WHERE v.id = n.id
 			LIMIT 1		-- keeps it a look-up by the primary key

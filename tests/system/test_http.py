@@ -963,6 +963,28 @@ def test_cgi_on_one_socket_as_mod_cgid(paths, store, method, size, status):
         check(fastcgi.Answer(raw), status)
 
 
+@pytest.mark.parametrize("schema", ("ours", "older"))
+def test_cgi_records_what_is_not_the_usual(paths, store, schema):
+    """In one round trip or in two, and with SQL from before there was a short way."""
+    task = new_task()
+    steps = [event(task_id=task, status=status, previous_status=previous,
+                   timestamp=f"2026-03-01T12:00:{second:02}Z")
+             for status, previous, second in (("A", "PENDING", 1), ("B", "A", 2), ("B", "A", 3),
+                                              ("D", "C", 5), ("C", "B", 4))]
+    name = "humcli.record_next(text, text, text, text, timestamptz, timestamptz, text, text, json)"
+    with CGI(paths.responder, store.conninfo) as it:
+        if schema == "older":
+            store.query(f"ALTER FUNCTION {name} RENAME TO hidden")
+        try:
+            answers = [it.post(body).body for body in steps]
+        finally:
+            if schema == "older":
+                store.query(f"ALTER FUNCTION {name.replace('record_next', 'hidden')} RENAME TO record_next")
+    assert answers == [RECEIVED, RECEIVED, DUPLICATE, RECEIVED, RECEIVED]
+    assert [row[0] for row in store.query("SELECT status FROM humcli.events WHERE task_id = %s"
+                                          " ORDER BY occurred_at", task)] == list("ABCD")
+
+
 def test_cgi_with_a_file_as_stdin(paths, store):
     """lighttpd has it so for a body that it spooled."""
     body = event()

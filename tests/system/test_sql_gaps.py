@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from harness.recording import Delivery, at, record, stored
+from harness.recording import Delivery, at, record, record_as_cgi, stored
 
 LINE = ("PENDING", "ESTIMATE_PENDING", "ACCEPTED", "IN_PROGRESS", "SUBMITTED", "VERIFIED", "COMPLETED")
 
@@ -131,7 +131,7 @@ def test_against_a_model(connection, listener, rng):
         deliveries = rng.sample(life(task), rng.randint(1, 6))
         for delivery in deliveries:
             before = set(gaps(connection, f"WHERE task_id = '{task}'"))
-            record(connection, [delivery], notify=True)
+            rng.choice((record_as_cgi, lambda c, d: record(c, [d], notify=True)))(connection, delivery)
             after = gaps(connection, f"WHERE task_id = '{task}'")
             expected, last = [], None
             for d in sorted((d for d in stored(connection, "events") if d.task_id == task),

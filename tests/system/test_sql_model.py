@@ -4,7 +4,7 @@ import threading
 from datetime import timedelta
 
 from harness.recording import (EVENT, Delivery, at, notification, outcomes, listen,
-                               notifications, record, record_all, stored)
+                               notifications, record, record_all, record_as_cgi, stored)
 from harness.visits import Model
 
 WINDOW = timedelta(seconds=60)
@@ -74,7 +74,8 @@ def test_random_histories(database, rng):
         while stream:
             size = rng.choice((1, 2, 7, 40, 100, 256))
             batch, stream = stream[:size], stream[size:]
-            rows = record(connection, batch, WINDOW)
+            rows = (record_as_cgi(connection, batch[0], WINDOW) if len(batch) == 1 and rng.random() < .5
+                    else record(connection, batch, WINDOW))
             step = iter(rows)
             for place, delivery in enumerate(batch, 1):
                 verdict = model.deliver(delivery)
@@ -114,8 +115,11 @@ def test_random_histories_at_once(database, rng):
     def write(batches, answer):
         connection = database.connect()
         try:
-            for batch in batches:
-                answer += zip(batch, record_all(connection, batch, WINDOW))
+            for number, batch in enumerate(batches):
+                if number % 2:
+                    answer += zip(batch, record_all(connection, batch, WINDOW))
+                else:
+                    answer += [(one, next(iter(record_as_cgi(connection, one, WINDOW)))) for one in batch]
         except Exception as failure:    # pylint: disable=broad-except
             failures.append(failure)
         finally:

@@ -10,7 +10,7 @@ from psycopg2 import errors
 
 from harness.postgres import Cluster, Database, wait_until
 from harness.recording import (SIGNATURE, START, Delivery, at, listen, notification,
-                               notifications, outcomes, record, record_all, stored)
+                               notifications, outcomes, record, record_all, record_next, stored)
 
 
 def one(connection, sql, *arguments):
@@ -340,6 +340,117 @@ def test_written_by_hand(database, connection, batch):
     assert [tuple(row[:3]) for row in answer][0] == (1, "duplicate", number)
     assert len(stored(connection, "events")) == len(batch)
     other.close()
+
+
+# The usual case, as plain CGI records it.
+
+
+LINE = [Delivery("task_1", status, previous, at(60 * i)) for i, (previous, status) in enumerate((
+    (None, "PENDING"), ("PENDING", "A"), ("A", "B"), ("B", "A"), ("A", "B")))]
+LAST = LINE[-1].occurred_at
+
+
+@pytest.mark.parametrize("start", (0, 1))
+def test_next(database, connection, start):
+    """The same rows and the same notifications as record() makes of them."""
+    listener = database.connect()
+    listen(listener)
+    ids = [record_next(connection, delivery) for delivery in LINE[start:]]
+    assert None not in ids
+    firsts = [d.status not in [e.status for e in LINE[start:i]] for i, d in enumerate(LINE) if i >= start]
+    assert notifications(listener, len(ids)) == [
+        notification(*row) for row in zip(ids, LINE[start:], firsts)]
+    listener.close()
+    columns = ("SELECT array_agg((event, task_id, status, previous_status, occurred_at, received_at,"
+               " first_of_status, secret_name, signature, payload::text)::text ORDER BY id) FROM humcli.events")
+    rows = one(connection, columns)
+    run(connection, "TRUNCATE humcli.events")
+    record(connection, LINE[start:])
+    assert rows == one(connection, columns)
+    assert outcomes(record(connection, LINE)) == ["recorded"] * start + ["duplicate"] * (5 - start)
+
+
+@pytest.mark.parametrize("before, delivery", [
+    (LINE, LINE[-1]),
+    (LINE, LINE[-1]._replace(occurred_at=at(241))),
+    (LINE, LINE[-1]._replace(occurred_at=at(241), previous_status="B")),
+    (LINE, LINE[0]),
+    (LINE, Delivery("task_1", "C", "B", at(239))),
+    (LINE, Delivery("task_1", "C", "B", LAST)),
+    (LINE, Delivery("task_1", "C", None, LAST)),
+    (LINE, Delivery("task_1", "C", "A", at(300))),
+    (LINE, Delivery("task_1", "C", "B", at(300), "task.other")),
+    (LINE[:4], LINE[4]._replace(event="task.other")),
+    ([], Delivery("task_1", "C", "B")),
+    ([LINE[1], Delivery("task_1", "C", "A", at(60))], Delivery("task_1", "D", "C", at(70))),
+    ([LINE[1], LINE[1]._replace(occurred_at=at(61))], Delivery("task_1", "D", "A", at(70)))])
+def test_not_the_usual(connection, before, delivery):
+    """record() decides: nothing has happened, and no lock is held."""
+    record(connection, before)
+    here = [stored(connection, table) for table in ("events", "repeats")]
+    run(connection, "BEGIN")
+    assert record_next(connection, delivery) is None
+    run(connection, "COMMIT")
+    assert here == [stored(connection, table) for table in ("events", "repeats")]
+
+
+def test_next_of_a_retired_task(database, connection):
+    record(connection, LINE[:2])
+    database.execute("UPDATE humcli.events SET recorded_at = now() - interval '3 days'")
+    assert one(connection, "SELECT humcli.purge('1 day')") == 1
+    assert record_next(connection, LINE[2]) is None
+    assert outcomes(record(connection, [LINE[2]])) == ["recorded"]
+    assert record_next(connection, LINE[3]) is None
+
+
+@pytest.mark.parametrize("setting", ("default_transaction_isolation = 'repeatable read'",
+                                     "default_transaction_isolation = serializable", "synchronous_commit = off"))
+def test_next_leaves_to_record(connection, setting):
+    """What record() refuses or mends."""
+    run(connection, f"SET {setting}")
+    assert record_next(connection, first(previous=None)) is None
+    run(connection, "RESET ALL")
+    assert record_next(connection, first(previous=None))
+
+
+def test_next_of_a_locked_task(database, connection):
+    """It neither waits nor reads what was there before the lock."""
+    other = database.connect()
+    run(other, "BEGIN")
+    record(other, LINE[:1])
+    assert record_next(connection, LINE[1]) is None
+    run(other, "COMMIT")
+    run(connection, "SET humcli.locked = 'true'")     # whoever says so
+    run(other, "BEGIN")
+    run(other, "SELECT pg_advisory_xact_lock(1752526179, hashtext('task_1'))")
+    assert record_next(connection, LINE[1]) is None
+    run(other, "COMMIT")
+    assert record_next(connection, LINE[1])
+    other.close()
+
+
+def test_next_at_once(database):
+    """Of ten that bring the same, one records it; the others come to see it."""
+    barrier = threading.Barrier(10)
+    answers = []
+
+    def go():
+        connection = database.connect()
+        for delivery in LINE:
+            barrier.wait()
+            answers.append((delivery, record_next(connection, delivery)
+                            or outcomes(record(connection, [delivery]))[0]))
+        connection.close()
+
+    threads = [threading.Thread(target=go) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for delivery in LINE:
+        mine = [answer for d, answer in answers if d is delivery]
+        assert len(mine) == 10
+        assert sum(answer not in ("duplicate", "busy") for answer in mine) == 1
 
 
 # Transactions.

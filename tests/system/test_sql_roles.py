@@ -4,7 +4,7 @@ import psycopg2
 import pytest
 from psycopg2 import errors
 
-from harness.recording import Delivery, outcomes, record, stored
+from harness.recording import Delivery, outcomes, record, record_next, stored
 
 WHO = ("writer", "reader", "consumer", "admin", "stranger")
 READERS = {"reader", "consumer", "admin"}
@@ -16,14 +16,18 @@ RECORD = ("SELECT humcli.record(ARRAY['e'], ARRAY['t'], ARRAY['s'], ARRAY['p'], 
           " ARRAY[now()], ARRAY['n'], ARRAY['f'], ARRAY['{}']::json[], '10 min', true)")
 SET_ASIDE = ("SELECT humcli.set_aside(ARRAY[now()], ARRAY['r'], ARRAY['n'], ARRAY['f'], ARRAY['x'::bytea])")
 
+NEXT = "SELECT humcli.record_next('e', 't', 's', NULL, now(), now(), 'n', 'f', '{}')"
+
 # statement, and who may run it
 MATRIX = [
     (RECORD, {"writer"}),
+    (NEXT, {"writer"}),
     (SET_ASIDE, {"writer"}),
     ("SELECT humcli.notify(ARRAY[1])", {"writer"}),
     ("SELECT humcli.notify(NULL)", {"writer"}),
     ("SELECT humcli.payload('{}')", READERS),
     ("SELECT humcli.lock_tasks(ARRAY['t'])", set()),
+    ("SELECT humcli.notification(1, 't', 's', NULL, true)", set()),
     ("SELECT humcli.beside('t', 'e', now(), 's', true, '10 min')", set()),
     ("SELECT humcli.subscribe('mine')", CONSUMERS),
     *((f"SELECT humcli.subscribe('mine'); SELECT humcli.{call}", CONSUMERS)
@@ -113,7 +117,7 @@ def test_definer_functions(database):
         " EXISTS (SELECT FROM aclexplode(proacl) WHERE grantee = 0)"
         " FROM pg_proc WHERE pronamespace = 'humcli'::regnamespace")
     assert {row[0] for row in rows if row[3]} == {
-        "record", "notify", "set_aside", "subscribe", "fetch", "ack", "replay", "seek", "unsubscribe",
+        "record", "record_next", "notify", "set_aside", "subscribe", "fetch", "ack", "replay", "seek", "unsubscribe",
         "purge", "rebase"}
     for name, owner, config, definer, public in rows:
         assert owner == "humcli_owner" and not public, name
@@ -148,6 +152,8 @@ def test_callers_objects(database, users):
             cursor.execute("SELECT 'a'::text = 'b'::text, pg_temp.hashtext('x')")
     deliveries = [Delivery("task_1", "A"), Delivery("task_1", "B", "A"), Delivery("task_2", "A")]
     assert outcomes(record(connection, deliveries, notify=True)) == ["recorded"] * 3
+    deliveries.append(Delivery("task_3", "A"))
+    assert record_next(connection, deliveries[-1])
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pg_temp.events")
         assert cursor.fetchone() == (0,)

@@ -59,6 +59,23 @@ def record(connection, deliveries, window=WINDOW, notify=False):
         return [Row(*row) for row in cursor.fetchall()]
 
 
+def record_next(connection, delivery):
+    """Calls humcli.record_next(); returns the id, or None where it did nothing."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT humcli.record_next(%s, %s, %s, %s, %s, %s, %s, %s, %s)", (
+            delivery.event, delivery.task_id, delivery.status, delivery.previous_status,
+            delivery.occurred_at, START, "default", SIGNATURE, delivery.payload))
+        return cursor.fetchone()[0]
+
+
+def record_as_cgi(connection, delivery, window=WINDOW):
+    """Records one delivery, and notifies, as the responder does under plain CGI."""
+    number = record_next(connection, delivery)
+    if number is None:
+        return record(connection, [delivery], window, notify=True)
+    return [Row(1, "recorded", number)]
+
+
 def record_all(connection, deliveries, window=WINDOW):
     """Records a batch, and again what was busy, as the responder does."""
     answer = {}

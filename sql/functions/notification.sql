@@ -1,0 +1,16 @@
+-- What the notification of an event says. (A bare expression, so that the
+-- planner puts it in place of its call.)
+CREATE OR REPLACE FUNCTION humcli.notification(
+	p_id bigint,
+	p_task_id text,
+	p_status text,
+	p_previous_status text,
+	p_first_of_status boolean
+)
+RETURNS text
+LANGUAGE sql STABLE
+AS $$
+	SELECT format('{"id":"%s","task_id":%s,"status":%s,"previous_status":%s,"first":%s}',
+		p_id, to_json(p_task_id), to_json(p_status),
+		coalesce(to_json(p_previous_status)::text, 'null'), to_json(p_first_of_status))
+$$;
