@@ -382,6 +382,8 @@ def test_next(database, connection, start):
     (LINE, Delivery("task_1", "C", "B", at(300), "task.other")),
     (LINE[:4], LINE[4]._replace(event="task.other")),
     ([], Delivery("task_1", "C", "B")),
+    ([], Delivery("t" * 151, "C")),
+    (LINE[:2], Delivery("task_1", "B", None, at(70))),
     ([LINE[1], Delivery("task_1", "C", "A", at(60))], Delivery("task_1", "D", "C", at(70))),
     ([LINE[1], LINE[1]._replace(occurred_at=at(61))], Delivery("task_1", "D", "A", at(70)))])
 def test_not_the_usual(connection, before, delivery):
