@@ -28,10 +28,7 @@ SET jit = off
 AS $$
 	-- The lock of functions/lock_tasks.sql, if it is free; a statement of its
 	-- own, so that the next one sees what others have recorded up to here.
-	-- And as in functions/notify.sql: another's stuck commit must not hold up
-	-- ours.
-	SELECT set_config('humcli.locked', pg_try_advisory_xact_lock(1752526179, hashtext(p_task_id))::text, true),
-		set_config('lock_timeout', '250ms', true);
+	SELECT set_config('humcli.locked', pg_try_advisory_xact_lock(1752526179, hashtext(p_task_id))::text, true);
 
 	-- The history in one reading. Which of two at the same time came first is
 	-- not asked here; and of text this long notify() tells the id alone.
@@ -60,7 +57,9 @@ AS $$
 		AND (SELECT r.id FROM humcli.repeats r WHERE r.task_id = p_task_id LIMIT 1) IS NULL
 		AND (SELECT t.event_id FROM humcli.retired t WHERE t.task_id = p_task_id) IS NULL
 	ON CONFLICT DO NOTHING
-	-- Never NULL: it is here to be called, once a row.
-	RETURNING CASE WHEN pg_notify('humcli_events', humcli.notification(e.id, p_task_id, p_status,
-		p_previous_status, e.first_of_status)) IS NOT NULL THEN e.id END
+	-- As functions/notify.sql does it, once a row; neither call gives NULL.
+	RETURNING CASE WHEN set_config('lock_timeout', '250ms', true) IS NOT NULL
+		AND pg_notify('humcli_events', humcli.notification(e.id, p_task_id, p_status,
+			p_previous_status, e.first_of_status)) IS NOT NULL
+		THEN e.id END
 $$;

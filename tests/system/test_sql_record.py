@@ -431,6 +431,33 @@ def test_next_of_a_locked_task(database, connection):
     other.close()
 
 
+def test_next_sets_a_limit_to_its_commit(connection):
+    """And to nothing else: see test_sql_notify.py."""
+    run(connection, "SET lock_timeout = '1234ms'; BEGIN")
+    assert record_next(connection, LINE[0])
+    assert one(connection, "SHOW lock_timeout") == "250ms"
+    run(connection, "COMMIT; BEGIN")
+    assert record_next(connection, LINE[0]) is None
+    assert one(connection, "SHOW lock_timeout") == "1234ms"
+    run(connection, "COMMIT")
+
+
+def test_next_beside_one_written_by_hand(database, connection):
+    other = database.connect()
+    run(other, "BEGIN")
+    one(other, INSERT, LINE[1].event, *LINE[1][:4], SIGNATURE)
+    answer = []
+    thread = threading.Thread(target=lambda: answer.append(record_next(connection, LINE[1])))
+    thread.start()
+    wait_until(lambda: one(other, "SELECT count(*) FROM pg_locks WHERE NOT granted"), "the second to wait")
+    time.sleep(0.4)
+    run(other, "COMMIT")
+    thread.join()
+    assert answer == [None]
+    assert outcomes(record(connection, [LINE[1]])) == ["duplicate"]
+    other.close()
+
+
 def test_next_at_once(database):
     """Of ten that bring the same, one records it; the others come to see it."""
     barrier = threading.Barrier(10)
