@@ -14,7 +14,7 @@ DISKS = ("as it is", "2 ms more")
 SETTINGS = ("shared_buffers = 512MB", "max_wal_size = 16GB", "checkpoint_timeout = 1h",
             "max_connections = 700")
 # Seconds without a new row and without anybody at work.
-SETTLED = 0.5
+SETTLED = 1.0
 TABLES = "humcli.events, humcli.repeats, webhook_events"
 
 

@@ -40,7 +40,9 @@ class Failover(Site):
     def wait_recorded(self, load):
         recorded = load.kinds["recorded"]
         wait_until(lambda: load.kinds["recorded"] > recorded, "the new primary to record",
-                   limit=20)
+                   # A pooler whose server died can hold a transaction without
+                   # a word; it is given up after 30 s.
+                   limit=45)
 
     @property
     def promoted(self):
