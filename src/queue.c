@@ -28,8 +28,7 @@ struct waiter {
 	int64_t since; /* clock_ms() */
 	int64_t deadline;
 	bool in_line;
-	bool done;
-	bool given_up; /* by the writer: it can't be recorded now */
+	bool done; /* still in queue.waiters: it can't be recorded now */
 	bool left; /* nobody waits any more; the writer frees it */
 };
 
@@ -195,7 +194,7 @@ static int64_t patience(const struct queue *q, const struct waiter *w)
 {
 	int64_t until = earlier(w->deadline, q->hurry);
 
-	if (w->given_up || q->open)
+	if (q->open)
 		return INT64_MIN;
 	if (!q->breaker)
 		return until;
@@ -262,7 +261,7 @@ void *queue_overdue(struct queue *q, int64_t *next)
 	mutex_lock(&q->lock);
 	w = TAILQ_FIRST(&q->waiters);
 	if (w && now >= patience(q, w)) {
-		if (!w->given_up)
+		if (!w->done)
 			trip_breaker(q);
 		context = w->context;
 		await_no_more(q, w);
@@ -436,7 +435,6 @@ static bool finish(struct queue *q, struct waiter *w)
 	await_no_more(q, w);
 	if (w->job.outcome != OUTCOME_UNAVAILABLE)
 		return true;
-	w->given_up = true;
 	w->deadline = INT64_MIN;
 	await(q, w);
 	sound_alarm(q);
