@@ -4,8 +4,8 @@
  */
 #include <stdlib.h>
 
-#include "recorder.h"
-#include "sync.h"
+#include "base/threads.h"
+#include "store/writer.h"
 
 struct recorder {
 	int alarm; /* never sounds */

@@ -27,7 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "util.h"
+#include "base/util.h"
 
 enum {
 	LIMIT_SECONDS = 30, /* for an answer */

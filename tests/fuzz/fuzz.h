@@ -6,9 +6,9 @@
 #ifndef FUZZ_H
 #define FUZZ_H
 
-#include "delivery.h"
-#include "recorder.h"
-#include "secrets.h"
+#include "config/secrets.h"
+#include "event/delivery.h"
+#include "store/writer.h"
 
 /* libFuzzer keeps the input that made it abort. */
 #define CHECK(condition)                                              \

@@ -11,9 +11,9 @@
 #include <string.h>
 #include <strings.h>
 
-#include "handler.h"
-#include "log.h"
-#include "verify.h"
+#include "base/log.h"
+#include "event/signature.h"
+#include "responder/handler.h"
 
 enum { MAX_BODY = 1000, BODY_LENGTH = 100 };
 

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "handler.h"
+#include "responder/handler.h"
 
 enum { MAX_BODY = 2048, MAX_PARAMETERS = 64 };
 

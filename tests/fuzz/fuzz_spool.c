@@ -19,8 +19,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "drainer.h"
-#include "log.h"
+#include "base/log.h"
+#include "store/drainer.h"
 
 static const char signature_key[] = "\nsignature: ";
 

@@ -443,7 +443,7 @@ def test_design_has_the_sections_that_the_code_names(paths):
     text = (paths.source / "doc/design.md").read_text(encoding="utf-8")
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     named = []
-    for file in paths.source.glob("src/*.[ch]"):
+    for file in paths.source.glob("src/**/*.[ch]"):
         # a comment may break the line anywhere in it
         flat = re.sub(r"\s*\n\s*\*?\s*", " ", file.read_text(encoding="utf-8"))
         named += re.findall(r'doc/design\.md, "([^"]+)"', flat)

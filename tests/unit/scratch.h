@@ -5,7 +5,7 @@
 #ifndef SCRATCH_H
 #define SCRATCH_H
 
-#include "util.h"
+#include "base/util.h"
 
 #include <sys/types.h>
 

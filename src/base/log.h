@@ -1,0 +1,33 @@
+/*
+ * The log: logfmt, one line a call, to stderr, syslog or a file. Values
+ * from outside are quoted and escaped here and nowhere else; a line is
+ * cut at 4 KiB. Safe from any thread; errno is kept.
+ */
+#ifndef LOG_H
+#define LOG_H
+
+#include "base/util.h"
+
+enum log_level { LEVEL_ERROR, LEVEL_WARNING, LEVEL_INFO, LEVEL_DEBUG };
+
+/*
+ * where: "stderr", "syslog" or the path of a file to append to (made 0600).
+ * False with errno set where the file can't be opened; the log then goes
+ * on as it was. Before the first call lines go to stderr at LEVEL_INFO.
+ */
+bool log_open(const char *where, enum log_level level) MUST_CHECK;
+
+bool log_level_parse(const char *name, enum log_level *level) MUST_CHECK;
+const char *log_level_name(enum log_level level);
+
+/* A sentence: time=… level=… pid=… msg="…" */
+void log_message(enum log_level level, const char *format, ...) PRINTF(2, 3);
+
+/*
+ * Pairs: log_pairs(LEVEL_INFO, "outcome", "recorded", "ms", "3", NULL). A
+ * pair whose value is NULL is left out.
+ */
+void log_pairs(enum log_level level, const char *key, ...)
+	__attribute__((sentinel));
+
+#endif

@@ -1,0 +1,107 @@
+#include "base/threads.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <time.h>
+
+void must(int error)
+{
+	if (error)
+		abort();
+}
+
+static struct timespec timespec_of(int64_t ms)
+{
+	return (struct timespec){ .tv_sec = ms / 1000,
+				  .tv_nsec = ms % 1000 * 1000000 };
+}
+
+void mutex_init(pthread_mutex_t *m)
+{
+	must(pthread_mutex_init(m, NULL));
+}
+
+void mutex_destroy(pthread_mutex_t *m)
+{
+	must(pthread_mutex_destroy(m));
+}
+
+void mutex_lock(pthread_mutex_t *m)
+{
+	must(pthread_mutex_lock(m));
+}
+
+void mutex_unlock(pthread_mutex_t *m)
+{
+	must(pthread_mutex_unlock(m));
+}
+
+void cond_init(pthread_cond_t *c)
+{
+	pthread_condattr_t a;
+
+	must(pthread_condattr_init(&a));
+	must(pthread_condattr_setclock(&a, CLOCK_MONOTONIC));
+	must(pthread_cond_init(c, &a));
+	must(pthread_condattr_destroy(&a));
+}
+
+void cond_destroy(pthread_cond_t *c)
+{
+	must(pthread_cond_destroy(c));
+}
+
+void cond_signal(pthread_cond_t *c)
+{
+	must(pthread_cond_signal(c));
+}
+
+void cond_broadcast(pthread_cond_t *c)
+{
+	must(pthread_cond_broadcast(c));
+}
+
+void cond_wait(pthread_cond_t *c, pthread_mutex_t *m, int64_t until)
+{
+	struct timespec t = timespec_of(until);
+	int error = pthread_cond_timedwait(c, m, &t);
+
+	if (error != ETIMEDOUT)
+		must(error);
+}
+
+int wakeup_new(void)
+{
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+	if (fd < 0)
+		abort();
+	return fd;
+}
+
+void wakeup_send(int fd)
+{
+	/* Full means that it is readable already. */
+	if (eventfd_write(fd, 1) < 0 && errno != EAGAIN)
+		abort();
+}
+
+void wakeup_clear(int fd)
+{
+	eventfd_t count;
+
+	if (eventfd_read(fd, &count) < 0 && errno != EAGAIN)
+		abort();
+}
+
+bool join_until(pthread_t thread, int64_t until)
+{
+	/* It goes by the clock on the wall. */
+	struct timespec t = timespec_of(now_us() / 1000 + until - clock_ms());
+	int error = pthread_timedjoin_np(thread, NULL, &t);
+
+	if (error != ETIMEDOUT)
+		must(error);
+	return !error;
+}

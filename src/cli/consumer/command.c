@@ -1,0 +1,148 @@
+#include "cli/consumer/command.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+extern char **environ;
+
+static void put_variable(struct buf *list, const char *name, const char *value)
+{
+	char *text = xasprintf("HUMCLI_%s=%s", name, value ? value : "");
+
+	buf_add(list, &text, sizeof(text));
+}
+
+/* Ours, which the program's own environment must not shadow. */
+static bool is_ours(const char *variable)
+{
+	static const char *const names[] = {
+		"HUMCLI_ID=",	      "HUMCLI_EVENT=",
+		"HUMCLI_TASK_ID=",    "HUMCLI_STATUS=",
+		"HUMCLI_ATTEMPT=",    "HUMCLI_PREVIOUS_STATUS=",
+		"HUMCLI_OCCURRED_AT="
+	};
+
+	for (size_t n = 0; n < ARRAY_SIZE(names); n++) {
+		if (strncmp(variable, names[n], strlen(names[n])) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Pointers to strings, NULL at the end; the first *own are to be freed. */
+static void make_environment(const struct item *i, struct buf *list,
+			     size_t *own)
+{
+	char *const end = NULL;
+	char attempt[24];
+
+	snprintf(attempt, sizeof(attempt), "%llu",
+		 (unsigned long long)i->attempt);
+	put_variable(list, "ID", i->event.id);
+	put_variable(list, "EVENT", i->event.event);
+	put_variable(list, "TASK_ID", i->event.task_id);
+	put_variable(list, "STATUS", i->event.status);
+	put_variable(list, "PREVIOUS_STATUS", i->event.previous_status);
+	put_variable(list, "OCCURRED_AT", i->event.occurred_at);
+	put_variable(list, "ATTEMPT", attempt);
+	*own = list->length / sizeof(char *);
+	for (char **p = environ; *p; p++) {
+		if (!is_ours(*p))
+			buf_add(list, p, sizeof(*p));
+	}
+	buf_add(list, &end, sizeof(end));
+}
+
+/* In memory, so that it need not be fed to who may not read it. */
+static int payload_file(const char *payload)
+{
+	int fd = memfd_create("payload", MFD_CLOEXEC);
+
+	if (fd < 0)
+		return -1;
+	if (!write_all(fd, payload, strlen(payload)) ||
+	    lseek(fd, 0, SEEK_SET) < 0) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+/* In the child; nothing here may allocate. */
+static void become(const char *command, int payload, char **environment)
+{
+	static char shell[] = "sh", option[] = "-c";
+	char *const argv[] = { shell, option, (char *)command, NULL };
+	sigset_t none;
+
+	sigemptyset(&none);
+	if (setpgid(0, 0) == 0 && dup2(payload, STDIN_FILENO) == 0 &&
+	    sigprocmask(SIG_SETMASK, &none, NULL) == 0)
+		execve("/bin/sh", argv, environment);
+	_exit(EX_OSERR);
+}
+
+pid_t worker_start(const char *command, const struct item *i)
+{
+	struct buf list = { 0 };
+	char **environment;
+	size_t own;
+	pid_t pid = -1;
+	int payload = payload_file(i->event.payload);
+
+	make_environment(i, &list, &own);
+	environment = (char **)(void *)list.data;
+	if (payload >= 0) {
+		pid = fork();
+		if (pid == 0)
+			become(command, payload, environment);
+	}
+	/* Whoever of the two comes first: a signal to the group finds it. */
+	if (pid > 0)
+		(void)setpgid(pid, pid);
+	for (size_t n = 0; n < own; n++)
+		free(environment[n]);
+	buf_free(&list);
+	if (payload >= 0)
+		close(payload);
+	return pid;
+}
+
+enum ending worker_look(pid_t pid, char *why, size_t size)
+{
+	int status;
+	pid_t ended = waitpid(pid, &status, WNOHANG);
+
+	if (ended == 0 || (ended < 0 && errno == EINTR))
+		return WORKER_RUNS;
+	if (ended < 0) {
+		snprintf(why, size, "%s", strerror(errno));
+		return WORKER_FAILED;
+	}
+	if (WIFSIGNALED(status)) {
+		snprintf(why, size, "signal %d", WTERMSIG(status));
+		return WORKER_FAILED;
+	}
+	snprintf(why, size, "exit code %d", WEXITSTATUS(status));
+	switch (WEXITSTATUS(status)) {
+	case EX_OK:
+		return WORKER_DONE;
+	case EX_TEMPFAIL:
+		return WORKER_LATER;
+	default:
+		return WORKER_FAILED;
+	}
+}
+
+void worker_kill(pid_t pid, int number)
+{
+	/* What has ended meanwhile needs no signal. */
+	(void)kill(-pid, number);
+}

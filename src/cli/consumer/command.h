@@ -1,0 +1,30 @@
+/*
+ * A command of the user's that is given one event: the signed payload on
+ * stdin, the rest in its environment.
+ */
+#ifndef COMMAND_H
+#define COMMAND_H
+
+#include "cli/consumer/event_source.h"
+
+#include <sys/types.h>
+
+/*
+ * Starts the command, through sh, in a process group of its own, so that
+ * Ctrl-C lets it finish. -1 with errno set.
+ */
+pid_t worker_start(const char *command, const struct item *i) MUST_CHECK;
+
+enum ending {
+	WORKER_RUNS,
+	WORKER_DONE, /* exit code 0 */
+	WORKER_LATER, /* 75, EX_TEMPFAIL */
+	WORKER_FAILED
+};
+
+/* Looks, without waiting; once it no longer runs, why says how it ended. */
+enum ending worker_look(pid_t pid, char *why, size_t size) MUST_CHECK;
+/* The signal to it and to those it has started. */
+void worker_kill(pid_t pid, int number);
+
+#endif

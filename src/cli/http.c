@@ -1,0 +1,225 @@
+#include "cli/http.h"
+
+#include "config.h"
+
+#include <curl/curl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BODY_KEPT = 4096 };
+
+struct http {
+	CURL *easy;
+	char fault[CURL_ERROR_SIZE];
+};
+
+/* The scheme is held here: libcurl would also take file: or smtp:. */
+static const char *url_fault(const char *url)
+{
+	CURLU *parts = curl_url();
+	char *scheme = NULL;
+	const char *fault = NULL;
+
+	if (!parts)
+		return "out of memory";
+	if (curl_url_set(parts, CURLUPART_URL, url, 0) != CURLUE_OK ||
+	    curl_url_get(parts, CURLUPART_SCHEME, &scheme, 0) != CURLUE_OK)
+		fault = "it is no URL; one starts with https:// or http://";
+	else if (strcmp(scheme, "http") != 0 && strcmp(scheme, "https") != 0)
+		fault = "its scheme is neither https nor http";
+	curl_free(scheme);
+	curl_url_cleanup(parts);
+	return fault;
+}
+
+static size_t keep(char *data, size_t size, size_t count, void *context)
+{
+	struct buf *body = context;
+	size_t length = size * count;
+	size_t room = BODY_KEPT - body->length;
+
+	buf_add(body, data, length < room ? length : room);
+	return length;
+}
+
+static CURLcode set_up(struct http *h, const struct http_target *t)
+{
+	CURL *e = h->easy;
+	/* As OpenSSL itself has it; the hosting bundle brings its own. */
+	const char *trusted = t->cacert ? t->cacert : getenv("SSL_CERT_FILE");
+	CURLcode c = curl_easy_setopt(e, CURLOPT_ERRORBUFFER, h->fault);
+
+	if (c == CURLE_OK)
+		c = curl_easy_setopt(e, CURLOPT_URL, t->url);
+	if (c == CURLE_OK)
+		c = curl_easy_setopt(e, CURLOPT_USERAGENT,
+				     PACKAGE_NAME "/" PACKAGE_VERSION);
+	if (c == CURLE_OK)
+		c = curl_easy_setopt(e, CURLOPT_TIMEOUT_MS,
+				     (long)HTTP_TIMEOUT_MS);
+	if (c == CURLE_OK)
+		c = curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
+	/* One kept open could be retried behind our back. */
+	if (c == CURLE_OK)
+		c = curl_easy_setopt(e, CURLOPT_FORBID_REUSE, 1L);
+	if (c == CURLE_OK)
+		c = curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, keep);
+	if (c == CURLE_OK)
+		c = curl_easy_setopt(e, CURLOPT_CERTINFO, 1L);
+	if (c == CURLE_OK && trusted)
+		c = curl_easy_setopt(e, CURLOPT_CAINFO, trusted);
+	if (c == CURLE_OK && t->insecure)
+		c = curl_easy_setopt(e, CURLOPT_SSL_VERIFYPEER, 0L);
+	if (c == CURLE_OK && t->insecure)
+		c = curl_easy_setopt(e, CURLOPT_SSL_VERIFYHOST, 0L);
+	return c;
+}
+
+struct http *http_open(const struct http_target *target, char *reason,
+		       size_t size)
+{
+	struct http *h = xcalloc(1, sizeof(*h));
+	const char *fault = NULL;
+	CURLcode c = curl_global_init(CURL_GLOBAL_DEFAULT);
+
+	if (c == CURLE_OK)
+		fault = url_fault(target->url);
+	if (c == CURLE_OK && !fault) {
+		h->easy = curl_easy_init();
+		c = h->easy ? set_up(h, target) : CURLE_FAILED_INIT;
+	}
+	if (c == CURLE_OK && !fault)
+		return h;
+	snprintf(reason, size, "%s", fault ? fault : curl_easy_strerror(c));
+	http_close(h);
+	return NULL;
+}
+
+void http_close(struct http *h)
+{
+	if (!h)
+		return;
+	curl_easy_cleanup(h->easy);
+	curl_global_cleanup();
+	free(h);
+}
+
+static const char *hint(CURLcode c)
+{
+	switch (c) {
+	case CURLE_PEER_FAILED_VERIFICATION:
+		return "; --cacert FILE trusts a certificate of your own";
+	case CURLE_OPERATION_TIMEDOUT:
+		return "; HumCLI waits no longer than 5 s either";
+	default:
+		return "";
+	}
+}
+
+static CURLcode perform(struct http *h, struct curl_slist *headers,
+			const char *body, size_t length, struct http_answer *a)
+{
+	CURL *e = h->easy;
+	CURLcode c = curl_easy_setopt(e, CURLOPT_HTTPHEADER, headers);
+
+	if (c == CURLE_OK)
+		c = curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE,
+				     (curl_off_t)length);
+	if (c == CURLE_OK)
+		c = curl_easy_setopt(e, CURLOPT_POSTFIELDS, body);
+	if (c == CURLE_OK)
+		c = curl_easy_setopt(e, CURLOPT_WRITEDATA, &a->body);
+	if (c == CURLE_OK)
+		c = curl_easy_perform(e);
+	return c;
+}
+
+/* The server's own certificate is the first of the chain. */
+static CURLcode read_expiry(struct http *h, struct http_answer *a)
+{
+	static const char name[] = "Expire date:";
+	struct curl_certinfo *chain = NULL;
+	const struct curl_slist *line = NULL;
+	CURLcode c = curl_easy_getinfo(h->easy, CURLINFO_CERTINFO, &chain);
+
+	if (c == CURLE_OK && chain && chain->num_of_certs > 0)
+		line = chain->certinfo[0];
+	for (; line; line = line->next) {
+		if (strncmp(line->data, name, sizeof(name) - 1) == 0)
+			a->expires = curl_getdate(line->data + sizeof(name) - 1,
+						  NULL);
+	}
+	return c;
+}
+
+static CURLcode read_answer(struct http *h, struct http_answer *a)
+{
+	char *redirect = NULL;
+	CURLcode c =
+		curl_easy_getinfo(h->easy, CURLINFO_RESPONSE_CODE, &a->status);
+
+	if (c == CURLE_OK)
+		c = curl_easy_getinfo(h->easy, CURLINFO_REDIRECT_URL,
+				      &redirect);
+	if (c == CURLE_OK && redirect)
+		a->redirect = xstrdup(redirect);
+	if (c == CURLE_OK)
+		c = read_expiry(h, a);
+	return c;
+}
+
+/* "Expect:" takes out libcurl's own, which some servers answer late. */
+static struct curl_slist *header_list(const char *const *headers)
+{
+	struct curl_slist *list = curl_slist_append(NULL, "Expect:");
+
+	for (; list && *headers; headers++) {
+		struct curl_slist *more = curl_slist_append(list, *headers);
+
+		if (!more)
+			curl_slist_free_all(list);
+		list = more;
+	}
+	return list;
+}
+
+bool http_post(struct http *h, const char *const *headers, const char *body,
+	       size_t length, struct http_answer *answer)
+{
+	struct curl_slist *list = header_list(headers);
+	int64_t start = clock_ms();
+	CURLcode c = CURLE_OUT_OF_MEMORY;
+
+	*answer = (struct http_answer){ 0 };
+	h->fault[0] = '\0';
+	if (list)
+		c = perform(h, list, body, length, answer);
+	answer->ms = clock_ms() - start;
+	if (c == CURLE_OK)
+		c = read_answer(h, answer);
+	if (c != CURLE_OK)
+		snprintf(answer->reason, sizeof(answer->reason), "%.200s%s",
+			 *h->fault ? h->fault : curl_easy_strerror(c), hint(c));
+	curl_slist_free_all(list);
+	return c == CURLE_OK;
+}
+
+void http_answer_free(struct http_answer *answer)
+{
+	buf_free(&answer->body);
+	free(answer->redirect);
+	*answer = (struct http_answer){ 0 };
+}
+
+char *http_plain_url(const char *url)
+{
+	static const char tls[] = "https://";
+	size_t length = sizeof(tls) - 1;
+	const char *rest = url + length;
+
+	if (strncmp(url, tls, length) != 0 ||
+	    memchr(rest, ':', strcspn(rest, "/?#")))
+		return NULL;
+	return xasprintf("http://%s", rest);
+}

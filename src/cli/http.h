@@ -1,0 +1,48 @@
+/*
+ * One POST at a time, each on a connection of its own, within the 5 s that
+ * HumCLI allows. The only file with libcurl.
+ */
+#ifndef HTTP_H
+#define HTTP_H
+
+#include "base/util.h"
+
+enum { HTTP_TIMEOUT_MS = 5000 };
+
+struct http_target {
+	const char *url; /* http or https */
+	const char *cacert; /* a file of certificates to trust, or NULL */
+	bool insecure; /* any certificate will do */
+};
+
+struct http;
+
+/* NULL: reason says why the URL can't be used. Nothing is sent yet. */
+struct http *http_open(const struct http_target *target, char *reason,
+		       size_t size) MUST_CHECK;
+void http_close(struct http *h);
+
+struct http_answer {
+	long status;
+	struct buf body; /* its first 4 KiB */
+	char *redirect; /* where it sends us, or NULL; never followed */
+	int64_t expires; /* the certificate, s since 1970; 0: no TLS */
+	int64_t ms;
+	char reason[256]; /* why there is none */
+};
+
+/*
+ * headers ends in NULL; each is "Name: value". False: no answer. The
+ * answer is to be freed in both cases.
+ */
+bool http_post(struct http *h, const char *const *headers, const char *body,
+	       size_t length, struct http_answer *answer) MUST_CHECK;
+void http_answer_free(struct http_answer *answer);
+
+/*
+ * Where the same would be without TLS: NULL where that is not known, since
+ * the port of one says nothing of the other's.
+ */
+char *http_plain_url(const char *url) MUST_CHECK;
+
+#endif

@@ -1,0 +1,195 @@
+#include "cli/json.h"
+
+#include "event/event.h"
+
+#include <cjson/cJSON.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* cJSON fails here for want of memory alone (util.h says what then). */
+static void *need(void *p)
+{
+	if (!p)
+		abort();
+	return p;
+}
+
+static void put(cJSON *object, const char *key, const char *value)
+{
+	if (value)
+		need(cJSON_AddStringToObject(object, key, value));
+	else
+		need(cJSON_AddNullToObject(object, key));
+}
+
+static char *finish(cJSON *object)
+{
+	char *text = need(cJSON_PrintUnformatted(object));
+
+	cJSON_Delete(object);
+	return text;
+}
+
+char *json_event(const struct sample *s)
+{
+	cJSON *object = need(cJSON_CreateObject());
+
+	put(object, "event", s->event);
+	put(object, "task_id", s->task_id);
+	put(object, "status", s->status);
+	put(object, "previous_status", s->previous_status);
+	put(object, "timestamp", s->timestamp);
+	return finish(object);
+}
+
+static const char *skip_digits(const char *p)
+{
+	return p + strspn(p, "0123456789");
+}
+
+/* Behind a number as RFC 8259 has it; NULL where it is none. */
+static const char *number_end(const char *p)
+{
+	const char *start = p += *p == '-';
+
+	p = skip_digits(p);
+	if (p == start || (*start == '0' && p != start + 1))
+		return NULL;
+	if (*p == '.') {
+		start = ++p;
+		p = skip_digits(p);
+		if (p == start)
+			return NULL;
+	}
+	if (*p == 'e' || *p == 'E') {
+		p++;
+		start = p += *p == '+' || *p == '-';
+		p = skip_digits(p);
+		if (p == start)
+			return NULL;
+	}
+	return p;
+}
+
+static const char *string_end(const char *p)
+{
+	for (p++; *p && *p != '"'; p++) {
+		if (*p == '\\' && p[1])
+			p++;
+	}
+	return *p ? p + 1 : p;
+}
+
+/* cJSON leaves numbers to strtod(), which takes 01, 1. and -.5 too. */
+static bool numbers_valid(const char *p)
+{
+	while (p && *p) {
+		if (*p == '"')
+			p = string_end(p);
+		else if (*p == '-' || (*p >= '0' && *p <= '9'))
+			p = number_end(p);
+		else
+			p++;
+	}
+	return p != NULL;
+}
+
+/* Whether a reader that goes by the line and by RFC 8259 can take it. */
+static bool is_line(const char *text, size_t length)
+{
+	cJSON *parsed;
+
+	if (!utf8_valid(text, length) ||
+	    strncmp(text, "\xef\xbb\xbf", 3) == 0 || !numbers_valid(text))
+		return false;
+	for (size_t i = 0; i < length; i++) {
+		if ((unsigned char)text[i] < ' ')
+			return false;
+	}
+	parsed = cJSON_ParseWithOpts(text, NULL, true);
+	cJSON_Delete(parsed);
+	return parsed != NULL;
+}
+
+/* What is not UTF-8 (from an SQL_ASCII database) as U+FFFD, byte by byte. */
+static void put_utf8(struct buf *b, const char *text, size_t length)
+{
+	if (utf8_valid(text, length)) {
+		buf_add(b, text, length);
+		return;
+	}
+	for (; *text; text++) {
+		if ((unsigned char)*text < 0x80)
+			buf_add(b, text, 1);
+		else
+			buf_add(b, "\xef\xbf\xbd", 3);
+	}
+}
+
+char *json_line(const char *payload)
+{
+	size_t length = strlen(payload);
+	struct buf text = { 0 };
+	cJSON *object;
+
+	if (is_line(payload, length))
+		return xstrdup(payload);
+	buf_add(&text, "", 0);
+	put_utf8(&text, payload, length);
+	object = need(cJSON_CreateObject());
+	put(object, "raw", text.data);
+	buf_free(&text);
+	return finish(object);
+}
+
+/* A name that a file has, or that stands in one, can be any bytes. */
+static void put_any(cJSON *object, const char *key, const char *value)
+{
+	struct buf text = { 0 };
+
+	if (value) {
+		buf_add(&text, "", 0);
+		put_utf8(&text, value, strlen(value));
+	}
+	put(object, key, text.data);
+	buf_free(&text);
+}
+
+char *json_spooled(const struct spooled *s)
+{
+	cJSON *object = need(cJSON_CreateObject());
+
+	put_any(object, "name", s->name);
+	put(object, "folder", s->folder);
+	put(object, "received", s->received);
+	put(object, "task_id", s->task_id);
+	put(object, "status", s->status);
+	put_any(object, "secret", s->secret);
+	need(cJSON_AddNumberToObject(object, "size", (double)s->size));
+	return finish(object);
+}
+
+/*
+ * The payload stays as it was signed, but for line breaks: those can only
+ * stand between its tokens, where a space means the same.
+ */
+char *json_recorded(const struct recorded *r)
+{
+	cJSON *object = need(cJSON_CreateObject());
+	char *payload = xstrdup(r->payload);
+
+	for (char *p = payload; *p; p++) {
+		if (*p == '\n' || *p == '\r')
+			*p = ' ';
+	}
+	put(object, "id", r->id);
+	put(object, "event", r->event);
+	put(object, "task_id", r->task_id);
+	put(object, "status", r->status);
+	put(object, "previous_status", r->previous_status);
+	put(object, "occurred_at", r->occurred_at);
+	put(object, "received_at", r->received_at);
+	need(cJSON_AddRawToObject(object, "payload", payload));
+	free(payload);
+	return finish(object);
+}

@@ -1,0 +1,57 @@
+/*
+ * What the command line writes as JSON. With vectors.c its only file with
+ * cJSON.
+ */
+#ifndef JSON_H
+#define JSON_H
+
+#include "base/util.h"
+
+/* An event as HumCLI words it; previous_status NULL is null. */
+struct sample {
+	const char *event;
+	const char *task_id;
+	const char *status;
+	const char *previous_status;
+	const char *timestamp;
+};
+
+/* The body HumCLI would send, without a space. */
+char *json_event(const struct sample *s) MUST_CHECK;
+
+/*
+ * A notification's payload as one line of valid JSON: as it is where it is
+ * that, else {"raw":"…"}.
+ */
+char *json_line(const char *payload) MUST_CHECK;
+
+/* A file of the spool; what could not be read is NULL. */
+struct spooled {
+	const char *name;
+	const char *folder;
+	const char *received;
+	const char *task_id;
+	const char *status;
+	const char *secret;
+	uint64_t size; /* bytes */
+};
+
+/* It as one line of JSON. */
+char *json_spooled(const struct spooled *s) MUST_CHECK;
+
+/* An event of humcli.events; what is NULL there is NULL. */
+struct recorded {
+	char *id;
+	char *event;
+	char *task_id;
+	char *status;
+	char *previous_status;
+	char *occurred_at;
+	char *received_at;
+	char *payload; /* JSON, as it was signed */
+};
+
+/* It as one line of JSON. */
+char *json_recorded(const struct recorded *r) MUST_CHECK;
+
+#endif

@@ -1,0 +1,150 @@
+#include "cli/query.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int query_open(struct query *q, const struct verb *v)
+{
+	struct settings_places places = settings_places();
+	struct buf errors = { 0 };
+	int code = EX_OK;
+
+	*q = (struct query){ .verb = v };
+	if (!settings_load(&q->settings, &places, &errors)) {
+		code = cli_faults(v, &errors);
+	} else if (setenv("PGTZ", "UTC", 1) != 0 ||
+		   setenv("PGDATESTYLE", "ISO", 1) != 0) {
+		code = EX_OSERR;
+	} else {
+		/* libpq sends both with the greeting, so poolers keep them. */
+		q->session = session_new(q->settings.database, false, -1);
+		/* Why not is in the log, on stderr. */
+		if (!session_open(q->session))
+			code = EX_UNAVAILABLE;
+	}
+	buf_free(&errors);
+	return code;
+}
+
+void query_close(struct query *q)
+{
+	session_free(q->session);
+	settings_free(&q->settings);
+	*q = (struct query){ 0 };
+}
+
+int query_ask(struct query *q, const char *sql, const char *const *values,
+	      size_t count, struct rows **rows)
+{
+	enum answer a =
+		session_ask(q->session, sql, values, count, INT64_MAX, rows);
+	int code = EX_UNAVAILABLE;
+
+	if (a == ANSWER_OK)
+		return EX_OK;
+	if (a == ANSWER_REFUSED && session_verdict(q->session) != EX_OK)
+		code = session_verdict(q->session);
+	cli_say(q->verb, "%s", session_message(q->session));
+	return code;
+}
+
+/* A cell as it stands in a table. */
+static char *cell(const char *text)
+{
+	struct buf plain = { 0 };
+
+	cli_put_plain(&plain, text && *text ? text : "-");
+	return plain.data;
+}
+
+static char *title(const char *name)
+{
+	char *text = cell(name);
+
+	for (char *p = text; *p; p++)
+		*p = (char)(*p == '_' ? ' ' : toupper((unsigned char)*p));
+	return text;
+}
+
+/* The titles and then the rows, line by line; to be freed. */
+static char **lay_out(const struct rows *r, size_t columns)
+{
+	char **cells = xcalloc((rows_count(r) + 1) * columns, sizeof(*cells));
+
+	for (size_t c = 0; c < columns; c++) {
+		cells[c] = title(rows_title(r, c));
+		for (size_t n = 0; n < rows_count(r); n++)
+			cells[(n + 1) * columns + c] = cell(rows_get(r, n, c));
+	}
+	return cells;
+}
+
+static bool is_hidden(const struct rows *r, size_t column)
+{
+	return strcmp(rows_title(r, column), "payload") == 0 ||
+	       strcmp(rows_title(r, column), "body") == 0;
+}
+
+static void print_table(const struct rows *r)
+{
+	size_t columns = rows_columns(r), lines = rows_count(r) + 1;
+	char **cells = lay_out(r, columns);
+	size_t *widths = xcalloc(columns, sizeof(*widths));
+	size_t last = 0;
+
+	for (size_t c = 0; c < columns; c++) {
+		if (!is_hidden(r, c))
+			last = c;
+		for (size_t n = 0; n < lines; n++) {
+			size_t width = strlen(cells[n * columns + c]);
+
+			widths[c] = width > widths[c] ? width : widths[c];
+		}
+	}
+	for (size_t i = 0; i < lines * columns; i++) {
+		size_t c = i % columns;
+
+		if (c == last)
+			puts(cells[i]);
+		else if (!is_hidden(r, c))
+			printf("%-*s  ", (int)widths[c], cells[i]);
+		free(cells[i]);
+	}
+	free(cells);
+	free(widths);
+}
+
+/* Line breaks can only stand between tokens, where a space means the same. */
+static void print_lines(const struct rows *r)
+{
+	for (size_t n = 0; n < rows_count(r); n++) {
+		for (const char *p = rows_get(r, n, 0); *p; p++)
+			putchar(*p == '\n' || *p == '\r' ? ' ' : *p);
+		putchar('\n');
+	}
+}
+
+int query_print(struct query *q, const char *sql, const char *const *values,
+		size_t count, bool json, size_t *printed)
+{
+	char *wrapped = xasprintf(json ? "SELECT pg_catalog.row_to_json(r) "
+					 "FROM (%s) r"
+				       : "%s",
+				  sql);
+	struct rows *rows = NULL;
+	int code = query_ask(q, wrapped, values, count, &rows);
+
+	free(wrapped);
+	if (code != EX_OK)
+		return code;
+	if (printed)
+		*printed = rows_count(rows);
+	if (json)
+		print_lines(rows);
+	else if (rows_count(rows))
+		print_table(rows);
+	rows_free(rows);
+	return EX_OK;
+}

@@ -1,0 +1,37 @@
+/*
+ * What the verbs that ask the database share: a connection by the settings,
+ * and rows as an aligned table or as lines of JSON.
+ */
+#ifndef QUERY_H
+#define QUERY_H
+
+#include "cli/cli.h"
+#include "cli/session.h"
+
+struct query {
+	const struct verb *verb;
+	struct settings settings;
+	struct session *session;
+};
+
+/*
+ * Connects, to a standby too; times are in UTC both ways. EX_OK, or the
+ * exit code of an error that was said.
+ */
+int query_open(struct query *q, const struct verb *v) MUST_CHECK;
+/* Also after that failed. */
+void query_close(struct query *q);
+
+/* As session_ask(), without a limit; EX_OK, or as query_open(). */
+int query_ask(struct query *q, const char *sql, const char *const *values,
+	      size_t count, struct rows **rows) MUST_CHECK;
+
+/*
+ * Prints what a SELECT gives, count of them in *printed (which may be NULL):
+ * a table, or with json an object a line, its keys the columns. A column
+ * named payload or body is for JSON alone.
+ */
+int query_print(struct query *q, const char *sql, const char *const *values,
+		size_t count, bool json, size_t *printed) MUST_CHECK;
+
+#endif

@@ -1,0 +1,102 @@
+#include "cli/cli.h"
+
+#include <string.h>
+
+static bool settings_of(struct keyring *k, const struct secret_choice *choice,
+			struct buf *errors)
+{
+	struct settings_places places;
+
+	/* A file named on the command line needs no settings at all. */
+	if (choice->file) {
+		k->settings.secret_file = xstrdup(choice->file);
+		return true;
+	}
+	places = settings_places();
+	return settings_load(&k->settings, &places, errors);
+}
+
+static void list_names(const struct secret_set *set, struct buf *names)
+{
+	for (size_t i = 0; i < set->count; i++) {
+		buf_printf(names, "%s", i ? ", " : "");
+		cli_put_plain(names, set->list[i].name);
+	}
+}
+
+/* More than one, or not the one that was named. */
+static int wrong_choice(const struct keyring *k, const struct verb *v,
+			const char *name)
+{
+	struct buf names = { 0 };
+
+	list_names(k->set, &names);
+	if (name)
+		cli_say(v, "no live secret is named '%s'; there are: %s", name,
+			names.length ? names.data : "none");
+	else
+		cli_say(v,
+			"there are %zu live secrets: %s; choose one by "
+			"--secret-name NAME",
+			k->set->count, names.data);
+	buf_free(&names);
+	return EX_USAGE;
+}
+
+static int choose(struct keyring *k, const struct verb *v, const char *name)
+{
+	k->list = k->set->list;
+	k->count = k->set->count;
+	if (!name)
+		return EX_OK;
+	for (size_t i = 0; i < k->set->count; i++) {
+		if (strcmp(k->set->list[i].name, name) == 0) {
+			k->list = &k->set->list[i];
+			k->count = 1;
+			return EX_OK;
+		}
+	}
+	return wrong_choice(k, v, name);
+}
+
+int keyring_open(struct keyring *k, const struct verb *v,
+		 const struct secret_choice *choice)
+{
+	struct buf errors = { 0 };
+	int code;
+
+	*k = (struct keyring){ 0 };
+	if (choice->file && choice->name)
+		return cli_usage(v, "give --secret-file or --secret-name, "
+				    "not both");
+	if (settings_of(k, choice, &errors))
+		k->secrets = secrets_open(&k->settings, &errors);
+	if (!k->secrets) {
+		code = cli_faults(v, &errors);
+	} else {
+		k->set = secrets_acquire(k->secrets);
+		code = choose(k, v, choice->name);
+	}
+	buf_free(&errors);
+	return code;
+}
+
+int keyring_open_one(struct keyring *k, const struct verb *v,
+		     const struct secret_choice *choice)
+{
+	int code = keyring_open(k, v, choice);
+
+	if (code == EX_OK && k->count != 1)
+		code = wrong_choice(k, v, NULL);
+	return code;
+}
+
+void keyring_close(struct keyring *k)
+{
+	if (k->set)
+		secrets_release(k->secrets, k->set);
+	if (k->secrets)
+		secrets_close(k->secrets);
+	settings_free(&k->settings);
+	*k = (struct keyring){ 0 };
+}

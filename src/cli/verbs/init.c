@@ -1,0 +1,99 @@
+#include "cli/init/init.h"
+#include "cli/doctor/doctor.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+void init_tell(const struct init *i, bool done, const char *format, ...)
+{
+	va_list args;
+
+	printf("%-11s ", done ? "kept:" : i->dry_run ? "would make:" : "made:");
+	va_start(args, format);
+	vprintf(format, args);
+	va_end(args);
+	putchar('\n');
+}
+
+/* As the receiver connects; its exit code is the worst that was found. */
+static int check_database(void *context)
+{
+	const struct settings *s = context;
+	struct findings f = { 0 };
+
+	doctor_database(&f, s->database, NULL);
+	return findings_end(&f) == 2 ? EXIT_NEGATIVE : EX_OK;
+}
+
+static int check(const struct init *i, struct settings *s)
+{
+	int code;
+
+	puts("\nThe way to the database, as the receiver has it:\n");
+	if (i->home || !cli_as("humcli-webhook", check_database, s, &code))
+		code = check_database(s);
+	return code;
+}
+
+/* A password on the command line would be there for all to see. */
+static int read_database(struct init *i, struct buf *line)
+{
+	if (!i->database || strcmp(i->database, "-") != 0)
+		return EX_OK;
+	if (!cli_read(i->verb, "-", line))
+		return EX_NOINPUT;
+	i->database = line->data;
+	line->data[strcspn(line->data, "\r\n")] = '\0';
+	return EX_OK;
+}
+
+static int set_up(struct init *i)
+{
+	struct settings settings = { 0 };
+	struct buf line = { 0 };
+	int code = read_database(i, &line);
+
+	if (code == EX_OK)
+		code = init_files(i, &settings);
+	if (code == EX_OK)
+		code = init_database(i, &settings);
+	if (code == EX_OK && !i->dry_run)
+		code = check(i, &settings);
+	if (code == EX_OK)
+		init_advise(i);
+	settings_free(&settings);
+	buf_wipe(&line);
+	free(i->config);
+	free(i->secret);
+	return code;
+}
+
+int cmd_init(const struct verb *v, int argc, char **argv)
+{
+	struct init i = { .verb = v };
+	const struct cli_option options[] = {
+		{ "home", NULL, &i.home },   { "dry-run", NULL, &i.dry_run },
+		{ "url", &i.url, NULL },     { "database", &i.database, NULL },
+		{ "admin", &i.admin, NULL }, { "server", &i.server, NULL },
+	};
+	int code;
+
+	if (!cli_options(v, &argc, &argv, options, ARRAY_SIZE(options), 0,
+			 &code))
+		return code;
+	if (i.server && strcmp(i.server, "apache") != 0 &&
+	    strcmp(i.server, "lighttpd") != 0)
+		return cli_usage(v, "--server is apache or lighttpd");
+	if (i.url && strncmp(i.url, "https://", 8) != 0)
+		return cli_usage(v, "--url has to start with https://: HumCLI "
+				    "takes no other callback_url");
+	if (!i.home && !i.dry_run && geteuid() != 0) {
+		cli_say(v, "run it with sudo, for the whole system, or give "
+			   "--home, for this account alone");
+		return EX_NOPERM;
+	}
+	return set_up(&i);
+}

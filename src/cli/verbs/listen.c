@@ -1,0 +1,264 @@
+#include "base/log.h"
+#include "cli/cli.h"
+#include "cli/consumer/consumer.h"
+#include "cli/json.h"
+#include "cli/session.h"
+
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+enum {
+	LISTEN_MS = 5000,
+	LONGEST_WAIT_MS = 60000,
+	LEASE_MS = 60000,
+	LEAST_LEASE_MS = 1000,
+	LONGEST_LEASE_MS = 24 * 60 * 60 * 1000
+};
+
+/* Without a subscription: the notifications themselves. */
+struct listener {
+	struct session *session;
+	int signals; /* SIGTERM and SIGINT, by signalfd() */
+	int64_t end; /* clock_ms() */
+	uint64_t left; /* notifications to be printed */
+};
+
+static bool start_listening(struct listener *l)
+{
+	if (!session_open(l->session))
+		return false;
+	if (session_ask(l->session, "LISTEN humcli_events", NULL, 0, LISTEN_MS,
+			NULL) != ANSWER_OK) {
+		log_message(LEVEL_ERROR, "can't LISTEN: %s",
+			    session_message(l->session));
+		session_close(l->session);
+		return false;
+	}
+	session_proven(l->session);
+	log_message(LEVEL_INFO, "listening on humcli_events");
+	return true;
+}
+
+/* All that have come, as far as they are wanted. */
+static bool print_notifications(struct listener *l)
+{
+	struct notification n;
+
+	while (l->left && session_notification(l->session, &n)) {
+		char *line = json_line(n.payload);
+		bool written = puts(line) >= 0 && fflush(stdout) == 0;
+
+		free(line);
+		notification_free(&n);
+		if (!written)
+			return false;
+		l->left--;
+	}
+	return true;
+}
+
+/* False: told to stop, or the time is over. */
+static bool wait_for_news(struct listener *l)
+{
+	struct pollfd fds[2] = { { .fd = l->signals, .events = POLLIN },
+				 { .fd = session_socket(l->session),
+				   .events = POLLIN } };
+	bool open = session_is_open(l->session);
+	int64_t limit = open ? INT64_MAX : session_due(l->session);
+	int64_t left = (limit < l->end ? limit : l->end) - clock_ms();
+
+	left = left < 0 ? 0 : left > LONGEST_WAIT_MS ? LONGEST_WAIT_MS : left;
+	if (poll(fds, 2, (int)left) > 0 && fds[0].revents)
+		return false;
+	if (open && fds[1].revents && !session_receive(l->session))
+		log_message(LEVEL_WARNING,
+			    "the connection is lost; what is notified "
+			    "meanwhile is missed");
+	return clock_ms() < l->end;
+}
+
+static int print_until_end(struct listener *l, bool counted)
+{
+	if (!start_listening(l))
+		return session_told(l->session) ? EX_OK : EX_UNAVAILABLE;
+	do {
+		if (!session_is_open(l->session) && !start_listening(l))
+			continue;
+		if (!print_notifications(l))
+			return EX_IOERR;
+		if (l->left == 0)
+			return EX_OK;
+	} while (wait_for_news(l));
+	return counted && clock_ms() >= l->end ? EXIT_NEGATIVE : EX_OK;
+}
+
+/* From here on the two signals wait to be read. */
+static int take_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+		return -1;
+	return signalfd(-1, &set, SFD_CLOEXEC);
+}
+
+struct options {
+	const char *subscription, *pool;
+	const char *concurrency, *lease;
+	uint64_t count; /* 0: no end */
+	int64_t end;
+	struct consumer_options consumer;
+	struct worker_name {
+		char text[HOST_NAME_MAX + 24];
+	} worker;
+};
+
+/* host:pid, as the pool is to know us. */
+static void name_worker(struct worker_name *w)
+{
+	char host[HOST_NAME_MAX + 1] = "";
+
+	if (gethostname(host, sizeof(host) - 1) < 0)
+		snprintf(host, sizeof(host), "localhost");
+	snprintf(w->text, sizeof(w->text), "%s:%ld", host, (long)getpid());
+}
+
+static int print_notified(const struct options *o, const char *conninfo,
+			  int signals)
+{
+	struct listener l = {
+		.session = session_new(conninfo, true, signals),
+		.signals = signals,
+		.end = o->end,
+		.left = o->count ? o->count : UINT64_MAX,
+	};
+	int code = print_until_end(&l, o->count != 0);
+
+	session_free(l.session);
+	return code;
+}
+
+static int load_and_listen(const struct verb *v, struct options *o)
+{
+	struct settings_places places = settings_places();
+	struct settings settings = { 0 };
+	struct buf errors = { 0 };
+	int signals = take_signals();
+	int code;
+
+	if (signals < 0) {
+		cli_say(v, "can't wait for signals");
+		return EX_OSERR;
+	}
+	if (!settings_load(&settings, &places, &errors)) {
+		code = cli_faults(v, &errors);
+	} else if (o->consumer.feed.name) {
+		o->consumer.conninfo = settings.database;
+		name_worker(&o->worker);
+		if (o->pool)
+			o->consumer.feed.worker = o->worker.text;
+		code = consume(&o->consumer, signals);
+	} else {
+		code = print_notified(o, settings.database, signals);
+	}
+	buf_free(&errors);
+	settings_free(&settings);
+	close(signals);
+	return code;
+}
+
+/* What only one of the ways of listening takes. */
+static int check(const struct verb *v, const struct options *o, bool ended)
+{
+	const struct consumer_options *c = &o->consumer;
+	const char *from = c->feed.from;
+
+	if (o->subscription && o->pool)
+		return cli_usage(v, "--subscription and --pool are two ways");
+	if ((o->concurrency || o->lease) && !o->pool)
+		return cli_usage(v, "--concurrency and --lease are for --pool");
+	if (c->feed.name && ended)
+		return cli_usage(v, "--count and --timeout are for listening "
+				    "without --subscription and --pool");
+	if (!c->feed.name &&
+	    (from || c->feed.statuses || c->command || c->once || c->poll_only))
+		return cli_usage(v, "--subscription or --pool is missing");
+	if (from && strcmp(from, "now") != 0 && strcmp(from, "beginning") != 0)
+		return cli_usage(v, "--from '%s' is neither now nor beginning",
+				 from);
+	return EX_OK;
+}
+
+static int read_pool(const struct verb *v, struct options *o)
+{
+	struct consumer_options *c = &o->consumer;
+	uint64_t number = 1;
+	int64_t us = LEASE_MS * INT64_C(1000);
+
+	if (o->concurrency && !parse_u64(o->concurrency, 1, FEED_MAX, &number))
+		return cli_usage(v,
+				 "--concurrency '%s' is not a number from 1 to "
+				 "%d",
+				 o->concurrency, FEED_MAX);
+	if (o->lease &&
+	    (!parse_duration(o->lease, &us) || us / 1000 < LEAST_LEASE_MS ||
+	     us / 1000 > LONGEST_LEASE_MS))
+		return cli_usage(v,
+				 "--lease '%s' is not a duration from 1s to "
+				 "24h",
+				 o->lease);
+	c->concurrency = number;
+	c->feed.lease_ms = us / 1000;
+	return EX_OK;
+}
+
+int cmd_listen(const struct verb *v, int argc, char **argv)
+{
+	const char *count = NULL, *timeout = NULL;
+	struct options o = { .end = INT64_MAX };
+	struct consumer_options *c = &o.consumer;
+	const struct cli_option options[] = {
+		{ "count", &count, NULL },
+		{ "timeout", &timeout, NULL },
+		{ "subscription", &o.subscription, NULL },
+		{ "pool", &o.pool, NULL },
+		{ "concurrency", &o.concurrency, NULL },
+		{ "lease", &o.lease, NULL },
+		{ "from", &c->feed.from, NULL },
+		{ "status", &c->feed.statuses, NULL },
+		{ "exec", &c->command, NULL },
+		{ "once", NULL, &c->once },
+		{ "poll-only", NULL, &c->poll_only },
+	};
+	int64_t us;
+	int code;
+
+	if (!cli_options(v, &argc, &argv, options, ARRAY_SIZE(options), 0,
+			 &code))
+		return code;
+	if (count && !parse_u64(count, 1, UINT64_MAX, &o.count))
+		return cli_usage(v, "--count '%s' is not a number from 1 on",
+				 count);
+	if (timeout) {
+		if (!parse_duration(timeout, &us))
+			return cli_usage(v,
+					 "--timeout '%s' is not a duration "
+					 "such as 5s, 500ms, 10min or 1h",
+					 timeout);
+		o.end = clock_ms() + us / 1000;
+	}
+	c->feed.name = o.pool ? o.pool : o.subscription;
+	code = check(v, &o, count || timeout);
+	if (code == EX_OK)
+		code = read_pool(v, &o);
+	return code == EX_OK ? load_and_listen(v, &o) : code;
+}

@@ -1,0 +1,299 @@
+#include "cli/cli.h"
+#include "cli/http.h"
+#include "cli/probe/vectors.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+enum { MAX_HEADERS = 16 };
+
+struct probe {
+	const struct verb *verb;
+	struct http_target target;
+	struct secret_choice secret;
+	const char *folder; /* of the vectors */
+	const char *plain; /* the same without TLS; NULL: http_plain_url() */
+	bool json;
+	char run[VECTOR_RUN + 1];
+	const struct secret *key;
+	size_t passed, failed, warned;
+};
+
+/* Of one POST, as it is sent. */
+struct headers {
+	char *list[MAX_HEADERS];
+	size_t count;
+};
+
+static void add_header(void *context, const char *name, const char *value)
+{
+	struct headers *h = context;
+
+	if (h->count == MAX_HEADERS - 1)
+		abort(); /* the files are our own */
+	/* The semicolon is libcurl's way to send a header that is empty. */
+	h->list[h->count++] = *value ? xasprintf("%s: %s", name, value)
+				     : xasprintf("%s;", name);
+}
+
+static void free_headers(struct headers *h)
+{
+	while (h->count)
+		free(h->list[--h->count]);
+}
+
+/* False: no answer. Both times the answer is to be freed. */
+static bool post(const struct probe *p, struct http *h, const struct vector *v,
+		 struct http_answer *answer)
+{
+	struct headers headers = { 0 };
+	struct buf body = { 0 }, signature = { 0 };
+	bool answered;
+
+	vector_body(v, p->run, &body);
+	vector_headers(v, add_header, &headers);
+	if (vector_sign(v, p->key->key, p->key->length, &body, &signature))
+		add_header(&headers, "X-Signature", signature.data);
+	answered = http_post(h, (const char *const *)headers.list, body.data,
+			     body.length, answer);
+	free_headers(&headers);
+	buf_free(&signature);
+	buf_free(&body);
+	return answered;
+}
+
+/* Rows. */
+
+static void print_table_row(const struct outcome_row *r)
+{
+	struct buf line = { 0 };
+	char status[24] = "-";
+
+	if (r->status)
+		snprintf(status, sizeof(status), "%ld", r->status);
+	buf_printf(&line, "%-5s %-10s  ", r->result, r->group);
+	cli_put_plain(&line, r->name);
+	printf("%-42s %4s %6" PRId64 " ms", line.data, status, r->ms);
+	buf_free(&line);
+	if (r->fault) {
+		cli_put_plain(&line, r->fault);
+		printf("  expected %s: %s", r->expected, line.data);
+		buf_free(&line);
+	}
+	putchar('\n');
+}
+
+/* Counts a row and prints it. must: what HumCLI's documentation asks for. */
+static void report(struct probe *p, struct outcome_row *r, bool must)
+{
+	char *line;
+
+	if (!r->fault) {
+		r->result = "ok";
+		p->passed++;
+	} else if (must) {
+		r->result = "FAIL";
+		p->failed++;
+	} else {
+		r->result = "warn";
+		p->warned++;
+	}
+	if (!p->json) {
+		print_table_row(r);
+		return;
+	}
+	line = outcome_json(r);
+	puts(line);
+	free(line);
+}
+
+static void judge(struct probe *p, const struct vector *v, bool answered,
+		  const struct http_answer *a)
+{
+	struct buf expected = { 0 }, fault = { 0 };
+	struct outcome_row row = { .group = v->group,
+				   .name = v->name,
+				   .why = v->why,
+				   .status = answered ? a->status : 0,
+				   .ms = a->ms };
+
+	vector_answers(v, &expected);
+	row.expected = expected.data;
+	if (!answered)
+		buf_printf(&fault, "no answer: %s", a->reason);
+	else if (a->redirect)
+		buf_printf(&fault,
+			   "a redirect to %s, where a POST loses its "
+			   "body",
+			   a->redirect);
+	else if (!vector_accepts(v, a->status))
+		buf_printf(&fault, "%s", v->why);
+	row.fault = fault.data;
+	report(p, &row, v->must);
+	buf_free(&expected);
+	buf_free(&fault);
+}
+
+/* Plain HTTP. */
+
+/* Taken is a must; a redirect only leads nowhere. */
+static void judge_plain(struct probe *p, bool answered,
+			const struct http_answer *a)
+{
+	struct outcome_row row = { .group = "https",
+				   .name = "plain-http",
+				   .expected = "4xx or nobody",
+				   .why = "HumCLI asks for HTTPS; whoever is "
+					  "in between could read and replay "
+					  "what comes without",
+				   .status = answered ? a->status : 0,
+				   .ms = a->ms };
+	bool refused = !answered || (a->status >= 400 && a->status < 500);
+
+	if (answered && a->redirect)
+		row.fault = "a redirect, where a POST loses its body";
+	else if (!refused)
+		row.fault = "it is not refused";
+	report(p, &row, !a->redirect);
+}
+
+static int probe_plain(struct probe *p, const struct vector *v)
+{
+	char *url = p->plain ? xstrdup(p->plain)
+			     : http_plain_url(p->target.url);
+	char reason[256];
+	struct http_target target = { .url = url };
+	struct http_answer answer;
+	struct http *h;
+
+	if (!url)
+		return EX_OK;
+	h = http_open(&target, reason, sizeof(reason));
+	if (h) {
+		judge_plain(p, post(p, h, v, &answer), &answer);
+		http_answer_free(&answer);
+		http_close(h);
+	}
+	free(url);
+	return h ? EX_OK : cli_usage(p->verb, "can't use --http: %s", reason);
+}
+
+static void probe_scheme(struct probe *p)
+{
+	bool plain = strncmp(p->target.url, "https://", 8) != 0;
+	struct outcome_row row = {
+		.group = "https",
+		.name = "url",
+		.expected = "https://",
+		.why = "HumCLI takes no other callback_url",
+		.fault = plain ? "HumCLI takes no other callback_url" : NULL
+	};
+
+	report(p, &row, true);
+}
+
+/* All. */
+
+static int probe_all(struct probe *p, struct http *h, const struct vectors *all)
+{
+	struct http_answer answer;
+	bool answered = false;
+
+	for (size_t i = 0; i < all->count; i++) {
+		const struct vector *v = &all->list[i];
+		bool now = post(p, h, v, &answer);
+
+		/* Nobody there: no use in asking all the others. */
+		if (i == 0 && !now)
+			cli_say(p->verb, "no answer in %" PRId64 " ms: %s",
+				answer.ms, answer.reason);
+		else
+			judge(p, v, now, &answer);
+		answered = answered || now;
+		http_answer_free(&answer);
+		if (!answered)
+			return EX_UNAVAILABLE;
+	}
+	probe_scheme(p);
+	return probe_plain(p, &all->list[0]);
+}
+
+static int probe_with(struct probe *p, const struct vectors *all)
+{
+	struct keyring keys;
+	struct http *h = NULL;
+	char reason[256];
+	int code = keyring_open_one(&keys, p->verb, &p->secret);
+
+	if (code != EX_OK)
+		goto out;
+	p->key = keys.list;
+	h = http_open(&p->target, reason, sizeof(reason));
+	if (!h) {
+		code = cli_usage(p->verb, "can't use '%s': %s", p->target.url,
+				 reason);
+		goto out;
+	}
+	code = probe_all(p, h, all);
+	if (code != EX_OK)
+		goto out;
+	if (!p->json)
+		printf("\n%zu passed, %zu failed, %zu warnings\n", p->passed,
+		       p->failed, p->warned);
+	code = p->failed ? EXIT_NEGATIVE : EX_OK;
+out:
+	http_close(h);
+	keyring_close(&keys);
+	return code;
+}
+
+static int load_and_probe(struct probe *p)
+{
+	char *folder = p->folder ? xstrdup(p->folder) : cli_data("vectors");
+	struct buf errors = { 0 };
+	struct vectors all;
+	uint64_t drawn;
+	int code;
+
+	if (getrandom(&drawn, sizeof(drawn), 0) != sizeof(drawn))
+		abort();
+	snprintf(p->run, sizeof(p->run), "%0*" PRIx64, VECTOR_RUN, drawn >> 16);
+	if (vectors_load(&all, folder, &errors)) {
+		code = probe_with(p, &all);
+	} else {
+		(void)cli_faults(p->verb, &errors);
+		code = EX_NOINPUT;
+	}
+	vectors_free(&all);
+	buf_free(&errors);
+	free(folder);
+	return code;
+}
+
+int cmd_probe(const struct verb *v, int argc, char **argv)
+{
+	struct probe p = { .verb = v };
+	const struct cli_option options[] = {
+		{ "json", NULL, &p.json },
+		{ "vectors", &p.folder, NULL },
+		{ "http", &p.plain, NULL },
+		{ "cacert", &p.target.cacert, NULL },
+		{ "insecure", NULL, &p.target.insecure },
+		{ "secret-file", &p.secret.file, NULL },
+		{ "secret-name", &p.secret.name, NULL },
+	};
+	int code;
+
+	if (!cli_options(v, &argc, &argv, options, ARRAY_SIZE(options), 1,
+			 &code))
+		return code;
+	if (argc < 1)
+		return cli_usage(v, "the URL is missing");
+	if (p.target.cacert && p.target.insecure)
+		return cli_usage(v, "give --cacert or --insecure, not both");
+	p.target.url = argv[0];
+	return load_and_probe(&p);
+}

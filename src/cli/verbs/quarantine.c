@@ -1,0 +1,205 @@
+#include "base/hmac.h"
+#include "cli/query.h"
+#include "store/writer.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { SUBMIT_MS = 10000, END_MS = 5000 };
+
+static int list(struct query *q, const char *ids, bool json)
+{
+	const char *values[] = { ids };
+
+	return query_print(
+		q,
+		"SELECT id::text AS id, received_at, secret_name, seen, "
+		"pg_catalog.octet_length(body) AS bytes, reason, signature, "
+		"pg_catalog.encode(body, 'escape') AS body "
+		"FROM humcli.quarantine "
+		"WHERE $1::bigint[] IS NULL OR id = ANY ($1) ORDER BY id",
+		values, 1, json, NULL);
+}
+
+/* Trying again. */
+
+struct retry {
+	struct query *query;
+	struct recorder *recorder;
+	size_t recorded;
+	size_t left;
+};
+
+static unsigned nibble(char c)
+{
+	return (unsigned)(c <= '9' ? c - '0' : c - 'a' + 10);
+}
+
+/* What encode(body, 'hex') gives, as bytes. */
+static void put_unhexed(struct buf *b, const char *hex)
+{
+	buf_add(b, "", 0);
+	for (; hex[0] && hex[1]; hex += 2) {
+		unsigned char c =
+			(unsigned char)(nibble(hex[0]) << 4 | nibble(hex[1]));
+
+		buf_add(b, &c, 1);
+	}
+}
+
+/* A row as a delivery, with a reason where it still is no event. */
+static struct delivery *read_delivery(const struct rows *r, size_t row)
+{
+	struct delivery *d = delivery_new();
+	struct buf body = { 0 };
+	uint64_t received_at = 0;
+
+	d->secret_name = xstrdup(rows_get(r, row, 1));
+	snprintf(d->signature, sizeof(d->signature), "%s", rows_get(r, row, 2));
+	if (parse_u64(rows_get(r, row, 3), 0, INT64_MAX, &received_at))
+		d->received_at = (int64_t)received_at;
+	put_unhexed(&body, rows_get(r, row, 4));
+	if (delivery_parse(d, body.data, body.length) == EVENT_OK &&
+	    received_at == 0)
+		d->reason = xstrdup("it was received before 1970");
+	buf_free(&body);
+	return d;
+}
+
+static int forget(struct query *q, const char *id)
+{
+	return query_ask(q, "DELETE FROM humcli.quarantine WHERE id = $1", &id,
+			 1, NULL);
+}
+
+/* A task that is locked is waited for once more, as that of any event is. */
+static enum outcome record(struct retry *t, struct delivery *d)
+{
+	enum outcome outcome = OUTCOME_UNAVAILABLE;
+	bool answers = true;
+
+	for (int i = 0; i < 2 && answers && outcome == OUTCOME_UNAVAILABLE;
+	     i++) {
+		struct delivery *same = delivery_share(d);
+
+		answers = recorder_drain(t->recorder, &same, 1,
+					 clock_ms() + SUBMIT_MS, &outcome);
+	}
+	return outcome;
+}
+
+static int retry_row(struct retry *t, const struct rows *r, size_t row)
+{
+	const char *id = rows_get(r, row, 0);
+	struct delivery *d = read_delivery(r, row);
+	enum outcome outcome;
+
+	if (d->reason) {
+		cli_say(t->query->verb, "%s: %s", id, d->reason);
+		delivery_free(d);
+		t->left++;
+		return EX_OK;
+	}
+	outcome = record(t, d);
+	delivery_free(d);
+	switch (outcome) {
+	case OUTCOME_RECORDED:
+	case OUTCOME_DUPLICATE:
+		t->recorded++;
+		return forget(t->query, id);
+	case OUTCOME_SPOOLED:
+	case OUTCOME_UNAVAILABLE:
+		cli_say(t->query->verb, "the database takes no events now");
+		return EX_UNAVAILABLE;
+	case OUTCOME_QUARANTINED:
+	case OUTCOME_MALFORMED:
+	case OUTCOME_INVALID:
+		break;
+	}
+	cli_say(t->query->verb, "%s: PostgreSQL still refuses it", id);
+	t->left++;
+	return EX_OK;
+}
+
+static int retry_all(struct retry *t, const char *ids)
+{
+	struct rows *rows = NULL;
+	int code = query_ask(
+		t->query,
+		"SELECT id, secret_name, signature, "
+		"(extract(epoch FROM received_at) * 1000000)::bigint, "
+		"pg_catalog.encode(body, 'hex') FROM humcli.quarantine "
+		"WHERE $1::bigint[] IS NULL OR id = ANY ($1) ORDER BY id",
+		&ids, 1, &rows);
+
+	for (size_t i = 0; code == EX_OK && i < rows_count(rows); i++)
+		code = retry_row(t, rows, i);
+	rows_free(rows);
+	if (code == EX_OK || code == EX_UNAVAILABLE)
+		printf("%zu recorded, %zu left\n", t->recorded, t->left);
+	return code == EX_OK && t->left ? EXIT_NEGATIVE : code;
+}
+
+static int retry(struct query *q, const char *ids)
+{
+	struct retry t = { .query = q };
+	int code;
+
+	t.recorder = recorder_start(&q->settings, RECORDER_RESIDENT, false);
+	code = retry_all(&t, ids);
+	if (!recorder_stop(t.recorder, clock_ms() + END_MS)) {
+		/* The writer is stuck, and holds on to what would be freed. */
+		fflush(stdout);
+		_exit(code);
+	}
+	return code;
+}
+
+/* The operands as PostgreSQL has an array; NULL: there are none. */
+static bool read_ids(const struct verb *v, char **argv, struct buf *ids,
+		     int *code)
+{
+	uint64_t id;
+
+	for (; *argv; argv++) {
+		if (!parse_u64(*argv, 1, INT64_MAX, &id)) {
+			*code = cli_usage(v, "'%s' is no id", *argv);
+			return false;
+		}
+		buf_printf(ids, "%s%llu", ids->length ? "," : "{",
+			   (unsigned long long)id);
+	}
+	if (ids->length)
+		buf_add(ids, "}", 1);
+	return true;
+}
+
+int cmd_quarantine(const struct verb *v, int argc, char **argv)
+{
+	bool json = false, listing;
+	const struct cli_option options[] = { { "json", NULL, &json } };
+	struct buf ids = { 0 };
+	struct query q;
+	int code;
+
+	if (!cli_options(v, &argc, &argv, options, ARRAY_SIZE(options), INT_MAX,
+			 &code))
+		return code;
+	if (argc == 0)
+		return cli_usage(v, "what to do is missing");
+	listing = strcmp(argv[0], "list") == 0;
+	if (!listing && strcmp(argv[0], "retry") != 0)
+		return cli_usage(v, "there is no 'quarantine %s'", argv[0]);
+	if (json && !listing)
+		return cli_usage(v, "--json goes with list");
+	if (!read_ids(v, argv + 1, &ids, &code))
+		return code;
+	code = query_open(&q, v);
+	if (code == EX_OK)
+		code = listing ? list(&q, ids.data, json) : retry(&q, ids.data);
+	query_close(&q);
+	buf_free(&ids);
+	return code;
+}

@@ -1,0 +1,42 @@
+#include "cli/query.h"
+
+#include <stdio.h>
+
+int cmd_replay(const struct verb *v, int argc, char **argv)
+{
+	/* In the order of humcli.replay(). */
+	const char *values[6] = { NULL };
+	const struct cli_option options[] = {
+		{ "subscription", &values[0], NULL },
+		{ "id", &values[1], NULL },
+		{ "task", &values[2], NULL },
+		{ "status", &values[3], NULL },
+		{ "since", &values[4], NULL },
+		{ "until", &values[5], NULL },
+	};
+	struct rows *rows = NULL;
+	struct query q;
+	int code;
+
+	if (!cli_options(v, &argc, &argv, options, ARRAY_SIZE(options), 0,
+			 &code))
+		return code;
+	if (!values[0])
+		return cli_usage(v, "--subscription is missing");
+	if (!values[1] && !values[2] && !values[3] && !values[4] && !values[5])
+		return cli_usage(v, "say what to hand out again");
+	code = query_open(&q, v);
+	if (code == EX_OK)
+		code = query_ask(
+			&q,
+			"SELECT humcli.replay($1, "
+			"pg_catalog.string_to_array($2, ',')::bigint[], "
+			"$3, pg_catalog.string_to_array($4, ','), "
+			"$5::timestamptz, $6::timestamptz)",
+			values, ARRAY_SIZE(values), &rows);
+	if (code == EX_OK)
+		printf("%s to be handed out again\n", rows_get(rows, 0, 0));
+	rows_free(rows);
+	query_close(&q);
+	return code;
+}

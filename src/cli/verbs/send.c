@@ -1,0 +1,258 @@
+#include "base/hmac.h"
+#include "cli/cli.h"
+#include "cli/http.h"
+#include "cli/probe/lifecycle.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+
+struct send {
+	struct http_target target;
+	struct simulation simulation;
+	struct secret_choice secret;
+	const char *lifecycle;
+	const char *status;
+	const char *previous_status;
+	const char *body;
+	const char *seed_text;
+	uint64_t seed;
+	bool shuffle;
+	bool bad_signature;
+	char task_id[32]; /* where none is given */
+};
+
+static void put_signature(const struct send *o, const struct secret *key,
+			  const struct post *p, struct buf *header)
+{
+	unsigned char digest[HMAC_BYTES];
+	char hex[HMAC_HEX + 1];
+
+	hmac_sha256(key->key, key->length, p->body, p->length, digest);
+	if (o->bad_signature)
+		digest[HMAC_BYTES - 1] ^= 1;
+	hmac_to_hex(digest, hex);
+	buf_printf(header, "X-Signature: %s", hex);
+}
+
+static void print_answer(const struct post *p, const struct http_answer *a)
+{
+	struct buf line = { 0 };
+
+	cli_put_plain(&line, p->name);
+	buf_printf(&line, ": %ld in %lld ms", a->status, (long long)a->ms);
+	/* A newline at its end would only be noise. */
+	if (a->body.length) {
+		size_t length = a->body.length;
+		char *body;
+
+		while (length && a->body.data[length - 1] == '\n')
+			length--;
+		body = xstrndup(a->body.data, length);
+		buf_add(&line, " ", 1);
+		cli_put_plain(&line, body);
+		free(body);
+	}
+	puts(line.data);
+	buf_free(&line);
+}
+
+static void print_redirect(const struct verb *v, const char *where)
+{
+	struct buf plain = { 0 };
+
+	cli_put_plain(&plain, where);
+	cli_say(v,
+		"the answer is a redirect to %s, which is not followed: a "
+		"redirected POST loses its body; give HumCLI that URL as "
+		"callback_url if it is yours",
+		plain.data);
+	buf_free(&plain);
+}
+
+static int judge(const struct verb *v, const struct send *o,
+		 const struct post *p, const struct http_answer *a)
+{
+	long expected = o->bad_signature ? 401 : 200;
+
+	print_answer(p, a);
+	if (a->redirect)
+		print_redirect(v, a->redirect);
+	if (a->status == expected)
+		return EX_OK;
+	if (o->bad_signature)
+		cli_say(v, "a bad signature should be answered 401");
+	return EXIT_NEGATIVE;
+}
+
+static int post_one(const struct verb *v, const struct send *o, struct http *h,
+		    const struct secret *key, const struct post *p)
+{
+	struct buf signature = { 0 }, timestamp = { 0 };
+	const char *headers[4] = { "Content-Type: application/json" };
+	struct http_answer answer;
+	int code = EX_UNAVAILABLE;
+
+	put_signature(o, key, p, &signature);
+	buf_printf(&timestamp, "X-Timestamp: %s", p->timestamp);
+	headers[1] = signature.data;
+	headers[2] = timestamp.data;
+	if (http_post(h, headers, p->body, p->length, &answer))
+		code = judge(v, o, p, &answer);
+	else
+		cli_say(v, "%s: no answer in %lld ms: %s", p->name,
+			(long long)answer.ms, answer.reason);
+	http_answer_free(&answer);
+	buf_free(&signature);
+	buf_free(&timestamp);
+	return code;
+}
+
+/* All of them, as HumCLI does not stop either; the worst code counts. */
+static int post_all(const struct verb *v, const struct send *o,
+		    const struct plan *plan)
+{
+	struct keyring keys;
+	struct http *h = NULL;
+	char reason[256];
+	int code = keyring_open_one(&keys, v, &o->secret);
+
+	if (code != EX_OK)
+		goto out;
+	h = http_open(&o->target, reason, sizeof(reason));
+	if (!h) {
+		code = cli_usage(v, "can't use '%s': %s", o->target.url,
+				 reason);
+		goto out;
+	}
+	for (size_t i = 0; i < plan->count; i++) {
+		int one = post_one(v, o, h, keys.list, &plan->list[i]);
+
+		code = one > code ? one : code;
+	}
+out:
+	http_close(h);
+	keyring_close(&keys);
+	return code;
+}
+
+static bool random_u64(uint64_t *value)
+{
+	return getrandom(value, sizeof(*value), 0) == sizeof(*value);
+}
+
+/* The documented event's own values where none were given. */
+static void fill_in(struct send *o)
+{
+	struct simulation *s = &o->simulation;
+	uint64_t id;
+
+	if (!s->event)
+		s->event = "task.status_changed";
+	if (!s->task_id) {
+		if (!random_u64(&id))
+			abort();
+		snprintf(o->task_id, sizeof(o->task_id), "task_%012llx",
+			 (unsigned long long)(id >> 16));
+		s->task_id = o->task_id;
+	}
+	if (!o->status)
+		o->status = "SUBMITTED";
+	if (!o->previous_status)
+		o->previous_status = "IN_PROGRESS";
+	else if (!*o->previous_status)
+		o->previous_status = NULL;
+}
+
+static int plan_all(const struct verb *v, struct send *o, struct plan *plan)
+{
+	struct buf body = { 0 };
+
+	if (o->body) {
+		if (!cli_read(v, o->body, &body)) {
+			buf_free(&body);
+			return EX_NOINPUT;
+		}
+		plan_bytes(plan, o->body, &body, o->simulation.duplicate);
+		return EX_OK;
+	}
+	fill_in(o);
+	if (!o->lifecycle)
+		plan_event(plan, &o->simulation, o->status, o->previous_status);
+	else if (!plan_lifecycle(plan, &o->simulation, o->lifecycle))
+		return cli_usage(v, "there is no lifecycle '%s'", o->lifecycle);
+	return EX_OK;
+}
+
+/* Said, so that an order that broke something can be had again. */
+static void shuffle(const struct verb *v, struct send *o, struct plan *plan)
+{
+	if (!o->seed_text && !random_u64(&o->seed))
+		abort();
+	cli_say(v, "shuffled by --seed %llu", (unsigned long long)o->seed);
+	plan_shuffle(plan, o->seed);
+}
+
+/* Options that exclude each other; EX_OK where they fit. */
+static int check(const struct verb *v, struct send *o)
+{
+	const struct simulation *s = &o->simulation;
+
+	if (o->body && (o->lifecycle || o->status || o->previous_status ||
+			s->event || s->task_id || s->restamp))
+		return cli_usage(v, "--body sends a file as it is; that goes "
+				    "with neither an event's values nor "
+				    "--lifecycle nor --restamp");
+	if (o->lifecycle && (o->status || o->previous_status))
+		return cli_usage(v, "--lifecycle has its own --status and "
+				    "--previous-status");
+	if (o->target.cacert && o->target.insecure)
+		return cli_usage(v, "give --cacert or --insecure, not both");
+	if (o->seed_text && !o->shuffle)
+		return cli_usage(v, "--seed is for --shuffle");
+	if (o->seed_text && !parse_u64(o->seed_text, 0, UINT64_MAX, &o->seed))
+		return cli_usage(v, "--seed '%s' is not a number",
+				 o->seed_text);
+	return EX_OK;
+}
+
+int cmd_send(const struct verb *v, int argc, char **argv)
+{
+	struct send o = { 0 };
+	const struct cli_option options[] = {
+		{ "lifecycle", &o.lifecycle, NULL },
+		{ "task-id", &o.simulation.task_id, NULL },
+		{ "status", &o.status, NULL },
+		{ "previous-status", &o.previous_status, NULL },
+		{ "event", &o.simulation.event, NULL },
+		{ "body", &o.body, NULL },
+		{ "duplicate", NULL, &o.simulation.duplicate },
+		{ "restamp", NULL, &o.simulation.restamp },
+		{ "shuffle", NULL, &o.shuffle },
+		{ "seed", &o.seed_text, NULL },
+		{ "bad-signature", NULL, &o.bad_signature },
+		{ "cacert", &o.target.cacert, NULL },
+		{ "insecure", NULL, &o.target.insecure },
+		{ "secret-file", &o.secret.file, NULL },
+		{ "secret-name", &o.secret.name, NULL },
+	};
+	struct plan plan = { 0 };
+	int code;
+
+	if (!cli_options(v, &argc, &argv, options, ARRAY_SIZE(options), 1,
+			 &code))
+		return code;
+	if (argc < 1)
+		return cli_usage(v, "the URL is missing");
+	o.target.url = argv[0];
+	code = check(v, &o);
+	if (code == EX_OK)
+		code = plan_all(v, &o, &plan);
+	if (code == EX_OK) {
+		if (o.shuffle)
+			shuffle(v, &o, &plan);
+		code = post_all(v, &o, &plan);
+	}
+	plan_free(&plan);
+	return code;
+}

@@ -1,0 +1,37 @@
+#include "base/hmac.h"
+#include "cli/cli.h"
+
+#include <stdio.h>
+
+int cmd_sign(const struct verb *v, int argc, char **argv)
+{
+	struct secret_choice choice = { 0 };
+	const struct cli_option options[] = {
+		{ "secret-file", &choice.file, NULL },
+		{ "secret-name", &choice.name, NULL },
+	};
+	unsigned char digest[HMAC_BYTES];
+	char hex[HMAC_HEX + 1];
+	struct buf body = { 0 };
+	struct keyring keys;
+	int code;
+
+	if (!cli_options(v, &argc, &argv, options, ARRAY_SIZE(options), 1,
+			 &code))
+		return code;
+	code = keyring_open_one(&keys, v, &choice);
+	if (code != EX_OK)
+		goto out;
+	if (!cli_read(v, argv[0], &body)) {
+		code = EX_NOINPUT;
+		goto out;
+	}
+	hmac_sha256(keys.list->key, keys.list->length, body.data, body.length,
+		    digest);
+	hmac_to_hex(digest, hex);
+	puts(hex);
+out:
+	buf_free(&body);
+	keyring_close(&keys);
+	return code;
+}

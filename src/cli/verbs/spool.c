@@ -1,0 +1,339 @@
+#include "cli/cli.h"
+#include "cli/json.h"
+#include "store/drainer.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum {
+	TURN_MS = 10000, /* for another process to let us drain */
+	LOOK_MS = 100,
+	END_MS = 5000 /* for the last wake-ups to be sent */
+};
+
+struct job {
+	const struct verb *verb;
+	struct settings settings;
+	struct spool *spool;
+	bool json;
+	char **names; /* the operands, NULL at the end */
+};
+
+/* Listing. */
+
+struct column {
+	const char *title;
+	const char *value;
+	int width;
+};
+
+static void fill_columns(const struct spooled *s, const char *size,
+			 struct column columns[7])
+{
+	const struct column filled[] = {
+		{ "RECEIVED", s->received, 24 },
+		{ "FOLDER", s->folder, 6 },
+		{ "SIZE", size, 8 },
+		{ "SECRET", s->secret, 12 },
+		{ "STATUS", s->status, 16 },
+		{ "TASK", s->task_id, 24 },
+		{ "NAME", s->name, 0 },
+	};
+
+	memcpy(columns, filled, sizeof(filled));
+}
+
+static void print_row(const struct column columns[7], bool title)
+{
+	for (size_t i = 0; i < 7; i++) {
+		const char *value = title ? columns[i].title : columns[i].value;
+		struct buf text = { 0 };
+
+		cli_put_plain(&text, value && *value ? value : "-");
+		printf("%s%-*s", i ? "  " : "", columns[i].width, text.data);
+		buf_free(&text);
+	}
+	putchar('\n');
+}
+
+static void print_spooled(const struct spooled *s, bool json)
+{
+	struct column columns[7];
+	char size[24];
+	char *line;
+
+	if (json) {
+		line = json_spooled(s);
+		puts(line);
+		free(line);
+		return;
+	}
+	snprintf(size, sizeof(size), "%llu", (unsigned long long)s->size);
+	fill_columns(s, size, columns);
+	print_row(columns, false);
+}
+
+/* What can be told of a file; one that is gone by now is passed over. */
+static void print_item(const struct job *j, enum spool_folder folder,
+		       const struct spool_item *item)
+{
+	char received[TIME_TEXT];
+	struct spool_file f;
+	struct delivery *d = delivery_new();
+	enum spool_read got = spool_read(j->spool, folder, item->name, &f);
+	struct spooled s = { .name = item->name,
+			     .folder = folder == SPOOL_NEW ? "new" : "failed",
+			     .received = received,
+			     .size = item->size };
+
+	time_text(item->mtime, received);
+	if (got == SPOOL_READ_OK) {
+		time_text(f.entry.received_at, received);
+		s.secret = f.entry.secret_name;
+		if (delivery_parse(d, f.entry.body, f.entry.length) ==
+		    EVENT_OK) {
+			s.task_id = d->event.task_id;
+			s.status = d->event.status;
+		}
+	}
+	if (got != SPOOL_READ_GONE)
+		print_spooled(&s, j->json);
+	spool_file_free(&f);
+	delivery_free(d);
+}
+
+static int list(const struct job *j)
+{
+	static const enum spool_folder folders[] = { SPOOL_NEW, SPOOL_FAILED };
+	struct column titles[7];
+
+	if (*j->names)
+		return cli_usage(j->verb, "list takes no '%s'", *j->names);
+	if (!j->json) {
+		fill_columns(&(struct spooled){ 0 }, NULL, titles);
+		print_row(titles, true);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
+		struct spool_list items;
+
+		if (!spool_list(j->spool, folders[i], &items)) {
+			cli_say(j->verb, "can't read the spool: %s",
+				strerror(errno));
+			return EX_IOERR;
+		}
+		for (size_t k = 0; k < items.count; k++)
+			print_item(j, folders[i], &items.items[k]);
+		spool_list_free(&items);
+	}
+	return EX_OK;
+}
+
+/* Draining. */
+
+/* Once, as soon as no other process does; false: one does, for too long. */
+static bool drain_in_turn(const struct drain_source *source,
+			  struct drain_count *count)
+{
+	int64_t until = clock_ms() + TURN_MS;
+
+	while (!drain(source, SIZE_MAX, 0, count)) {
+		if (clock_ms() >= until)
+			return false;
+		(void)poll(NULL, 0, LOOK_MS);
+	}
+	return true;
+}
+
+static int drain_all(const struct job *j, const struct drain_source *source)
+{
+	struct drain_count sum = { 0 };
+	int code = EX_OK;
+	bool again = true;
+
+	while (again) {
+		struct drain_count count;
+
+		if (!drain_in_turn(source, &count)) {
+			cli_say(j->verb, "another process drains it");
+			code = EX_TEMPFAIL;
+			break;
+		}
+		sum.recorded += count.recorded;
+		sum.failed += count.failed;
+		sum.left = count.left;
+		sum.away = count.away;
+		/* More may have come meanwhile. */
+		again = count.recorded && !count.left && !count.away;
+	}
+	if (sum.away)
+		code = EX_UNAVAILABLE;
+	else if (sum.left)
+		code = EX_TEMPFAIL;
+	printf("%zu recorded, %zu set aside in failed/, %zu left\n",
+	       sum.recorded, sum.failed, sum.left);
+	if (code == EX_UNAVAILABLE)
+		cli_say(j->verb, "the database takes no events now");
+	return code;
+}
+
+static int drain_verb(const struct job *j)
+{
+	struct buf errors = { 0 };
+	struct drain_source source = { .spool = j->spool };
+	int code;
+
+	if (*j->names)
+		return cli_usage(j->verb, "drain takes no '%s'", *j->names);
+	/* Its sum is what we print; cron mails what goes to stderr. */
+	if (!log_open("stderr", LEVEL_WARNING))
+		return EX_OSERR;
+	source.secrets = secrets_open(&j->settings, &errors);
+	code = source.secrets ? EX_OK : cli_faults(j->verb, &errors);
+	buf_free(&errors);
+	if (!source.secrets)
+		return code;
+	source.recorder =
+		recorder_start(&j->settings, RECORDER_RESIDENT, false);
+	code = drain_all(j, &source);
+	if (!recorder_stop(source.recorder, clock_ms() + END_MS)) {
+		/* The writer is stuck, and holds on to what would be freed. */
+		fflush(stdout);
+		_exit(code);
+	}
+	secrets_close(source.secrets);
+	return code;
+}
+
+/* Trying again what failed. */
+
+static bool retry(const struct job *j, const char *name)
+{
+	if (spool_retry(j->spool, name))
+		return true;
+	cli_say(j->verb, "%s: %s", name,
+		errno == EEXIST ? "is already among those that wait"
+				: strerror(errno));
+	return false;
+}
+
+static int retry_failed(const struct job *j)
+{
+	struct spool_list items;
+	size_t moved = 0, tried = 0;
+
+	if (!spool_list(j->spool, SPOOL_FAILED, &items)) {
+		cli_say(j->verb, "can't read the spool: %s", strerror(errno));
+		return EX_IOERR;
+	}
+	for (char **name = j->names; *name; name++, tried++)
+		moved += retry(j, *name);
+	for (size_t i = 0; !*j->names && i < items.count; i++, tried++)
+		moved += retry(j, items.items[i].name);
+	spool_list_free(&items);
+	printf("%zu moved back, to be recorded\n", moved);
+	return moved == tried ? EX_OK : EXIT_NEGATIVE;
+}
+
+/* The verb. */
+
+static const struct action {
+	const char *name;
+	int (*run)(const struct job *j);
+} actions[] = {
+	{ "list", list },
+	{ "drain", drain_verb },
+	{ "retry-failed", retry_failed },
+};
+
+/*
+ * A file that somebody else makes there, root for one, would be out of the
+ * responder's reach.
+ */
+static bool is_ours(const struct job *j, const struct stat *st)
+{
+	const struct passwd *owner;
+
+	if (st->st_uid == geteuid())
+		return true;
+	owner = getpwuid(st->st_uid);
+	cli_say(j->verb,
+		"%s belongs to %s: be that user, as by runuser -u %s -- "
+		"humcli-webhook spool ...",
+		j->settings.spool, owner ? owner->pw_name : "nobody we know",
+		owner ? owner->pw_name : "USER");
+	return false;
+}
+
+static int open_and_run(struct job *j, const struct action *a)
+{
+	struct stat st;
+	int code;
+
+	if (!*j->settings.spool) {
+		cli_say(j->verb,
+			"there is none: HUMCLI_WEBHOOK_SPOOL is empty");
+		return EX_CONFIG;
+	}
+	if (stat(j->settings.spool, &st) < 0) {
+		/* The responder makes it, with its first start. */
+		if (errno == ENOENT)
+			cli_say(j->verb, "%s is not there yet: it is empty",
+				j->settings.spool);
+		else
+			cli_say(j->verb, "%s: %s", j->settings.spool,
+				strerror(errno));
+		return errno == ENOENT ? EX_OK : EX_NOPERM;
+	}
+	if (!is_ours(j, &st))
+		return EX_NOPERM;
+	j->spool = spool_open(j->settings.spool, j->settings.spool_max);
+	if (!j->spool)
+		return EX_NOPERM;
+	code = a->run(j);
+	spool_close(j->spool);
+	return code;
+}
+
+static int load_and_run(struct job *j, const struct action *a)
+{
+	struct settings_places places = settings_places();
+	struct buf errors = { 0 };
+	int code;
+
+	if (settings_load(&j->settings, &places, &errors))
+		code = open_and_run(j, a);
+	else
+		code = cli_faults(j->verb, &errors);
+	buf_free(&errors);
+	settings_free(&j->settings);
+	return code;
+}
+
+int cmd_spool(const struct verb *v, int argc, char **argv)
+{
+	struct job j = { .verb = v };
+	const struct cli_option options[] = { { "json", NULL, &j.json } };
+	int code;
+
+	if (!cli_options(v, &argc, &argv, options, ARRAY_SIZE(options), INT_MAX,
+			 &code))
+		return code;
+	if (argc == 0)
+		return cli_usage(v, "what to do is missing");
+	j.names = argv + 1;
+	for (size_t i = 0; i < ARRAY_SIZE(actions); i++) {
+		if (strcmp(argv[0], actions[i].name) != 0)
+			continue;
+		if (j.json && actions[i].run != list)
+			return cli_usage(v, "--json goes with list");
+		return load_and_run(&j, &actions[i]);
+	}
+	return cli_usage(v, "there is no 'spool %s'", argv[0]);
+}

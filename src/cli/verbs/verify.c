@@ -1,0 +1,60 @@
+#include "base/hmac.h"
+#include "cli/cli.h"
+#include "event/signature.h"
+
+#include <stdio.h>
+
+static int judge(const struct verb *v, const struct keyring *keys,
+		 const struct buf *body, const unsigned char given[HMAC_BYTES])
+{
+	const struct secret *s = verify_match(keys->list, keys->count,
+					      body->data, body->length, given);
+	struct buf name = { 0 };
+
+	if (!s) {
+		cli_say(v,
+			"the signature matches none of %zu live secret%s; was "
+			"the body changed on its way?",
+			keys->count, keys->count == 1 ? "" : "s");
+		return EXIT_NEGATIVE;
+	}
+	cli_put_plain(&name, s->name);
+	printf("signature matches secret %s\n", name.data);
+	buf_free(&name);
+	return EX_OK;
+}
+
+int cmd_verify(const struct verb *v, int argc, char **argv)
+{
+	struct secret_choice choice = { 0 };
+	const char *signature = NULL;
+	const struct cli_option options[] = {
+		{ "signature", &signature, NULL },
+		{ "secret-file", &choice.file, NULL },
+		{ "secret-name", &choice.name, NULL },
+	};
+	unsigned char given[HMAC_BYTES];
+	struct buf body = { 0 };
+	struct keyring keys;
+	int code;
+
+	if (!cli_options(v, &argc, &argv, options, ARRAY_SIZE(options), 1,
+			 &code))
+		return code;
+	if (!signature)
+		return cli_usage(v, "--signature is missing");
+	if (!hmac_from_hex(signature, given)) {
+		cli_say(v, "'%s' is no signature: those are 64 hex digits",
+			signature);
+		return EXIT_NEGATIVE;
+	}
+	code = keyring_open(&keys, v, &choice);
+	if (code != EX_OK)
+		goto out;
+	code = cli_read(v, argv[0], &body) ? judge(v, &keys, &body, given)
+					   : EX_NOINPUT;
+out:
+	buf_free(&body);
+	keyring_close(&keys);
+	return code;
+}

@@ -1,0 +1,520 @@
+#include "config/secrets.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/threads.h"
+
+enum { CHECK_MS = 250, SECRET_LIMIT = 4096 };
+
+/* What tells one state of a file from another without reading it. */
+struct stamp {
+	int error; /* of stat(); 0: the rest counts */
+	dev_t device;
+	ino_t inode;
+	off_t size;
+	struct timespec modified, changed;
+};
+
+struct file {
+	char *path;
+	const char *name; /* the last part of path */
+	struct stamp stamp;
+};
+
+/* The files that hold secrets, as they stand at one moment. */
+struct files {
+	struct file *list; /* SECRET_FILE, then SECRET_DIR by name */
+	size_t count;
+	int directory_error; /* why SECRET_DIR has none; 0: it was read */
+	bool directory_open; /* others can put files into it */
+};
+
+/* Lines about what is wrong with them. */
+struct report {
+	struct buf errors, warnings;
+};
+
+struct secrets {
+	const struct settings *settings;
+	pthread_mutex_t lock; /* over all that follows, and the holders */
+	struct secret_set *set;
+	struct files seen; /* what set was made from */
+	struct report told; /* what was reported already */
+	int64_t checked; /* clock_ms() */
+	bool settled; /* seen can't have changed unnoticed */
+};
+
+static void report_free(struct report *r)
+{
+	buf_free(&r->errors);
+	buf_free(&r->warnings);
+}
+
+static void set_free(struct secret_set *set)
+{
+	for (size_t i = 0; i < set->count; i++) {
+		free(set->list[i].name);
+		explicit_bzero(set->list[i].key, set->list[i].length);
+		free(set->list[i].key);
+	}
+	free(set->list);
+	free(set);
+}
+
+static void set_add(struct secret_set *set, const char *name, const void *key,
+		    size_t length)
+{
+	struct secret *new;
+
+	set->list = xrealloc(set->list, (set->count + 1) * sizeof(*new));
+	new = &set->list[set->count++];
+	new->name = xstrdup(name);
+	new->key = xmalloc(length);
+	memcpy(new->key, key, length);
+	new->length = length;
+}
+
+static bool set_equal(const struct secret_set *a, const struct secret_set *b)
+{
+	if (a->count != b->count)
+		return false;
+	for (size_t i = 0; i < a->count; i++) {
+		const struct secret *x = &a->list[i], *y = &b->list[i];
+
+		if (x->length != y->length || strcmp(x->name, y->name) != 0 ||
+		    memcmp(x->key, y->key, x->length) != 0)
+			return false;
+	}
+	return true;
+}
+
+static void files_free(struct files *f)
+{
+	for (size_t i = 0; i < f->count; i++)
+		free(f->list[i].path);
+	free(f->list);
+	*f = (struct files){ 0 };
+}
+
+static bool time_equal(struct timespec a, struct timespec b)
+{
+	return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
+static bool stamp_equal(const struct stamp *a, const struct stamp *b)
+{
+	return a->error == b->error && a->device == b->device &&
+	       a->inode == b->inode && a->size == b->size &&
+	       time_equal(a->modified, b->modified) &&
+	       time_equal(a->changed, b->changed);
+}
+
+static bool files_equal(const struct files *a, const struct files *b)
+{
+	if (a->count != b->count || a->directory_error != b->directory_error ||
+	    a->directory_open != b->directory_open)
+		return false;
+	for (size_t i = 0; i < a->count; i++) {
+		if (strcmp(a->list[i].path, b->list[i].path) != 0 ||
+		    !stamp_equal(&a->list[i].stamp, &b->list[i].stamp))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * A file written to twice within one tick of the file system's clock has
+ * the same stamp before and after; one that is a second old has no such
+ * twin to come.
+ */
+static bool files_settled(const struct files *f)
+{
+	struct timespec now;
+
+	if (clock_gettime(CLOCK_REALTIME, &now) < 0)
+		return false;
+	for (size_t i = 0; i < f->count; i++) {
+		if (f->list[i].stamp.changed.tv_sec + 1 >= now.tv_sec)
+			return false;
+	}
+	return true;
+}
+
+static void files_add(struct files *f, char *path, const struct stat *st,
+		      int error)
+{
+	struct file *new;
+	const char *slash = strrchr(path, '/');
+
+	f->list = xrealloc(f->list, (f->count + 1) * sizeof(*new));
+	new = &f->list[f->count++];
+	*new = (struct file){ .path = path,
+			      .name = slash ? slash + 1 : path,
+			      .stamp.error = error };
+	if (error)
+		return;
+	new->stamp.device = st->st_dev;
+	new->stamp.inode = st->st_ino;
+	new->stamp.size = st->st_size;
+	new->stamp.modified = st->st_mtim;
+	new->stamp.changed = st->st_ctim;
+}
+
+/* One name in SECRET_DIR. */
+static void files_add_entry(struct files *f, const char *directory, int fd,
+			    const char *name)
+{
+	struct stat st;
+	int error = 0;
+
+	/* Kubernetes: each name is a link into ..data, so links count. */
+	if (fstatat(fd, name, &st, 0) < 0) {
+		error = errno;
+		if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 &&
+		    errno == ENOENT)
+			return; /* removed since it was listed */
+	} else if (S_ISDIR(st.st_mode)) {
+		return;
+	}
+	files_add(f, xasprintf("%s/%s", directory, name), &st, error);
+}
+
+static int by_path(const void *a, const void *b)
+{
+	const struct file *x = a, *y = b;
+
+	return strcmp(x->path, y->path);
+}
+
+static void list_directory(struct files *f, const struct settings *s)
+{
+	size_t first = f->count;
+	DIR *directory = opendir(s->secret_dir);
+	struct dirent *entry;
+	struct stat st;
+
+	if (!directory) {
+		f->directory_error = errno;
+		return;
+	}
+	if (fstat(dirfd(directory), &st) == 0)
+		f->directory_open = (st.st_mode & S_IWOTH) &&
+				    !settings_guarded_place(s, dirfd(directory),
+							    s->secret_dir);
+	while (errno = 0, (entry = readdir(directory))) {
+		if (entry->d_name[0] != '.')
+			files_add_entry(f, s->secret_dir, dirfd(directory),
+					entry->d_name);
+	}
+	f->directory_error = errno;
+	closedir(directory);
+	if (f->count > first)
+		qsort(f->list + first, f->count - first, sizeof(*f->list),
+		      by_path);
+}
+
+static void list_files(struct files *f, const struct settings *s)
+{
+	struct stat st;
+
+	if (s->secret_file) {
+		int error = stat(s->secret_file, &st) < 0 ? errno : 0;
+
+		files_add(f, xstrdup(s->secret_file), &st, error);
+	}
+	if (s->secret_dir)
+		list_directory(f, s);
+}
+
+/* Errors that say nothing about the file: the old set serves meanwhile. */
+static bool passing_error(int error)
+{
+	return error == EMFILE || error == ENFILE || error == ENOMEM ||
+	       error == EIO || error == ESTALE;
+}
+
+/* One trailing LF or CRLF is the editor's, not the secret's. */
+static size_t without_newline(const char *text, size_t length)
+{
+	if (length && text[length - 1] == '\n') {
+		length--;
+		if (length && text[length - 1] == '\r')
+			length--;
+	}
+	return length;
+}
+
+/* What is fit goes into the set. False: read it again later. */
+static bool read_secret(const struct settings *s, const struct file *f, int fd,
+			struct secret_set *set, struct report *report)
+{
+	/* Room for all of it at once, since growing leaves copies behind. */
+	enum { ROOM = 4 * SECRET_LIMIT };
+	struct buf text = { .data = xmalloc(ROOM), .capacity = ROOM };
+	struct stat st;
+	bool judged = true;
+	size_t length;
+
+	if (fstat(fd, &st) < 0) {
+		judged = false;
+	} else if (!S_ISREG(st.st_mode)) {
+		buf_printf(&report->errors, "%s: not a regular file\n",
+			   f->path);
+	} else if (settings_private_file(s, fd, f->path, &report->errors,
+					 &report->warnings)) {
+		/* Two more for the newline. */
+		judged = read_all(fd, SECRET_LIMIT + 2, &text) ||
+			 errno == EFBIG;
+		length = without_newline(text.data, text.length);
+		if (judged && length > SECRET_LIMIT)
+			buf_printf(&report->errors, "%s: larger than 4KiB\n",
+				   f->path);
+		else if (judged && length == 0)
+			buf_printf(&report->errors, "%s: an empty secret\n",
+				   f->path);
+		else if (judged)
+			set_add(set, f->name, text.data, length);
+	}
+	if (!judged)
+		buf_printf(&report->errors, "%s: %s\n", f->path,
+			   strerror(errno));
+	buf_wipe(&text);
+	return judged;
+}
+
+static bool load_file(const struct settings *s, const struct file *f,
+		      struct secret_set *set, struct report *report)
+{
+	int fd, error = f->stamp.error;
+	bool judged;
+
+	/* Names go into the log and into the database. */
+	if (!is_printable(f->name)) {
+		buf_printf(&report->errors,
+			   "%s: a secret's name must be printable ASCII\n",
+			   f->path);
+		return true;
+	}
+	if (error) {
+		buf_printf(&report->errors, "%s: %s\n", f->path,
+			   strerror(error));
+		return true;
+	}
+	/* Not to be held up by a FIFO. */
+	fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	if (fd < 0) {
+		error = errno;
+		if (error == ENOENT)
+			return true; /* removed since it was listed */
+		buf_printf(&report->errors, "%s: %s\n", f->path,
+			   strerror(error));
+		return !passing_error(error);
+	}
+	judged = read_secret(s, f, fd, set, report);
+	close(fd);
+	return judged;
+}
+
+/* False: the directory could not be read, which says nothing about it. */
+static bool judge_directory(const struct settings *s, const struct files *f,
+			    struct report *report)
+{
+	int error = f->directory_error;
+	bool gone = error == ENOENT || error == ENOTDIR;
+
+	if (f->directory_open)
+		buf_printf(&report->errors,
+			   "%s holds secrets and others can write it; mend it "
+			   "with: chmod o-w %s\n",
+			   s->secret_dir, s->secret_dir);
+	if (error && (!gone || s->secret_dir_given))
+		buf_printf(&report->errors, "%s: %s\n", s->secret_dir,
+			   strerror(error));
+	return !error || gone;
+}
+
+/*
+ * The secrets of now, without those that report has an error about. NULL:
+ * some could not be read for a reason that will pass.
+ */
+static struct secret_set *load(const struct settings *s, const struct files *f,
+			       struct report *report)
+{
+	struct secret_set *set = xcalloc(1, sizeof(*set));
+	bool judged = judge_directory(s, f, report);
+
+	if (s->secret)
+		set_add(set, "default", s->secret, strlen(s->secret));
+	for (size_t i = 0; i < f->count; i++)
+		judged = load_file(s, &f->list[i], set, report) && judged;
+	if (judged) {
+		set->holders = 1;
+		return set;
+	}
+	set_free(set);
+	return NULL;
+}
+
+static bool has_line(const struct buf *lines, const char *line, size_t length)
+{
+	const char *at = lines->data;
+
+	while (at && *at) {
+		size_t n = strcspn(at, "\n");
+
+		if (n == length && memcmp(at, line, length) == 0)
+			return true;
+		at += n + 1;
+	}
+	return false;
+}
+
+static void tell_lines(enum log_level level, const struct buf *new,
+		       const struct buf *old)
+{
+	const char *line = new->data;
+
+	while (line && *line) {
+		size_t length = strcspn(line, "\n");
+
+		if (!has_line(old, line, length))
+			log_message(level, "%.*s", (int)length, line);
+		line += length + 1;
+	}
+}
+
+/* Logs what was not logged before; takes the report over. */
+static void tell(struct secrets *s, struct report *report)
+{
+	tell_lines(LEVEL_ERROR, &report->errors, &s->told.errors);
+	tell_lines(LEVEL_WARNING, &report->warnings, &s->told.warnings);
+	report_free(&s->told);
+	s->told = *report;
+}
+
+static void let_go(struct secret_set *set)
+{
+	if (--set->holders == 0)
+		set_free(set);
+}
+
+/* Looks whether files came, changed or went, and reads them if so. */
+static void refresh(struct secrets *s)
+{
+	struct files now = { 0 };
+	struct report report = { 0 };
+	struct secret_set *set;
+	bool settled;
+
+	list_files(&now, s->settings);
+	settled = files_settled(&now);
+	if (s->settled && files_equal(&now, &s->seen)) {
+		files_free(&now);
+		return;
+	}
+	set = load(s->settings, &now, &report);
+	tell(s, &report);
+	if (!set) {
+		files_free(&now);
+		s->settled = false;
+		return;
+	}
+	if (set_equal(set, s->set)) {
+		let_go(set);
+	} else {
+		let_go(s->set);
+		s->set = set;
+		log_message(LEVEL_INFO, "secrets read again: %zu are live",
+			    set->count);
+	}
+	files_free(&s->seen);
+	s->seen = now;
+	s->settled = settled;
+}
+
+static void explain_none(const struct settings *s, struct buf *errors)
+{
+	const char *directory = s->secret_dir;
+
+	buf_printf(errors, "no secret: HUMCLI_WEBHOOK_SECRET and "
+			   "HUMCLI_WEBHOOK_SECRET_FILE are not set, ");
+	if (directory)
+		buf_printf(errors, "%s holds none\n", directory);
+	else
+		buf_printf(errors, "HUMCLI_WEBHOOK_SECRET_DIR neither\n");
+	if (!directory)
+		directory = SYSCONFDIR "/humcli-webhook.secrets";
+	/* Without quotes, which the log would escape. */
+	buf_printf(errors,
+		   "to make one: (umask 077; mkdir -p %s; openssl rand -hex 32 "
+		   "> %s/main), readable to the user the receiver runs "
+		   "as%s%s\n",
+		   directory, directory,
+		   s->secret_dir ? "" : ", and HUMCLI_WEBHOOK_SECRET_DIR=",
+		   s->secret_dir ? "" : directory);
+}
+
+struct secrets *secrets_open(const struct settings *s, struct buf *errors)
+{
+	struct secrets *new = xcalloc(1, sizeof(*new));
+	struct report report = { 0 };
+
+	new->settings = s;
+	mutex_init(&new->lock);
+	list_files(&new->seen, s);
+	new->settled = files_settled(&new->seen);
+	new->checked = clock_ms();
+	new->set = load(s, &new->seen, &report);
+	buf_add(errors, report.errors.data, report.errors.length);
+	if (new->set &&new->set->count == 0 && report.errors.length == 0)
+		explain_none(s, errors);
+	else if (new->set && report.errors.length == 0) {
+		tell(new, &report);
+		return new;
+	}
+	report_free(&report);
+	secrets_close(new);
+	return NULL;
+}
+
+void secrets_close(struct secrets *s)
+{
+	if (!s)
+		return;
+	if (s->set)
+		let_go(s->set);
+	files_free(&s->seen);
+	report_free(&s->told);
+	mutex_destroy(&s->lock);
+	free(s);
+}
+
+const struct secret_set *secrets_acquire(struct secrets *s)
+{
+	struct secret_set *set;
+
+	mutex_lock(&s->lock);
+	/* Under the lock: nobody may go on with a set that is out of date. */
+	if (clock_ms() - s->checked >= CHECK_MS) {
+		refresh(s);
+		s->checked = clock_ms();
+	}
+	set = s->set;
+	set->holders++;
+	mutex_unlock(&s->lock);
+	return set;
+}
+
+void secrets_release(struct secrets *s, const struct secret_set *set)
+{
+	mutex_lock(&s->lock);
+	let_go((struct secret_set *)set);
+	mutex_unlock(&s->lock);
+}

@@ -1,0 +1,671 @@
+#include "config/settings.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/magic.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+static const char prefix[] = "HUMCLI_WEBHOOK_";
+enum { PREFIX_LENGTH = sizeof(prefix) - 1, FILE_LIMIT = 64 * 1024 };
+
+#define AT(field) offsetof(struct settings, field)
+
+const struct settings_key settings_keys[] = {
+	{ "DATABASE", "", TYPE_TEXT, AT(database), NULL, NULL },
+	{ "SECRET", "", TYPE_SECRET, AT(secret), NULL, NULL },
+	{ "SECRET_FILE", "", TYPE_PATH, AT(secret_file), NULL, NULL },
+	{ "SECRET_DIR", "", TYPE_PATH, AT(secret_dir), NULL, NULL },
+	{ "MAX_BODY", "64KiB", TYPE_SIZE, AT(max_body), "1KiB", "16MiB" },
+	{ "DEADLINE", "3s", TYPE_MS, AT(deadline), "200ms", "10s" },
+	{ "THREADS", "64", TYPE_COUNT, AT(threads), "1", "1024" },
+	{ "BATCH", "256", TYPE_COUNT, AT(batch), "1", "4096" },
+	{ "REDELIVERY_WINDOW", "10min", TYPE_US, AT(redelivery_window), "0s",
+	  "168h" },
+	{ "IDLE_DISCONNECT", "60s", TYPE_MS, AT(idle_disconnect), "1s", "24h" },
+	{ "SPOOL", "$(localstatedir)/spool/humcli-webhook", TYPE_PATH,
+	  AT(spool), NULL, NULL },
+	{ "SPOOL_MAX", "256MiB", TYPE_SIZE, AT(spool_max), "64KiB", "1024GiB" },
+	{ "LOG", "stderr", TYPE_LOG, AT(log), NULL, NULL },
+	{ "LOG_LEVEL", "info", TYPE_LEVEL, AT(log_level), NULL, NULL },
+};
+const size_t settings_key_count = ARRAY_SIZE(settings_keys);
+
+/* What one call of settings_load() works with. */
+struct loader {
+	struct settings *s;
+	struct buf *errors;
+	const char *home_file; /* NULL where there is no home */
+	unsigned lines[ARRAY_SIZE(settings_keys)]; /* 0: not in the file */
+};
+
+static bool is_text(enum settings_type type)
+{
+	return type == TYPE_TEXT || type == TYPE_SECRET || type == TYPE_PATH ||
+	       type == TYPE_LOG;
+}
+
+static void *field(struct settings *s, const struct settings_key *key)
+{
+	return (char *)s + key->offset;
+}
+
+/* The digits text begins with; *text is moved behind them. */
+static bool take_digits(const char **text, size_t max, char digits[24])
+{
+	size_t n = strspn(*text, "0123456789");
+
+	if (n == 0 || n > max)
+		return false;
+	memcpy(digits, *text, n);
+	digits[n] = '\0';
+	*text += n;
+	return true;
+}
+
+bool parse_size(const char *text, uint64_t *bytes)
+{
+	static const struct {
+		const char *name;
+		unsigned shift;
+	} units[] = { { "B", 0 }, { "KiB", 10 }, { "MiB", 20 }, { "GiB", 30 } };
+	char digits[24];
+	uint64_t value;
+
+	if (!take_digits(&text, sizeof(digits) - 1, digits))
+		return false;
+	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
+		if (strcmp(text, units[i].name) != 0)
+			continue;
+		if (!parse_u64(digits, 0, UINT64_MAX >> units[i].shift, &value))
+			return false;
+		*bytes = value << units[i].shift;
+		return true;
+	}
+	return false;
+}
+
+bool parse_duration(const char *text, int64_t *us)
+{
+	static const struct {
+		const char *name;
+		uint64_t us;
+	} units[] = { { "ms", 1000 },
+		      { "s", 1000000 },
+		      { "min", UINT64_C(60) * 1000000 },
+		      { "h", UINT64_C(3600) * 1000000 } };
+	/* Nine places times the us of an hour are below 2^63. */
+	enum { PLACES = 9 };
+	char digits[24], places[24] = "0";
+	uint64_t whole, part, scale = 1;
+
+	if (!take_digits(&text, sizeof(digits) - 1, digits))
+		return false;
+	if (*text == '.') {
+		text++;
+		if (!take_digits(&text, PLACES, places))
+			return false;
+		for (size_t i = 0; places[i]; i++)
+			scale *= 10;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
+		if (strcmp(text, units[i].name) != 0)
+			continue;
+		if (!parse_u64(digits, 0, INT64_MAX / units[i].us - 1,
+			       &whole) ||
+		    !parse_u64(places, 0, UINT64_MAX, &part))
+			return false;
+		*us = (int64_t)(whole * units[i].us +
+				part * units[i].us / scale);
+		return true;
+	}
+	return false;
+}
+
+/* A number of any of the four types: bytes, a count, or us. */
+static bool parse_number(enum settings_type type, const char *text,
+			 uint64_t *value)
+{
+	int64_t us;
+
+	if (type == TYPE_SIZE)
+		return parse_size(text, value);
+	if (type == TYPE_COUNT)
+		return parse_u64(text, 0, UINT_MAX, value);
+	if (!parse_duration(text, &us))
+		return false;
+	*value = (uint64_t)us;
+	return true;
+}
+
+static bool set_number(struct settings *s, const struct settings_key *key,
+		       const char *text)
+{
+	uint64_t value, min, max;
+	void *to = field(s, key);
+
+	if (!parse_number(key->type, key->min, &min) ||
+	    !parse_number(key->type, key->max, &max))
+		abort(); /* the table is wrong */
+	if (!parse_number(key->type, text, &value) || value < min ||
+	    value > max)
+		return false;
+	if (key->type == TYPE_SIZE)
+		*(uint64_t *)to = value;
+	else if (key->type == TYPE_COUNT)
+		*(unsigned *)to = (unsigned)value;
+	else
+		*(int64_t *)to =
+			(int64_t)value / (key->type == TYPE_MS ? 1000 : 1);
+	return true;
+}
+
+static void wipe_text(char **text)
+{
+	if (*text)
+		explicit_bzero(*text, strlen(*text));
+	free(*text);
+	*text = NULL;
+}
+
+static bool set_text(struct settings *s, const struct settings_key *key,
+		     const char *text)
+{
+	char **to = field(s, key);
+	bool path = key->type == TYPE_PATH || key->type == TYPE_LOG;
+	bool word = key->type == TYPE_LOG ? strcmp(text, "stderr") == 0 ||
+						    strcmp(text, "syslog") == 0
+					  : *text == '\0';
+
+	/*
+	 * A relative path would be beside the CGI program, where a web
+	 * server may hand it out.
+	 */
+	if (path && !word && *text != '/')
+		return false;
+	if (key->type == TYPE_SECRET && *text == '\0')
+		return false;
+	wipe_text(to);
+	*to = xstrdup(text);
+	return true;
+}
+
+static bool set_value(struct settings *s, const struct settings_key *key,
+		      const char *text)
+{
+	if (is_text(key->type))
+		return set_text(s, key, text);
+	if (key->type == TYPE_LEVEL)
+		return log_level_parse(text, field(s, key));
+	return set_number(s, key, text);
+}
+
+/* What a good value looks like; never the value, which may be a secret. */
+static void explain(struct buf *errors, const struct settings_key *key)
+{
+	switch (key->type) {
+	case TYPE_TEXT:
+		break; /* takes all */
+	case TYPE_SECRET:
+		buf_printf(errors, "must not be empty\n");
+		break;
+	case TYPE_PATH:
+		buf_printf(errors, "must be an absolute path, or empty\n");
+		break;
+	case TYPE_LOG:
+		buf_printf(errors,
+			   "must be stderr, syslog or an absolute path\n");
+		break;
+	case TYPE_LEVEL:
+		buf_printf(errors, "must be error, warning, info or debug\n");
+		break;
+	case TYPE_SIZE:
+		buf_printf(errors,
+			   "must be an integer with B, KiB, MiB or GiB, from "
+			   "%s to %s\n",
+			   key->min, key->max);
+		break;
+	case TYPE_COUNT:
+		buf_printf(errors, "must be an integer from %s to %s\n",
+			   key->min, key->max);
+		break;
+	case TYPE_MS:
+	case TYPE_US:
+		buf_printf(errors,
+			   "must be a decimal with ms, s, min or h, from %s "
+			   "to %s\n",
+			   key->min, key->max);
+		break;
+	}
+}
+
+static const struct settings_key *find_key(const char *name)
+{
+	for (size_t i = 0; i < settings_key_count; i++) {
+		if (strcmp(settings_keys[i].name, name) == 0)
+			return &settings_keys[i];
+	}
+	return NULL;
+}
+
+/* Cuts white space off both ends, in place. */
+static char *trim(char *text)
+{
+	static const char space[] = " \t\r\n\v\f";
+	size_t length;
+
+	text += strspn(text, space);
+	length = strlen(text);
+	while (length && strchr(space, text[length - 1]))
+		length--;
+	text[length] = '\0';
+	return text;
+}
+
+/*
+ * Names are shown only if they look like one of ours: a secret pasted into
+ * the file may well hold a '='.
+ */
+static void explain_name(struct buf *errors, const char *name)
+{
+	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				      "abcdefghijklmnopqrstuvwxyz0123456789_";
+
+	if (find_key(name))
+		buf_printf(errors, "%s is to be written %s%s\n", name, prefix,
+			   name);
+	else if (strncmp(name, prefix, PREFIX_LENGTH) == 0 &&
+		 name[strspn(name, allowed)] == '\0')
+		buf_printf(errors, "%s is not a known setting\n", name);
+	else
+		buf_printf(errors, "not a setting, whose names begin with %s\n",
+			   prefix);
+}
+
+static bool quoted(const char *value)
+{
+	size_t length = strlen(value);
+
+	return length > 1 && (*value == '"' || *value == '\'') &&
+	       value[length - 1] == *value;
+}
+
+/* One NAME=value, from the given place; NULL for a name that is unknown. */
+static const struct settings_key *take(struct loader *l, const char *where,
+				       const char *name, const char *value)
+{
+	const struct settings_key *key = NULL;
+
+	if (strncmp(name, prefix, PREFIX_LENGTH) == 0)
+		key = find_key(name + PREFIX_LENGTH);
+	if (!key) {
+		buf_printf(l->errors, "%s: ", where);
+		explain_name(l->errors, name);
+		return NULL;
+	}
+	if (!set_value(l->s, key, value)) {
+		buf_printf(l->errors, "%s: %s ", where, name);
+		explain(l->errors, key);
+	} else if (key->type == TYPE_SECRET && quoted(value)) {
+		log_message(LEVEL_WARNING,
+			    "%s: the quotes around %s count as part of it",
+			    where, name);
+	}
+	return key;
+}
+
+/* libpq's two ways to put a password into a connection string. */
+static bool holds_password(const char *database)
+{
+	const char *user = strstr(database, "://");
+	const char *word = database;
+
+	if (user) {
+		size_t length;
+
+		user += 3;
+		length = strcspn(user, "@/");
+		if (user[length] == '@' && memchr(user, ':', length))
+			return true;
+	}
+	while ((word = strstr(word, "password"))) {
+		word += strlen("password");
+		if (word[strspn(word, " \t\n\r")] == '=')
+			return true;
+	}
+	return false;
+}
+
+/* True: the line holds a secret or a password. */
+static bool take_line(struct loader *l, const char *path, unsigned number,
+		      char *line)
+{
+	const struct settings_key *key;
+	char *name = trim(line), *value, *where;
+	bool secret = false;
+
+	if (*name == '\0' || *name == '#')
+		return false;
+	where = xasprintf("%s:%u", path, number);
+	value = strchr(name, '=');
+	if (!value) {
+		buf_printf(l->errors, "%s: not of the form %sKEY=value\n",
+			   where, prefix);
+		goto out;
+	}
+	*value++ = '\0';
+	name = trim(name);
+	value = trim(value);
+	key = take(l, where, name, value);
+	if (!key)
+		goto out;
+	if (l->lines[key - settings_keys])
+		buf_printf(l->errors, "%s: %s stands in line %u already\n",
+			   where, name, l->lines[key - settings_keys]);
+	l->lines[key - settings_keys] = number;
+	secret = (key->type == TYPE_SECRET && *value) ||
+		 (key->type == TYPE_TEXT && holds_password(value));
+out:
+	free(where);
+	return secret;
+}
+
+static void take_lines(struct loader *l, const char *path, int fd,
+		       struct buf *text)
+{
+	struct buf warnings = { 0 };
+	char *line = text->data, *end = line + text->length;
+	bool secret = false;
+
+	for (unsigned number = 1; line < end; number++) {
+		char *stop = memchr(line, '\n', (size_t)(end - line));
+
+		if (!stop)
+			stop = end;
+		*stop = '\0';
+		if (strlen(line) != (size_t)(stop - line))
+			buf_printf(l->errors, "%s:%u: holds a NUL byte\n", path,
+				   number);
+		else if (take_line(l, path, number, line))
+			secret = true;
+		line = stop + 1;
+	}
+	if (secret &&
+	    settings_private_file(l->s, fd, path, l->errors, &warnings) &&
+	    warnings.length)
+		log_message(LEVEL_WARNING, "%.*s", (int)warnings.length - 1,
+			    warnings.data);
+	buf_free(&warnings);
+}
+
+static void file_error(struct loader *l, const char *path, int error)
+{
+	buf_printf(l->errors, "%s: %s\n", path, strerror(error));
+}
+
+/* The fd is closed. */
+static void take_file(struct loader *l, const char *path, int fd)
+{
+	/* Room for all of it at once, since growing leaves copies behind. */
+	enum { ROOM = 2 * FILE_LIMIT };
+	struct buf text = { .data = xmalloc(ROOM), .capacity = ROOM };
+	struct stat st;
+
+	l->s->file = xstrdup(path);
+	if (fstat(fd, &st) == 0 && !S_ISREG(st.st_mode))
+		buf_printf(l->errors, "%s: not a regular file\n", path);
+	else if (read_all(fd, FILE_LIMIT, &text))
+		take_lines(l, path, fd, &text);
+	else if (errno == EFBIG)
+		buf_printf(l->errors, "%s: larger than 64KiB\n", path);
+	else
+		file_error(l, path, errno);
+	buf_wipe(&text);
+	close(fd);
+}
+
+static int open_file(const char *path, int *error)
+{
+	/* Not to be held up by a FIFO. */
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+
+	*error = fd < 0 ? errno : 0;
+	return fd;
+}
+
+static bool absent(int error)
+{
+	return error == ENOENT || error == ENOTDIR;
+}
+
+/* The settings file of the system or else, failing that, of the user. */
+static void search_file(struct loader *l, const char *system_file)
+{
+	int error, home_error = ENOENT;
+	int fd = open_file(system_file, &error);
+
+	if (fd >= 0) {
+		take_file(l, system_file, fd);
+		return;
+	}
+	if (l->home_file)
+		fd = open_file(l->home_file, &home_error);
+	if (absent(home_error)) {
+		if (!absent(error))
+			file_error(l, system_file, error);
+		return;
+	}
+	if (!absent(error))
+		log_message(LEVEL_WARNING, "%s is passed over: %s", system_file,
+			    strerror(error));
+	if (fd >= 0)
+		take_file(l, l->home_file, fd);
+	else
+		file_error(l, l->home_file, home_error);
+}
+
+static const char *variable(char *const *environment, const char *name)
+{
+	size_t length = strlen(name);
+
+	for (; *environment; environment++) {
+		const char *entry = *environment;
+
+		if (strncmp(entry, name, length) == 0 && entry[length] == '=')
+			return entry + length + 1;
+	}
+	return NULL;
+}
+
+static void find_file(struct loader *l, const struct settings_places *places)
+{
+	const char *named =
+		variable(places->environment, "HUMCLI_WEBHOOK_CONFIG");
+	char *system_file;
+
+	if (named && *named) {
+		int error, fd = open_file(named, &error);
+
+		if (fd >= 0)
+			take_file(l, named, fd);
+		else
+			buf_printf(l->errors, "HUMCLI_WEBHOOK_CONFIG: %s: %s\n",
+				   named, strerror(error));
+		return;
+	}
+	system_file = xasprintf("%s/humcli-webhook.conf", places->sysconfdir);
+	search_file(l, system_file);
+	free(system_file);
+}
+
+static void take_environment(struct loader *l, char *const *environment)
+{
+	for (; *environment; environment++) {
+		const char *entry = *environment, *equals = strchr(entry, '=');
+		char *name, *value;
+
+		if (!equals || strncmp(entry, prefix, PREFIX_LENGTH) != 0)
+			continue;
+		name = xstrndup(entry, (size_t)(equals - entry));
+		value = xstrdup(equals + 1);
+		if (strcmp(name, "HUMCLI_WEBHOOK_CONFIG") != 0)
+			take(l, "environment", name, trim(value));
+		free(name);
+		wipe_text(&value);
+	}
+}
+
+static void number_defaults(struct settings *s)
+{
+	for (size_t i = 0; i < settings_key_count; i++) {
+		const struct settings_key *key = &settings_keys[i];
+
+		if (!is_text(key->type) && !set_value(s, key, key->fallback))
+			abort(); /* the table is wrong */
+	}
+}
+
+/* An empty SECRET_FILE or SECRET_DIR says that there is none. */
+static void empty_is_none(char **path)
+{
+	if (*path && **path == '\0')
+		wipe_text(path);
+}
+
+/* The defaults that depend on where the settings file was found. */
+static void text_defaults(struct loader *l,
+			  const struct settings_places *places)
+{
+	struct settings *s = l->s;
+	const char *home = NULL;
+
+	if (s->file && l->home_file && strcmp(s->file, l->home_file) == 0)
+		home = places->home;
+	s->secret_dir_given = s->secret_dir != NULL;
+	if (!s->secret_dir && home)
+		s->secret_dir = xasprintf("%s/.humcli-webhook/secrets", home);
+	else if (!s->secret_dir && s->credentials_dir)
+		s->secret_dir = xstrdup(s->credentials_dir);
+	empty_is_none(&s->secret_dir);
+	empty_is_none(&s->secret_file);
+	if (!s->spool && home)
+		s->spool = xasprintf("%s/.humcli-webhook/spool", home);
+	else if (!s->spool)
+		s->spool = xasprintf("%s/spool/humcli-webhook",
+				     places->localstatedir);
+	if (!s->log && home)
+		s->log = xasprintf("%s/.humcli-webhook/log", home);
+	else if (!s->log)
+		s->log = xstrdup("stderr");
+	if (!s->database)
+		s->database = xstrdup("");
+}
+
+struct settings_places settings_places(void)
+{
+	/* Not by $HOME: suexec and lighttpd's CGI pass no variables. */
+	const struct passwd *user = getpwuid(getuid());
+
+	return (struct settings_places){
+		.environment = environ,
+		.sysconfdir = SYSCONFDIR,
+		.localstatedir = LOCALSTATEDIR,
+		.home = user && user->pw_dir[0] == '/' ? user->pw_dir : NULL,
+	};
+}
+
+bool settings_load(struct settings *s, const struct settings_places *places,
+		   struct buf *errors)
+{
+	struct loader l = { .s = s, .errors = errors };
+	size_t before = errors->length;
+	const char *credentials =
+		variable(places->environment, "CREDENTIALS_DIRECTORY");
+	char *home_file = NULL;
+
+	*s = (struct settings){ 0 };
+	if (credentials && *credentials == '/')
+		s->credentials_dir = xstrdup(credentials);
+	if (places->home)
+		home_file = xasprintf("%s/.humcli-webhook/humcli-webhook.conf",
+				      places->home);
+	l.home_file = home_file;
+	number_defaults(s);
+	find_file(&l, places);
+	take_environment(&l, places->environment);
+	text_defaults(&l, places);
+	free(home_file);
+	return errors->length == before;
+}
+
+void settings_free(struct settings *s)
+{
+	for (size_t i = 0; i < settings_key_count; i++) {
+		if (is_text(settings_keys[i].type))
+			wipe_text(field(s, &settings_keys[i]));
+	}
+	free(s->file);
+	free(s->credentials_dir);
+	*s = (struct settings){ 0 };
+}
+
+static bool below(const char *path, const char *directory)
+{
+	size_t length = strlen(directory);
+
+	return strncmp(path, directory, length) == 0 && path[length] == '/';
+}
+
+bool settings_guarded_place(const struct settings *s, int fd, const char *path)
+{
+	struct statfs fs;
+	char *real, *credentials = NULL;
+	bool guarded;
+
+	if (fstatfs(fd, &fs) == 0 &&
+	    (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC))
+		return true;
+	real = realpath(path, NULL);
+	if (!real)
+		return false;
+	if (s->credentials_dir)
+		credentials = realpath(s->credentials_dir, NULL);
+	guarded = below(real, "/run/secrets") ||
+		  (credentials && below(real, credentials));
+	free(credentials);
+	free(real);
+	return guarded;
+}
+
+bool settings_private_file(const struct settings *s, int fd, const char *path,
+			   struct buf *errors, struct buf *warnings)
+{
+	struct stat st;
+	const char *fault = "its group can write it";
+	bool guarded;
+
+	if (fstat(fd, &st) < 0) {
+		buf_printf(errors, "%s: %s\n", path, strerror(errno));
+		return false;
+	}
+	if (!(st.st_mode & (S_IROTH | S_IWOTH | S_IWGRP)))
+		return true;
+	if (st.st_mode & S_IROTH)
+		fault = "others can read it";
+	if (st.st_mode & S_IWOTH)
+		fault = "others can write it";
+	guarded = settings_guarded_place(s, fd, path);
+	buf_printf(guarded ? warnings : errors,
+		   "%s holds a secret and %s; mend it with: chmod %04o %s\n",
+		   path, fault,
+		   (unsigned)st.st_mode & 07777 &
+			   ~(unsigned)(S_IRWXO | S_IWGRP),
+		   path);
+	return guarded;
+}

@@ -1,0 +1,45 @@
+/*
+ * The event inside a body whose signature passed (doc/design.md, "What is
+ * an event"). The only file
+ * of the responder with cJSON.
+ */
+#ifndef EVENT_H
+#define EVENT_H
+
+#include "base/util.h"
+
+enum { FIELD_MAX = 200 }; /* bytes of a field, UTF-8, unescaped */
+
+struct event {
+	char *event;
+	char *task_id;
+	char *status;
+	char *previous_status; /* NULL: null or absent */
+	int64_t occurred_at; /* us since 1970, UTC; before it negative */
+};
+
+enum event_verdict {
+	EVENT_OK,
+	EVENT_MALFORMED, /* not UTF-8, not JSON, not an object: 400 */
+	EVENT_INVALID /* a field is missing or not as needed: 422 */
+};
+
+/*
+ * body[length] must be NUL. Otherwise than on EVENT_OK, reason is a
+ * sentence for the sender that needs no JSON escapes, and e is empty.
+ */
+enum event_verdict event_parse(const char *body, size_t length, struct event *e,
+			       char *reason, size_t reason_size) MUST_CHECK;
+void event_free(struct event *e);
+
+/*
+ * RFC 3339 date-time (5.6), years 0001 to 9999, in us since 1970; digits
+ * beyond the microsecond are cut off, a leap second counts as the next
+ * one's first.
+ */
+bool timestamp_parse(const char *text, int64_t *us) MUST_CHECK;
+
+/* RFC 3629: no overlong forms, no surrogates, nothing over U+10FFFF. */
+bool utf8_valid(const char *text, size_t length) MUST_CHECK;
+
+#endif

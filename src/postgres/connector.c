@@ -1,0 +1,325 @@
+#include "postgres/connector.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+
+/* One host is given this long (doc/design.md, "Connecting"). */
+enum { HOST_MS = 1000, REPEAT_LOG_MS = 60000 };
+
+struct connector {
+	char *conninfo;
+	char failure[256]; /* the last one logged, and when */
+	int64_t failure_logged;
+};
+
+struct connector *connector_new(const char *conninfo)
+{
+	struct connector *c = xcalloc(1, sizeof(*c));
+
+	c->conninfo = xstrdup(conninfo);
+	return c;
+}
+
+void connector_free(struct connector *c)
+{
+	if (!c)
+		return;
+	explicit_bzero(c->conninfo, strlen(c->conninfo));
+	free(c->conninfo);
+	free(c);
+}
+
+void connect_flatten(char *to, size_t size, const char *message)
+{
+	size_t length;
+
+	snprintf(to, size, "%s", message);
+	length = strlen(to);
+	while (length && to[length - 1] == '\n')
+		to[--length] = '\0';
+	for (char *p = to; *p; p++) {
+		if (*p == '\n' || *p == '\t')
+			*p = ' ';
+	}
+}
+
+static void log_failure(struct connector *c, const char *message)
+{
+	char text[sizeof(c->failure)];
+	int64_t now = clock_ms();
+
+	connect_flatten(text, sizeof(text), message);
+	if (strcmp(text, c->failure) == 0 &&
+	    now - c->failure_logged < REPEAT_LOG_MS)
+		return;
+	memcpy(c->failure, text, sizeof(text));
+	c->failure_logged = now;
+	log_message(LEVEL_ERROR, "no database: %s", text);
+}
+
+static void log_notice(void *context, const char *message)
+{
+	char text[256];
+
+	(void)context;
+	connect_flatten(text, sizeof(text), message);
+	log_message(LEVEL_DEBUG, "postgresql: %s", text);
+}
+
+/* The nth of a comma-separated list, or the only one; NULL if none. */
+static char *nth_of(const char *list, size_t n)
+{
+	if (!list || !*list)
+		return NULL;
+	if (!strchr(list, ','))
+		return xstrdup(list);
+	for (; n && list; n--) {
+		list = strchr(list, ',');
+		list = list ? list + 1 : NULL;
+	}
+	return list ? xstrndup(list, strcspn(list, ",")) : NULL;
+}
+
+static size_t length_of(const char *list)
+{
+	size_t n = 1;
+
+	for (; list && *list; list++)
+		n += *list == ',';
+	return n;
+}
+
+/* A conninfo taken apart, with libpq's variables for the hosts put in. */
+struct target {
+	PQconninfoOption *options;
+	const char *host;
+	const char *hostaddr;
+	const char *port;
+	size_t count; /* of hosts */
+};
+
+static const char *option(const PQconninfoOption *options, const char *keyword,
+			  const char *variable)
+{
+	for (; options->keyword; options++) {
+		if (strcmp(options->keyword, keyword) == 0 && options->val)
+			return options->val;
+	}
+	return getenv(variable);
+}
+
+static bool target_parse(struct connector *c, struct target *t)
+{
+	char *error = NULL;
+
+	t->options = PQconninfoParse(c->conninfo, &error);
+	if (!t->options) {
+		/* libpq's message can quote what may be a password. */
+		log_failure(c, "HUMCLI_WEBHOOK_DATABASE can't be parsed");
+		PQfreemem(error);
+		return false;
+	}
+	t->host = option(t->options, "host", "PGHOST");
+	t->hostaddr = option(t->options, "hostaddr", "PGHOSTADDR");
+	t->port = option(t->options, "port", "PGPORT");
+	t->count =
+		length_of(t->hostaddr && *t->hostaddr ? t->hostaddr : t->host);
+	return true;
+}
+
+/* Starts to connect to the nth host; the keywords are libpq's. */
+static PGconn *start_connect(const struct target *t, size_t n)
+{
+	/* Ahead of the conninfo: what it says itself comes later and wins. */
+	const char *keywords[80] = { "keepalives_idle", "keepalives_interval",
+				     "keepalives_count", "tcp_user_timeout" };
+	const char *values[80] = { "10", "5", "3", "3000" };
+	size_t used = 4;
+	char *host = nth_of(t->host, n);
+	char *hostaddr = nth_of(t->hostaddr, n);
+	char *port = nth_of(t->port, n);
+	const struct {
+		const char *keyword;
+		const char *value;
+	} ours[] = { { "host", host },
+		     { "hostaddr", hostaddr },
+		     { "port", port },
+		     /* We ask the server ourselves. */
+		     { "target_session_attrs", "any" },
+		     { "client_encoding", "UTF8" },
+		     { "fallback_application_name", "humcli-webhook" } };
+	PGconn *conn;
+
+	for (const PQconninfoOption *o = t->options;
+	     o->keyword && used < ARRAY_SIZE(keywords) - 8; o++) {
+		if (!o->val)
+			continue;
+		keywords[used] = o->keyword;
+		values[used++] = o->val;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(ours); i++) {
+		if (!ours[i].value)
+			continue;
+		keywords[used] = ours[i].keyword;
+		values[used++] = ours[i].value;
+	}
+	keywords[used] = NULL;
+	conn = PQconnectStartParams(keywords, values, 0);
+	free(host);
+	free(hostaddr);
+	free(port);
+	return conn;
+}
+
+bool connect_wait(int socket, short events, int64_t deadline, int stop)
+{
+	struct pollfd fds[2] = { { .fd = socket, .events = events },
+				 { .fd = stop, .events = POLLIN } };
+	int64_t left;
+	int n;
+
+	do {
+		left = deadline - clock_ms();
+		if (left <= 0)
+			return false;
+		n = poll(fds, 2, left < INT_MAX ? (int)left : INT_MAX);
+	} while (n < 0 && errno == EINTR);
+	return n > 0 && fds[0].revents && !fds[1].revents;
+}
+
+bool connect_told(int stop)
+{
+	struct pollfd p = { .fd = stop, .events = POLLIN };
+
+	return poll(&p, 1, 0) > 0;
+}
+
+/* One host's turn. */
+struct attempt {
+	enum connect_to to;
+	int64_t deadline;
+	int stop;
+};
+
+static bool finish_connect(PGconn *conn, const struct attempt *a)
+{
+	PostgresPollingStatusType status = PGRES_POLLING_WRITING;
+
+	while (status != PGRES_POLLING_OK) {
+		if (status == PGRES_POLLING_FAILED ||
+		    !connect_wait(PQsocket(conn),
+				  status == PGRES_POLLING_READING ? POLLIN
+								  : POLLOUT,
+				  a->deadline, a->stop))
+			return false;
+		status = PQconnectPoll(conn);
+	}
+	return true;
+}
+
+/* The one row of one column that a query gives, within the time. */
+static bool ask(PGconn *conn, const char *query, const struct attempt *a,
+		char *answer, size_t size)
+{
+	PGresult *result;
+	bool ok = false;
+
+	if (!PQsendQuery(conn, query))
+		return false;
+	while (PQisBusy(conn)) {
+		if (!connect_wait(PQsocket(conn), POLLIN, a->deadline,
+				  a->stop) ||
+		    !PQconsumeInput(conn))
+			return false;
+	}
+	while ((result = PQgetResult(conn))) {
+		if (PQresultStatus(result) == PGRES_TUPLES_OK &&
+		    PQntuples(result) == 1) {
+			snprintf(answer, size, "%s", PQgetvalue(result, 0, 0));
+			ok = true;
+		}
+		PQclear(result);
+	}
+	return ok;
+}
+
+/*
+ * Why this server will not do; NULL: it will. Poolers greet with what
+ * another server said once, so we ask.
+ */
+static const char *unfit(PGconn *conn, const struct attempt *a)
+{
+	char answer[16] = "";
+
+	if (a->to == CONNECT_ANY)
+		return NULL;
+	if (!ask(conn,
+		 "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() "
+		 "THEN 'standby' ELSE "
+		 "pg_catalog.current_setting('transaction_read_only') END",
+		 a, answer, sizeof(answer)))
+		return *PQerrorMessage(conn) ? PQerrorMessage(conn)
+					     : "no answer in time";
+	if (strcmp(answer, "standby") == 0)
+		return "the server is read-only: it is a standby";
+	if (a->to == CONNECT_WRITABLE && strcmp(answer, "off") != 0)
+		return "the server is read-only: default_transaction_read_only "
+		       "is on";
+	return NULL;
+}
+
+static PGconn *connect_host(struct connector *c, const struct target *t,
+			    size_t n, const struct attempt *a)
+{
+	PGconn *conn = start_connect(t, n);
+	const char *fault;
+
+	if (!conn || PQstatus(conn) == CONNECTION_BAD)
+		fault = conn ? PQerrorMessage(conn) : "out of memory";
+	else if (!finish_connect(conn, a))
+		/* Without a reason the message is but the server's name. */
+		fault = PQstatus(conn) == CONNECTION_BAD
+				? PQerrorMessage(conn)
+				: "no connection in time";
+	else
+		fault = unfit(conn, a);
+	if (!fault) {
+		PQsetNoticeProcessor(conn, log_notice, NULL);
+		return conn;
+	}
+	if (!connect_told(a->stop)) /* else it is no failure */
+		log_failure(c, fault);
+	PQfinish(conn);
+	return NULL;
+}
+
+PGconn *connector_open(struct connector *c, enum connect_to to,
+		       int64_t deadline, int stop)
+{
+	struct target t;
+	PGconn *conn = NULL;
+
+	if (!target_parse(c, &t))
+		return NULL;
+	for (size_t n = 0; n < t.count && !conn; n++) {
+		int64_t limit = clock_ms() + HOST_MS;
+		struct attempt a = { to, limit < deadline ? limit : deadline,
+				     stop };
+
+		if (clock_ms() >= deadline)
+			break;
+		conn = connect_host(c, &t, n, &a);
+	}
+	PQconninfoFree(t.options);
+	if (conn && *c->failure) {
+		c->failure[0] = '\0';
+		log_message(LEVEL_INFO, "the database is back");
+	}
+	return conn;
+}

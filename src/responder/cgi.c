@@ -1,0 +1,166 @@
+/*
+ * Plain CGI (RFC 3875): one request from the environment and stdin, one
+ * reply to stdout.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/threads.h"
+#include "responder/gateway.h"
+
+extern char **environ;
+
+/* What is left of stdin is thrown away up to these limits. */
+enum { REST_MS = 1000, REST_BYTES = 8 * 1024 * 1024 };
+
+bool gateway_cgi_request(void)
+{
+	return getenv("GATEWAY_INTERFACE") && getenv("REQUEST_METHOD");
+}
+
+/* Waits until stdin can be read; false when the time is over. */
+static bool readable(int64_t deadline)
+{
+	struct pollfd p = { .fd = STDIN_FILENO, .events = POLLIN };
+	int64_t left = deadline - clock_ms();
+
+	while (left > 0) {
+		int n = poll(&p, 1, (int)left);
+
+		if (n > 0)
+			return true;
+		if (n < 0 && errno != EINTR)
+			return false;
+		left = deadline - clock_ms();
+	}
+	return false;
+}
+
+static long read_stdin(void *context, char *data, size_t size)
+{
+	const struct request *r = context;
+	ssize_t n;
+
+	do {
+		if (!readable(r->accepted + BODY_LIMIT_MS))
+			return -2;
+		n = read(STDIN_FILENO, data, size);
+	} while (n < 0 && errno == EINTR);
+	return n;
+}
+
+static void fill_request(struct request *r)
+{
+	for (char **e = environ; *e; e++) {
+		char *name = *e, *equals = strchr(name, '=');
+
+		if (!equals)
+			continue;
+		/* Ours to cut: the names are not looked up afterwards. */
+		name = xstrndup(*e, (size_t)(equals - *e));
+		request_set(r, name, equals + 1);
+		free(name);
+	}
+}
+
+/*
+ * Under Apache's mod_cgid stdin and stdout are one socket: unread input at
+ * its close would reset it, and the answer with it.
+ */
+static void drop_rest(void)
+{
+	char waste[16384];
+	size_t total = 0;
+	int64_t deadline = clock_ms() + REST_MS;
+
+	while (total < REST_BYTES && readable(deadline)) {
+		ssize_t n = read(STDIN_FILENO, waste, sizeof(waste));
+
+		if (n == 0 || (n < 0 && errno != EINTR))
+			return;
+		total += n > 0 ? (size_t)n : 0;
+	}
+}
+
+static void write_reply(const struct reply *reply)
+{
+	struct buf out = { 0 };
+
+	reply_render(reply, &out);
+	if (!write_all(STDOUT_FILENO, out.data, out.length))
+		log_message(LEVEL_WARNING,
+			    "the answer %d was not delivered: %m",
+			    reply->status);
+	buf_free(&out);
+}
+
+/* The one exchange of this process. */
+struct visit {
+	struct exchange exchange; /* first: one is found by the other */
+	int answered; /* wakeup */
+};
+
+static void answered(struct exchange *x)
+{
+	wakeup_send(((struct visit *)x)->answered);
+}
+
+/* True once it is answered, false when something has to be looked at. */
+static bool wait_for_answer(const struct visit *v, int64_t until)
+{
+	int alarm = recorder_alarm_fd(v->exchange.handler->recorder);
+	struct pollfd p[2] = { { .fd = v->answered, .events = POLLIN },
+			       { .fd = alarm, .events = POLLIN } };
+	int64_t left = later(until - clock_ms(), 0);
+
+	if (poll(p, ARRAY_SIZE(p), (int)earlier(left, INT_MAX)) < 0)
+		return false;
+	/* Reading it is what makes sure that the reply is seen whole. */
+	if (p[0].revents)
+		wakeup_clear(v->answered);
+	if (p[1].revents)
+		wakeup_clear(alarm);
+	return p[0].revents;
+}
+
+static void get_reply(struct visit *v)
+{
+	struct exchange *x = &v->exchange;
+	int64_t next;
+
+	if (handle(x))
+		return;
+	do {
+		if (recorder_overdue(x->handler->recorder, &next)) {
+			handle_overdue(x);
+			return;
+		}
+	} while (!wait_for_answer(v, next));
+}
+
+void gateway_cgi_serve(const struct handler *h)
+{
+	struct visit v = { .answered = wakeup_new() };
+	struct request *r = &v.exchange.request;
+
+	exchange_init(&v.exchange, h, answered);
+	fill_request(r);
+	if (strcmp(r->method, "POST") == 0 && h->settings)
+		request_read_body(r, h->settings->max_body, read_stdin, r);
+	get_reply(&v);
+	write_reply(&v.exchange.reply);
+	/* The answer ends here; where 0 and 1 are one socket, 0 stays open. */
+	if (shutdown(STDOUT_FILENO, SHUT_WR) < 0 && errno != ENOTSOCK)
+		log_message(LEVEL_DEBUG, "stdout: %m");
+	close(STDOUT_FILENO);
+	drop_rest();
+	close(STDIN_FILENO);
+	exchange_free(&v.exchange);
+	close(v.answered);
+}

@@ -1,0 +1,146 @@
+#include "responder/listener.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/log.h"
+
+enum { BACKLOG = 1024 }; /* as systemd/humcli-webhook.socket has it */
+
+/* What --listen takes: a path, or an address with a port. */
+static bool is_path(const char *where)
+{
+	return strchr(where, '/') || !strchr(where, ':');
+}
+
+/* Whether somebody answers there; a socket nobody listens on is a leftover. */
+static bool answers(const struct sockaddr_un *a)
+{
+	/* Not to wait where its backlog is full: that is an answer too. */
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	bool yes;
+
+	if (fd < 0)
+		return true;
+	yes = connect(fd, (const struct sockaddr *)a, sizeof(*a)) == 0 ||
+	      errno != ECONNREFUSED;
+	close(fd);
+	return yes;
+}
+
+/* Makes room for our socket; false where somebody else's is there. */
+static bool clear_path(const struct sockaddr_un *a)
+{
+	struct stat st;
+
+	if (lstat(a->sun_path, &st) < 0)
+		return errno == ENOENT;
+	if (!S_ISSOCK(st.st_mode)) {
+		errno = EEXIST;
+		return false;
+	}
+	if (answers(a)) {
+		errno = EADDRINUSE;
+		return false;
+	}
+	return unlink(a->sun_path) == 0;
+}
+
+static int bind_and_listen(int fd, const struct sockaddr *a, socklen_t length)
+{
+	if (fd < 0)
+		return -1;
+	if (bind(fd, a, length) < 0 || listen(fd, BACKLOG) < 0) {
+		int saved = errno;
+
+		close(fd);
+		errno = saved;
+		return -1;
+	}
+	return fd;
+}
+
+static int listen_path(const char *path)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	mode_t before;
+	int fd;
+
+	if (!*path || strlen(path) >= sizeof(a.sun_path)) {
+		errno = *path ? ENAMETOOLONG : EINVAL;
+		return -1;
+	}
+	memcpy(a.sun_path, path, strlen(path) + 1);
+	if (!clear_path(&a))
+		return -1;
+	/* Who can connect can forge headers: 0660 from the first moment. */
+	before = umask(0117);
+	fd = bind_and_listen(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0),
+			     (const struct sockaddr *)&a, sizeof(a));
+	umask(before);
+	return fd;
+}
+
+static int listen_address(const char *host, const char *port)
+{
+	static const struct addrinfo hints = {
+		.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE,
+		.ai_socktype = SOCK_STREAM,
+	};
+	static const int on = 1;
+	struct addrinfo *list = NULL;
+	uint64_t number;
+	int fd;
+
+	/* getaddrinfo() takes any number, and cuts it. */
+	if (!parse_u64(port, 1, UINT16_MAX, &number) ||
+	    getaddrinfo(host, port, &hints, &list) != 0) {
+		errno = EINVAL;
+		return -1;
+	}
+	fd = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd >= 0 &&
+	    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0) {
+		close(fd);
+		fd = -1;
+	}
+	fd = bind_and_listen(fd, list->ai_addr, list->ai_addrlen);
+	freeaddrinfo(list);
+	return fd;
+}
+
+int listener_open(const char *where)
+{
+	const char *colon = strrchr(where, ':');
+	char *host = NULL;
+	int fd;
+
+	if (is_path(where)) {
+		fd = listen_path(where);
+	} else if (colon == where) {
+		fd = listen_address("127.0.0.1", colon + 1);
+	} else {
+		/* [::1]:9000 */
+		size_t bracket = *where == '[' && colon[-1] == ']';
+
+		host = xstrndup(where + bracket,
+				(size_t)(colon - where) - 2 * bracket);
+		fd = listen_address(host, colon + 1);
+	}
+	if (fd < 0)
+		log_message(LEVEL_ERROR, "can't listen on %s: %m", where);
+	free(host);
+	return fd;
+}
+
+void listener_remove(const char *where)
+{
+	if (is_path(where) && unlink(where) < 0)
+		log_message(LEVEL_WARNING, "%s: %m", where);
+}

@@ -1,0 +1,293 @@
+/*
+ * humcli-webhook.fcgi: finds out how it was started, reads the settings,
+ * joins gateway, handler and recorder. See humcli-webhook.fcgi(8).
+ */
+#include "config.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <getopt.h>
+#include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "responder/gateway.h"
+#include "responder/listener.h"
+#include "store/drainer.h"
+
+/* CGI drains this much after its answer. */
+enum { CGI_DRAIN_FILES = 100, CGI_DRAIN_MS = 1000 };
+
+struct options {
+	const char *listen;
+	bool check_config;
+};
+
+static const char usage[] =
+	"usage: humcli-webhook.fcgi [--listen PATH|:PORT|ADDRESS:PORT]\n"
+	"       humcli-webhook.fcgi --check-config | --version | --help\n";
+
+static const char how_to_start[] =
+	"humcli-webhook.fcgi is started by a web server: as FastCGI with a\n"
+	"listening socket as its standard input (Apache's mod_fcgid, lighttpd,\n"
+	"spawn-fcgi, a systemd socket), or as CGI. By hand:\n"
+	"\n"
+	"    humcli-webhook.fcgi --listen /run/humcli-webhook/sock\n"
+	"    humcli-webhook.fcgi --check-config\n"
+	"\n"
+	"See humcli-webhook.fcgi(8).\n";
+
+static void parse_options(int argc, char **argv, struct options *o)
+{
+	static const struct option known[] = {
+		{ "listen", required_argument, NULL, 'l' },
+		{ "check-config", no_argument, NULL, 'c' },
+		{ "version", no_argument, NULL, 'V' },
+		{ "help", no_argument, NULL, 'h' },
+		{ 0 },
+	};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
+		switch (c) {
+		case 'l':
+			o->listen = optarg;
+			break;
+		case 'c':
+			o->check_config = true;
+			break;
+		case 'V':
+			puts("humcli-webhook " PACKAGE_VERSION);
+			exit(EX_OK);
+		case 'h':
+			fputs(usage, stdout);
+			exit(EX_OK);
+		default:
+			fputs(usage, stderr);
+			exit(EX_USAGE);
+		}
+	}
+	if (optind < argc) {
+		fprintf(stderr, "unexpected argument: %s\n%s", argv[optind],
+			usage);
+		exit(EX_USAGE);
+	}
+}
+
+/* Web servers leak descriptors of their own into what they start. */
+static void close_inherited(void)
+{
+	DIR *d = opendir("/proc/self/fd");
+	const struct dirent *e;
+
+	if (!d)
+		return;
+	while ((e = readdir(d))) {
+		uint64_t fd;
+
+		if (parse_u64(e->d_name, 3, INT32_MAX, &fd) &&
+		    (int)fd != dirfd(d))
+			close((int)fd);
+	}
+	closedir(d);
+}
+
+/* Each line of the errors to the log; they hold no secrets. */
+static void log_errors(const struct buf *errors)
+{
+	const char *line = errors->data;
+
+	while (line && *line) {
+		size_t length = strcspn(line, "\n");
+
+		if (length)
+			log_message(LEVEL_ERROR, "%.*s", (int)length, line);
+		line += length;
+		line += *line == '\n';
+	}
+}
+
+/* All that serves; the handler is made of pointers into it. */
+struct receiver {
+	struct settings settings;
+	struct handler handler;
+	struct drainer *drainer;
+};
+
+/* Settings, log and secrets; false with the faults in the log. */
+static bool configure(struct receiver *r)
+{
+	struct settings_places places = settings_places();
+	struct buf errors = { 0 };
+	bool ok = settings_load(&r->settings, &places, &errors);
+
+	if (ok && !log_open(r->settings.log, r->settings.log_level)) {
+		buf_printf(&errors, "log %s: %m\n", r->settings.log);
+		ok = false;
+	}
+	if (ok) {
+		r->handler.settings = &r->settings;
+		r->handler.secrets = secrets_open(&r->settings, &errors);
+		ok = r->handler.secrets != NULL;
+	}
+	log_errors(&errors);
+	buf_free(&errors);
+	return ok;
+}
+
+static void unconfigure(struct receiver *r)
+{
+	spool_close(r->handler.spool);
+	secrets_close(r->handler.secrets);
+	settings_free(&r->settings);
+}
+
+/* Spool and recorder: what takes deliveries. */
+static struct drain_source equip(struct receiver *r, enum recorder_mode mode)
+{
+	struct handler *h = &r->handler;
+
+	h->spool = spool_open(r->settings.spool, r->settings.spool_max);
+	h->recorder = recorder_start(&r->settings, mode, h->spool != NULL);
+	return (struct drain_source){ .spool = h->spool,
+				      .secrets = h->secrets,
+				      .recorder = h->recorder };
+}
+
+static void print_secrets(struct secrets *secrets)
+{
+	const struct secret_set *set = secrets_acquire(secrets);
+
+	for (size_t i = 0; i < set->count; i++)
+		printf("secret: %s (%zu bytes)\n", set->list[i].name,
+		       set->list[i].length);
+	secrets_release(secrets, set);
+}
+
+/* With no secret and no password in it. */
+static void print_found(const struct receiver *r)
+{
+	const struct settings *s = &r->settings;
+
+	printf("settings file: %s\n", s->file ? s->file : "none");
+	/* FcgidInitialEnv cuts values at 127 bytes without a word. */
+	printf("database: %zu bytes\n", strlen(s->database));
+	printf("spool: %s\n", *s->spool ? s->spool : "none");
+	printf("log: %s, level %s\n", s->log, log_level_name(s->log_level));
+	print_secrets(r->handler.secrets);
+}
+
+static int check_config(void)
+{
+	struct receiver r = { 0 };
+	int status = EX_CONFIG;
+
+	if (configure(&r)) {
+		print_found(&r);
+		status = EX_OK;
+	}
+	unconfigure(&r);
+	return status;
+}
+
+/* False: a thread is stuck, and holds on to what would be freed. */
+static bool retire(struct receiver *r, int64_t end)
+{
+	recorder_hurry(r->handler.recorder, end);
+	return drainer_stop(r->drainer, end) &&
+	       recorder_stop(r->handler.recorder, end);
+}
+
+static enum gateway_end serve(struct receiver *r, int listener,
+			      const char *where)
+{
+	struct drain_source source = equip(r, RECORDER_RESIDENT);
+	enum gateway_end ended;
+	int64_t end = clock_ms() + GATEWAY_END_MS;
+
+	if (source.spool)
+		r->drainer = drainer_start(&source);
+	log_message(LEVEL_INFO,
+		    "humcli-webhook " PACKAGE_VERSION " serves FastCGI on %s",
+		    where ? where : "its standard input");
+	ended = gateway_fcgi_serve(&r->handler, listener, where, &end);
+	/* A worker that is stuck still uses the recorder. */
+	return ended != GATEWAY_STUCK && retire(r, end) ? ended : GATEWAY_STUCK;
+}
+
+static int serve_fcgi(const char *where)
+{
+	struct receiver r = { 0 };
+	int listener = STDIN_FILENO, status = EX_CONFIG;
+	enum gateway_end ended;
+
+	/* Before libfcgi puts in handlers, which would swallow one. */
+	gateway_block_signals();
+	if (!configure(&r))
+		goto out;
+	status = EX_OSERR;
+	if (where)
+		listener = listener_open(where);
+	if (listener < 0 || !gateway_fcgi_start())
+		goto out;
+	ended = serve(&r, listener, where);
+	if (ended == GATEWAY_STUCK) {
+		/* A thread still uses what would be freed. */
+		log_message(LEVEL_WARNING, "ended with work undone");
+		_exit(EX_OK);
+	}
+	if (ended == GATEWAY_DONE)
+		status = EX_OK;
+out:
+	unconfigure(&r);
+	return status;
+}
+
+/* What earlier requests had to spool; the answer to ours is out. */
+static void drain_a_little(const struct drain_source *source)
+{
+	struct drain_count count;
+
+	if (source->spool && !spool_is_empty(source->spool) &&
+	    recorder_healthy(source->recorder) &&
+	    !drain(source, CGI_DRAIN_FILES, clock_ms() + CGI_DRAIN_MS, &count))
+		log_message(LEVEL_DEBUG, "spool: somebody else drains it");
+}
+
+_Noreturn static void serve_cgi(void)
+{
+	struct receiver r = { 0 };
+	struct drain_source source = { 0 };
+
+	gateway_block_signals();
+	if (configure(&r))
+		source = equip(&r, RECORDER_ONCE);
+	else
+		r.handler.settings = NULL;
+	gateway_cgi_serve(&r.handler);
+	drain_a_little(&source);
+	/* The writer can be stuck in a name look-up; nothing is left to do. */
+	_exit(EX_OK);
+}
+
+int main(int argc, char **argv)
+{
+	struct options o = { 0 };
+
+	/* One arena a core would cost address space, which hosts limit. */
+	mallopt(M_ARENA_MAX, 2);
+	parse_options(argc, argv, &o);
+	if (o.check_config)
+		return check_config();
+	close_inherited();
+	if (o.listen || gateway_fcgi_inherited())
+		return serve_fcgi(o.listen);
+	if (gateway_cgi_request())
+		serve_cgi();
+	fputs(how_to_start, stderr);
+	return EX_USAGE;
+}

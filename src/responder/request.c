@@ -1,0 +1,163 @@
+#include "responder/request.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* How much of a body that is too large is thrown away at most. */
+enum { REST_MS = 1000, REST_BYTES = 8 * 1024 * 1024 };
+
+void request_init(struct request *r)
+{
+	*r = (struct request){
+		.method = "",
+		.path_info = "",
+		.script_name = "",
+		.document_uri = "",
+		.content_type = "",
+		.content_length = "",
+		.remote_addr = "",
+		.x_timestamp = "",
+		.x_signature = "",
+		.accepted = clock_ms(),
+		.received = now_us(),
+		.state = BODY_COMPLETE,
+	};
+}
+
+void request_set(struct request *r, const char *name, const char *value)
+{
+	const struct {
+		const char *name;
+		const char **field;
+	} known[] = {
+		{ "REQUEST_METHOD", &r->method },
+		{ "PATH_INFO", &r->path_info },
+		{ "SCRIPT_NAME", &r->script_name },
+		{ "DOCUMENT_URI", &r->document_uri },
+		{ "CONTENT_TYPE", &r->content_type },
+		{ "CONTENT_LENGTH", &r->content_length },
+		{ "REMOTE_ADDR", &r->remote_addr },
+		{ "HTTP_X_TIMESTAMP", &r->x_timestamp },
+	};
+
+	/* nginx and lighttpd hand a repeated header on as two variables. */
+	if (strcmp(name, "HTTP_X_SIGNATURE") == 0) {
+		if (r->signatures++ == 0)
+			r->x_signature = value;
+		return;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
+		if (strcmp(name, known[i].name) == 0) {
+			*known[i].field = value;
+			return;
+		}
+	}
+}
+
+enum length_kind {
+	LENGTH_NONE, /* absent or empty: read to the end */
+	LENGTH_GIVEN,
+	LENGTH_TOO_LARGE,
+	LENGTH_NO_NUMBER
+};
+
+static enum length_kind announced_length(const char *text, size_t max,
+					 size_t *length)
+{
+	uint64_t value;
+
+	if (*text == '\0')
+		return LENGTH_NONE;
+	if (strspn(text, "0123456789") != strlen(text))
+		return LENGTH_NO_NUMBER;
+	/* A number that fails here is one that overflows. */
+	if (!parse_u64(text, 0, max, &value))
+		return LENGTH_TOO_LARGE;
+	*length = (size_t)value;
+	return LENGTH_GIVEN;
+}
+
+/* Reads to the end, a limit or a fault; BODY_COMPLETE at the end. */
+static enum body_state read_to_end(struct request *r, size_t max_body,
+				   read_some_fn read_some, void *context)
+{
+	struct buf body = { 0 };
+	char chunk[8192];
+	long n;
+
+	buf_add(&body, "", 0);
+	while ((n = read_some(context, chunk, sizeof(chunk))) > 0) {
+		if ((size_t)n > max_body - body.length) {
+			buf_free(&body);
+			return BODY_TOO_LARGE;
+		}
+		buf_add(&body, chunk, (size_t)n);
+	}
+	r->body = body.data;
+	r->length = body.length;
+	if (n == 0)
+		return BODY_COMPLETE;
+	return n == -2 ? BODY_LATE : BODY_BROKEN;
+}
+
+/*
+ * Apache answers 503 in our place where we end while it still sends. So
+ * the rest is thrown away, for a while.
+ */
+static void drop_rest(read_some_fn read_some, void *context)
+{
+	char waste[8192];
+	int64_t until = clock_ms() + REST_MS;
+	size_t total = 0;
+	long n;
+
+	while (total < REST_BYTES && clock_ms() < until &&
+	       (n = read_some(context, waste, sizeof(waste))) > 0)
+		total += (size_t)n;
+}
+
+void request_read_body(struct request *r, size_t max_body,
+		       read_some_fn read_some, void *context)
+{
+	size_t length = 0;
+	enum length_kind kind =
+		announced_length(r->content_length, max_body, &length);
+
+	/* To the end, also when the length is known: a longer body is 400. */
+	r->state = kind == LENGTH_TOO_LARGE
+			   ? BODY_TOO_LARGE
+			   : read_to_end(r, max_body, read_some, context);
+	if (r->state == BODY_TOO_LARGE)
+		drop_rest(read_some, context);
+	r->body_end = clock_ms();
+	if (r->state == BODY_COMPLETE &&
+	    (kind == LENGTH_NO_NUMBER ||
+	     (kind == LENGTH_GIVEN && length != r->length)))
+		r->state = BODY_BROKEN;
+}
+
+void request_free(struct request *r)
+{
+	free(r->body);
+	r->body = NULL;
+	r->length = 0;
+}
+
+static bool ends_in(const char *text, const char *end)
+{
+	size_t length = strlen(text), tail = strlen(end);
+
+	return length >= tail && strcmp(text + length - tail, end) == 0;
+}
+
+bool request_is_health(const struct request *r)
+{
+	static const char health[] = "/health";
+
+	if (strcmp(r->method, "GET") != 0 && strcmp(r->method, "HEAD") != 0)
+		return false;
+	if (*r->path_info)
+		return strcmp(r->path_info, health) == 0;
+	return ends_in(r->script_name, health) ||
+	       ends_in(r->document_uri, health);
+}

@@ -1,0 +1,43 @@
+/*
+ * The way back out of the spool: verifies each file again, and records it
+ * behind the live events. One process drains a spool at a time.
+ */
+#ifndef DRAINER_H
+#define DRAINER_H
+
+#include "config/secrets.h"
+#include "store/spool.h"
+#include "store/writer.h"
+
+/* Nothing else of ours is needed, so that the command line can drain. */
+struct drain_source {
+	struct spool *spool;
+	struct secrets *secrets;
+	struct recorder *recorder;
+};
+
+struct drain_count {
+	size_t recorded; /* and removed, duplicates and quarantined too */
+	size_t failed; /* set aside in failed/ */
+	size_t left; /* the database did not take them */
+	bool away; /* it takes none now: the rest was not tried */
+};
+
+/*
+ * Drains at most max files, until clock_ms() is until (0: no limit). False
+ * where another process is at it, or the spool can't be read.
+ */
+bool drain(const struct drain_source *source, size_t max, int64_t until,
+	   struct drain_count *count) MUST_CHECK;
+
+struct drainer;
+
+/* A thread that drains whenever there is something. */
+struct drainer *drainer_start(const struct drain_source *source) MUST_CHECK;
+/*
+ * After recorder_hurry(), so that it waits for no database. False: it is
+ * not done by then, and the process can only be left by _exit().
+ */
+bool drainer_stop(struct drainer *d, int64_t deadline) MUST_CHECK;
+
+#endif

@@ -1,0 +1,19 @@
+/*
+ * The last database round trip, kept in a file of the spool: plain CGI
+ * lives for one request, and would else have to ask the database each time
+ * that a balancer asks for /health.
+ */
+#ifndef HEALTH_H
+#define HEALTH_H
+
+#include "base/util.h"
+
+/*
+ * How old the file in this directory is, in ms, and what it says. False:
+ * there is none, or it can't be read.
+ */
+bool health_recall(const char *spool, int64_t *age, bool *ok) MUST_CHECK;
+/* Makes the directory (0700) if need be; what fails is left undone. */
+void health_remember(const char *spool, bool ok);
+
+#endif

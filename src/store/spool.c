@@ -1,0 +1,626 @@
+#include "store/spool.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/threads.h"
+
+enum {
+	BLOCK = 4096, /* each file counts as at least this much */
+	FILE_MAX = 17 * 1024 * 1024, /* MAX_BODY at its largest, and a head */
+	NAME_BYTES = 255, /* of a secret: a file's name */
+	LOOK_MS = 1000,
+	STALE_S = 3600 /* a file in tmp/ this old has lost its writer */
+};
+
+/* us since 1970, the end of the year 9999. */
+static const int64_t latest = INT64_C(253402300799999999);
+
+static const char magic[] = "humcli-spool 1\n";
+static const char *const folders[] = {
+	[SPOOL_NEW] = "new", [SPOOL_FAILED] = "failed"
+};
+
+struct spool {
+	char *path;
+	uint64_t max_bytes;
+	pthread_mutex_t lock; /* over the rest */
+	pthread_cond_t something;
+	bool woken;
+	uint64_t bytes; /* in new/, as of looked, and what we put since */
+	uint64_t files;
+	int64_t looked; /* clock_ms() */
+	unsigned serial; /* of names in tmp/ */
+	int64_t complained;
+};
+
+/* Once a minute: a full spool refuses hundreds a second. */
+static void complain(struct spool *s, const char *what)
+{
+	int64_t now = clock_ms();
+	bool say;
+
+	mutex_lock(&s->lock);
+	say = !s->complained || now - s->complained > 60000;
+	if (say)
+		s->complained = now;
+	mutex_unlock(&s->lock);
+	if (say)
+		log_message(LEVEL_ERROR, "spool %s: %s: %m", s->path, what);
+}
+
+/* Opening. */
+
+static int open_base(const struct spool *s)
+{
+	return open(s->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+static int open_folder(int base, const char *name)
+{
+	return openat(base, name,
+		      O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+static bool sync_folder(int base, const char *name)
+{
+	int fd = open_folder(base, name);
+	bool ok;
+
+	if (fd < 0)
+		return false;
+	ok = fsync(fd) == 0;
+	close(fd);
+	return ok;
+}
+
+/* Synced: an event in a folder that a crash takes away would be lost. */
+static bool make_folders(int base)
+{
+	static const char *const names[] = { "tmp", "new", "failed" };
+	bool made = false;
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		if (mkdirat(base, names[i], 0700) == 0)
+			made = true;
+		else if (errno != EEXIST)
+			return false;
+	}
+	return !made || fsync(base) == 0;
+}
+
+/* Where we may not read the folder above, its file system has to do. */
+static bool sync_parent(int base)
+{
+	return sync_folder(base, "..") || errno == EACCES;
+}
+
+/* Others could put files there, or take ours away. */
+static bool private_base(const struct spool *s, int base)
+{
+	struct stat st;
+
+	if (fstat(base, &st) < 0)
+		return false;
+	if ((st.st_mode & 022) == 0 &&
+	    (st.st_uid == geteuid() || geteuid() == 0))
+		return true;
+	log_message(LEVEL_ERROR,
+		    "spool %s is not private: chmod 700 %s, owned by us",
+		    s->path, s->path);
+	errno = EPERM;
+	return false;
+}
+
+/* What a writer left that was killed before its file was whole. */
+static void sweep(int base)
+{
+	int fd = open_folder(base, "tmp");
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	const struct dirent *e;
+	time_t now = time(NULL);
+
+	if (!d) {
+		if (fd >= 0)
+			close(fd);
+		return;
+	}
+	while ((e = readdir(d))) {
+		struct stat st;
+
+		if (*e->d_name != '.' &&
+		    fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+		    now - st.st_mtime > STALE_S)
+			(void)unlinkat(fd, e->d_name, 0);
+	}
+	closedir(d);
+}
+
+static bool prepare(struct spool *s)
+{
+	int base;
+	bool ok, made = mkdir(s->path, 0700) == 0;
+
+	if (!made && errno != EEXIST)
+		return false;
+	base = open_base(s);
+	if (base < 0)
+		return false;
+	ok = private_base(s, base) && make_folders(base) &&
+	     (!made || sync_parent(base)) &&
+	     faccessat(base, "new", W_OK | X_OK, AT_EACCESS) == 0;
+	if (ok)
+		sweep(base);
+	close(base);
+	return ok;
+}
+
+struct spool *spool_open(const char *path, uint64_t max_bytes)
+{
+	struct spool *s;
+
+	if (!*path)
+		return NULL;
+	s = xcalloc(1, sizeof(*s));
+	s->path = xstrdup(path);
+	s->max_bytes = max_bytes;
+	mutex_init(&s->lock);
+	cond_init(&s->something);
+	if (prepare(s))
+		return s;
+	log_message(LEVEL_WARNING,
+		    "no spool: %s: %m; while the database is away events are "
+		    "refused",
+		    path);
+	spool_close(s);
+	return NULL;
+}
+
+void spool_close(struct spool *s)
+{
+	if (!s)
+		return;
+	cond_destroy(&s->something);
+	mutex_destroy(&s->lock);
+	free(s->path);
+	free(s);
+}
+
+/* Room. */
+
+static uint64_t cost(uint64_t size)
+{
+	return size < BLOCK ? BLOCK : size;
+}
+
+/* Under the lock; what cannot be read counts as empty, and fails to write. */
+static void look(struct spool *s)
+{
+	int base, fd;
+	DIR *d;
+	const struct dirent *e;
+
+	if (s->looked && clock_ms() - s->looked < LOOK_MS)
+		return;
+	s->looked = clock_ms();
+	s->bytes = s->files = 0;
+	base = open_base(s);
+	fd = base < 0 ? -1 : open_folder(base, "new");
+	if (base >= 0)
+		close(base);
+	d = fd < 0 ? NULL : fdopendir(fd);
+	if (!d) {
+		if (fd >= 0)
+			close(fd);
+		return;
+	}
+	while ((e = readdir(d))) {
+		struct stat st;
+
+		if (*e->d_name == '.' ||
+		    fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+			continue;
+		s->bytes += cost((uint64_t)st.st_size);
+		s->files++;
+	}
+	closedir(d);
+}
+
+static bool reserve(struct spool *s, uint64_t size)
+{
+	bool room;
+
+	mutex_lock(&s->lock);
+	look(s);
+	room = s->bytes + cost(size) <= s->max_bytes;
+	if (room) {
+		s->bytes += cost(size);
+		s->files++;
+	}
+	mutex_unlock(&s->lock);
+	if (!room) {
+		errno = ENOSPC;
+		complain(s, "full (HUMCLI_WEBHOOK_SPOOL_MAX)");
+	}
+	return room;
+}
+
+bool spool_is_empty(struct spool *s)
+{
+	bool empty;
+
+	mutex_lock(&s->lock);
+	look(s);
+	empty = s->files == 0;
+	mutex_unlock(&s->lock);
+	return empty;
+}
+
+void spool_wait(struct spool *s, int64_t until)
+{
+	mutex_lock(&s->lock);
+	while (!s->woken && clock_ms() < until)
+		cond_wait(&s->something, &s->lock, until);
+	s->woken = false;
+	mutex_unlock(&s->lock);
+}
+
+void spool_wake(struct spool *s)
+{
+	mutex_lock(&s->lock);
+	s->woken = true;
+	cond_signal(&s->something);
+	mutex_unlock(&s->lock);
+}
+
+/* Putting: written and synced in tmp/, then linked into new/. */
+
+static void render(const struct spool_entry *e, struct buf *b)
+{
+	buf_printf(b,
+		   "%ssignature: %s\nsecret: %s\nreceived: %lld\n"
+		   "length: %zu\n\n",
+		   magic, e->signature, e->secret_name,
+		   (long long)e->received_at, e->length);
+	buf_add(b, e->body, e->length);
+}
+
+static bool write_file(int base, const char *name, const struct buf *text)
+{
+	int fd = openat(base, name,
+			O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+			0600);
+	bool ok;
+
+	if (fd < 0)
+		return false;
+	ok = write_all(fd, text->data, text->length) && fsync(fd) == 0;
+	if (close(fd) < 0)
+		ok = false;
+	return ok;
+}
+
+/* Whether the file that is there already is this event, whole. */
+static enum spool_read same_event(struct spool *s, const struct spool_entry *e)
+{
+	struct spool_file f;
+	enum spool_read got = spool_read(s, SPOOL_NEW, e->signature, &f);
+
+	if (got == SPOOL_READ_OK &&
+	    (f.entry.length != e->length ||
+	     memcmp(f.entry.body, e->body, e->length) != 0))
+		got = SPOOL_READ_DAMAGED;
+	spool_file_free(&f);
+	return got;
+}
+
+static bool link_new(struct spool *s, int base, const char *tmp,
+		     const struct spool_entry *e)
+{
+	char *target = xasprintf("new/%s", e->signature);
+	bool ok = linkat(base, tmp, base, target, 0) == 0;
+
+	/* Already spooled; unless what lies there is damaged, or foreign. */
+	if (!ok && errno == EEXIST) {
+		enum spool_read got = same_event(s, e);
+
+		if (got == SPOOL_READ_DAMAGED)
+			spool_fail(s, e->signature, "not what its name says");
+		ok = got == SPOOL_READ_OK ||
+		     (got != SPOOL_READ_LATER &&
+		      linkat(base, tmp, base, target, 0) == 0);
+	}
+	free(target);
+	return ok && sync_folder(base, "new");
+}
+
+static char *tmp_name(struct spool *s)
+{
+	unsigned serial;
+
+	mutex_lock(&s->lock);
+	serial = s->serial++;
+	mutex_unlock(&s->lock);
+	return xasprintf("tmp/%lld.%ld.%u", (long long)now_us(), (long)getpid(),
+			 serial);
+}
+
+bool spool_put(struct spool *s, const struct spool_entry *e)
+{
+	struct buf text = { 0 };
+	char *tmp = tmp_name(s);
+	int base = -1, saved;
+	bool ok = false;
+
+	render(e, &text);
+	if (!reserve(s, text.length))
+		goto out;
+	base = open_base(s);
+	ok = base >= 0 && write_file(base, tmp, &text) &&
+	     link_new(s, base, tmp, e);
+	saved = errno;
+	if (base >= 0)
+		(void)unlinkat(base, tmp, 0);
+	errno = saved;
+	if (ok)
+		spool_wake(s);
+	else
+		complain(s, "an event was not kept");
+out:
+	if (base >= 0)
+		close(base);
+	buf_free(&text);
+	free(tmp);
+	return ok;
+}
+
+/* Listing. */
+
+static int older(const void *a, const void *b)
+{
+	const struct spool_item *x = a, *y = b;
+
+	if (x->mtime != y->mtime)
+		return x->mtime < y->mtime ? -1 : 1;
+	return strcmp(x->name, y->name);
+}
+
+/* A file system may keep times that nothing else can hold. */
+static int64_t us_of(const struct timespec *t)
+{
+	if (t->tv_sec < 0)
+		return 0;
+	if (t->tv_sec > latest / 1000000)
+		return latest;
+	return (int64_t)t->tv_sec * 1000000 + t->tv_nsec / 1000;
+}
+
+static void add_item(struct spool_list *list, const char *name,
+		     const struct stat *st)
+{
+	if ((list->count & (list->count + 1)) == 0)
+		list->items =
+			xrealloc(list->items, (2 * list->count + 2) *
+						      sizeof(list->items[0]));
+	list->items[list->count++] = (struct spool_item){
+		.name = xstrdup(name),
+		.mtime = us_of(&st->st_mtim),
+		.size = (uint64_t)st->st_size,
+	};
+}
+
+bool spool_list(struct spool *s, enum spool_folder folder,
+		struct spool_list *list)
+{
+	int base = open_base(s);
+	int fd = base < 0 ? -1 : open_folder(base, folders[folder]);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	const struct dirent *e;
+
+	*list = (struct spool_list){ 0 };
+	if (base >= 0)
+		close(base);
+	if (!d) {
+		if (fd >= 0)
+			close(fd);
+		return false;
+	}
+	while ((e = readdir(d))) {
+		struct stat st;
+
+		if (*e->d_name != '.' &&
+		    fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+			add_item(list, e->d_name, &st);
+	}
+	closedir(d);
+	if (list->count)
+		qsort(list->items, list->count, sizeof(list->items[0]), older);
+	return true;
+}
+
+void spool_list_free(struct spool_list *list)
+{
+	for (size_t i = 0; i < list->count; i++)
+		free(list->items[i].name);
+	free(list->items);
+	*list = (struct spool_list){ 0 };
+}
+
+/* Reading. */
+
+/* "key: value\n" at *p, which moves behind it and is cut at the newline. */
+static const char *take_line(char **p, const char *key)
+{
+	size_t length = strlen(key);
+	char *value, *end;
+
+	if (strncmp(*p, key, length) != 0)
+		return NULL;
+	value = *p + length;
+	end = strchr(value, '\n');
+	if (!end)
+		return NULL;
+	*end = '\0';
+	*p = end + 1;
+	return value;
+}
+
+/* What PostgreSQL would refuse at each try would be tried for ever. */
+static bool recordable(const struct spool_entry *e)
+{
+	return strlen(e->signature) == HMAC_HEX &&
+	       strspn(e->signature, "0123456789abcdef") == HMAC_HEX &&
+	       is_printable(e->secret_name) &&
+	       strlen(e->secret_name) <= NAME_BYTES;
+}
+
+static bool take_apart(struct spool_file *f)
+{
+	char *p = f->text.data;
+	const char *received, *length;
+	uint64_t number;
+
+	if (strncmp(p, magic, sizeof(magic) - 1) != 0)
+		return false;
+	p += sizeof(magic) - 1;
+	f->entry.signature = take_line(&p, "signature: ");
+	f->entry.secret_name = take_line(&p, "secret: ");
+	received = take_line(&p, "received: ");
+	length = take_line(&p, "length: ");
+	if (!f->entry.signature || !f->entry.secret_name || !received ||
+	    !length || *p != '\n' || !recordable(&f->entry) ||
+	    !parse_u64(received, 0, (uint64_t)latest, &number))
+		return false;
+	f->entry.received_at = (int64_t)number;
+	f->entry.body = ++p;
+	f->entry.length = f->text.length - (size_t)(p - f->text.data);
+	return parse_u64(length, f->entry.length, f->entry.length, &number);
+}
+
+/* By errno; only what is so for good says something against the file. */
+static enum spool_read unreadable(struct spool *s)
+{
+	switch (errno) {
+	case ENOENT:
+		return SPOOL_READ_GONE;
+	case ELOOP: /* a symbolic link */
+	case ENXIO: /* a socket */
+	case EACCES:
+	case EPERM:
+	case EFBIG:
+		return SPOOL_READ_DAMAGED;
+	default:
+		complain(s, "a file can't be read");
+		return SPOOL_READ_LATER;
+	}
+}
+
+enum spool_read spool_read(struct spool *s, enum spool_folder folder,
+			   const char *name, struct spool_file *file)
+{
+	char *path = xasprintf("%s/%s/%s", s->path, folders[folder], name);
+	int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	struct stat st;
+	enum spool_read got = SPOOL_READ_DAMAGED;
+
+	free(path);
+	*file = (struct spool_file){ 0 };
+	if (fd < 0)
+		return unreadable(s);
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
+		if (!read_all(fd, FILE_MAX, &file->text))
+			got = unreadable(s);
+		else if (take_apart(file) &&
+			 strcmp(file->entry.signature, name) == 0)
+			got = SPOOL_READ_OK;
+	}
+	close(fd);
+	return got;
+}
+
+void spool_file_free(struct spool_file *file)
+{
+	buf_free(&file->text);
+	file->entry = (struct spool_entry){ 0 };
+}
+
+/* Moving. */
+
+void spool_remove(struct spool *s, const char *name)
+{
+	char *path = xasprintf("%s/new/%s", s->path, name);
+
+	/* Not synced: one that comes back is recorded as a duplicate. */
+	if (unlink(path) < 0 && errno != ENOENT)
+		complain(s, "a recorded event can't be removed");
+	free(path);
+}
+
+static bool set_aside(struct spool *s, const char *name)
+{
+	char *old = xasprintf("new/%s", name);
+	char *new = xasprintf("failed/%s", name);
+	int base = open_base(s), saved;
+	bool ok = base >= 0 && renameat(base, old, base, new) == 0 &&
+		  sync_folder(base, "failed");
+
+	saved = errno;
+	if (base >= 0)
+		close(base);
+	free(old);
+	free(new);
+	errno = saved;
+	return ok;
+}
+
+void spool_fail(struct spool *s, const char *name, const char *why)
+{
+	log_pairs(LEVEL_ERROR, "msg", "spool file set aside in failed/", "file",
+		  name, "why", why, NULL);
+	if (!set_aside(s, name) && errno != ENOENT)
+		complain(s, "a file can't be moved to failed/");
+}
+
+bool spool_retry(struct spool *s, const char *name)
+{
+	char *old = xasprintf("failed/%s", name);
+	char *new = xasprintf("new/%s", name);
+	int base = open_base(s), saved;
+	bool ok = base >= 0 && linkat(base, old, base, new, 0) == 0 &&
+		  sync_folder(base, "new") && unlinkat(base, old, 0) == 0;
+
+	saved = errno;
+	if (base >= 0)
+		close(base);
+	free(old);
+	free(new);
+	errno = saved;
+	return ok;
+}
+
+int spool_lock(struct spool *s)
+{
+	char *path = xasprintf("%s/drain.lock", s->path);
+	int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+	free(path);
+	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		close(fd);
+		fd = -1;
+	}
+	return fd;
+}
+
+void spool_unlock(int lock)
+{
+	close(lock);
+}

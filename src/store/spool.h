@@ -1,0 +1,96 @@
+/*
+ * The spool: where deliveries wait while PostgreSQL can't take them. A
+ * Maildir (tmp/, new/, failed/) of one file an event, named by its
+ * signature; several processes share one. Whoever can write there must not
+ * be able to forge: what comes out is to be verified again.
+ */
+#ifndef SPOOL_H
+#define SPOOL_H
+
+#include "base/hmac.h"
+#include "base/util.h"
+
+struct spool;
+
+/* A delivery as the spool keeps it; the pointers are the caller's. */
+struct spool_entry {
+	const char *signature; /* 64 lowercase hex digits */
+	const char *secret_name;
+	const char *body;
+	size_t length;
+	int64_t received_at; /* us since 1970 */
+};
+
+/*
+ * Makes the directories (0700) where they are missing. NULL where that
+ * fails, with a warning in the log, or where path is "".
+ */
+struct spool *spool_open(const char *path, uint64_t max_bytes) MUST_CHECK;
+void spool_close(struct spool *s);
+
+/*
+ * Keeps an entry: true once it would survive a crash, or did so before.
+ * False (full, no space, no directory): the reason is in the log. Safe
+ * from any thread.
+ */
+bool spool_put(struct spool *s, const struct spool_entry *e) MUST_CHECK;
+
+/* Whether nothing waits; looks at the directory at most once a second. */
+bool spool_is_empty(struct spool *s) MUST_CHECK;
+/* Sleeps until something was put here, or until clock_ms() says so. */
+void spool_wait(struct spool *s, int64_t until);
+/* Wakes who sleeps there. */
+void spool_wake(struct spool *s);
+
+enum spool_folder { SPOOL_NEW, SPOOL_FAILED };
+
+/* What waits, oldest first. */
+struct spool_list {
+	struct spool_item {
+		char *name;
+		int64_t mtime; /* us since 1970 */
+		uint64_t size; /* bytes */
+	} * items;
+	size_t count;
+};
+
+bool spool_list(struct spool *s, enum spool_folder folder,
+		struct spool_list *list) MUST_CHECK;
+void spool_list_free(struct spool_list *list);
+
+enum spool_read {
+	SPOOL_READ_OK,
+	SPOOL_READ_GONE, /* somebody else was faster */
+	SPOOL_READ_LATER, /* no descriptor left, or a fault of the disk */
+	SPOOL_READ_DAMAGED /* not a file of this form or version */
+};
+
+/* A file taken apart; the strings point into text. */
+struct spool_file {
+	struct buf text;
+	struct spool_entry entry;
+};
+
+enum spool_read spool_read(struct spool *s, enum spool_folder folder,
+			   const char *name,
+			   struct spool_file *file) MUST_CHECK;
+void spool_file_free(struct spool_file *file);
+
+/* Its event is recorded. */
+void spool_remove(struct spool *s, const char *name);
+/* It can't be recorded: out of the way of those behind it. */
+void spool_fail(struct spool *s, const char *name, const char *why);
+/*
+ * Back from failed/ to new/. False with errno set: EEXIST where one of that
+ * name waits there, which is not to be replaced.
+ */
+bool spool_retry(struct spool *s, const char *name) MUST_CHECK;
+
+/*
+ * Takes the right to drain, which one process holds at a time; it ends
+ * with the process. Returns a descriptor, or -1 where another holds it.
+ */
+int spool_lock(struct spool *s) MUST_CHECK;
+void spool_unlock(int lock);
+
+#endif

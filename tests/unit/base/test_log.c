@@ -1,0 +1,332 @@
+/* The log: its form, its levels, its sinks, and what it does to hostile text. */
+#include "base/log.h"
+#include "scratch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static int make_log(void **state)
+{
+	struct scratch *s = xcalloc(1, sizeof(*s));
+	char *path;
+
+	scratch_make(s);
+	path = scratch_path(s, "log");
+	assert_true(log_open(path, LEVEL_INFO));
+	free(path);
+	*state = s;
+	return 0;
+}
+
+static int remove_log(void **state)
+{
+	assert_true(log_open("stderr", LEVEL_INFO));
+	scratch_remove(*state);
+	free(*state);
+	return 0;
+}
+
+/* The log from after its first pid=…, without the newline; empties it. */
+static char *take_line(const struct scratch *s)
+{
+	char *text = scratch_read(s, "log"), *pid, *line;
+
+	assert_int_equal(count_of(text, "\n"), 1);
+	assert_int_equal(text[strlen(text) - 1], '\n');
+	text[strlen(text) - 1] = '\0';
+	pid = strstr(text, " pid=");
+	assert_non_null(pid);
+	line = xstrdup(pid + 5 + strspn(pid + 5, "0123456789"));
+	free(text);
+	scratch_write(s, "log", 0600, "");
+	return line;
+}
+
+static void test_form(void **state)
+{
+	static const char time[] = "time=0000-00-00T00:00:00.000Z";
+	const struct scratch *s = *state;
+	char *path = scratch_path(s, "log"), *text, *rest;
+	struct stat st;
+
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0600);
+	log_message(LEVEL_WARNING, "%d is %s", 5, "five");
+	text = scratch_read(s, "log");
+	assert_true(strlen(text) > strlen(time));
+	for (size_t i = 0; time[i]; i++) {
+		if (time[i] == '0')
+			assert_in_range(text[i], '0', '9');
+		else
+			assert_int_equal(text[i], time[i]);
+	}
+	rest = xasprintf(" level=warning pid=%ld msg=\"5 is five\"\n",
+			 (long)getpid());
+	assert_string_equal(text + strlen(time), rest);
+	free(rest);
+	free(text);
+	free(path);
+}
+
+static void test_values(void **state)
+{
+	static const struct {
+		int line;
+		const char *value, *shown;
+	} cases[] = {
+		{ __LINE__, "plain", "plain" },
+		{ __LINE__, "a-b_c/d:e,f", "a-b_c/d:e,f" },
+		{ __LINE__, "", "\"\"" },
+		{ __LINE__, "two words", "\"two words\"" },
+		{ __LINE__, "a=b", "\"a=b\"" },
+		{ __LINE__, "say \"hi\"", "\"say \\\"hi\\\"\"" },
+		{ __LINE__, "back\\slash", "\"back\\\\slash\"" },
+		{ __LINE__, "a\nlevel=error", "\"a\\x0alevel=error\"" },
+		{ __LINE__, "\r\t", "\"\\x0d\\x09\"" },
+		{ __LINE__, "\x1b[31m", "\"\\x1b[31m\"" },
+		{ __LINE__, "\x7f", "\"\\x7f\"" },
+		{ __LINE__, "\xc3\xa4", "\"\\xc3\\xa4\"" },
+		{ __LINE__, "\xff", "\"\\xff\"" },
+	};
+	const struct scratch *s = *state;
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		char *wanted = xasprintf(" k=%s", cases[i].shown), *got;
+
+		log_pairs(LEVEL_INFO, "k", cases[i].value, NULL);
+		got = take_line(s);
+		if (strcmp(got, wanted) != 0)
+			fail_msg("line %d: '%s', not '%s'", cases[i].line, got,
+				 wanted);
+		free(got);
+		free(wanted);
+	}
+}
+
+static void test_pairs(void **state)
+{
+	const struct scratch *s = *state;
+	const char *absent = NULL;
+	char *line;
+
+	log_pairs(LEVEL_INFO, "outcome", "recorded", "task_id", absent, "ms",
+		  "3", NULL);
+	line = take_line(s);
+	assert_string_equal(line, " outcome=recorded ms=3");
+	free(line);
+}
+
+static void test_levels(void **state)
+{
+	static const struct {
+		int line;
+		enum log_level level;
+		const char *name;
+	} cases[] = {
+		{ __LINE__, LEVEL_ERROR, "error" },
+		{ __LINE__, LEVEL_WARNING, "warning" },
+		{ __LINE__, LEVEL_INFO, "info" },
+		{ __LINE__, LEVEL_DEBUG, "debug" },
+	};
+	const struct scratch *s = *state;
+	char *path = scratch_path(s, "log");
+	enum log_level level = LEVEL_DEBUG;
+
+	assert_false(log_level_parse("", &level));
+	assert_false(log_level_parse("Error", &level));
+	assert_false(log_level_parse("errors", &level));
+	assert_int_equal(level, LEVEL_DEBUG);
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		char *text;
+
+		if (!log_level_parse(cases[i].name, &level) ||
+		    level != cases[i].level ||
+		    strcmp(log_level_name(level), cases[i].name) != 0)
+			fail_msg("line %d", cases[i].line);
+		assert_true(log_open(path, level));
+		for (size_t j = 0; j < ARRAY_SIZE(cases); j++) {
+			log_message(cases[j].level, "said");
+			log_pairs(cases[j].level, "msg", "said", NULL);
+		}
+		text = scratch_read(s, "log");
+		for (size_t j = 0; j < ARRAY_SIZE(cases); j++) {
+			char *part = xasprintf("level=%s", cases[j].name);
+
+			if (count_of(text, part) != (j <= i ? 2 : 0))
+				fail_msg("line %d: %s", cases[i].line, part);
+			free(part);
+		}
+		free(text);
+		scratch_write(s, "log", 0600, "");
+	}
+	free(path);
+}
+
+/* A line ends at 4 KiB, and in a newline. */
+static void test_long_lines(void **state)
+{
+	static const struct {
+		int line;
+		size_t length;
+	} cases[] = {
+		{ __LINE__, 4000 }, { __LINE__, 4050 },	 { __LINE__, 4095 },
+		{ __LINE__, 4096 }, { __LINE__, 70000 },
+	};
+	const struct scratch *s = *state;
+
+	for (size_t i = 0; i < 2 * ARRAY_SIZE(cases); i++) {
+		size_t length = cases[i / 2].length;
+		char *value = xmalloc(length + 1), *text;
+
+		memset(value, i % 2 ? '\n' : 'x', length);
+		value[length] = '\0';
+		log_message(LEVEL_INFO, "%s", value);
+		text = scratch_read(s, "log");
+		if (strlen(text) > 4096 || count_of(text, "\n") != 1 ||
+		    text[strlen(text) - 1] != '\n' || strlen(text) < 4000)
+			fail_msg("line %d: %zu bytes", cases[i / 2].line,
+				 strlen(text));
+		free(text);
+		scratch_write(s, "log", 0600, "");
+		log_pairs(LEVEL_INFO, "a", value, "b", value, NULL);
+		text = scratch_read(s, "log");
+		if (strlen(text) != 4096 || count_of(text, "\n") != 1)
+			fail_msg("line %d: %zu bytes", cases[i / 2].line,
+				 strlen(text));
+		free(text);
+		scratch_write(s, "log", 0600, "");
+		free(value);
+	}
+}
+
+static void test_errno_is_kept(void **state)
+{
+	const struct scratch *s = *state;
+	char *line;
+
+	errno = ENOENT;
+	log_message(LEVEL_INFO, "%m");
+	assert_int_equal(errno, ENOENT);
+	line = take_line(s);
+	assert_string_equal(line, " msg=\"No such file or directory\"");
+	free(line);
+	errno = EACCES;
+	log_pairs(LEVEL_INFO, "a", "b", NULL);
+	assert_int_equal(errno, EACCES);
+	line = take_line(s);
+	free(line);
+	errno = EACCES;
+	log_message(LEVEL_DEBUG, "not said");
+	assert_int_equal(errno, EACCES);
+}
+
+/* Where a file can't be opened, the log goes on as it was. */
+static void test_bad_file(void **state)
+{
+	const struct scratch *s = *state;
+	char *path = scratch_path(s, "missing/log"), *line;
+
+	errno = 0;
+	assert_false(log_open(path, LEVEL_DEBUG));
+	assert_int_equal(errno, ENOENT);
+	log_message(LEVEL_INFO, "still here");
+	log_message(LEVEL_DEBUG, "too quiet");
+	line = take_line(s);
+	assert_string_equal(line, " msg=\"still here\"");
+	free(line);
+	free(path);
+}
+
+/* Appended to, so that several processes can share it. */
+static void test_appends(void **state)
+{
+	const struct scratch *s = *state;
+	char *path = scratch_path(s, "log"), *text;
+
+	scratch_write(s, "log", 0640, "before\n");
+	assert_true(log_open(path, LEVEL_INFO));
+	log_message(LEVEL_INFO, "after");
+	text = scratch_read(s, "log");
+	assert_int_equal(strncmp(text, "before\ntime=", 12), 0);
+	free(text);
+	free(path);
+}
+
+static void test_stderr(void **state)
+{
+	const struct scratch *s = *state;
+	char *path = scratch_path(s, "log"), *line;
+	int saved = dup(STDERR_FILENO), fd;
+
+	fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+	assert_true(saved >= 0 && fd >= 0);
+	assert_int_equal(dup2(fd, STDERR_FILENO), STDERR_FILENO);
+	assert_true(log_open("stderr", LEVEL_INFO));
+	log_message(LEVEL_INFO, "there");
+	assert_int_equal(dup2(saved, STDERR_FILENO), STDERR_FILENO);
+	close(fd);
+	close(saved);
+	line = take_line(s);
+	assert_string_equal(line, " msg=there");
+	free(line);
+	free(path);
+}
+
+enum { THREADS = 4, LINES = 200 };
+
+static void *talk(void *argument)
+{
+	const char *who = argument;
+
+	for (int i = 0; i < LINES; i++)
+		log_pairs(LEVEL_INFO, "from", who, "to", who, NULL);
+	return NULL;
+}
+
+static void test_threads(void **state)
+{
+	static char names[THREADS][2] = { "a", "b", "c", "d" };
+	const struct scratch *s = *state;
+	pthread_t threads[THREADS];
+	char *text;
+
+	for (int i = 0; i < THREADS; i++)
+		assert_int_equal(
+			pthread_create(&threads[i], NULL, talk, names[i]), 0);
+	for (int i = 0; i < THREADS; i++)
+		assert_int_equal(pthread_join(threads[i], NULL), 0);
+	text = scratch_read(s, "log");
+	assert_int_equal(count_of(text, "\n"), THREADS * LINES);
+	for (int i = 0; i < THREADS; i++) {
+		char *whole = xasprintf(" from=%s to=%s\n", names[i], names[i]);
+
+		assert_int_equal(count_of(text, whole), LINES);
+		free(whole);
+	}
+	free(text);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, make_log, remove_log)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_form),       TEST(test_values),
+		TEST(test_pairs),      TEST(test_levels),
+		TEST(test_long_lines), TEST(test_errno_is_kept),
+		TEST(test_bad_file),   TEST(test_appends),
+		TEST(test_stderr),     TEST(test_threads),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,469 @@
+/*
+ * The policy: which request gets which answer, in which order. Secrets and
+ * recorder are stand-ins, linked in place of the real ones.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "responder/handler.h"
+
+static const char key[] = "whsec_test";
+
+#define GOOD                                                     \
+	"{\"event\":\"task.status_changed\",\"task_id\":\"t1\"," \
+	"\"status\":\"SUBMITTED\",\"timestamp\":\"2026-02-05T10:30:00Z\"}"
+
+/* The stand-ins. */
+
+struct secrets {
+	struct secret_set set;
+};
+
+const struct secret_set *secrets_acquire(struct secrets *s)
+{
+	return &s->set;
+}
+
+void secrets_release(struct secrets *s, const struct secret_set *set)
+{
+	(void)s;
+	(void)set;
+}
+
+struct recorder {
+	enum outcome outcome;
+	bool healthy;
+	bool late; /* the answer never comes */
+	unsigned submitted;
+	char *reason; /* of the last delivery */
+	char *task_id;
+	char *secret_name;
+	int64_t deadline;
+};
+
+bool recorder_submit(struct recorder *r, struct delivery *d, int64_t deadline,
+		     answer_fn answer, void *context)
+{
+	enum outcome o = d->reason && r->outcome == OUTCOME_RECORDED
+				 ? OUTCOME_QUARANTINED
+				 : r->outcome;
+
+	r->submitted++;
+	r->deadline = deadline;
+	free(r->reason);
+	free(r->task_id);
+	free(r->secret_name);
+	r->reason = d->reason ? xstrdup(d->reason) : NULL;
+	r->task_id = d->event.task_id ? xstrdup(d->event.task_id) : NULL;
+	r->secret_name = xstrdup(d->secret_name);
+	delivery_free(d);
+	if (r->late)
+		return true;
+	if (o == OUTCOME_UNAVAILABLE)
+		return false;
+	answer(context, o);
+	return true;
+}
+
+bool recorder_healthy(struct recorder *r)
+{
+	return r->healthy;
+}
+
+struct spool {
+	bool works;
+	bool empty;
+	unsigned put;
+	char *body; /* of the last one */
+	char *secret_name;
+	int64_t received_at;
+};
+
+bool spool_put(struct spool *s, const struct spool_entry *e)
+{
+	s->put++;
+	free(s->body);
+	free(s->secret_name);
+	s->body = xstrndup(e->body, e->length);
+	s->secret_name = xstrdup(e->secret_name);
+	s->received_at = e->received_at;
+	return s->works;
+}
+
+bool spool_is_empty(struct spool *s)
+{
+	return s->empty;
+}
+
+/* The table. */
+
+struct row {
+	int line;
+	const char *method;
+	const char *content_type;
+	const char *body;
+	enum body_state state;
+	bool signed_right;
+	enum outcome outcome;
+	int status;
+	const char *answer;
+	unsigned submitted;
+};
+
+#define OK_JSON "{\"received\":true}"
+#define JSON "application/json"
+#define BAD_SIGNATURE "{\"error\":\"Invalid signature\"}"
+
+static const struct row rows[] = {
+	{ __LINE__, "POST", JSON, GOOD, BODY_COMPLETE, true, OUTCOME_RECORDED,
+	  200, OK_JSON, 1 },
+	{ __LINE__, "POST", "Application/JSON ; charset=utf-8", GOOD,
+	  BODY_COMPLETE, true, OUTCOME_RECORDED, 200, OK_JSON, 1 },
+	{ __LINE__, "POST", JSON, GOOD, BODY_COMPLETE, true, OUTCOME_DUPLICATE,
+	  200, "{\"received\":true,\"duplicate\":true}", 1 },
+	{ __LINE__, "POST", JSON, GOOD, BODY_COMPLETE, true,
+	  OUTCOME_UNAVAILABLE, 503, "{\"error\":", 1 },
+	{ __LINE__, "POST", JSON, GOOD, BODY_COMPLETE, true, OUTCOME_MALFORMED,
+	  400, "{\"error\":\"Body is not valid JSON\"}", 1 },
+	{ __LINE__, "POST", JSON, GOOD, BODY_COMPLETE, true, OUTCOME_INVALID,
+	  422, "{\"error\":", 1 },
+	{ __LINE__, "POST", JSON, "{}", BODY_COMPLETE, true, OUTCOME_RECORDED,
+	  422, "{\"error\":\"Field event is missing\"}", 1 },
+	{ __LINE__, "POST", JSON, "{", BODY_COMPLETE, true, OUTCOME_RECORDED,
+	  400, "{\"error\":\"Body is not valid JSON\"}", 1 },
+	{ __LINE__, "POST", JSON, "{", BODY_COMPLETE, true, OUTCOME_UNAVAILABLE,
+	  503, "{\"error\":", 1 },
+
+	{ __LINE__, "POST", JSON, GOOD, BODY_COMPLETE, false, OUTCOME_RECORDED,
+	  401, BAD_SIGNATURE, 0 },
+	{ __LINE__, "POST", JSON, "{", BODY_COMPLETE, false, OUTCOME_RECORDED,
+	  401, BAD_SIGNATURE, 0 },
+	{ __LINE__, "POST", "", GOOD, BODY_COMPLETE, true, OUTCOME_RECORDED,
+	  415, "{\"error\":", 0 },
+	{ __LINE__, "POST", "application/jsonx", GOOD, BODY_COMPLETE, true,
+	  OUTCOME_RECORDED, 415, "{\"error\":", 0 },
+	{ __LINE__, "POST", "text/plain", GOOD, BODY_COMPLETE, false,
+	  OUTCOME_RECORDED, 415, "{\"error\":", 0 },
+	{ __LINE__, "POST", "text/plain", GOOD, BODY_TOO_LARGE, false,
+	  OUTCOME_RECORDED, 413, "{\"error\":", 0 },
+	{ __LINE__, "POST", JSON, GOOD, BODY_LATE, false, OUTCOME_RECORDED, 408,
+	  "{\"error\":", 0 },
+	{ __LINE__, "POST", JSON, GOOD, BODY_BROKEN, true, OUTCOME_RECORDED,
+	  400, "{\"error\":", 0 },
+	{ __LINE__, "GET", JSON, GOOD, BODY_TOO_LARGE, true, OUTCOME_RECORDED,
+	  405, "{\"error\":", 0 },
+	{ __LINE__, "post", JSON, GOOD, BODY_COMPLETE, true, OUTCOME_RECORDED,
+	  405, "{\"error\":", 0 },
+};
+
+struct world {
+	struct settings settings;
+	struct secret secret;
+	struct secrets secrets;
+	struct recorder recorder;
+	struct spool spool;
+	struct handler handler;
+};
+
+static void world_init(struct world *w)
+{
+	*w = (struct world){ 0 };
+	w->settings.deadline = 3000;
+	w->secret.name = xstrdup("main");
+	w->secret.key = (unsigned char *)xstrdup(key);
+	w->secret.length = strlen(key);
+	w->secrets.set.list = &w->secret;
+	w->secrets.set.count = 1;
+	w->spool.works = w->spool.empty = true;
+	w->handler = (struct handler){ .settings = &w->settings,
+				       .secrets = &w->secrets,
+				       .recorder = &w->recorder };
+}
+
+static void world_free(struct world *w)
+{
+	free(w->secret.name);
+	free(w->secret.key);
+	free(w->recorder.reason);
+	free(w->recorder.task_id);
+	free(w->recorder.secret_name);
+	free(w->spool.body);
+	free(w->spool.secret_name);
+}
+
+static void sign(const char *body, char hex[HMAC_HEX + 1])
+{
+	unsigned char digest[HMAC_BYTES];
+
+	hmac_sha256(key, strlen(key), body, strlen(body), digest);
+	hmac_to_hex(digest, hex);
+}
+
+static unsigned answers;
+
+static void answered(struct exchange *x)
+{
+	(void)x;
+	answers++;
+}
+
+/* As a gateway does; the reply is there at once, or said to be there. */
+static void get_reply(struct exchange *x)
+{
+	answers = 0;
+	if (handle(x))
+		assert_int_equal(answers, 0);
+	else if (answers == 0)
+		handle_overdue(x);
+	else
+		assert_int_equal(answers, 1);
+}
+
+static void make_request(struct request *r, const struct row *row,
+			 const char *hex)
+{
+	request_set(r, "REQUEST_METHOD", row->method);
+	request_set(r, "CONTENT_TYPE", row->content_type);
+	request_set(r, "HTTP_X_SIGNATURE", hex);
+	r->body = xstrdup(row->body);
+	r->length = strlen(row->body);
+	r->state = row->state;
+	r->body_end = r->accepted + 10;
+}
+
+static void test_rows(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		const struct row *row = &rows[i];
+		char hex[HMAC_HEX + 1];
+		struct world w;
+		struct exchange x;
+
+		print_message("line %d\n", row->line);
+		world_init(&w);
+		w.recorder.outcome = row->outcome;
+		sign(row->body, hex);
+		if (!row->signed_right)
+			hex[0] = hex[0] == '0' ? '1' : '0';
+		exchange_init(&x, &w.handler, answered);
+		make_request(&x.request, row, hex);
+		get_reply(&x);
+		assert_int_equal(x.reply.status, row->status);
+		assert_memory_equal(x.reply.body, row->answer,
+				    strlen(row->answer));
+		assert_int_equal(w.recorder.submitted, row->submitted);
+		assert_int_equal(x.reply.allow, row->status == 405);
+		assert_int_equal(x.reply.retry, row->status == 503);
+		if (row->submitted)
+			assert_string_equal(w.recorder.secret_name, "main");
+		exchange_free(&x);
+		world_free(&w);
+	}
+}
+
+static void test_signature_headers(void **state)
+{
+	char hex[HMAC_HEX + 1], comma[2 * HMAC_HEX + 3];
+	struct world w;
+	struct exchange x;
+
+	(void)state;
+	world_init(&w);
+	sign(GOOD, hex);
+	/* The right one twice is as wrong as none. */
+	exchange_init(&x, &w.handler, answered);
+	make_request(&x.request, &rows[0], hex);
+	request_set(&x.request, "HTTP_X_SIGNATURE", hex);
+	get_reply(&x);
+	assert_int_equal(x.reply.status, 401);
+	exchange_free(&x);
+	strcpy(comma, hex);
+	strcat(comma, ", ");
+	strcat(comma, hex);
+	exchange_init(&x, &w.handler, answered);
+	make_request(&x.request, &rows[0], comma);
+	get_reply(&x);
+	assert_int_equal(x.reply.status, 401);
+	exchange_free(&x);
+	exchange_init(&x, &w.handler, answered);
+	make_request(&x.request, &rows[0], hex);
+	x.request.signatures = 0;
+	get_reply(&x);
+	assert_int_equal(x.reply.status, 401);
+	exchange_free(&x);
+	assert_int_equal(w.recorder.submitted, 0);
+	world_free(&w);
+}
+
+static void test_deadlines(void **state)
+{
+	static const struct {
+		int line;
+		bool spool;
+		int64_t deadline, body_ms, expected;
+	} times[] = {
+		{ __LINE__, false, 3000, 0, 3000 },
+		{ __LINE__, false, 3000, 1000, 4000 },
+		{ __LINE__, false, 3000, 2000, 4500 },
+		{ __LINE__, false, 10000, 0, 4500 },
+		{ __LINE__, false, 200, 4000, 4200 },
+		{ __LINE__, true, 3000, 0, 2500 },
+		{ __LINE__, true, 3000, 2000, 4000 },
+		{ __LINE__, true, 1500, 0, 1125 },
+		{ __LINE__, true, 200, 0, 150 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(times); i++) {
+		char hex[HMAC_HEX + 1];
+		struct world w;
+		struct exchange x;
+
+		print_message("line %d\n", times[i].line);
+		world_init(&w);
+		w.settings.deadline = times[i].deadline;
+		w.handler.spool = times[i].spool ? &w.spool : NULL;
+		sign(GOOD, hex);
+		exchange_init(&x, &w.handler, answered);
+		make_request(&x.request, &rows[0], hex);
+		x.request.body_end = x.request.accepted + times[i].body_ms;
+		get_reply(&x);
+		assert_int_equal(w.recorder.deadline - x.request.accepted,
+				 times[i].expected);
+		exchange_free(&x);
+		world_free(&w);
+	}
+}
+
+static void test_health(void **state)
+{
+	static const struct {
+		bool healthy, spool, empty;
+		int status;
+		const char *body;
+	} cases[] = {
+		{ true, false, true, 200, "{\"status\":\"ok\"}" },
+		{ false, false, true, 503, "{\"status\":\"unavailable\"}" },
+		{ false, true, true, 200, "{\"status\":\"degraded\"}" },
+		{ true, true, true, 200, "{\"status\":\"ok\"}" },
+		{ true, true, false, 200, "{\"status\":\"degraded\"}" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct world w;
+		struct exchange x;
+
+		world_init(&w);
+		w.recorder.healthy = cases[i].healthy;
+		w.handler.spool = cases[i].spool ? &w.spool : NULL;
+		w.spool.empty = cases[i].empty;
+		exchange_init(&x, &w.handler, answered);
+		request_set(&x.request, "REQUEST_METHOD", "GET");
+		request_set(&x.request, "PATH_INFO", "/health");
+		get_reply(&x);
+		assert_int_equal(x.reply.status, cases[i].status);
+		assert_string_equal(x.reply.body, cases[i].body);
+		exchange_free(&x);
+		world_free(&w);
+	}
+}
+
+/* Without the database: the spool, else a refusal, never a false 200. */
+static void test_spool(void **state)
+{
+	static const struct {
+		int line;
+		const char *body;
+		enum outcome outcome;
+		bool works;
+		int status;
+		const char *answer;
+		unsigned put;
+	} cases[] = {
+		{ __LINE__, GOOD, OUTCOME_UNAVAILABLE, true, 200,
+		  "{\"received\":true,\"spooled\":true}", 1 },
+		{ __LINE__, GOOD, OUTCOME_UNAVAILABLE, false, 503,
+		  "{\"error\":", 1 },
+		{ __LINE__, GOOD, OUTCOME_RECORDED, true, 200, OK_JSON, 0 },
+		{ __LINE__, GOOD, OUTCOME_DUPLICATE, true, 200,
+		  "{\"received\":true,\"duplicate\":true}", 0 },
+		{ __LINE__, "{}", OUTCOME_UNAVAILABLE, true, 422,
+		  "{\"error\":\"Field event is missing\"}", 1 },
+		{ __LINE__, "{", OUTCOME_UNAVAILABLE, true, 400,
+		  "{\"error\":\"Body is not valid JSON\"}", 1 },
+		{ __LINE__, "{", OUTCOME_UNAVAILABLE, false, 503,
+		  "{\"error\":", 1 },
+	};
+
+	(void)state;
+	for (size_t n = 0; n < 2 * ARRAY_SIZE(cases); n++) {
+		size_t i = n / 2;
+		struct row row = rows[0];
+		char hex[HMAC_HEX + 1];
+		struct world w;
+		struct exchange x;
+
+		print_message("line %d\n", cases[i].line);
+		world_init(&w);
+		w.handler.spool = &w.spool;
+		w.spool.works = cases[i].works;
+		w.recorder.outcome = cases[i].outcome;
+		/* Refused at once, or not recorded in time. */
+		w.recorder.late = cases[i].outcome == OUTCOME_UNAVAILABLE &&
+				  n % 2;
+		row.body = cases[i].body;
+		sign(row.body, hex);
+		exchange_init(&x, &w.handler, answered);
+		make_request(&x.request, &row, hex);
+		get_reply(&x);
+		assert_int_equal(x.reply.status, cases[i].status);
+		assert_memory_equal(x.reply.body, cases[i].answer,
+				    strlen(cases[i].answer));
+		assert_int_equal(w.spool.put, cases[i].put);
+		if (w.spool.put) {
+			assert_string_equal(w.spool.body, row.body);
+			assert_string_equal(w.spool.secret_name, "main");
+			assert_int_equal(w.spool.received_at,
+					 x.request.received);
+		}
+		exchange_free(&x);
+		world_free(&w);
+	}
+}
+
+static void test_not_configured(void **state)
+{
+	static const struct handler none;
+	struct exchange x;
+
+	(void)state;
+	exchange_init(&x, &none, answered);
+	request_set(&x.request, "REQUEST_METHOD", "GET");
+	request_set(&x.request, "PATH_INFO", "/health");
+	get_reply(&x);
+	assert_int_equal(x.reply.status, 503);
+	assert_string_equal(
+		x.reply.body,
+		"{\"error\":\"Receiver is not configured; see its log\"}");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_rows),
+		cmocka_unit_test(test_signature_headers),
+		cmocka_unit_test(test_deadlines),
+		cmocka_unit_test(test_health),
+		cmocka_unit_test(test_spool),
+		cmocka_unit_test(test_not_configured),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,205 @@
+/* Requests: variables, bodies and their lengths, /health; replies. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "responder/reply.h"
+#include "responder/request.h"
+
+/* A stream that hands out a text in pieces and then ends as told. */
+struct source {
+	const char *text;
+	size_t piece;
+	long end;
+	unsigned calls;
+};
+
+static long read_source(void *context, char *data, size_t size)
+{
+	struct source *s = context;
+	size_t n = strlen(s->text);
+
+	s->calls++;
+	if (n > s->piece)
+		n = s->piece;
+	if (n > size)
+		n = size;
+	memcpy(data, s->text, n);
+	s->text += n;
+	return n ? (long)n : s->end;
+}
+
+enum { MAX = 10 };
+
+struct row {
+	int line;
+	const char *content_length;
+	const char *text;
+	long end;
+	enum body_state state;
+};
+
+static const struct row rows[] = {
+	{ __LINE__, "5", "hello", 0, BODY_COMPLETE },
+	{ __LINE__, "0005", "hello", 0, BODY_COMPLETE },
+	{ __LINE__, "0", "", 0, BODY_COMPLETE },
+	{ __LINE__, "", "hello", 0, BODY_COMPLETE },
+	{ __LINE__, "", "", 0, BODY_COMPLETE },
+	{ __LINE__, "10", "0123456789", 0, BODY_COMPLETE },
+	{ __LINE__, "", "0123456789", 0, BODY_COMPLETE },
+	{ __LINE__, "11", "", 0, BODY_TOO_LARGE },
+	{ __LINE__, "11", "01234567890", 0, BODY_TOO_LARGE },
+	{ __LINE__, "", "01234567890", 0, BODY_TOO_LARGE },
+	{ __LINE__, "5", "01234567890", 0, BODY_TOO_LARGE },
+	{ __LINE__, "-5", "01234567890", 0, BODY_TOO_LARGE },
+	{ __LINE__, "18446744073709551616", "hello", 0, BODY_TOO_LARGE },
+	{ __LINE__, "99999999999999999999999999", "hello", 0, BODY_TOO_LARGE },
+	{ __LINE__, "4", "hello", 0, BODY_BROKEN },
+	{ __LINE__, "6", "hello", 0, BODY_BROKEN },
+	{ __LINE__, "-5", "hello", 0, BODY_BROKEN },
+	{ __LINE__, "+5", "hello", 0, BODY_BROKEN },
+	{ __LINE__, " 5", "hello", 0, BODY_BROKEN },
+	{ __LINE__, "5 ", "hello", 0, BODY_BROKEN },
+	{ __LINE__, "0x5", "hello", 0, BODY_BROKEN },
+	{ __LINE__, "five", "hello", 0, BODY_BROKEN },
+	{ __LINE__, "5", "hello", -1, BODY_BROKEN },
+	{ __LINE__, "", "hel", -1, BODY_BROKEN },
+	{ __LINE__, "5", "hel", -2, BODY_LATE },
+	{ __LINE__, "x", "hel", -2, BODY_LATE },
+};
+
+static void test_bodies(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		for (size_t piece = 1; piece <= 16; piece += 5) {
+			struct source s = { rows[i].text, piece, rows[i].end,
+					    0 };
+			struct request r;
+
+			print_message("line %d, %zu at once\n", rows[i].line,
+				      piece);
+			request_init(&r);
+			request_set(&r, "CONTENT_LENGTH",
+				    rows[i].content_length);
+			request_read_body(&r, MAX, read_source, &s);
+			assert_int_equal(r.state, rows[i].state);
+			if (r.state == BODY_COMPLETE) {
+				assert_int_equal(r.length,
+						 strlen(rows[i].text));
+				assert_string_equal(r.body, rows[i].text);
+			}
+			assert_true(r.body_end >= r.accepted);
+			request_free(&r);
+		}
+	}
+}
+
+/* What is too large is read all the same, and thrown away. */
+static void test_too_large_is_dropped(void **state)
+{
+	static const char *const lengths[] = { "11", "" };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(lengths); i++) {
+		struct source s = { "01234567890123456789", 3, 0, 0 };
+		struct request r;
+
+		request_init(&r);
+		request_set(&r, "CONTENT_LENGTH", lengths[i]);
+		request_read_body(&r, MAX, read_source, &s);
+		assert_int_equal(r.state, BODY_TOO_LARGE);
+		assert_string_equal(s.text, "");
+		assert_null(r.body);
+		request_free(&r);
+	}
+}
+
+static void test_signatures(void **state)
+{
+	struct request r;
+
+	(void)state;
+	request_init(&r);
+	assert_int_equal(r.signatures, 0);
+	request_set(&r, "HTTP_X_SIGNATURE", "one");
+	request_set(&r, "HTTP_X_SIGNATURES", "other");
+	assert_int_equal(r.signatures, 1);
+	request_set(&r, "HTTP_X_SIGNATURE", "two");
+	assert_int_equal(r.signatures, 2);
+	assert_string_equal(r.x_signature, "one");
+}
+
+static void test_health(void **state)
+{
+	static const struct {
+		int line;
+		const char *method, *path_info, *script_name, *document_uri;
+		bool health;
+	} paths[] = {
+		{ __LINE__, "GET", "/health", "/humcli", "", true },
+		{ __LINE__, "HEAD", "/health", "/humcli", "", true },
+		{ __LINE__, "POST", "/health", "/humcli", "", false },
+		{ __LINE__, "get", "/health", "/humcli", "", false },
+		{ __LINE__, "GET", "/health/", "/humcli", "", false },
+		{ __LINE__, "GET", "/x/health", "/humcli", "", false },
+		{ __LINE__, "GET", "/x", "/health", "/health", false },
+		{ __LINE__, "GET", "", "/humcli/health", "", true },
+		{ __LINE__, "GET", "", "", "/humcli/health", true },
+		{ __LINE__, "GET", "", "/humcli", "/humcli", false },
+		{ __LINE__, "GET", "", "", "", false },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(paths); i++) {
+		struct request r;
+
+		print_message("line %d\n", paths[i].line);
+		request_init(&r);
+		request_set(&r, "REQUEST_METHOD", paths[i].method);
+		request_set(&r, "PATH_INFO", paths[i].path_info);
+		request_set(&r, "SCRIPT_NAME", paths[i].script_name);
+		request_set(&r, "DOCUMENT_URI", paths[i].document_uri);
+		assert_int_equal(request_is_health(&r), paths[i].health);
+	}
+}
+
+static void test_reply(void **state)
+{
+	struct reply r = { 0 };
+	struct buf out = { 0 };
+
+	(void)state;
+	reply_error(&r, 405, "No");
+	r.allow = true;
+	reply_render(&r, &out);
+	assert_string_equal(out.data, "Status: 405 Method Not Allowed\r\n"
+				      "Content-Type: application/json\r\n"
+				      "Cache-Control: no-store\r\n"
+				      "Allow: POST\r\n\r\n{\"error\":\"No\"}");
+	buf_free(&out);
+	r = (struct reply){ .head = true, .retry = true };
+	reply_json(&r, 503, "{\"status\":\"unavailable\"}");
+	reply_render(&r, &out);
+	assert_string_equal(out.data, "Status: 503 Service Unavailable\r\n"
+				      "Content-Type: application/json\r\n"
+				      "Cache-Control: no-store\r\n"
+				      "Retry-After: 30\r\n\r\n");
+	buf_free(&out);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_bodies),
+		cmocka_unit_test(test_too_large_is_dropped),
+		cmocka_unit_test(test_signatures),
+		cmocka_unit_test(test_health),
+		cmocka_unit_test(test_reply),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
