@@ -122,12 +122,12 @@ static void put_pair(struct line *l, const char *key, const char *value)
 
 static void start(struct line *l, enum log_level level)
 {
-	char text[TIME_TEXT];
+	char text[TIME_TEXT_SIZE];
 
 	l->length = 0;
 	if (sink.syslog)
 		return;
-	time_text(now_us(), text);
+	format_time(wall_clock_us(), text);
 	put_pair(l, "time", text);
 	put_pair(l, "level", names[level]);
 	snprintf(text, sizeof(text), "%ld",
@@ -166,7 +166,7 @@ void log_message(enum log_level level, const char *format, ...)
 	errno = saved;
 }
 
-void log_pairs(enum log_level level, const char *key, ...)
+void log_fields(enum log_level level, const char *key, ...)
 {
 	int saved = errno;
 	struct line l;

@@ -27,7 +27,7 @@ void log_message(enum log_level level, const char *format, ...) PRINTF(2, 3);
  * Pairs: log_pairs(LEVEL_INFO, "outcome", "recorded", "ms", "3", NULL). A
  * pair whose value is NULL is left out.
  */
-void log_pairs(enum log_level level, const char *key, ...)
+void log_fields(enum log_level level, const char *key, ...)
 	__attribute__((sentinel));
 
 #endif

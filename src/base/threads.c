@@ -5,7 +5,7 @@
 #include <sys/eventfd.h>
 #include <time.h>
 
-void must(int error)
+void pthread_check(int error)
 {
 	if (error)
 		abort();
@@ -19,47 +19,47 @@ static struct timespec timespec_of(int64_t ms)
 
 void mutex_init(pthread_mutex_t *m)
 {
-	must(pthread_mutex_init(m, NULL));
+	pthread_check(pthread_mutex_init(m, NULL));
 }
 
 void mutex_destroy(pthread_mutex_t *m)
 {
-	must(pthread_mutex_destroy(m));
+	pthread_check(pthread_mutex_destroy(m));
 }
 
 void mutex_lock(pthread_mutex_t *m)
 {
-	must(pthread_mutex_lock(m));
+	pthread_check(pthread_mutex_lock(m));
 }
 
 void mutex_unlock(pthread_mutex_t *m)
 {
-	must(pthread_mutex_unlock(m));
+	pthread_check(pthread_mutex_unlock(m));
 }
 
 void cond_init(pthread_cond_t *c)
 {
 	pthread_condattr_t a;
 
-	must(pthread_condattr_init(&a));
-	must(pthread_condattr_setclock(&a, CLOCK_MONOTONIC));
-	must(pthread_cond_init(c, &a));
-	must(pthread_condattr_destroy(&a));
+	pthread_check(pthread_condattr_init(&a));
+	pthread_check(pthread_condattr_setclock(&a, CLOCK_MONOTONIC));
+	pthread_check(pthread_cond_init(c, &a));
+	pthread_check(pthread_condattr_destroy(&a));
 }
 
 void cond_destroy(pthread_cond_t *c)
 {
-	must(pthread_cond_destroy(c));
+	pthread_check(pthread_cond_destroy(c));
 }
 
 void cond_signal(pthread_cond_t *c)
 {
-	must(pthread_cond_signal(c));
+	pthread_check(pthread_cond_signal(c));
 }
 
 void cond_broadcast(pthread_cond_t *c)
 {
-	must(pthread_cond_broadcast(c));
+	pthread_check(pthread_cond_broadcast(c));
 }
 
 void cond_wait(pthread_cond_t *c, pthread_mutex_t *m, int64_t until)
@@ -68,7 +68,7 @@ void cond_wait(pthread_cond_t *c, pthread_mutex_t *m, int64_t until)
 	int error = pthread_cond_timedwait(c, m, &t);
 
 	if (error != ETIMEDOUT)
-		must(error);
+		pthread_check(error);
 }
 
 int wakeup_new(void)
@@ -80,7 +80,7 @@ int wakeup_new(void)
 	return fd;
 }
 
-void wakeup_send(int fd)
+void wakeup_signal(int fd)
 {
 	/* Full means that it is readable already. */
 	if (eventfd_write(fd, 1) < 0 && errno != EAGAIN)
@@ -95,13 +95,14 @@ void wakeup_clear(int fd)
 		abort();
 }
 
-bool join_until(pthread_t thread, int64_t until)
+bool thread_join_until(pthread_t thread, int64_t until)
 {
 	/* It goes by the clock on the wall. */
-	struct timespec t = timespec_of(now_us() / 1000 + until - clock_ms());
+	struct timespec t =
+		timespec_of(wall_clock_us() / 1000 + until - monotonic_ms());
 	int error = pthread_timedjoin_np(thread, NULL, &t);
 
 	if (error != ETIMEDOUT)
-		must(error);
+		pthread_check(error);
 	return !error;
 }

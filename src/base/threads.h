@@ -1,7 +1,7 @@
 /*
  * Locks, condition variables and wake-ups. They only fail when misused, or
  * at the start for want of descriptors, and then the process ends; so
- * nothing here returns an error. Times are clock_ms().
+ * nothing here returns an error. Times are monotonic_ms().
  */
 #ifndef THREADS_H
 #define THREADS_H
@@ -13,7 +13,7 @@
 #include "base/util.h"
 
 /* Ends the process if there is an error: what pthread functions return. */
-void must(int error);
+void pthread_check(int error);
 
 void mutex_init(pthread_mutex_t *m);
 void mutex_destroy(pthread_mutex_t *m);
@@ -29,10 +29,10 @@ void cond_wait(pthread_cond_t *c, pthread_mutex_t *m, int64_t until);
 
 /* A descriptor that poll() finds readable from a send to the next clear. */
 int wakeup_new(void) MUST_CHECK;
-void wakeup_send(int fd);
+void wakeup_signal(int fd);
 void wakeup_clear(int fd);
 
 /* Until the thread has ended, or that time. False: it has not. */
-bool join_until(pthread_t thread, int64_t until) MUST_CHECK;
+bool thread_join_until(pthread_t thread, int64_t until) MUST_CHECK;
 
 #endif

@@ -9,7 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static void *alive(void *p)
+static void *check_alloc(void *p)
 {
 	if (!p) {
 		static const char text[] = "humcli-webhook: out of memory\n";
@@ -23,17 +23,17 @@ static void *alive(void *p)
 
 void *xmalloc(size_t size)
 {
-	return alive(malloc(size ? size : 1));
+	return check_alloc(malloc(size ? size : 1));
 }
 
 void *xcalloc(size_t count, size_t size)
 {
-	return alive(calloc(count ? count : 1, size ? size : 1));
+	return check_alloc(calloc(count ? count : 1, size ? size : 1));
 }
 
 void *xrealloc(void *old, size_t size)
 {
-	return alive(realloc(old, size ? size : 1));
+	return check_alloc(realloc(old, size ? size : 1));
 }
 
 char *xstrdup(const char *s)
@@ -59,10 +59,10 @@ char *xasprintf(const char *format, ...)
 	if (vasprintf(&text, format, args) < 0)
 		text = NULL;
 	va_end(args);
-	return alive(text);
+	return check_alloc(text);
 }
 
-int64_t clock_ms(void)
+int64_t monotonic_ms(void)
 {
 	struct timespec t;
 
@@ -71,17 +71,17 @@ int64_t clock_ms(void)
 	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-int64_t earlier(int64_t a, int64_t b)
+int64_t min_i64(int64_t a, int64_t b)
 {
 	return a < b ? a : b;
 }
 
-int64_t later(int64_t a, int64_t b)
+int64_t max_i64(int64_t a, int64_t b)
 {
 	return a > b ? a : b;
 }
 
-int64_t now_us(void)
+int64_t wall_clock_us(void)
 {
 	struct timespec t;
 
@@ -90,7 +90,7 @@ int64_t now_us(void)
 	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
-void time_text(int64_t us, char text[TIME_TEXT])
+void format_time(int64_t us, char text[TIME_TEXT_SIZE])
 {
 	time_t seconds = (time_t)(us / 1000000);
 	struct tm utc;
@@ -98,8 +98,9 @@ void time_text(int64_t us, char text[TIME_TEXT])
 
 	if (!gmtime_r(&seconds, &utc))
 		abort();
-	n = strftime(text, TIME_TEXT, "%Y-%m-%dT%H:%M:%S", &utc);
-	snprintf(text + n, TIME_TEXT - n, ".%03dZ", (int)(us / 1000 % 1000));
+	n = strftime(text, TIME_TEXT_SIZE, "%Y-%m-%dT%H:%M:%S", &utc);
+	snprintf(text + n, TIME_TEXT_SIZE - n, ".%03dZ",
+		 (int)(us / 1000 % 1000));
 }
 
 bool parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *out)

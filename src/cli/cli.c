@@ -84,22 +84,22 @@ static const struct verb verbs[] = {
 	  "show and empty the spool, where events wait for the database" },
 };
 
-static void say(const struct verb *v, const char *format, va_list args)
+static void print_error(const struct verb *v, const char *format, va_list args)
 	PRINTF(2, 0);
 
-static void say(const struct verb *v, const char *format, va_list args)
+static void print_error(const struct verb *v, const char *format, va_list args)
 {
 	fprintf(stderr, "humcli-webhook %s: ", v->name);
 	vfprintf(stderr, format, args);
 	fputc('\n', stderr);
 }
 
-void cli_say(const struct verb *v, const char *format, ...)
+void cli_error(const struct verb *v, const char *format, ...)
 {
 	va_list args;
 
 	va_start(args, format);
-	say(v, format, args);
+	print_error(v, format, args);
 	va_end(args);
 }
 
@@ -116,25 +116,25 @@ static void print_usage(FILE *to, const struct verb *v)
 	fputc('\n', to);
 }
 
-int cli_usage(const struct verb *v, const char *format, ...)
+int cli_usage_error(const struct verb *v, const char *format, ...)
 {
 	va_list args;
 
 	va_start(args, format);
-	say(v, format, args);
+	print_error(v, format, args);
 	va_end(args);
 	print_usage(stderr, v);
 	return EX_USAGE;
 }
 
-int cli_faults(const struct verb *v, const struct buf *errors)
+int cli_config_errors(const struct verb *v, const struct buf *errors)
 {
 	const char *line = errors->data ? errors->data : "";
 
 	while (*line) {
 		size_t length = strcspn(line, "\n");
 
-		cli_say(v, "%.*s", (int)length, line);
+		cli_error(v, "%.*s", (int)length, line);
 		line += length + (line[length] == '\n');
 	}
 	return EX_CONFIG;
@@ -178,17 +178,18 @@ bool cli_options(const struct verb *v, int *argc, char ***argv,
 		return false;
 	}
 	if (picked != -1) {
-		*code = cli_usage(v,
-				  picked == ':' ? "option '%s' needs a value"
+		*code = cli_usage_error(v,
+					picked == ':'
+						? "option '%s' needs a value"
 						: "unknown option '%s'",
-				  (*argv)[optind - 1]);
+					(*argv)[optind - 1]);
 		return false;
 	}
 	*argc -= optind;
 	*argv += optind;
 	if (*argc > operands) {
-		*code = cli_usage(v, "'%s' is one argument too many",
-				  (*argv)[operands]);
+		*code = cli_usage_error(v, "'%s' is one argument too many",
+					(*argv)[operands]);
 		return false;
 	}
 	return true;
@@ -202,11 +203,11 @@ bool cli_read(const struct verb *v, const char *path, struct buf *b)
 	bool done = false;
 
 	if (fd < 0)
-		cli_say(v, "can't open %s: %s", name, strerror(errno));
+		cli_error(v, "can't open %s: %s", name, strerror(errno));
 	else if (!read_all(fd, INPUT_MAX, b))
-		cli_say(v, "can't read %s: %s", name,
-			errno == EFBIG ? "it is larger than 16 MiB"
-				       : strerror(errno));
+		cli_error(v, "can't read %s: %s", name,
+			  errno == EFBIG ? "it is larger than 16 MiB"
+					 : strerror(errno));
 	else
 		done = true;
 	if (fd > STDIN_FILENO)
@@ -215,7 +216,7 @@ bool cli_read(const struct verb *v, const char *path, struct buf *b)
 }
 
 /* Where the programs and their data were moved to; NULL: not there. */
-static char *beside(const char *relative)
+static char *relocated_path(const char *relative)
 {
 	char program[4096];
 	ssize_t length =
@@ -238,18 +239,19 @@ static char *beside(const char *relative)
 	return NULL;
 }
 
-char *cli_data(const char *name)
+char *cli_data_path(const char *name)
 {
 	char *relative = xasprintf("share/humcli-webhook/%s", name);
-	char *path = beside(relative);
+	char *path = relocated_path(relative);
 
 	free(relative);
 	return path ? path : xasprintf(PKGDATADIR "/%s", name);
 }
 
-char *cli_responder(void)
+char *cli_responder_path(void)
 {
-	char *path = beside("libexec/humcli-webhook/humcli-webhook.fcgi");
+	char *path =
+		relocated_path("libexec/humcli-webhook/humcli-webhook.fcgi");
 
 	return path ? path : xstrdup(FCGIDIR "/humcli-webhook.fcgi");
 }
@@ -273,10 +275,10 @@ static bool find_in_path(const char *name, struct stat *st)
 	return found;
 }
 
-char *cli_program(void)
+char *cli_program_name(void)
 {
 	/* In the hosting bundle it starts through a script. */
-	char *path = beside("bin/humcli-webhook");
+	char *path = relocated_path("bin/humcli-webhook");
 	struct stat ours, first;
 
 	if (path && stat(path, &ours) == 0 &&
@@ -287,7 +289,7 @@ char *cli_program(void)
 	return xstrdup("humcli-webhook");
 }
 
-bool cli_become(const char *name)
+bool cli_switch_user(const char *name)
 {
 	const struct passwd *user = getpwnam(name);
 
@@ -309,8 +311,8 @@ static bool wait_for(pid_t child, int *code)
 	return true;
 }
 
-bool cli_as(const char *user, int (*run)(void *context), void *context,
-	    int *code)
+bool cli_run_as(const char *user, int (*run)(void *context), void *context,
+		int *code)
 {
 	pid_t child;
 
@@ -322,14 +324,14 @@ bool cli_as(const char *user, int (*run)(void *context), void *context,
 	if (child < 0)
 		return false;
 	if (child == 0) {
-		int own = cli_become(user) ? run(context) : EX_NOPERM;
+		int own = cli_switch_user(user) ? run(context) : EX_NOPERM;
 
 		_exit(fflush(stdout) == 0 ? own : EX_IOERR);
 	}
 	return wait_for(child, code);
 }
 
-bool cli_run(char *const *argv)
+bool cli_run_program(char *const *argv)
 {
 	pid_t child;
 	int code = EX_SOFTWARE;
@@ -340,7 +342,7 @@ bool cli_run(char *const *argv)
 	return wait_for(child, &code) && code == EX_OK;
 }
 
-void cli_put_plain(struct buf *b, const char *text)
+void cli_escape(struct buf *b, const char *text)
 {
 	for (; *text; text++) {
 		unsigned char c = (unsigned char)*text;

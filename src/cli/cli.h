@@ -37,11 +37,11 @@ int cmd_task(const struct verb *v, int argc, char **argv);
 int cmd_verify(const struct verb *v, int argc, char **argv);
 
 /* "humcli-webhook VERB: …" on stderr. */
-void cli_say(const struct verb *v, const char *format, ...) PRINTF(2, 3);
+void cli_error(const struct verb *v, const char *format, ...) PRINTF(2, 3);
 /* The same, and the verb's usage; returns EX_USAGE. */
-int cli_usage(const struct verb *v, const char *format, ...) PRINTF(2, 3);
+int cli_usage_error(const struct verb *v, const char *format, ...) PRINTF(2, 3);
 /* The same for faults that came a line each; returns EX_CONFIG. */
-int cli_faults(const struct verb *v, const struct buf *errors);
+int cli_config_errors(const struct verb *v, const struct buf *errors);
 
 /* --NAME VALUE puts the value into *value, --NAME sets *flag. */
 struct cli_option {
@@ -66,25 +66,25 @@ bool cli_read(const struct verb *v, const char *path, struct buf *b) MUST_CHECK;
  * A file or folder of our data: beside the program where that was moved as
  * a whole (DESTDIR, the hosting bundle), else where it was installed.
  */
-char *cli_data(const char *name) MUST_CHECK;
+char *cli_data_path(const char *name) MUST_CHECK;
 /* The same for humcli-webhook.fcgi. */
-char *cli_responder(void) MUST_CHECK;
+char *cli_responder_path(void) MUST_CHECK;
 /* How to type this program: its name, where PATH leads to it, else its path. */
-char *cli_program(void) MUST_CHECK;
+char *cli_program_name(void) MUST_CHECK;
 
 /* Becomes a user for good, where we are root. */
-bool cli_become(const char *user) MUST_CHECK;
+bool cli_switch_user(const char *user) MUST_CHECK;
 /*
  * Calls run in a process of its own, as that user; *code is its exit code.
  * False: there is no such user, or we may not.
  */
-bool cli_as(const char *user, int (*run)(void *context), void *context,
-	    int *code) MUST_CHECK;
+bool cli_run_as(const char *user, int (*run)(void *context), void *context,
+		int *code) MUST_CHECK;
 /* Runs a program by PATH; false: it failed. */
-bool cli_run(char *const *argv) MUST_CHECK;
+bool cli_run_program(char *const *argv) MUST_CHECK;
 
 /* Text from outside for a terminal: all but printable ASCII as \xHH. */
-void cli_put_plain(struct buf *b, const char *text);
+void cli_escape(struct buf *b, const char *text);
 
 /* Which secrets to use; both NULL: all of the settings'. */
 struct secret_choice {
@@ -94,7 +94,7 @@ struct secret_choice {
 /* For --secret-file and --secret-name, in the verb's usage. */
 #define SECRET_USAGE "[--secret-file FILE | --secret-name NAME]"
 
-struct keyring {
+struct signing_keys {
 	struct settings settings;
 	struct secrets *secrets;
 	const struct secret_set *set;
@@ -104,12 +104,12 @@ struct keyring {
 };
 
 /* EX_OK, or the exit code of an error that was said. */
-int keyring_open(struct keyring *k, const struct verb *v,
-		 const struct secret_choice *choice) MUST_CHECK;
+int signing_keys_open(struct signing_keys *k, const struct verb *v,
+		      const struct secret_choice *choice) MUST_CHECK;
 /* The same where there must be exactly one, list[0]. */
-int keyring_open_one(struct keyring *k, const struct verb *v,
-		     const struct secret_choice *choice) MUST_CHECK;
+int signing_keys_open_one(struct signing_keys *k, const struct verb *v,
+			  const struct secret_choice *choice) MUST_CHECK;
 /* Also after one of them failed. */
-void keyring_close(struct keyring *k);
+void signing_keys_close(struct signing_keys *k);
 
 #endif

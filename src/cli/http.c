@@ -33,7 +33,7 @@ static const char *url_fault(const char *url)
 	return fault;
 }
 
-static size_t keep(char *data, size_t size, size_t count, void *context)
+static size_t append_body(char *data, size_t size, size_t count, void *context)
 {
 	struct buf *body = context;
 	size_t length = size * count;
@@ -64,7 +64,7 @@ static CURLcode set_up(struct http *h, const struct http_target *t)
 	if (c == CURLE_OK)
 		c = curl_easy_setopt(e, CURLOPT_FORBID_REUSE, 1L);
 	if (c == CURLE_OK)
-		c = curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, keep);
+		c = curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, append_body);
 	if (c == CURLE_OK)
 		c = curl_easy_setopt(e, CURLOPT_CERTINFO, 1L);
 	if (c == CURLE_OK && trusted)
@@ -188,14 +188,14 @@ bool http_post(struct http *h, const char *const *headers, const char *body,
 	       size_t length, struct http_answer *answer)
 {
 	struct curl_slist *list = header_list(headers);
-	int64_t start = clock_ms();
+	int64_t start = monotonic_ms();
 	CURLcode c = CURLE_OUT_OF_MEMORY;
 
 	*answer = (struct http_answer){ 0 };
 	h->fault[0] = '\0';
 	if (list)
 		c = perform(h, list, body, length, answer);
-	answer->ms = clock_ms() - start;
+	answer->ms = monotonic_ms() - start;
 	if (c == CURLE_OK)
 		c = read_answer(h, answer);
 	if (c != CURLE_OK)
@@ -212,7 +212,7 @@ void http_answer_free(struct http_answer *answer)
 	*answer = (struct http_answer){ 0 };
 }
 
-char *http_plain_url(const char *url)
+char *http_url_without_tls(const char *url)
 {
 	static const char tls[] = "https://";
 	size_t length = sizeof(tls) - 1;

@@ -43,6 +43,6 @@ void http_answer_free(struct http_answer *answer);
  * Where the same would be without TLS: NULL where that is not known, since
  * the port of one says nothing of the other's.
  */
-char *http_plain_url(const char *url) MUST_CHECK;
+char *http_url_without_tls(const char *url) MUST_CHECK;
 
 #endif

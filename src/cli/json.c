@@ -7,7 +7,7 @@
 #include <string.h>
 
 /* cJSON fails here for want of memory alone (util.h says what then). */
-static void *need(void *p)
+static void *check_alloc_cjson(void *p)
 {
 	if (!p)
 		abort();
@@ -17,22 +17,22 @@ static void *need(void *p)
 static void put(cJSON *object, const char *key, const char *value)
 {
 	if (value)
-		need(cJSON_AddStringToObject(object, key, value));
+		check_alloc_cjson(cJSON_AddStringToObject(object, key, value));
 	else
-		need(cJSON_AddNullToObject(object, key));
+		check_alloc_cjson(cJSON_AddNullToObject(object, key));
 }
 
 static char *finish(cJSON *object)
 {
-	char *text = need(cJSON_PrintUnformatted(object));
+	char *text = check_alloc_cjson(cJSON_PrintUnformatted(object));
 
 	cJSON_Delete(object);
 	return text;
 }
 
-char *json_event(const struct sample *s)
+char *json_event_body(const struct event_fields *s)
 {
-	cJSON *object = need(cJSON_CreateObject());
+	cJSON *object = check_alloc_cjson(cJSON_CreateObject());
 
 	put(object, "event", s->event);
 	put(object, "task_id", s->task_id);
@@ -126,7 +126,7 @@ static void put_utf8(struct buf *b, const char *text, size_t length)
 	}
 }
 
-char *json_line(const char *payload)
+char *json_notification(const char *payload)
 {
 	size_t length = strlen(payload);
 	struct buf text = { 0 };
@@ -136,7 +136,7 @@ char *json_line(const char *payload)
 		return xstrdup(payload);
 	buf_add(&text, "", 0);
 	put_utf8(&text, payload, length);
-	object = need(cJSON_CreateObject());
+	object = check_alloc_cjson(cJSON_CreateObject());
 	put(object, "raw", text.data);
 	buf_free(&text);
 	return finish(object);
@@ -155,9 +155,9 @@ static void put_any(cJSON *object, const char *key, const char *value)
 	buf_free(&text);
 }
 
-char *json_spooled(const struct spooled *s)
+char *json_spool_line(const struct spooled *s)
 {
-	cJSON *object = need(cJSON_CreateObject());
+	cJSON *object = check_alloc_cjson(cJSON_CreateObject());
 
 	put_any(object, "name", s->name);
 	put(object, "folder", s->folder);
@@ -165,7 +165,8 @@ char *json_spooled(const struct spooled *s)
 	put(object, "task_id", s->task_id);
 	put(object, "status", s->status);
 	put_any(object, "secret", s->secret);
-	need(cJSON_AddNumberToObject(object, "size", (double)s->size));
+	check_alloc_cjson(
+		cJSON_AddNumberToObject(object, "size", (double)s->size));
 	return finish(object);
 }
 
@@ -173,9 +174,9 @@ char *json_spooled(const struct spooled *s)
  * The payload stays as it was signed, but for line breaks: those can only
  * stand between its tokens, where a space means the same.
  */
-char *json_recorded(const struct recorded *r)
+char *json_event_line(const struct recorded *r)
 {
-	cJSON *object = need(cJSON_CreateObject());
+	cJSON *object = check_alloc_cjson(cJSON_CreateObject());
 	char *payload = xstrdup(r->payload);
 
 	for (char *p = payload; *p; p++) {
@@ -189,7 +190,7 @@ char *json_recorded(const struct recorded *r)
 	put(object, "previous_status", r->previous_status);
 	put(object, "occurred_at", r->occurred_at);
 	put(object, "received_at", r->received_at);
-	need(cJSON_AddRawToObject(object, "payload", payload));
+	check_alloc_cjson(cJSON_AddRawToObject(object, "payload", payload));
 	free(payload);
 	return finish(object);
 }

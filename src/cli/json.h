@@ -8,7 +8,7 @@
 #include "base/util.h"
 
 /* An event as HumCLI words it; previous_status NULL is null. */
-struct sample {
+struct event_fields {
 	const char *event;
 	const char *task_id;
 	const char *status;
@@ -17,13 +17,13 @@ struct sample {
 };
 
 /* The body HumCLI would send, without a space. */
-char *json_event(const struct sample *s) MUST_CHECK;
+char *json_event_body(const struct event_fields *s) MUST_CHECK;
 
 /*
  * A notification's payload as one line of valid JSON: as it is where it is
  * that, else {"raw":"…"}.
  */
-char *json_line(const char *payload) MUST_CHECK;
+char *json_notification(const char *payload) MUST_CHECK;
 
 /* A file of the spool; what could not be read is NULL. */
 struct spooled {
@@ -37,7 +37,7 @@ struct spooled {
 };
 
 /* It as one line of JSON. */
-char *json_spooled(const struct spooled *s) MUST_CHECK;
+char *json_spool_line(const struct spooled *s) MUST_CHECK;
 
 /* An event of humcli.events; what is NULL there is NULL. */
 struct recorded {
@@ -52,6 +52,6 @@ struct recorded {
 };
 
 /* It as one line of JSON. */
-char *json_recorded(const struct recorded *r) MUST_CHECK;
+char *json_event_line(const struct recorded *r) MUST_CHECK;
 
 #endif

@@ -7,13 +7,13 @@
 
 int query_open(struct query *q, const struct verb *v)
 {
-	struct settings_places places = settings_places();
+	struct settings_sources places = settings_sources();
 	struct buf errors = { 0 };
 	int code = EX_OK;
 
 	*q = (struct query){ .verb = v };
 	if (!settings_load(&q->settings, &places, &errors)) {
-		code = cli_faults(v, &errors);
+		code = cli_config_errors(v, &errors);
 	} else if (setenv("PGTZ", "UTC", 1) != 0 ||
 		   setenv("PGDATESTYLE", "ISO", 1) != 0) {
 		code = EX_OSERR;
@@ -35,18 +35,18 @@ void query_close(struct query *q)
 	*q = (struct query){ 0 };
 }
 
-int query_ask(struct query *q, const char *sql, const char *const *values,
+int query_run(struct query *q, const char *sql, const char *const *values,
 	      size_t count, struct rows **rows)
 {
-	enum answer a =
-		session_ask(q->session, sql, values, count, INT64_MAX, rows);
+	enum query_status a =
+		session_query(q->session, sql, values, count, INT64_MAX, rows);
 	int code = EX_UNAVAILABLE;
 
-	if (a == ANSWER_OK)
+	if (a == QUERY_OK)
 		return EX_OK;
-	if (a == ANSWER_REFUSED && session_verdict(q->session) != EX_OK)
-		code = session_verdict(q->session);
-	cli_say(q->verb, "%s", session_message(q->session));
+	if (a == QUERY_REFUSED && session_exit_code(q->session) != EX_OK)
+		code = session_exit_code(q->session);
+	cli_error(q->verb, "%s", session_message(q->session));
 	return code;
 }
 
@@ -55,7 +55,7 @@ static char *cell(const char *text)
 {
 	struct buf plain = { 0 };
 
-	cli_put_plain(&plain, text && *text ? text : "-");
+	cli_escape(&plain, text && *text ? text : "-");
 	return plain.data;
 }
 
@@ -69,7 +69,7 @@ static char *title(const char *name)
 }
 
 /* The titles and then the rows, line by line; to be freed. */
-static char **lay_out(const struct rows *r, size_t columns)
+static char **make_cells(const struct rows *r, size_t columns)
 {
 	char **cells = xcalloc((rows_count(r) + 1) * columns, sizeof(*cells));
 
@@ -90,7 +90,7 @@ static bool is_hidden(const struct rows *r, size_t column)
 static void print_table(const struct rows *r)
 {
 	size_t columns = rows_columns(r), lines = rows_count(r) + 1;
-	char **cells = lay_out(r, columns);
+	char **cells = make_cells(r, columns);
 	size_t *widths = xcalloc(columns, sizeof(*widths));
 	size_t last = 0;
 
@@ -134,7 +134,7 @@ int query_print(struct query *q, const char *sql, const char *const *values,
 				       : "%s",
 				  sql);
 	struct rows *rows = NULL;
-	int code = query_ask(q, wrapped, values, count, &rows);
+	int code = query_run(q, wrapped, values, count, &rows);
 
 	free(wrapped);
 	if (code != EX_OK)

@@ -22,8 +22,8 @@ int query_open(struct query *q, const struct verb *v) MUST_CHECK;
 /* Also after that failed. */
 void query_close(struct query *q);
 
-/* As session_ask(), without a limit; EX_OK, or as query_open(). */
-int query_ask(struct query *q, const char *sql, const char *const *values,
+/* As session_query(), without a limit; EX_OK, or as query_open(). */
+int query_run(struct query *q, const char *sql, const char *const *values,
 	      size_t count, struct rows **rows) MUST_CHECK;
 
 /*

@@ -13,8 +13,8 @@
  * so that many do not come back at once.
  */
 enum {
-	FIRST_PAUSE_MS = 250,
-	LONGEST_PAUSE_MS = 30000,
+	BACKOFF_MIN_MS = 250,
+	BACKOFF_MAX_MS = 30000,
 	CONNECT_MS = 5000,
 	STOP_MS = 2000
 };
@@ -24,8 +24,8 @@ struct session {
 	bool primary;
 	int stop;
 	PGconn *conn;
-	int64_t pause;
-	int64_t due;
+	int64_t backoff;
+	int64_t retry_at;
 	char sqlstate[6];
 	char message[512];
 };
@@ -42,7 +42,7 @@ struct session *session_new(const char *conninfo, bool primary, int stop)
 	s->connector = connector_new(conninfo);
 	s->primary = primary;
 	s->stop = stop;
-	s->pause = FIRST_PAUSE_MS;
+	s->backoff = BACKOFF_MIN_MS;
 	return s;
 }
 
@@ -57,18 +57,19 @@ void session_free(struct session *s)
 
 bool session_open(struct session *s)
 {
-	int64_t now = clock_ms();
+	int64_t now = monotonic_ms();
 
 	if (s->conn)
 		return true;
-	if (now < s->due)
+	if (now < s->retry_at)
 		return false;
 	s->conn = connector_open(s->connector,
 				 s->primary ? CONNECT_PRIMARY : CONNECT_ANY,
 				 now + CONNECT_MS, s->stop);
-	s->due = clock_ms() + s->pause / 2 + now_us() % (s->pause / 2);
-	s->pause = s->pause < LONGEST_PAUSE_MS / 2 ? s->pause * 2
-						   : LONGEST_PAUSE_MS;
+	s->retry_at = monotonic_ms() + s->backoff / 2 +
+		      wall_clock_us() % (s->backoff / 2);
+	s->backoff = s->backoff < BACKOFF_MAX_MS / 2 ? s->backoff * 2
+						     : BACKOFF_MAX_MS;
 	return s->conn != NULL;
 }
 
@@ -77,14 +78,14 @@ bool session_is_open(const struct session *s)
 	return s->conn != NULL;
 }
 
-int64_t session_due(const struct session *s)
+int64_t session_retry_at(const struct session *s)
 {
-	return s->due;
+	return s->retry_at;
 }
 
-void session_proven(struct session *s)
+void session_reset_backoff(struct session *s)
 {
-	s->pause = FIRST_PAUSE_MS;
+	s->backoff = BACKOFF_MIN_MS;
 }
 
 void session_close(struct session *s)
@@ -93,9 +94,9 @@ void session_close(struct session *s)
 	s->conn = NULL;
 }
 
-bool session_told(const struct session *s)
+bool session_stop_requested(const struct session *s)
 {
-	return connect_told(s->stop);
+	return connect_stop_requested(s->stop);
 }
 
 int session_socket(const struct session *s)
@@ -108,7 +109,7 @@ const char *session_sqlstate(const struct session *s)
 	return s->sqlstate;
 }
 
-int session_verdict(const struct session *s)
+int session_exit_code(const struct session *s)
 {
 	static const struct {
 		const char *prefix;
@@ -135,14 +136,14 @@ const char *session_message(const struct session *s)
 	return s->message;
 }
 
-static void keep_fault(struct session *s, const char *message)
+static void set_message(struct session *s, const char *message)
 {
-	connect_flatten(s->message, sizeof(s->message),
-			*message ? message : "no answer in time");
+	connect_one_line(s->message, sizeof(s->message),
+			 *message ? message : "no answer in time");
 }
 
 /* What the server says, and what it advises. */
-static void keep_error(struct session *s, const PGresult *r)
+static void set_error(struct session *s, const PGresult *r)
 {
 	const char *sqlstate = PQresultErrorField(r, PG_DIAG_SQLSTATE);
 	const char *text = PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY);
@@ -150,11 +151,11 @@ static void keep_error(struct session *s, const PGresult *r)
 	char *whole;
 
 	if (!sqlstate || !text) {
-		keep_fault(s, PQresultErrorMessage(r));
+		set_message(s, PQresultErrorMessage(r));
 		return;
 	}
 	whole = xasprintf("%s%s%s", text, hint ? "; " : "", hint ? hint : "");
-	keep_fault(s, whole);
+	set_message(s, whole);
 	free(whole);
 	snprintf(s->sqlstate, sizeof(s->sqlstate), "%s", sqlstate);
 }
@@ -162,17 +163,18 @@ static void keep_error(struct session *s, const PGresult *r)
 /* Whoever is told to stop still gets the answer, if it comes soon. */
 static bool await_result(struct session *s, int64_t limit)
 {
-	int64_t deadline = limit < INT64_MAX - clock_ms() ? clock_ms() + limit
-							  : INT64_MAX;
+	int64_t deadline = limit < INT64_MAX - monotonic_ms()
+				   ? monotonic_ms() + limit
+				   : INT64_MAX;
 	int stop = s->stop;
 
 	while (PQisBusy(s->conn)) {
 		if (!connect_wait(PQsocket(s->conn), POLLIN, deadline, stop)) {
-			if (stop < 0 || clock_ms() >= deadline)
+			if (stop < 0 || monotonic_ms() >= deadline)
 				return false;
 			stop = -1;
-			if (deadline - clock_ms() > STOP_MS)
-				deadline = clock_ms() + STOP_MS;
+			if (deadline - monotonic_ms() > STOP_MS)
+				deadline = monotonic_ms() + STOP_MS;
 			continue;
 		}
 		if (!PQconsumeInput(s->conn))
@@ -182,7 +184,7 @@ static bool await_result(struct session *s, int64_t limit)
 }
 
 /* The last result with rows, or the first that failed. */
-static PGresult *gather(struct session *s, int64_t limit)
+static PGresult *collect_results(struct session *s, int64_t limit)
 {
 	PGresult *kept = NULL, *next;
 
@@ -198,46 +200,46 @@ static PGresult *gather(struct session *s, int64_t limit)
 		PQclear(kept);
 		kept = next;
 	}
-	keep_fault(s, PQerrorMessage(s->conn));
+	set_message(s, PQerrorMessage(s->conn));
 	PQclear(kept);
 	return NULL;
 }
 
-static enum answer judge(struct session *s, const PGresult *result)
+static enum query_status classify_result(struct session *s,
+					 const PGresult *result)
 {
 	switch (PQresultStatus(result)) {
 	case PGRES_TUPLES_OK:
 	case PGRES_COMMAND_OK:
-		return ANSWER_OK;
+		return QUERY_OK;
 	default:
-		keep_error(s, result);
+		set_error(s, result);
 	}
-	return PQstatus(s->conn) == CONNECTION_OK ? ANSWER_REFUSED
-						  : ANSWER_LOST;
+	return PQstatus(s->conn) == CONNECTION_OK ? QUERY_REFUSED : QUERY_LOST;
 }
 
-enum answer session_ask(struct session *s, const char *query,
-			const char *const *values, size_t count, int64_t limit,
-			struct rows **rows)
+enum query_status session_query(struct session *s, const char *query,
+				const char *const *values, size_t count,
+				int64_t limit, struct rows **rows)
 {
-	enum answer answer = ANSWER_LOST;
+	enum query_status answer = QUERY_LOST;
 	PGresult *result = NULL;
 
 	s->sqlstate[0] = s->message[0] = '\0';
 	if (!s->conn) {
-		keep_fault(s, "no connection");
-		return ANSWER_LOST;
+		set_message(s, "no connection");
+		return QUERY_LOST;
 	}
 	if (PQsendQueryParams(s->conn, query, (int)count, NULL, values, NULL,
 			      NULL, 0) != 1)
-		keep_fault(s, PQerrorMessage(s->conn));
+		set_message(s, PQerrorMessage(s->conn));
 	else
-		result = gather(s, limit);
+		result = collect_results(s, limit);
 	if (result)
-		answer = judge(s, result);
-	if (answer == ANSWER_LOST)
+		answer = classify_result(s, result);
+	if (answer == QUERY_LOST)
 		session_close(s);
-	if (answer == ANSWER_OK && rows) {
+	if (answer == QUERY_OK && rows) {
 		*rows = xmalloc(sizeof(**rows));
 		(*rows)->result = result;
 		return answer;

@@ -20,24 +20,24 @@ void session_free(struct session *s);
 
 /*
  * Makes the connection where there is none. The time between two attempts
- * grows until session_proven() says that one was good; before it is over,
+ * grows until session_reset_backoff() says that one was good; before it is over,
  * session_open() returns false at once. Other reasons are in the log.
  */
 bool session_open(struct session *s) MUST_CHECK;
 bool session_is_open(const struct session *s) MUST_CHECK;
-/* When session_open() would try again, by clock_ms(). */
-int64_t session_due(const struct session *s) MUST_CHECK;
-void session_proven(struct session *s);
+/* When session_open() would try again, by monotonic_ms(). */
+int64_t session_retry_at(const struct session *s) MUST_CHECK;
+void session_reset_backoff(struct session *s);
 void session_close(struct session *s);
 /* Whether it was told to stop. */
-bool session_told(const struct session *s) MUST_CHECK;
+bool session_stop_requested(const struct session *s) MUST_CHECK;
 /* For poll(); -1 while there is no connection. */
 int session_socket(const struct session *s) MUST_CHECK;
 
-enum answer {
-	ANSWER_OK,
-	ANSWER_REFUSED, /* by the server: session_sqlstate() */
-	ANSWER_LOST /* no connection, or no answer in time */
+enum query_status {
+	QUERY_OK,
+	QUERY_REFUSED, /* by the server: session_sqlstate() */
+	QUERY_LOST /* no connection, or no answer in time */
 };
 
 struct rows;
@@ -47,13 +47,13 @@ struct rows;
  * answer: limit ms, or once told to stop 2 s more. rows may be NULL; else
  * the caller frees them. What went wrong is in session_message().
  */
-enum answer session_ask(struct session *s, const char *query,
-			const char *const *values, size_t count, int64_t limit,
-			struct rows **rows) MUST_CHECK;
+enum query_status session_query(struct session *s, const char *query,
+				const char *const *values, size_t count,
+				int64_t limit, struct rows **rows) MUST_CHECK;
 /* Five characters, "" where the server gave none. */
 const char *session_sqlstate(const struct session *s);
 /* Its exit code; EX_OK where asking again may help. */
-int session_verdict(const struct session *s);
+int session_exit_code(const struct session *s);
 /* One line. */
 const char *session_message(const struct session *s);
 

@@ -2,17 +2,18 @@
 
 #include <string.h>
 
-static bool settings_of(struct keyring *k, const struct secret_choice *choice,
-			struct buf *errors)
+static bool load_settings(struct signing_keys *k,
+			  const struct secret_choice *choice,
+			  struct buf *errors)
 {
-	struct settings_places places;
+	struct settings_sources places;
 
 	/* A file named on the command line needs no settings at all. */
 	if (choice->file) {
 		k->settings.secret_file = xstrdup(choice->file);
 		return true;
 	}
-	places = settings_places();
+	places = settings_sources();
 	return settings_load(&k->settings, &places, errors);
 }
 
@@ -20,30 +21,31 @@ static void list_names(const struct secret_set *set, struct buf *names)
 {
 	for (size_t i = 0; i < set->count; i++) {
 		buf_printf(names, "%s", i ? ", " : "");
-		cli_put_plain(names, set->list[i].name);
+		cli_escape(names, set->list[i].name);
 	}
 }
 
 /* More than one, or not the one that was named. */
-static int wrong_choice(const struct keyring *k, const struct verb *v,
-			const char *name)
+static int explain_choice(const struct signing_keys *k, const struct verb *v,
+			  const char *name)
 {
 	struct buf names = { 0 };
 
 	list_names(k->set, &names);
 	if (name)
-		cli_say(v, "no live secret is named '%s'; there are: %s", name,
-			names.length ? names.data : "none");
+		cli_error(v, "no live secret is named '%s'; there are: %s",
+			  name, names.length ? names.data : "none");
 	else
-		cli_say(v,
-			"there are %zu live secrets: %s; choose one by "
-			"--secret-name NAME",
-			k->set->count, names.data);
+		cli_error(v,
+			  "there are %zu live secrets: %s; choose one by "
+			  "--secret-name NAME",
+			  k->set->count, names.data);
 	buf_free(&names);
 	return EX_USAGE;
 }
 
-static int choose(struct keyring *k, const struct verb *v, const char *name)
+static int choose(struct signing_keys *k, const struct verb *v,
+		  const char *name)
 {
 	k->list = k->set->list;
 	k->count = k->set->count;
@@ -56,23 +58,24 @@ static int choose(struct keyring *k, const struct verb *v, const char *name)
 			return EX_OK;
 		}
 	}
-	return wrong_choice(k, v, name);
+	return explain_choice(k, v, name);
 }
 
-int keyring_open(struct keyring *k, const struct verb *v,
-		 const struct secret_choice *choice)
+int signing_keys_open(struct signing_keys *k, const struct verb *v,
+		      const struct secret_choice *choice)
 {
 	struct buf errors = { 0 };
 	int code;
 
-	*k = (struct keyring){ 0 };
+	*k = (struct signing_keys){ 0 };
 	if (choice->file && choice->name)
-		return cli_usage(v, "give --secret-file or --secret-name, "
-				    "not both");
-	if (settings_of(k, choice, &errors))
+		return cli_usage_error(v,
+				       "give --secret-file or --secret-name, "
+				       "not both");
+	if (load_settings(k, choice, &errors))
 		k->secrets = secrets_open(&k->settings, &errors);
 	if (!k->secrets) {
-		code = cli_faults(v, &errors);
+		code = cli_config_errors(v, &errors);
 	} else {
 		k->set = secrets_acquire(k->secrets);
 		code = choose(k, v, choice->name);
@@ -81,22 +84,22 @@ int keyring_open(struct keyring *k, const struct verb *v,
 	return code;
 }
 
-int keyring_open_one(struct keyring *k, const struct verb *v,
-		     const struct secret_choice *choice)
+int signing_keys_open_one(struct signing_keys *k, const struct verb *v,
+			  const struct secret_choice *choice)
 {
-	int code = keyring_open(k, v, choice);
+	int code = signing_keys_open(k, v, choice);
 
 	if (code == EX_OK && k->count != 1)
-		code = wrong_choice(k, v, NULL);
+		code = explain_choice(k, v, NULL);
 	return code;
 }
 
-void keyring_close(struct keyring *k)
+void signing_keys_close(struct signing_keys *k)
 {
 	if (k->set)
 		secrets_release(k->secrets, k->set);
 	if (k->secrets)
 		secrets_close(k->secrets);
 	settings_free(&k->settings);
-	*k = (struct keyring){ 0 };
+	*k = (struct signing_keys){ 0 };
 }

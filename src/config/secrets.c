@@ -33,7 +33,7 @@ struct files {
 	struct file *list; /* SECRET_FILE, then SECRET_DIR by name */
 	size_t count;
 	int directory_error; /* why SECRET_DIR has none; 0: it was read */
-	bool directory_open; /* others can put files into it */
+	bool directory_writable; /* others can put files into it */
 };
 
 /* Lines about what is wrong with them. */
@@ -45,10 +45,10 @@ struct secrets {
 	const struct settings *settings;
 	pthread_mutex_t lock; /* over all that follows, and the holders */
 	struct secret_set *set;
-	struct files seen; /* what set was made from */
-	struct report told; /* what was reported already */
-	int64_t checked; /* clock_ms() */
-	bool settled; /* seen can't have changed unnoticed */
+	struct files scanned; /* what set was made from */
+	struct report logged; /* what was reported already */
+	int64_t checked_at; /* monotonic_ms() */
+	bool stable; /* seen can't have changed unnoticed */
 };
 
 static void report_free(struct report *r)
@@ -119,7 +119,7 @@ static bool stamp_equal(const struct stamp *a, const struct stamp *b)
 static bool files_equal(const struct files *a, const struct files *b)
 {
 	if (a->count != b->count || a->directory_error != b->directory_error ||
-	    a->directory_open != b->directory_open)
+	    a->directory_writable != b->directory_writable)
 		return false;
 	for (size_t i = 0; i < a->count; i++) {
 		if (strcmp(a->list[i].path, b->list[i].path) != 0 ||
@@ -134,7 +134,7 @@ static bool files_equal(const struct files *a, const struct files *b)
  * the same stamp before and after; one that is a second old has no such
  * twin to come.
  */
-static bool files_settled(const struct files *f)
+static bool files_stable(const struct files *f)
 {
 	struct timespec now;
 
@@ -186,7 +186,7 @@ static void files_add_entry(struct files *f, const char *directory, int fd,
 	files_add(f, xasprintf("%s/%s", directory, name), &st, error);
 }
 
-static int by_path(const void *a, const void *b)
+static int compare_path(const void *a, const void *b)
 {
 	const struct file *x = a, *y = b;
 
@@ -205,9 +205,10 @@ static void list_directory(struct files *f, const struct settings *s)
 		return;
 	}
 	if (fstat(dirfd(directory), &st) == 0)
-		f->directory_open = (st.st_mode & S_IWOTH) &&
-				    !settings_guarded_place(s, dirfd(directory),
-							    s->secret_dir);
+		f->directory_writable =
+			(st.st_mode & S_IWOTH) &&
+			!settings_is_protected_place(s, dirfd(directory),
+						     s->secret_dir);
 	while (errno = 0, (entry = readdir(directory))) {
 		if (entry->d_name[0] != '.')
 			files_add_entry(f, s->secret_dir, dirfd(directory),
@@ -217,7 +218,7 @@ static void list_directory(struct files *f, const struct settings *s)
 	closedir(directory);
 	if (f->count > first)
 		qsort(f->list + first, f->count - first, sizeof(*f->list),
-		      by_path);
+		      compare_path);
 }
 
 static void list_files(struct files *f, const struct settings *s)
@@ -234,14 +235,14 @@ static void list_files(struct files *f, const struct settings *s)
 }
 
 /* Errors that say nothing about the file: the old set serves meanwhile. */
-static bool passing_error(int error)
+static bool is_transient_error(int error)
 {
 	return error == EMFILE || error == ENFILE || error == ENOMEM ||
 	       error == EIO || error == ESTALE;
 }
 
 /* One trailing LF or CRLF is the editor's, not the secret's. */
-static size_t without_newline(const char *text, size_t length)
+static size_t strip_newline(const char *text, size_t length)
 {
 	if (length && text[length - 1] == '\n') {
 		length--;
@@ -267,12 +268,12 @@ static bool read_secret(const struct settings *s, const struct file *f, int fd,
 	} else if (!S_ISREG(st.st_mode)) {
 		buf_printf(&report->errors, "%s: not a regular file\n",
 			   f->path);
-	} else if (settings_private_file(s, fd, f->path, &report->errors,
-					 &report->warnings)) {
+	} else if (settings_check_private(s, fd, f->path, &report->errors,
+					  &report->warnings)) {
 		/* Two more for the newline. */
 		judged = read_all(fd, SECRET_LIMIT + 2, &text) ||
 			 errno == EFBIG;
-		length = without_newline(text.data, text.length);
+		length = strip_newline(text.data, text.length);
 		if (judged && length > SECRET_LIMIT)
 			buf_printf(&report->errors, "%s: larger than 4KiB\n",
 				   f->path);
@@ -315,7 +316,7 @@ static bool load_file(const struct settings *s, const struct file *f,
 			return true; /* removed since it was listed */
 		buf_printf(&report->errors, "%s: %s\n", f->path,
 			   strerror(error));
-		return !passing_error(error);
+		return !is_transient_error(error);
 	}
 	judged = read_secret(s, f, fd, set, report);
 	close(fd);
@@ -323,13 +324,13 @@ static bool load_file(const struct settings *s, const struct file *f,
 }
 
 /* False: the directory could not be read, which says nothing about it. */
-static bool judge_directory(const struct settings *s, const struct files *f,
+static bool check_directory(const struct settings *s, const struct files *f,
 			    struct report *report)
 {
 	int error = f->directory_error;
 	bool gone = error == ENOENT || error == ENOTDIR;
 
-	if (f->directory_open)
+	if (f->directory_writable)
 		buf_printf(&report->errors,
 			   "%s holds secrets and others can write it; mend it "
 			   "with: chmod o-w %s\n",
@@ -344,25 +345,26 @@ static bool judge_directory(const struct settings *s, const struct files *f,
  * The secrets of now, without those that report has an error about. NULL:
  * some could not be read for a reason that will pass.
  */
-static struct secret_set *load(const struct settings *s, const struct files *f,
-			       struct report *report)
+static struct secret_set *load_set(const struct settings *s,
+				   const struct files *f, struct report *report)
 {
 	struct secret_set *set = xcalloc(1, sizeof(*set));
-	bool judged = judge_directory(s, f, report);
+	bool judged = check_directory(s, f, report);
 
 	if (s->secret)
 		set_add(set, "default", s->secret, strlen(s->secret));
 	for (size_t i = 0; i < f->count; i++)
 		judged = load_file(s, &f->list[i], set, report) && judged;
 	if (judged) {
-		set->holders = 1;
+		set->refcount = 1;
 		return set;
 	}
 	set_free(set);
 	return NULL;
 }
 
-static bool has_line(const struct buf *lines, const char *line, size_t length)
+static bool contains_line(const struct buf *lines, const char *line,
+			  size_t length)
 {
 	const char *at = lines->data;
 
@@ -376,32 +378,32 @@ static bool has_line(const struct buf *lines, const char *line, size_t length)
 	return false;
 }
 
-static void tell_lines(enum log_level level, const struct buf *new,
-		       const struct buf *old)
+static void log_lines_not_in(enum log_level level, const struct buf *new,
+			     const struct buf *old)
 {
 	const char *line = new->data;
 
 	while (line && *line) {
 		size_t length = strcspn(line, "\n");
 
-		if (!has_line(old, line, length))
+		if (!contains_line(old, line, length))
 			log_message(level, "%.*s", (int)length, line);
 		line += length + 1;
 	}
 }
 
 /* Logs what was not logged before; takes the report over. */
-static void tell(struct secrets *s, struct report *report)
+static void log_new_lines(struct secrets *s, struct report *report)
 {
-	tell_lines(LEVEL_ERROR, &report->errors, &s->told.errors);
-	tell_lines(LEVEL_WARNING, &report->warnings, &s->told.warnings);
-	report_free(&s->told);
-	s->told = *report;
+	log_lines_not_in(LEVEL_ERROR, &report->errors, &s->logged.errors);
+	log_lines_not_in(LEVEL_WARNING, &report->warnings, &s->logged.warnings);
+	report_free(&s->logged);
+	s->logged = *report;
 }
 
-static void let_go(struct secret_set *set)
+static void set_unref(struct secret_set *set)
 {
-	if (--set->holders == 0)
+	if (--set->refcount == 0)
 		set_free(set);
 }
 
@@ -414,32 +416,32 @@ static void refresh(struct secrets *s)
 	bool settled;
 
 	list_files(&now, s->settings);
-	settled = files_settled(&now);
-	if (s->settled && files_equal(&now, &s->seen)) {
+	settled = files_stable(&now);
+	if (s->stable && files_equal(&now, &s->scanned)) {
 		files_free(&now);
 		return;
 	}
-	set = load(s->settings, &now, &report);
-	tell(s, &report);
+	set = load_set(s->settings, &now, &report);
+	log_new_lines(s, &report);
 	if (!set) {
 		files_free(&now);
-		s->settled = false;
+		s->stable = false;
 		return;
 	}
 	if (set_equal(set, s->set)) {
-		let_go(set);
+		set_unref(set);
 	} else {
-		let_go(s->set);
+		set_unref(s->set);
 		s->set = set;
 		log_message(LEVEL_INFO, "secrets read again: %zu are live",
 			    set->count);
 	}
-	files_free(&s->seen);
-	s->seen = now;
-	s->settled = settled;
+	files_free(&s->scanned);
+	s->scanned = now;
+	s->stable = settled;
 }
 
-static void explain_none(const struct settings *s, struct buf *errors)
+static void explain_no_secret(const struct settings *s, struct buf *errors)
 {
 	const char *directory = s->secret_dir;
 
@@ -468,15 +470,15 @@ struct secrets *secrets_open(const struct settings *s, struct buf *errors)
 
 	new->settings = s;
 	mutex_init(&new->lock);
-	list_files(&new->seen, s);
-	new->settled = files_settled(&new->seen);
-	new->checked = clock_ms();
-	new->set = load(s, &new->seen, &report);
+	list_files(&new->scanned, s);
+	new->stable = files_stable(&new->scanned);
+	new->checked_at = monotonic_ms();
+	new->set = load_set(s, &new->scanned, &report);
 	buf_add(errors, report.errors.data, report.errors.length);
 	if (new->set &&new->set->count == 0 && report.errors.length == 0)
-		explain_none(s, errors);
+		explain_no_secret(s, errors);
 	else if (new->set && report.errors.length == 0) {
-		tell(new, &report);
+		log_new_lines(new, &report);
 		return new;
 	}
 	report_free(&report);
@@ -489,9 +491,9 @@ void secrets_close(struct secrets *s)
 	if (!s)
 		return;
 	if (s->set)
-		let_go(s->set);
-	files_free(&s->seen);
-	report_free(&s->told);
+		set_unref(s->set);
+	files_free(&s->scanned);
+	report_free(&s->logged);
 	mutex_destroy(&s->lock);
 	free(s);
 }
@@ -502,12 +504,12 @@ const struct secret_set *secrets_acquire(struct secrets *s)
 
 	mutex_lock(&s->lock);
 	/* Under the lock: nobody may go on with a set that is out of date. */
-	if (clock_ms() - s->checked >= CHECK_MS) {
+	if (monotonic_ms() - s->checked_at >= CHECK_MS) {
 		refresh(s);
-		s->checked = clock_ms();
+		s->checked_at = monotonic_ms();
 	}
 	set = s->set;
-	set->holders++;
+	set->refcount++;
 	mutex_unlock(&s->lock);
 	return set;
 }
@@ -515,6 +517,6 @@ const struct secret_set *secrets_acquire(struct secrets *s)
 void secrets_release(struct secrets *s, const struct secret_set *set)
 {
 	mutex_lock(&s->lock);
-	let_go((struct secret_set *)set);
+	set_unref((struct secret_set *)set);
 	mutex_unlock(&s->lock);
 }

@@ -18,7 +18,7 @@ struct secret {
 struct secret_set {
 	struct secret *list;
 	size_t count;
-	unsigned holders; /* private */
+	unsigned refcount; /* private */
 };
 
 struct secrets;

@@ -57,7 +57,7 @@ static void *field(struct settings *s, const struct settings_key *key)
 }
 
 /* The digits text begins with; *text is moved behind them. */
-static bool take_digits(const char **text, size_t max, char digits[24])
+static bool parse_digits(const char **text, size_t max, char digits[24])
 {
 	size_t n = strspn(*text, "0123456789");
 
@@ -78,7 +78,7 @@ bool parse_size(const char *text, uint64_t *bytes)
 	char digits[24];
 	uint64_t value;
 
-	if (!take_digits(&text, sizeof(digits) - 1, digits))
+	if (!parse_digits(&text, sizeof(digits) - 1, digits))
 		return false;
 	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
 		if (strcmp(text, units[i].name) != 0)
@@ -105,11 +105,11 @@ bool parse_duration(const char *text, int64_t *us)
 	char digits[24], places[24] = "0";
 	uint64_t whole, part, scale = 1;
 
-	if (!take_digits(&text, sizeof(digits) - 1, digits))
+	if (!parse_digits(&text, sizeof(digits) - 1, digits))
 		return false;
 	if (*text == '.') {
 		text++;
-		if (!take_digits(&text, PLACES, places))
+		if (!parse_digits(&text, PLACES, places))
 			return false;
 		for (size_t i = 0; places[i]; i++)
 			scale *= 10;
@@ -207,7 +207,7 @@ static bool set_value(struct settings *s, const struct settings_key *key,
 }
 
 /* What a good value looks like; never the value, which may be a secret. */
-static void explain(struct buf *errors, const struct settings_key *key)
+static void explain_value(struct buf *errors, const struct settings_key *key)
 {
 	switch (key->type) {
 	case TYPE_TEXT:
@@ -288,7 +288,7 @@ static void explain_name(struct buf *errors, const char *name)
 			   prefix);
 }
 
-static bool quoted(const char *value)
+static bool is_quoted(const char *value)
 {
 	size_t length = strlen(value);
 
@@ -297,8 +297,8 @@ static bool quoted(const char *value)
 }
 
 /* One NAME=value, from the given place; NULL for a name that is unknown. */
-static const struct settings_key *take(struct loader *l, const char *where,
-				       const char *name, const char *value)
+static const struct settings_key *apply(struct loader *l, const char *where,
+					const char *name, const char *value)
 {
 	const struct settings_key *key = NULL;
 
@@ -311,8 +311,8 @@ static const struct settings_key *take(struct loader *l, const char *where,
 	}
 	if (!set_value(l->s, key, value)) {
 		buf_printf(l->errors, "%s: %s ", where, name);
-		explain(l->errors, key);
-	} else if (key->type == TYPE_SECRET && quoted(value)) {
+		explain_value(l->errors, key);
+	} else if (key->type == TYPE_SECRET && is_quoted(value)) {
 		log_message(LEVEL_WARNING,
 			    "%s: the quotes around %s count as part of it",
 			    where, name);
@@ -343,8 +343,8 @@ static bool holds_password(const char *database)
 }
 
 /* True: the line holds a secret or a password. */
-static bool take_line(struct loader *l, const char *path, unsigned number,
-		      char *line)
+static bool parse_line(struct loader *l, const char *path, unsigned number,
+		       char *line)
 {
 	const struct settings_key *key;
 	char *name = trim(line), *value, *where;
@@ -362,7 +362,7 @@ static bool take_line(struct loader *l, const char *path, unsigned number,
 	*value++ = '\0';
 	name = trim(name);
 	value = trim(value);
-	key = take(l, where, name, value);
+	key = apply(l, where, name, value);
 	if (!key)
 		goto out;
 	if (l->lines[key - settings_keys])
@@ -376,8 +376,8 @@ out:
 	return secret;
 }
 
-static void take_lines(struct loader *l, const char *path, int fd,
-		       struct buf *text)
+static void parse_lines(struct loader *l, const char *path, int fd,
+			struct buf *text)
 {
 	struct buf warnings = { 0 };
 	char *line = text->data, *end = line + text->length;
@@ -392,12 +392,12 @@ static void take_lines(struct loader *l, const char *path, int fd,
 		if (strlen(line) != (size_t)(stop - line))
 			buf_printf(l->errors, "%s:%u: holds a NUL byte\n", path,
 				   number);
-		else if (take_line(l, path, number, line))
+		else if (parse_line(l, path, number, line))
 			secret = true;
 		line = stop + 1;
 	}
 	if (secret &&
-	    settings_private_file(l->s, fd, path, l->errors, &warnings) &&
+	    settings_check_private(l->s, fd, path, l->errors, &warnings) &&
 	    warnings.length)
 		log_message(LEVEL_WARNING, "%.*s", (int)warnings.length - 1,
 			    warnings.data);
@@ -410,7 +410,7 @@ static void file_error(struct loader *l, const char *path, int error)
 }
 
 /* The fd is closed. */
-static void take_file(struct loader *l, const char *path, int fd)
+static void parse_file(struct loader *l, const char *path, int fd)
 {
 	/* Room for all of it at once, since growing leaves copies behind. */
 	enum { ROOM = 2 * FILE_LIMIT };
@@ -421,7 +421,7 @@ static void take_file(struct loader *l, const char *path, int fd)
 	if (fstat(fd, &st) == 0 && !S_ISREG(st.st_mode))
 		buf_printf(l->errors, "%s: not a regular file\n", path);
 	else if (read_all(fd, FILE_LIMIT, &text))
-		take_lines(l, path, fd, &text);
+		parse_lines(l, path, fd, &text);
 	else if (errno == EFBIG)
 		buf_printf(l->errors, "%s: larger than 64KiB\n", path);
 	else
@@ -439,7 +439,7 @@ static int open_file(const char *path, int *error)
 	return fd;
 }
 
-static bool absent(int error)
+static bool is_missing(int error)
 {
 	return error == ENOENT || error == ENOTDIR;
 }
@@ -451,26 +451,26 @@ static void search_file(struct loader *l, const char *system_file)
 	int fd = open_file(system_file, &error);
 
 	if (fd >= 0) {
-		take_file(l, system_file, fd);
+		parse_file(l, system_file, fd);
 		return;
 	}
 	if (l->home_file)
 		fd = open_file(l->home_file, &home_error);
-	if (absent(home_error)) {
-		if (!absent(error))
+	if (is_missing(home_error)) {
+		if (!is_missing(error))
 			file_error(l, system_file, error);
 		return;
 	}
-	if (!absent(error))
+	if (!is_missing(error))
 		log_message(LEVEL_WARNING, "%s is passed over: %s", system_file,
 			    strerror(error));
 	if (fd >= 0)
-		take_file(l, l->home_file, fd);
+		parse_file(l, l->home_file, fd);
 	else
 		file_error(l, l->home_file, home_error);
 }
 
-static const char *variable(char *const *environment, const char *name)
+static const char *find_variable(char *const *environment, const char *name)
 {
 	size_t length = strlen(name);
 
@@ -483,17 +483,17 @@ static const char *variable(char *const *environment, const char *name)
 	return NULL;
 }
 
-static void find_file(struct loader *l, const struct settings_places *places)
+static void find_file(struct loader *l, const struct settings_sources *places)
 {
 	const char *named =
-		variable(places->environment, "HUMCLI_WEBHOOK_CONFIG");
+		find_variable(places->environment, "HUMCLI_WEBHOOK_CONFIG");
 	char *system_file;
 
 	if (named && *named) {
 		int error, fd = open_file(named, &error);
 
 		if (fd >= 0)
-			take_file(l, named, fd);
+			parse_file(l, named, fd);
 		else
 			buf_printf(l->errors, "HUMCLI_WEBHOOK_CONFIG: %s: %s\n",
 				   named, strerror(error));
@@ -504,7 +504,7 @@ static void find_file(struct loader *l, const struct settings_places *places)
 	free(system_file);
 }
 
-static void take_environment(struct loader *l, char *const *environment)
+static void apply_environment(struct loader *l, char *const *environment)
 {
 	for (; *environment; environment++) {
 		const char *entry = *environment, *equals = strchr(entry, '=');
@@ -515,18 +515,19 @@ static void take_environment(struct loader *l, char *const *environment)
 		name = xstrndup(entry, (size_t)(equals - entry));
 		value = xstrdup(equals + 1);
 		if (strcmp(name, "HUMCLI_WEBHOOK_CONFIG") != 0)
-			take(l, "environment", name, trim(value));
+			apply(l, "environment", name, trim(value));
 		free(name);
 		wipe_text(&value);
 	}
 }
 
-static void number_defaults(struct settings *s)
+static void set_number_defaults(struct settings *s)
 {
 	for (size_t i = 0; i < settings_key_count; i++) {
 		const struct settings_key *key = &settings_keys[i];
 
-		if (!is_text(key->type) && !set_value(s, key, key->fallback))
+		if (!is_text(key->type) &&
+		    !set_value(s, key, key->default_text))
 			abort(); /* the table is wrong */
 	}
 }
@@ -539,8 +540,8 @@ static void empty_is_none(char **path)
 }
 
 /* The defaults that depend on where the settings file was found. */
-static void text_defaults(struct loader *l,
-			  const struct settings_places *places)
+static void set_text_defaults(struct loader *l,
+			      const struct settings_sources *places)
 {
 	struct settings *s = l->s;
 	const char *home = NULL;
@@ -567,12 +568,12 @@ static void text_defaults(struct loader *l,
 		s->database = xstrdup("");
 }
 
-struct settings_places settings_places(void)
+struct settings_sources settings_sources(void)
 {
 	/* Not by $HOME: suexec and lighttpd's CGI pass no variables. */
 	const struct passwd *user = getpwuid(getuid());
 
-	return (struct settings_places){
+	return (struct settings_sources){
 		.environment = environ,
 		.sysconfdir = SYSCONFDIR,
 		.localstatedir = LOCALSTATEDIR,
@@ -580,13 +581,13 @@ struct settings_places settings_places(void)
 	};
 }
 
-bool settings_load(struct settings *s, const struct settings_places *places,
+bool settings_load(struct settings *s, const struct settings_sources *places,
 		   struct buf *errors)
 {
 	struct loader l = { .s = s, .errors = errors };
 	size_t before = errors->length;
 	const char *credentials =
-		variable(places->environment, "CREDENTIALS_DIRECTORY");
+		find_variable(places->environment, "CREDENTIALS_DIRECTORY");
 	char *home_file = NULL;
 
 	*s = (struct settings){ 0 };
@@ -596,10 +597,10 @@ bool settings_load(struct settings *s, const struct settings_places *places,
 		home_file = xasprintf("%s/.humcli-webhook/humcli-webhook.conf",
 				      places->home);
 	l.home_file = home_file;
-	number_defaults(s);
+	set_number_defaults(s);
 	find_file(&l, places);
-	take_environment(&l, places->environment);
-	text_defaults(&l, places);
+	apply_environment(&l, places->environment);
+	set_text_defaults(&l, places);
 	free(home_file);
 	return errors->length == before;
 }
@@ -615,14 +616,15 @@ void settings_free(struct settings *s)
 	*s = (struct settings){ 0 };
 }
 
-static bool below(const char *path, const char *directory)
+static bool is_below(const char *path, const char *directory)
 {
 	size_t length = strlen(directory);
 
 	return strncmp(path, directory, length) == 0 && path[length] == '/';
 }
 
-bool settings_guarded_place(const struct settings *s, int fd, const char *path)
+bool settings_is_protected_place(const struct settings *s, int fd,
+				 const char *path)
 {
 	struct statfs fs;
 	char *real, *credentials = NULL;
@@ -636,15 +638,15 @@ bool settings_guarded_place(const struct settings *s, int fd, const char *path)
 		return false;
 	if (s->credentials_dir)
 		credentials = realpath(s->credentials_dir, NULL);
-	guarded = below(real, "/run/secrets") ||
-		  (credentials && below(real, credentials));
+	guarded = is_below(real, "/run/secrets") ||
+		  (credentials && is_below(real, credentials));
 	free(credentials);
 	free(real);
 	return guarded;
 }
 
-bool settings_private_file(const struct settings *s, int fd, const char *path,
-			   struct buf *errors, struct buf *warnings)
+bool settings_check_private(const struct settings *s, int fd, const char *path,
+			    struct buf *errors, struct buf *warnings)
 {
 	struct stat st;
 	const char *fault = "its group can write it";
@@ -660,7 +662,7 @@ bool settings_private_file(const struct settings *s, int fd, const char *path,
 		fault = "others can read it";
 	if (st.st_mode & S_IWOTH)
 		fault = "others can write it";
-	guarded = settings_guarded_place(s, fd, path);
+	guarded = settings_is_protected_place(s, fd, path);
 	buf_printf(guarded ? warnings : errors,
 		   "%s holds a secret and %s; mend it with: chmod %04o %s\n",
 		   path, fault,

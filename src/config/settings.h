@@ -30,8 +30,8 @@ struct settings {
 	char *credentials_dir; /* systemd's; NULL if none */
 };
 
-/* Where settings are looked for; the programs pass settings_places(). */
-struct settings_places {
+/* Where settings are looked for; the programs pass settings_sources(). */
+struct settings_sources {
 	char *const *environment; /* "NAME=value" strings, NULL at the end */
 	const char *sysconfdir;
 	const char *localstatedir;
@@ -42,7 +42,7 @@ struct settings_places {
  * The places of this process. The home is getpwuid()'s own copy: load the
  * settings before anything else calls that.
  */
-struct settings_places settings_places(void);
+struct settings_sources settings_sources(void);
 
 /*
  * Reads the settings. False: every fault found stands in errors, a line
@@ -50,7 +50,7 @@ struct settings_places settings_places(void);
  * for settings_free(). Warnings (a file on tmpfs that others can read, a
  * sysconfdir file passed over) go to the log.
  */
-bool settings_load(struct settings *s, const struct settings_places *places,
+bool settings_load(struct settings *s, const struct settings_sources *places,
 		   struct buf *errors) MUST_CHECK;
 /* Frees what it holds, secrets overwritten. */
 void settings_free(struct settings *s);
@@ -74,7 +74,7 @@ enum settings_type {
  */
 struct settings_key {
 	const char *name; /* without HUMCLI_WEBHOOK_ */
-	const char *fallback; /* the default where no file is in the home */
+	const char *default_text; /* the default where no file is in the home */
 	enum settings_type type;
 	size_t offset; /* in struct settings */
 	const char *min, *max; /* of numbers, written as in the file */
@@ -93,10 +93,11 @@ bool parse_duration(const char *text, int64_t *us) MUST_CHECK;
  * chmod that mends it. On tmpfs, under /run/secrets and in systemd's
  * credentials directory that line goes to warnings instead, and it passes.
  */
-bool settings_private_file(const struct settings *s, int fd, const char *path,
-			   struct buf *errors, struct buf *warnings) MUST_CHECK;
+bool settings_check_private(const struct settings *s, int fd, const char *path,
+			    struct buf *errors,
+			    struct buf *warnings) MUST_CHECK;
 /* Whether fd, opened as path, is in one of those three places. */
-bool settings_guarded_place(const struct settings *s, int fd,
-			    const char *path) MUST_CHECK;
+bool settings_is_protected_place(const struct settings *s, int fd,
+				 const char *path) MUST_CHECK;
 
 #endif

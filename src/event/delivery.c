@@ -6,13 +6,13 @@ struct delivery *delivery_new(void)
 {
 	struct delivery *d = xcalloc(1, sizeof(*d));
 
-	atomic_init(&d->holders, 1);
+	atomic_init(&d->refcount, 1);
 	return d;
 }
 
-struct delivery *delivery_share(struct delivery *d)
+struct delivery *delivery_ref(struct delivery *d)
 {
-	atomic_fetch_add_explicit(&d->holders, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&d->refcount, 1, memory_order_relaxed);
 	return d;
 }
 
@@ -31,11 +31,11 @@ enum event_verdict delivery_parse(struct delivery *d, const char *body,
 	return verdict;
 }
 
-void delivery_free(struct delivery *d)
+void delivery_unref(struct delivery *d)
 {
 	/* The last one has to see what the others did before. */
-	if (!d ||
-	    atomic_fetch_sub_explicit(&d->holders, 1, memory_order_acq_rel) > 1)
+	if (!d || atomic_fetch_sub_explicit(&d->refcount, 1,
+					    memory_order_acq_rel) > 1)
 		return;
 	event_free(&d->event);
 	free(d->reason);

@@ -21,7 +21,7 @@ struct delivery {
 	char *payload; /* the exact signed bytes, NUL-terminated beyond them */
 	size_t length;
 	int64_t received_at; /* us since 1970 */
-	atomic_uint holders;
+	atomic_uint refcount;
 };
 
 /* What became of it. */
@@ -35,13 +35,13 @@ enum outcome {
 	OUTCOME_UNAVAILABLE /* neither recorded nor spooled */
 };
 /* Told of it, from a thread that it must not hold up. */
-typedef void (*answer_fn)(void *context, enum outcome outcome);
+typedef void (*outcome_fn)(void *context, enum outcome outcome);
 
 struct delivery *delivery_new(void) MUST_CHECK;
 /* The same one, for one more holder to free. */
-struct delivery *delivery_share(struct delivery *d) MUST_CHECK;
+struct delivery *delivery_ref(struct delivery *d) MUST_CHECK;
 /* NULL is fine. */
-void delivery_free(struct delivery *d);
+void delivery_unref(struct delivery *d);
 /*
  * Takes a copy of a body and finds the event in it; what is none gets a
  * reason, a sentence that needs no JSON escapes.

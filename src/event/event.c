@@ -39,7 +39,7 @@ bool utf8_valid(const char *text, size_t length)
 }
 
 /* Exactly count digits from *p, which moves on. */
-static bool digits(const char **p, int count, int *value)
+static bool parse_digits(const char **p, int count, int *value)
 {
 	*value = 0;
 	for (; count; count--, (*p)++) {
@@ -50,7 +50,7 @@ static bool digits(const char **p, int count, int *value)
 	return true;
 }
 
-static bool literal(const char **p, const char *either)
+static bool parse_literal(const char **p, const char *either)
 {
 	if (**p == '\0' || !strchr(either, **p))
 		return false;
@@ -58,7 +58,7 @@ static bool literal(const char **p, const char *either)
 	return true;
 }
 
-static bool leap(int year)
+static bool is_leap_year(int year)
 {
 	return (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
 }
@@ -81,29 +81,30 @@ static int64_t days_from_civil(int year, int month, int day)
 	return (int64_t)era * 146097 + day_of_era - 719468;
 }
 
-static bool date(const char **p, int64_t *days)
+static bool parse_date(const char **p, int64_t *days)
 {
 	static const int lengths[] = { 31, 28, 31, 30, 31, 30,
 				       31, 31, 30, 31, 30, 31 };
 	int year, month, day;
 
-	if (!digits(p, 4, &year) || !literal(p, "-") || !digits(p, 2, &month) ||
-	    !literal(p, "-") || !digits(p, 2, &day))
+	if (!parse_digits(p, 4, &year) || !parse_literal(p, "-") ||
+	    !parse_digits(p, 2, &month) || !parse_literal(p, "-") ||
+	    !parse_digits(p, 2, &day))
 		return false;
 	if (year < 1 || month < 1 || month > 12 || day < 1 ||
-	    day > lengths[month - 1] + (month == 2 && leap(year)))
+	    day > lengths[month - 1] + (month == 2 && is_leap_year(year)))
 		return false;
 	*days = days_from_civil(year, month, day);
 	return true;
 }
 
 /* What follows the point, cut off after six digits. */
-static bool fraction(const char **p, int64_t *us)
+static bool parse_fraction(const char **p, int64_t *us)
 {
 	int64_t unit = 100000;
 
 	*us = 0;
-	if (!literal(p, "."))
+	if (!parse_literal(p, "."))
 		return true;
 	if (**p < '0' || **p > '9')
 		return false;
@@ -112,16 +113,17 @@ static bool fraction(const char **p, int64_t *us)
 	return true;
 }
 
-static bool zone(const char **p, int64_t *seconds)
+static bool parse_zone(const char **p, int64_t *seconds)
 {
 	int hours, minutes, sign;
 
 	*seconds = 0;
-	if (literal(p, "Zz"))
+	if (parse_literal(p, "Zz"))
 		return true;
 	sign = **p == '-' ? -1 : 1;
-	if (!literal(p, "+-") || !digits(p, 2, &hours) || !literal(p, ":") ||
-	    !digits(p, 2, &minutes) || hours > 23 || minutes > 59)
+	if (!parse_literal(p, "+-") || !parse_digits(p, 2, &hours) ||
+	    !parse_literal(p, ":") || !parse_digits(p, 2, &minutes) ||
+	    hours > 23 || minutes > 59)
 		return false;
 	*seconds = sign * ((int64_t)hours * 3600 + (int64_t)minutes * 60);
 	return true;
@@ -133,10 +135,11 @@ bool timestamp_parse(const char *text, int64_t *us)
 	int64_t days, micros, offset;
 	int hour, minute, second;
 
-	if (!date(&p, &days) || !literal(&p, "Tt") || !digits(&p, 2, &hour) ||
-	    !literal(&p, ":") || !digits(&p, 2, &minute) || !literal(&p, ":") ||
-	    !digits(&p, 2, &second) || !fraction(&p, &micros) ||
-	    !zone(&p, &offset) || *p != '\0')
+	if (!parse_date(&p, &days) || !parse_literal(&p, "Tt") ||
+	    !parse_digits(&p, 2, &hour) || !parse_literal(&p, ":") ||
+	    !parse_digits(&p, 2, &minute) || !parse_literal(&p, ":") ||
+	    !parse_digits(&p, 2, &second) || !parse_fraction(&p, &micros) ||
+	    !parse_zone(&p, &offset) || *p != '\0')
 		return false;
 	if (hour > 23 || minute > 59 || second > 60)
 		return false;
@@ -174,7 +177,7 @@ static const char *skip_string(const char *p, const char *end, bool *has_nul)
  * The members of the outermost object in their order, which is cJSON's
  * too. The text has passed cJSON, so strings and brackets pair up.
  */
-static struct members scan_members(const char *text, size_t length)
+static struct members scan_top_level(const char *text, size_t length)
 {
 	struct members m = { NULL, 0 };
 	const char *p = text, *end = text + length;
@@ -221,7 +224,7 @@ static struct members scan_members(const char *text, size_t length)
 
 struct field {
 	const char *name;
-	bool needed;
+	bool required;
 	const char *value; /* points into the cJSON tree */
 };
 
@@ -234,17 +237,17 @@ static enum event_verdict invalid(char *reason, size_t size, const char *name,
 	return EVENT_INVALID;
 }
 
-static const char *fault(const struct field *f, const cJSON *item,
-			 const struct member *m)
+static const char *field_fault(const struct field *f, const cJSON *item,
+			       const struct member *m)
 {
-	if (cJSON_IsNull(item) && !f->needed)
+	if (cJSON_IsNull(item) && !f->required)
 		return NULL;
 	if (!cJSON_IsString(item))
-		return f->needed ? "must be a string"
-				 : "must be a string or null";
+		return f->required ? "must be a string"
+				   : "must be a string or null";
 	if (m->value_has_nul)
 		return "must not hold U+0000";
-	if (f->needed && *item->valuestring == '\0')
+	if (f->required && *item->valuestring == '\0')
 		return "must not be empty";
 	if (strlen(item->valuestring) > FIELD_MAX)
 		return "must not be longer than 200 bytes";
@@ -257,7 +260,7 @@ static int compare_keys(const void *a, const void *b)
 }
 
 /* Whether two members share a key; sorted, so that thousands stay cheap. */
-static bool any_key_twice(const cJSON *root, size_t count)
+static bool has_duplicate_key(const cJSON *root, size_t count)
 {
 	const char **keys = xcalloc(count, sizeof(*keys));
 	const cJSON *item = root->child;
@@ -272,7 +275,7 @@ static bool any_key_twice(const cJSON *root, size_t count)
 	return twice;
 }
 
-static struct field *field_named(struct field fields[FIELDS], const char *name)
+static struct field *find_field(struct field fields[FIELDS], const char *name)
 {
 	for (size_t i = 0; i < FIELDS; i++) {
 		if (strcmp(fields[i].name, name) == 0)
@@ -282,9 +285,10 @@ static struct field *field_named(struct field fields[FIELDS], const char *name)
 }
 
 /* Fills in the fields' values, which stay the tree's. */
-static enum event_verdict pick(const cJSON *root, const struct members *m,
-			       struct field fields[FIELDS], char *reason,
-			       size_t size)
+static enum event_verdict read_fields(const cJSON *root,
+				      const struct members *m,
+				      struct field fields[FIELDS], char *reason,
+				      size_t size)
 {
 	bool seen[FIELDS] = { false };
 	const cJSON *item = root->child;
@@ -297,24 +301,24 @@ static enum event_verdict pick(const cJSON *root, const struct members *m,
 			snprintf(reason, size, "A key holds U+0000");
 			return EVENT_INVALID;
 		}
-		f = field_named(fields, item->string);
+		f = find_field(fields, item->string);
 		if (!f)
 			continue;
 		if (seen[f - fields])
 			return invalid(reason, size, f->name, "is given twice");
 		seen[f - fields] = true;
-		what = fault(f, item, &m->list[i]);
+		what = field_fault(f, item, &m->list[i]);
 		if (what)
 			return invalid(reason, size, f->name, what);
 		if (cJSON_IsString(item))
 			f->value = item->valuestring;
 	}
 	for (size_t i = 0; i < FIELDS; i++) {
-		if (fields[i].needed && !seen[i])
+		if (fields[i].required && !seen[i])
 			return invalid(reason, size, fields[i].name,
 				       "is missing");
 	}
-	if (any_key_twice(root, m->count)) {
+	if (has_duplicate_key(root, m->count)) {
 		snprintf(reason, size, "A key is given twice");
 		return EVENT_INVALID;
 	}
@@ -332,7 +336,7 @@ static enum event_verdict read_object(const cJSON *root,
 		[TIMESTAMP] = { "timestamp", true, NULL },
 		[PREVIOUS_STATUS] = { "previous_status", false, NULL },
 	};
-	enum event_verdict v = pick(root, m, fields, reason, size);
+	enum event_verdict v = read_fields(root, m, fields, reason, size);
 	int64_t occurred_at;
 
 	if (v != EVENT_OK)
@@ -376,7 +380,7 @@ enum event_verdict event_parse(const char *body, size_t length, struct event *e,
 		cJSON_Delete(root);
 		return malformed(reason, reason_size, "a JSON object");
 	}
-	m = scan_members(body, length);
+	m = scan_top_level(body, length);
 	v = read_object(root, &m, e, reason, reason_size);
 	free(m.list);
 	cJSON_Delete(root);

@@ -2,9 +2,9 @@
 
 #include <string.h>
 
-const struct secret *verify_match(const struct secret *list, size_t count,
-				  const void *body, size_t length,
-				  const unsigned char given[HMAC_BYTES])
+const struct secret *
+signature_find_secret(const struct secret *list, size_t count, const void *body,
+		      size_t length, const unsigned char given[HMAC_BYTES])
 {
 	const struct secret *found = NULL;
 
@@ -18,43 +18,46 @@ const struct secret *verify_match(const struct secret *list, size_t count,
 	return found;
 }
 
-enum verdict verify_request(struct secrets *secrets, const struct request *r,
-			    char signature[HMAC_HEX + 1], char **name)
+enum signature_verdict signature_verify(struct secrets *secrets,
+					const struct request *r,
+					char signature[HMAC_HEX + 1],
+					char **name)
 {
 	unsigned char given[HMAC_BYTES];
 	const struct secret_set *set;
 	const struct secret *found;
 
 	*name = NULL;
-	if (r->signatures == 0)
-		return VERIFY_MISSING;
-	if (r->signatures > 1 || strchr(r->x_signature, ','))
-		return VERIFY_REPEATED;
+	if (r->signature_count == 0)
+		return SIGNATURE_MISSING;
+	if (r->signature_count > 1 || strchr(r->x_signature, ','))
+		return SIGNATURE_REPEATED;
 	if (!hmac_from_hex(r->x_signature, given))
-		return VERIFY_NOT_HEX;
+		return SIGNATURE_NOT_HEX;
 	set = secrets_acquire(secrets);
-	found = verify_match(set->list, set->count, r->body, r->length, given);
+	found = signature_find_secret(set->list, set->count, r->body, r->length,
+				      given);
 	if (found)
 		*name = xstrdup(found->name);
 	secrets_release(secrets, set);
 	if (!found)
-		return VERIFY_NO_MATCH;
+		return SIGNATURE_NO_MATCH;
 	hmac_to_hex(given, signature);
-	return VERIFY_OK;
+	return SIGNATURE_OK;
 }
 
-const char *verdict_text(enum verdict v)
+const char *signature_verdict_text(enum signature_verdict v)
 {
 	switch (v) {
-	case VERIFY_OK:
+	case SIGNATURE_OK:
 		return "signature matches";
-	case VERIFY_MISSING:
+	case SIGNATURE_MISSING:
 		return "no X-Signature";
-	case VERIFY_REPEATED:
+	case SIGNATURE_REPEATED:
 		return "X-Signature given twice";
-	case VERIFY_NOT_HEX:
+	case SIGNATURE_NOT_HEX:
 		return "X-Signature is not 64 hex digits";
-	case VERIFY_NO_MATCH:
+	case SIGNATURE_NO_MATCH:
 		return "X-Signature matches no live secret";
 	}
 	return "unknown";

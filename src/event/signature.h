@@ -9,12 +9,12 @@
 #include "config/secrets.h"
 #include "responder/request.h"
 
-enum verdict {
-	VERIFY_OK,
-	VERIFY_MISSING, /* no X-Signature */
-	VERIFY_REPEATED, /* given twice, or with a comma */
-	VERIFY_NOT_HEX, /* not 64 hex digits */
-	VERIFY_NO_MATCH /* matches no live secret */
+enum signature_verdict {
+	SIGNATURE_OK,
+	SIGNATURE_MISSING, /* no X-Signature */
+	SIGNATURE_REPEATED, /* given twice, or with a comma */
+	SIGNATURE_NOT_HEX, /* not 64 hex digits */
+	SIGNATURE_NO_MATCH /* matches no live secret */
 };
 
 /*
@@ -22,19 +22,21 @@ enum verdict {
  * that the time tells nothing of which.
  */
 const struct secret *
-verify_match(const struct secret *list, size_t count, const void *body,
-	     size_t length, const unsigned char given[HMAC_BYTES]) MUST_CHECK;
+signature_find_secret(const struct secret *list, size_t count, const void *body,
+		      size_t length,
+		      const unsigned char given[HMAC_BYTES]) MUST_CHECK;
 
 /*
- * On VERIFY_OK signature holds the lowercase digits and *name the name of
+ * On SIGNATURE_OK signature holds the lowercase digits and *name the name of
  * the secret that matched, to be freed by the caller; otherwise *name is
  * NULL.
  */
-enum verdict verify_request(struct secrets *secrets, const struct request *r,
-			    char signature[HMAC_HEX + 1],
-			    char **name) MUST_CHECK;
+enum signature_verdict signature_verify(struct secrets *secrets,
+					const struct request *r,
+					char signature[HMAC_HEX + 1],
+					char **name) MUST_CHECK;
 
 /* For the log. */
-const char *verdict_text(enum verdict v);
+const char *signature_verdict_text(enum signature_verdict v);
 
 #endif

@@ -10,12 +10,12 @@
 #include "base/log.h"
 
 /* One host is given this long (doc/design.md, "Connecting"). */
-enum { HOST_MS = 1000, REPEAT_LOG_MS = 60000 };
+enum { HOST_TIMEOUT_MS = 1000, REPEAT_LOG_MS = 60000 };
 
 struct connector {
 	char *conninfo;
 	char failure[256]; /* the last one logged, and when */
-	int64_t failure_logged;
+	int64_t failure_logged_at;
 };
 
 struct connector *connector_new(const char *conninfo)
@@ -35,7 +35,7 @@ void connector_free(struct connector *c)
 	free(c);
 }
 
-void connect_flatten(char *to, size_t size, const char *message)
+void connect_one_line(char *to, size_t size, const char *message)
 {
 	size_t length;
 
@@ -49,17 +49,17 @@ void connect_flatten(char *to, size_t size, const char *message)
 	}
 }
 
-static void log_failure(struct connector *c, const char *message)
+static void log_failure_limited(struct connector *c, const char *message)
 {
 	char text[sizeof(c->failure)];
-	int64_t now = clock_ms();
+	int64_t now = monotonic_ms();
 
-	connect_flatten(text, sizeof(text), message);
+	connect_one_line(text, sizeof(text), message);
 	if (strcmp(text, c->failure) == 0 &&
-	    now - c->failure_logged < REPEAT_LOG_MS)
+	    now - c->failure_logged_at < REPEAT_LOG_MS)
 		return;
 	memcpy(c->failure, text, sizeof(text));
-	c->failure_logged = now;
+	c->failure_logged_at = now;
 	log_message(LEVEL_ERROR, "no database: %s", text);
 }
 
@@ -68,12 +68,12 @@ static void log_notice(void *context, const char *message)
 	char text[256];
 
 	(void)context;
-	connect_flatten(text, sizeof(text), message);
+	connect_one_line(text, sizeof(text), message);
 	log_message(LEVEL_DEBUG, "postgresql: %s", text);
 }
 
 /* The nth of a comma-separated list, or the only one; NULL if none. */
-static char *nth_of(const char *list, size_t n)
+static char *list_item(const char *list, size_t n)
 {
 	if (!list || !*list)
 		return NULL;
@@ -86,7 +86,7 @@ static char *nth_of(const char *list, size_t n)
 	return list ? xstrndup(list, strcspn(list, ",")) : NULL;
 }
 
-static size_t length_of(const char *list)
+static size_t list_length(const char *list)
 {
 	size_t n = 1;
 
@@ -96,7 +96,7 @@ static size_t length_of(const char *list)
 }
 
 /* A conninfo taken apart, with libpq's variables for the hosts put in. */
-struct target {
+struct parsed_conninfo {
 	PQconninfoOption *options;
 	const char *host;
 	const char *hostaddr;
@@ -114,36 +114,37 @@ static const char *option(const PQconninfoOption *options, const char *keyword,
 	return getenv(variable);
 }
 
-static bool target_parse(struct connector *c, struct target *t)
+static bool conninfo_parse(struct connector *c, struct parsed_conninfo *t)
 {
 	char *error = NULL;
 
 	t->options = PQconninfoParse(c->conninfo, &error);
 	if (!t->options) {
 		/* libpq's message can quote what may be a password. */
-		log_failure(c, "HUMCLI_WEBHOOK_DATABASE can't be parsed");
+		log_failure_limited(c,
+				    "HUMCLI_WEBHOOK_DATABASE can't be parsed");
 		PQfreemem(error);
 		return false;
 	}
 	t->host = option(t->options, "host", "PGHOST");
 	t->hostaddr = option(t->options, "hostaddr", "PGHOSTADDR");
 	t->port = option(t->options, "port", "PGPORT");
-	t->count =
-		length_of(t->hostaddr && *t->hostaddr ? t->hostaddr : t->host);
+	t->count = list_length(t->hostaddr && *t->hostaddr ? t->hostaddr
+							   : t->host);
 	return true;
 }
 
 /* Starts to connect to the nth host; the keywords are libpq's. */
-static PGconn *start_connect(const struct target *t, size_t n)
+static PGconn *start_connect(const struct parsed_conninfo *t, size_t n)
 {
 	/* Ahead of the conninfo: what it says itself comes later and wins. */
 	const char *keywords[80] = { "keepalives_idle", "keepalives_interval",
 				     "keepalives_count", "tcp_user_timeout" };
 	const char *values[80] = { "10", "5", "3", "3000" };
 	size_t used = 4;
-	char *host = nth_of(t->host, n);
-	char *hostaddr = nth_of(t->hostaddr, n);
-	char *port = nth_of(t->port, n);
+	char *host = list_item(t->host, n);
+	char *hostaddr = list_item(t->hostaddr, n);
+	char *port = list_item(t->port, n);
 	const struct {
 		const char *keyword;
 		const char *value;
@@ -185,7 +186,7 @@ bool connect_wait(int socket, short events, int64_t deadline, int stop)
 	int n;
 
 	do {
-		left = deadline - clock_ms();
+		left = deadline - monotonic_ms();
 		if (left <= 0)
 			return false;
 		n = poll(fds, 2, left < INT_MAX ? (int)left : INT_MAX);
@@ -193,7 +194,7 @@ bool connect_wait(int socket, short events, int64_t deadline, int stop)
 	return n > 0 && fds[0].revents && !fds[1].revents;
 }
 
-bool connect_told(int stop)
+bool connect_stop_requested(int stop)
 {
 	struct pollfd p = { .fd = stop, .events = POLLIN };
 
@@ -202,7 +203,7 @@ bool connect_told(int stop)
 
 /* One host's turn. */
 struct attempt {
-	enum connect_to to;
+	enum connect_server server;
 	int64_t deadline;
 	int stop;
 };
@@ -224,8 +225,8 @@ static bool finish_connect(PGconn *conn, const struct attempt *a)
 }
 
 /* The one row of one column that a query gives, within the time. */
-static bool ask(PGconn *conn, const char *query, const struct attempt *a,
-		char *answer, size_t size)
+static bool query_value(PGconn *conn, const char *query,
+			const struct attempt *a, char *answer, size_t size)
 {
 	PGresult *result;
 	bool ok = false;
@@ -253,29 +254,31 @@ static bool ask(PGconn *conn, const char *query, const struct attempt *a,
  * Why this server will not do; NULL: it will. Poolers greet with what
  * another server said once, so we ask.
  */
-static const char *unfit(PGconn *conn, const struct attempt *a)
+static const char *rejection_reason(PGconn *conn, const struct attempt *a)
 {
 	char answer[16] = "";
 
-	if (a->to == CONNECT_ANY)
+	if (a->server == CONNECT_ANY)
 		return NULL;
-	if (!ask(conn,
-		 "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() "
-		 "THEN 'standby' ELSE "
-		 "pg_catalog.current_setting('transaction_read_only') END",
-		 a, answer, sizeof(answer)))
+	if (!query_value(
+		    conn,
+		    "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() "
+		    "THEN 'standby' ELSE "
+		    "pg_catalog.current_setting('transaction_read_only') END",
+		    a, answer, sizeof(answer)))
 		return *PQerrorMessage(conn) ? PQerrorMessage(conn)
 					     : "no answer in time";
 	if (strcmp(answer, "standby") == 0)
 		return "the server is read-only: it is a standby";
-	if (a->to == CONNECT_WRITABLE && strcmp(answer, "off") != 0)
+	if (a->server == CONNECT_WRITABLE && strcmp(answer, "off") != 0)
 		return "the server is read-only: default_transaction_read_only "
 		       "is on";
 	return NULL;
 }
 
-static PGconn *connect_host(struct connector *c, const struct target *t,
-			    size_t n, const struct attempt *a)
+static PGconn *connect_host(struct connector *c,
+			    const struct parsed_conninfo *t, size_t n,
+			    const struct attempt *a)
 {
 	PGconn *conn = start_connect(t, n);
 	const char *fault;
@@ -288,31 +291,31 @@ static PGconn *connect_host(struct connector *c, const struct target *t,
 				? PQerrorMessage(conn)
 				: "no connection in time";
 	else
-		fault = unfit(conn, a);
+		fault = rejection_reason(conn, a);
 	if (!fault) {
 		PQsetNoticeProcessor(conn, log_notice, NULL);
 		return conn;
 	}
-	if (!connect_told(a->stop)) /* else it is no failure */
-		log_failure(c, fault);
+	if (!connect_stop_requested(a->stop)) /* else it is no failure */
+		log_failure_limited(c, fault);
 	PQfinish(conn);
 	return NULL;
 }
 
-PGconn *connector_open(struct connector *c, enum connect_to to,
+PGconn *connector_open(struct connector *c, enum connect_server to,
 		       int64_t deadline, int stop)
 {
-	struct target t;
+	struct parsed_conninfo t;
 	PGconn *conn = NULL;
 
-	if (!target_parse(c, &t))
+	if (!conninfo_parse(c, &t))
 		return NULL;
 	for (size_t n = 0; n < t.count && !conn; n++) {
-		int64_t limit = clock_ms() + HOST_MS;
+		int64_t limit = monotonic_ms() + HOST_TIMEOUT_MS;
 		struct attempt a = { to, limit < deadline ? limit : deadline,
 				     stop };
 
-		if (clock_ms() >= deadline)
+		if (monotonic_ms() >= deadline)
 			break;
 		conn = connect_host(c, &t, n, &a);
 	}

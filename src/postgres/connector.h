@@ -19,7 +19,7 @@ struct connector *connector_new(const char *conninfo) MUST_CHECK;
 void connector_free(struct connector *c);
 
 /* Which server will do. */
-enum connect_to {
+enum connect_server {
 	CONNECT_ANY, /* a standby, too */
 	CONNECT_PRIMARY, /* there alone is LISTEN */
 	CONNECT_WRITABLE /* and sessions may write unless told otherwise */
@@ -27,11 +27,11 @@ enum connect_to {
 
 /*
  * Connects to the first host that will do, each tried for 1 s at most, all
- * until deadline (clock_ms()), or until the descriptor stop is readable
+ * until deadline (monotonic_ms()), or until the descriptor stop is readable
  * (-1: there is none). Name look-ups block beyond any clock. NULL: the
  * reason is in the log, at most once a minute while it stays the same.
  */
-PGconn *connector_open(struct connector *c, enum connect_to to,
+PGconn *connector_open(struct connector *c, enum connect_server to,
 		       int64_t deadline, int stop) MUST_CHECK;
 
 /*
@@ -42,9 +42,9 @@ bool connect_wait(int socket, short events, int64_t deadline,
 		  int stop) MUST_CHECK;
 
 /* Whether stop is readable. */
-bool connect_told(int stop) MUST_CHECK;
+bool connect_stop_requested(int stop) MUST_CHECK;
 
 /* One line: libpq's messages end in one newline and may hold more. */
-void connect_flatten(char *to, size_t size, const char *message);
+void connect_one_line(char *to, size_t size, const char *message);
 
 #endif

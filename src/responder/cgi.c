@@ -17,18 +17,18 @@
 extern char **environ;
 
 /* What is left of stdin is thrown away up to these limits. */
-enum { REST_MS = 1000, REST_BYTES = 8 * 1024 * 1024 };
+enum { DISCARD_MS = 1000, DISCARD_BYTES = 8 * 1024 * 1024 };
 
-bool gateway_cgi_request(void)
+bool gateway_cgi_is_started(void)
 {
 	return getenv("GATEWAY_INTERFACE") && getenv("REQUEST_METHOD");
 }
 
 /* Waits until stdin can be read; false when the time is over. */
-static bool readable(int64_t deadline)
+static bool wait_readable(int64_t deadline)
 {
 	struct pollfd p = { .fd = STDIN_FILENO, .events = POLLIN };
-	int64_t left = deadline - clock_ms();
+	int64_t left = deadline - monotonic_ms();
 
 	while (left > 0) {
 		int n = poll(&p, 1, (int)left);
@@ -37,7 +37,7 @@ static bool readable(int64_t deadline)
 			return true;
 		if (n < 0 && errno != EINTR)
 			return false;
-		left = deadline - clock_ms();
+		left = deadline - monotonic_ms();
 	}
 	return false;
 }
@@ -48,7 +48,7 @@ static long read_stdin(void *context, char *data, size_t size)
 	ssize_t n;
 
 	do {
-		if (!readable(r->accepted + BODY_LIMIT_MS))
+		if (!wait_readable(r->accepted_at + BODY_LIMIT_MS))
 			return -2;
 		n = read(STDIN_FILENO, data, size);
 	} while (n < 0 && errno == EINTR);
@@ -73,13 +73,13 @@ static void fill_request(struct request *r)
  * Under Apache's mod_cgid stdin and stdout are one socket: unread input at
  * its close would reset it, and the answer with it.
  */
-static void drop_rest(void)
+static void discard_input(void)
 {
 	char waste[16384];
 	size_t total = 0;
-	int64_t deadline = clock_ms() + REST_MS;
+	int64_t deadline = monotonic_ms() + DISCARD_MS;
 
-	while (total < REST_BYTES && readable(deadline)) {
+	while (total < DISCARD_BYTES && wait_readable(deadline)) {
 		ssize_t n = read(STDIN_FILENO, waste, sizeof(waste));
 
 		if (n == 0 || (n < 0 && errno != EINTR))
@@ -101,44 +101,44 @@ static void write_reply(const struct reply *reply)
 }
 
 /* The one exchange of this process. */
-struct visit {
+struct cgi_exchange {
 	struct exchange exchange; /* first: one is found by the other */
-	int answered; /* wakeup */
+	int replied; /* wakeup */
 };
 
-static void answered(struct exchange *x)
+static void on_reply(struct exchange *x)
 {
-	wakeup_send(((struct visit *)x)->answered);
+	wakeup_signal(((struct cgi_exchange *)x)->replied);
 }
 
 /* True once it is answered, false when something has to be looked at. */
-static bool wait_for_answer(const struct visit *v, int64_t until)
+static bool wait_for_answer(const struct cgi_exchange *v, int64_t until)
 {
-	int alarm = recorder_alarm_fd(v->exchange.handler->recorder);
-	struct pollfd p[2] = { { .fd = v->answered, .events = POLLIN },
+	int alarm = recorder_overdue_fd(v->exchange.handler->recorder);
+	struct pollfd p[2] = { { .fd = v->replied, .events = POLLIN },
 			       { .fd = alarm, .events = POLLIN } };
-	int64_t left = later(until - clock_ms(), 0);
+	int64_t left = max_i64(until - monotonic_ms(), 0);
 
-	if (poll(p, ARRAY_SIZE(p), (int)earlier(left, INT_MAX)) < 0)
+	if (poll(p, ARRAY_SIZE(p), (int)min_i64(left, INT_MAX)) < 0)
 		return false;
 	/* Reading it is what makes sure that the reply is seen whole. */
 	if (p[0].revents)
-		wakeup_clear(v->answered);
+		wakeup_clear(v->replied);
 	if (p[1].revents)
 		wakeup_clear(alarm);
 	return p[0].revents;
 }
 
-static void get_reply(struct visit *v)
+static void get_reply(struct cgi_exchange *v)
 {
 	struct exchange *x = &v->exchange;
 	int64_t next;
 
-	if (handle(x))
+	if (handler_handle(x))
 		return;
 	do {
 		if (recorder_overdue(x->handler->recorder, &next)) {
-			handle_overdue(x);
+			handler_spool_overdue(x);
 			return;
 		}
 	} while (!wait_for_answer(v, next));
@@ -146,10 +146,10 @@ static void get_reply(struct visit *v)
 
 void gateway_cgi_serve(const struct handler *h)
 {
-	struct visit v = { .answered = wakeup_new() };
+	struct cgi_exchange v = { .replied = wakeup_new() };
 	struct request *r = &v.exchange.request;
 
-	exchange_init(&v.exchange, h, answered);
+	exchange_init(&v.exchange, h, on_reply);
 	fill_request(r);
 	if (strcmp(r->method, "POST") == 0 && h->settings)
 		request_read_body(r, h->settings->max_body, read_stdin, r);
@@ -159,8 +159,8 @@ void gateway_cgi_serve(const struct handler *h)
 	if (shutdown(STDOUT_FILENO, SHUT_WR) < 0 && errno != ENOTSOCK)
 		log_message(LEVEL_DEBUG, "stdout: %m");
 	close(STDOUT_FILENO);
-	drop_rest();
+	discard_input();
 	close(STDIN_FILENO);
 	exchange_free(&v.exchange);
-	close(v.answered);
+	close(v.replied);
 }

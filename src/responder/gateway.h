@@ -14,13 +14,13 @@
 void gateway_block_signals(void);
 
 /* Whether fd 0 is a listening socket, as FastCGI has it. */
-bool gateway_fcgi_inherited(void) MUST_CHECK;
+bool gateway_fcgi_is_started(void) MUST_CHECK;
 
 /* Makes libfcgi ready; once, before any thread is started. */
 bool gateway_fcgi_start(void) MUST_CHECK;
 
 /* From the signal to the end of the process, at the latest. */
-enum { GATEWAY_END_MS = 4500 };
+enum { GATEWAY_STOP_MS = 4500 };
 
 enum gateway_end {
 	GATEWAY_DONE, /* all that came was answered */
@@ -30,14 +30,14 @@ enum gateway_end {
 
 /*
  * Serves until SIGTERM, SIGINT or SIGUSR1, then answers what is in flight
- * and what waits in the backlog. *end is then the clock_ms() by which the
+ * and what waits in the backlog. *end is then the monotonic_ms() by which the
  * process has to be gone. where is what listener_open() took, or NULL.
  */
 enum gateway_end gateway_fcgi_serve(const struct handler *h, int listener,
 				    const char *where, int64_t *end) MUST_CHECK;
 
 /* Whether the environment is that of a CGI request (RFC 3875). */
-bool gateway_cgi_request(void) MUST_CHECK;
+bool gateway_cgi_is_started(void) MUST_CHECK;
 /* Serves the one request of this process; stdin and stdout are then closed. */
 void gateway_cgi_serve(const struct handler *h);
 

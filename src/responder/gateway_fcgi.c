@@ -26,53 +26,53 @@ enum {
 	STACK_BYTES = 256 * 1024,
 	READ_SECONDS = 5, /* beyond BODY_LIMIT_MS, which the overseer holds */
 	WRITE_SECONDS = 2,
-	TICK_MS = 200, /* how often connections are looked over */
+	CHECK_INTERVAL_MS = 200, /* how often connections are looked over */
 	DRAIN_MS = 2000, /* after the signal, for bodies and backlog */
-	LAST_MS = 1000, /* for the body of whoever came just before that */
-	ANSWERS_MS = 4000, /* all answers are out by then */
-	PAUSE_MS = 100 /* accept() fails: look again after this */
+	LATE_BODY_MS = 1000, /* for the body of whoever came just before that */
+	REPLY_LIMIT_MS = 4000, /* all answers are out by then */
+	ACCEPT_RETRY_MS = 100 /* accept() fails: look again after this */
 };
 
 /*
  * A thread's, and what the overseer sees of its connection: when the body has
  * to be there.
  */
-struct seat {
+struct worker_slot {
 	pthread_t thread;
 	pthread_mutex_t lock; /* over the rest */
 	int fd; /* -1: no connection, or its body has been read */
-	int64_t taken; /* clock_ms() */
-	int64_t limit; /* clock_ms() */
-	bool late;
+	int64_t accepted_at; /* monotonic_ms() */
+	int64_t read_deadline; /* monotonic_ms() */
+	bool timed_out;
 };
 
 struct server {
 	const struct handler *handler;
 	int listener;
-	int nudge; /* wakes the thread whose turn it is */
-	pthread_mutex_t turn; /* held by the one thread that waits */
+	int leader_wakeup; /* wakes the thread whose turn it is */
+	pthread_mutex_t leader_lock; /* held by the one thread that waits */
 
 	pthread_mutex_t lock; /* over the rest */
-	pthread_cond_t left; /* a thread ended */
-	unsigned started; /* threads, one a seat */
-	unsigned threads; /* of them are there still */
-	unsigned idle; /* of these wait, or wait for their turn */
-	unsigned calls; /* accepted, not answered yet */
-	bool closed; /* no room to accept: say so when there may be some */
-	bool short_of_threads; /* said so already */
-	bool drained; /* stopping, and nobody stands at the door */
-	int64_t stopping; /* clock_ms() of the signal; 0: none came */
-	int64_t complained; /* clock_ms() of the last accept() error */
-	struct seat *seats;
+	pthread_cond_t worker_exited; /* a thread ended */
+	unsigned workers_started; /* threads, one a seat */
+	unsigned workers_running; /* of them are there still */
+	unsigned workers_idle; /* of these wait, or wait for their turn */
+	unsigned in_flight; /* accepted, not answered yet */
+	bool at_capacity; /* no room to accept: say so when there may be some */
+	bool thread_limit_logged; /* said so already */
+	bool backlog_drained; /* stopping, and nobody stands at the door */
+	int64_t stopping_since; /* monotonic_ms() of the signal; 0: none came */
+	int64_t error_logged_at; /* monotonic_ms() of the last accept() error */
+	struct worker_slot *slots;
 };
 
 struct worker {
 	struct server *server;
-	struct seat *seat;
+	struct worker_slot *slot;
 };
 
 /* A connection and its request, from accept() until it is answered. */
-struct call {
+struct connection {
 	struct exchange exchange; /* first: one is found by the other */
 	struct server *server;
 	FCGX_Request fcgi;
@@ -80,12 +80,12 @@ struct call {
 };
 
 /* A request being read: what read_some needs. */
-struct reading {
+struct body_reader {
 	FCGX_Request *fcgi;
-	struct seat *seat;
+	struct worker_slot *slot;
 };
 
-static bool get(pthread_mutex_t *mutex, const bool *flag)
+static bool get_flag(pthread_mutex_t *mutex, const bool *flag)
 {
 	bool value;
 
@@ -100,25 +100,25 @@ static int64_t stopping_since(struct server *s)
 	int64_t since;
 
 	mutex_lock(&s->lock);
-	since = s->stopping;
+	since = s->stopping_since;
 	mutex_unlock(&s->lock);
 	return since;
 }
 
 /* Seats. */
 
-static void seat_take(struct seat *seat, int fd, int64_t taken)
+static void watch_reading(struct worker_slot *seat, int fd, int64_t taken)
 {
 	mutex_lock(&seat->lock);
 	seat->fd = fd;
-	seat->taken = taken;
-	seat->limit = taken + BODY_LIMIT_MS;
-	seat->late = false;
+	seat->accepted_at = taken;
+	seat->read_deadline = taken + BODY_LIMIT_MS;
+	seat->timed_out = false;
 	mutex_unlock(&seat->lock);
 }
 
 /* Before the descriptor is closed, and can be somebody else's. */
-static void seat_leave(struct seat *seat)
+static void unwatch_reading(struct worker_slot *seat)
 {
 	mutex_lock(&seat->lock);
 	seat->fd = -1;
@@ -126,10 +126,12 @@ static void seat_leave(struct seat *seat)
 }
 
 /* The body has to be there by then, or soon. */
-static void seat_hurry(struct seat *seat, int64_t limit)
+static void shorten_read_deadline(struct worker_slot *seat, int64_t limit)
 {
 	mutex_lock(&seat->lock);
-	seat->limit = earlier(seat->limit, later(limit, seat->taken + LAST_MS));
+	seat->read_deadline =
+		min_i64(seat->read_deadline,
+			max_i64(limit, seat->accepted_at + LATE_BODY_MS));
 	mutex_unlock(&seat->lock);
 }
 
@@ -137,11 +139,11 @@ static void seat_hurry(struct seat *seat, int64_t limit)
  * A read has its own limit, but a trickle of bytes starts that anew each
  * time, and libfcgi reads on by itself; so somebody else ends it.
  */
-static void seat_look_over(struct seat *seat, int64_t now)
+static void check_read_deadline(struct worker_slot *seat, int64_t now)
 {
 	mutex_lock(&seat->lock);
-	if (seat->fd >= 0 && now >= seat->limit && !seat->late) {
-		seat->late = true;
+	if (seat->fd >= 0 && now >= seat->read_deadline && !seat->timed_out) {
+		seat->timed_out = true;
 		if (shutdown(seat->fd, SHUT_RD) < 0)
 			log_message(LEVEL_DEBUG, "shutdown: %m");
 	}
@@ -152,12 +154,12 @@ static void seat_look_over(struct seat *seat, int64_t now)
 
 static long read_some(void *context, char *data, size_t size)
 {
-	struct reading *r = context;
+	struct body_reader *r = context;
 	int n = FCGX_GetStr(data, (int)size, r->fcgi->in);
 
 	if (n > 0)
 		return n;
-	if (get(&r->seat->lock, &r->seat->late))
+	if (get_flag(&r->slot->lock, &r->slot->timed_out))
 		return -2;
 	if (FCGX_GetError(r->fcgi->in) == EAGAIN)
 		return -2; /* SO_RCVTIMEO */
@@ -190,7 +192,7 @@ static void write_reply(const struct reply *reply, FCGX_Request *fcgi)
 	buf_free(&out);
 }
 
-static bool limit_io(int fd)
+static bool set_io_timeouts(int fd)
 {
 	static const struct timeval in = { .tv_sec = READ_SECONDS };
 	static const struct timeval out = { .tv_sec = WRITE_SECONDS };
@@ -203,7 +205,7 @@ static bool limit_io(int fd)
  * One request a connection: an idle kept one would pin its thread, and body
  * bytes left unread on it would be the next request.
  */
-static void end_connection(FCGX_Request *fcgi, int fd)
+static void close_fcgi(FCGX_Request *fcgi, int fd)
 {
 	bool all_read = fcgi->in && FCGX_HasSeenEOF(fcgi->in) &&
 			!FCGX_GetError(fcgi->in);
@@ -222,38 +224,38 @@ static void end_connection(FCGX_Request *fcgi, int fd)
 }
 
 /* Its place is somebody else's; who waits for that, or for the last, hears it. */
-static void count_out(struct server *s)
+static void connection_finished(struct server *s)
 {
 	mutex_lock(&s->lock);
-	s->calls--;
+	s->in_flight--;
 	/* Under the lock: without it, s may be gone once nobody is left. */
-	if (s->closed || (s->stopping && s->calls == 0))
-		wakeup_send(s->nudge);
-	s->closed = false;
+	if (s->at_capacity || (s->stopping_since && s->in_flight == 0))
+		wakeup_signal(s->leader_wakeup);
+	s->at_capacity = false;
 	mutex_unlock(&s->lock);
 }
 
-static void call_end(struct call *c)
+static void connection_end(struct connection *c)
 {
-	end_connection(&c->fcgi, c->fd);
+	close_fcgi(&c->fcgi, c->fd);
 	exchange_free(&c->exchange);
-	count_out(c->server);
+	connection_finished(c->server);
 	free(c);
 }
 
 /* From a worker, or from the recorder's thread, which must not be held up. */
-static void answer_call(struct exchange *x)
+static void connection_reply(struct exchange *x)
 {
-	struct call *c = (struct call *)x;
+	struct connection *c = (struct connection *)x;
 
 	write_reply(&x->reply, &c->fcgi);
-	call_end(c);
+	connection_end(c);
 }
 
-static bool call_start(struct call *c)
+static bool connection_start(struct connection *c)
 {
 	/* No listening socket: libfcgi must not accept by itself. */
-	if (!limit_io(c->fd) || FCGX_InitRequest(&c->fcgi, -1, 0) != 0)
+	if (!set_io_timeouts(c->fd) || FCGX_InitRequest(&c->fcgi, -1, 0) != 0)
 		return false;
 	/* Kept, or FCGX_Accept_r() would close it before it starts. */
 	c->fcgi.ipcFd = c->fd;
@@ -261,11 +263,11 @@ static bool call_start(struct call *c)
 	return true;
 }
 
-static void read_request(struct worker *w, struct call *c)
+static void read_request(struct worker *w, struct connection *c)
 {
 	const struct settings *s = w->server->handler->settings;
 	struct request *r = &c->exchange.request;
-	struct reading reading = { &c->fcgi, w->seat };
+	struct body_reader reading = { &c->fcgi, w->slot };
 
 	fill_request(r, &c->fcgi);
 	if (strcmp(r->method, "POST") != 0)
@@ -282,30 +284,30 @@ static void read_request(struct worker *w, struct call *c)
 /* Takes the connection over. */
 static void serve_connection(struct worker *w, int fd)
 {
-	struct call *c = xcalloc(1, sizeof(*c));
+	struct connection *c = xcalloc(1, sizeof(*c));
 	bool there;
 
 	c->server = w->server;
 	c->fd = fd;
-	exchange_init(&c->exchange, w->server->handler, answer_call);
-	if (!call_start(c)) {
+	exchange_init(&c->exchange, w->server->handler, connection_reply);
+	if (!connection_start(c)) {
 		/* c->fcgi has nothing to end yet. */
 		close(fd);
 		exchange_free(&c->exchange);
-		count_out(w->server);
+		connection_finished(w->server);
 		free(c);
 		return;
 	}
-	seat_take(w->seat, fd, c->exchange.request.accepted);
+	watch_reading(w->slot, fd, c->exchange.request.accepted_at);
 	there = FCGX_Accept_r(&c->fcgi) == 0;
 	if (there)
 		read_request(w, c);
 	/* Before the descriptor is closed, and can be somebody else's. */
-	seat_leave(w->seat);
+	unwatch_reading(w->slot);
 	if (!there)
-		call_end(c);
-	else if (handle(&c->exchange))
-		answer_call(&c->exchange);
+		connection_end(c);
+	else if (handler_handle(&c->exchange))
+		connection_reply(&c->exchange);
 }
 
 /* Waiting, in turns: one thread polls, so one wakes for each thing to do. */
@@ -313,17 +315,17 @@ static void serve_connection(struct worker *w, int fd)
 /* Once a minute; then a pause, so that nothing spins. */
 static void accept_failed(struct server *s)
 {
-	int64_t now = clock_ms();
+	int64_t now = monotonic_ms();
 	bool say;
 
 	mutex_lock(&s->lock);
-	say = !s->complained || now - s->complained > 60000;
+	say = !s->error_logged_at || now - s->error_logged_at > 60000;
 	if (say)
-		s->complained = now;
+		s->error_logged_at = now;
 	mutex_unlock(&s->lock);
 	if (say)
 		log_message(LEVEL_ERROR, "accept: %m");
-	(void)poll(NULL, 0, PAUSE_MS);
+	(void)poll(NULL, 0, ACCEPT_RETRY_MS);
 }
 
 /* A connection, or -1. Under the turn. */
@@ -337,34 +339,34 @@ static int accept_connection(struct server *s)
 		return -1;
 	}
 	mutex_lock(&s->lock);
-	s->calls++;
+	s->in_flight++;
 	mutex_unlock(&s->lock);
 	return fd;
 }
 
-static void *work(void *context);
+static void *worker_main(void *context);
 
 /* Under the lock. */
 static bool start_worker(struct server *s)
 {
 	struct worker *w = xmalloc(sizeof(*w));
-	struct seat *seat = &s->seats[s->started];
+	struct worker_slot *seat = &s->slots[s->workers_started];
 	pthread_attr_t a;
 	int error;
 
 	*w = (struct worker){ s, seat };
-	must(pthread_attr_init(&a));
-	must(pthread_attr_setstacksize(&a, STACK_BYTES));
-	error = pthread_create(&seat->thread, &a, work, w);
-	must(pthread_attr_destroy(&a));
+	pthread_check(pthread_attr_init(&a));
+	pthread_check(pthread_attr_setstacksize(&a, STACK_BYTES));
+	error = pthread_create(&seat->thread, &a, worker_main, w);
+	pthread_check(pthread_attr_destroy(&a));
 	if (error) {
 		free(w);
 		errno = error;
 		return false;
 	}
-	s->started++;
-	s->threads++;
-	s->idle++;
+	s->workers_started++;
+	s->workers_running++;
+	s->workers_idle++;
 	return true;
 }
 
@@ -372,21 +374,21 @@ static bool start_worker(struct server *s)
  * Under the lock: one more thread, if that is allowed and can be had. The
  * first time that it can't, *complain.
  */
-static bool grow(struct server *s, bool *complain)
+static bool add_worker(struct server *s, bool *complain)
 {
-	if (s->threads >= s->handler->settings->threads)
+	if (s->workers_running >= s->handler->settings->threads)
 		return false;
 	if (start_worker(s)) {
-		s->short_of_threads = false;
+		s->thread_limit_logged = false;
 		return true;
 	}
-	*complain = !s->short_of_threads;
-	s->short_of_threads = true;
+	*complain = !s->thread_limit_logged;
+	s->thread_limit_logged = true;
 	return false;
 }
 
 /* Hosts limit processes; we go on with what we have. */
-static void complain_of_threads(unsigned threads, int error)
+static void log_thread_limit(unsigned threads, int error)
 {
 	errno = error;
 	log_message(LEVEL_WARNING, "no more than %u threads: %m", threads);
@@ -394,10 +396,10 @@ static void complain_of_threads(unsigned threads, int error)
 
 /* What to wait for. */
 enum wait {
-	WAIT_FOR_ANY, /* a connection too */
-	WAIT_AT_DOOR, /* for one that stands there already */
-	WAIT_FOR_ANSWERS,
-	WAIT_FOR_NOTHING
+	WAIT_CONNECTION, /* a connection too */
+	WAIT_BACKLOG, /* for one that stands there already */
+	WAIT_IN_FLIGHT,
+	WAIT_NOTHING
 };
 
 /*
@@ -407,159 +409,160 @@ enum wait {
  */
 static bool has_room(struct server *s, bool *complain)
 {
-	bool alone = s->idle == 1 && s->calls >= s->threads &&
-		     !grow(s, complain);
+	bool alone = s->workers_idle == 1 &&
+		     s->in_flight >= s->workers_running &&
+		     !add_worker(s, complain);
 
-	s->closed = alone || s->calls >= s->handler->settings->threads;
-	return !s->closed;
+	s->at_capacity = alone || s->in_flight >= s->handler->settings->threads;
+	return !s->at_capacity;
 }
 
 /*
  * And until when, at the latest. Once we stop, what comes is taken as long as
  * there are calls, but not for long; then only what stands at the door.
  */
-static enum wait what_to_wait_for(struct server *s, int64_t *until)
+static enum wait choose_wait(struct server *s, int64_t *until)
 {
-	enum wait wait = WAIT_FOR_ANY;
+	enum wait wait = WAIT_CONNECTION;
 	bool complain = false;
 	unsigned threads;
 	int error;
 
 	mutex_lock(&s->lock);
-	if (s->stopping && clock_ms() - s->stopping > DRAIN_MS)
-		s->drained = true;
-	if (s->drained || !has_room(s, &complain)) {
-		wait = s->calls ? WAIT_FOR_ANSWERS : WAIT_FOR_NOTHING;
-	} else if (s->stopping && !s->calls) {
-		wait = WAIT_AT_DOOR;
+	if (s->stopping_since && monotonic_ms() - s->stopping_since > DRAIN_MS)
+		s->backlog_drained = true;
+	if (s->backlog_drained || !has_room(s, &complain)) {
+		wait = s->in_flight ? WAIT_IN_FLIGHT : WAIT_NOTHING;
+	} else if (s->stopping_since && !s->in_flight) {
+		wait = WAIT_BACKLOG;
 		*until = 0;
-	} else if (s->stopping) {
-		*until = earlier(*until, s->stopping + DRAIN_MS + 1);
+	} else if (s->stopping_since) {
+		*until = min_i64(*until, s->stopping_since + DRAIN_MS + 1);
 	}
-	threads = s->threads;
+	threads = s->workers_running;
 	error = errno;
 	mutex_unlock(&s->lock);
 	if (complain)
-		complain_of_threads(threads, error);
+		log_thread_limit(threads, error);
 	return wait;
 }
 
 /* Until then at the latest. True: somebody stands at the door. */
-static bool wait_for_something(struct server *s, enum wait wait, int64_t until)
+static bool wait_for_work(struct server *s, enum wait wait, int64_t until)
 {
-	bool door = wait != WAIT_FOR_ANSWERS;
-	int alarm = recorder_alarm_fd(s->handler->recorder);
-	struct pollfd p[3] = { { .fd = s->nudge, .events = POLLIN },
+	bool door = wait != WAIT_IN_FLIGHT;
+	int alarm = recorder_overdue_fd(s->handler->recorder);
+	struct pollfd p[3] = { { .fd = s->leader_wakeup, .events = POLLIN },
 			       { .fd = alarm, .events = POLLIN },
 			       { .fd = s->listener, .events = POLLIN } };
 	int64_t left = -1;
 
 	if (until != INT64_MAX)
-		left = earlier(later(until - clock_ms(), 0), INT_MAX);
+		left = min_i64(max_i64(until - monotonic_ms(), 0), INT_MAX);
 	if (poll(p, door ? 3 : 2, (int)left) <= 0)
 		return false;
 	if (p[0].revents)
-		wakeup_clear(s->nudge);
+		wakeup_clear(s->leader_wakeup);
 	if (p[1].revents)
 		wakeup_clear(alarm);
 	return door && p[2].revents;
 }
 
-static void nobody_at_door(struct server *s)
+static void set_backlog_drained(struct server *s)
 {
 	mutex_lock(&s->lock);
-	s->drained = true;
+	s->backlog_drained = true;
 	mutex_unlock(&s->lock);
 }
 
 /* What a thread does next: one of the two. */
-struct errand {
+struct work_item {
 	struct exchange *overdue;
 	int fd;
 };
 
 /* False when it is time to leave. Under the turn. */
-static bool next_errand(struct server *s, struct errand *e)
+static bool next_work(struct server *s, struct work_item *e)
 {
 	int64_t until;
 	enum wait wait;
 
-	*e = (struct errand){ .fd = -1 };
+	*e = (struct work_item){ .fd = -1 };
 	while (e->fd < 0) {
 		e->overdue = recorder_overdue(s->handler->recorder, &until);
 		if (e->overdue)
 			return true;
-		wait = what_to_wait_for(s, &until);
-		if (wait == WAIT_FOR_NOTHING)
+		wait = choose_wait(s, &until);
+		if (wait == WAIT_NOTHING)
 			return false;
-		if (wait_for_something(s, wait, until))
+		if (wait_for_work(s, wait, until))
 			e->fd = accept_connection(s);
-		else if (wait == WAIT_AT_DOOR)
-			nobody_at_door(s);
+		else if (wait == WAIT_BACKLOG)
+			set_backlog_drained(s);
 	}
 	return true;
 }
 
-static void run_errand(struct worker *w, const struct errand *e)
+static void do_work(struct worker *w, const struct work_item *e)
 {
 	if (e->overdue) {
-		handle_overdue(e->overdue);
-		answer_call(e->overdue);
+		handler_spool_overdue(e->overdue);
+		connection_reply(e->overdue);
 	} else {
 		serve_connection(w, e->fd);
 	}
 }
 
 /* It sets to work: somebody is to wait in its place. Under the turn. */
-static void leave_post(struct server *s)
+static void worker_busy(struct server *s)
 {
 	bool complain = false;
 	unsigned threads;
 	int error;
 
 	mutex_lock(&s->lock);
-	s->idle--;
-	if (!s->idle)
-		(void)grow(s, &complain);
-	threads = s->threads;
+	s->workers_idle--;
+	if (!s->workers_idle)
+		(void)add_worker(s, &complain);
+	threads = s->workers_running;
 	error = errno;
 	mutex_unlock(&s->lock);
 	if (complain)
-		complain_of_threads(threads, error);
+		log_thread_limit(threads, error);
 }
 
-static void take_post(struct server *s)
+static void worker_idle(struct server *s)
 {
 	mutex_lock(&s->lock);
-	s->idle++;
-	if (s->closed && s->idle == 2)
-		wakeup_send(s->nudge);
+	s->workers_idle++;
+	if (s->at_capacity && s->workers_idle == 2)
+		wakeup_signal(s->leader_wakeup);
 	mutex_unlock(&s->lock);
 }
 
-static void *work(void *context)
+static void *worker_main(void *context)
 {
 	struct worker *w = context;
 	struct server *s = w->server;
-	struct errand e;
+	struct work_item e;
 	bool more;
 
 	for (;;) {
-		mutex_lock(&s->turn);
-		more = next_errand(s, &e);
+		mutex_lock(&s->leader_lock);
+		more = next_work(s, &e);
 		/* Before the next one finds out how many are left. */
 		if (more)
-			leave_post(s);
-		mutex_unlock(&s->turn);
+			worker_busy(s);
+		mutex_unlock(&s->leader_lock);
 		if (!more)
 			break;
-		run_errand(w, &e);
-		take_post(s);
+		do_work(w, &e);
+		worker_idle(s);
 	}
 	mutex_lock(&s->lock);
-	s->idle--;
-	s->threads--;
-	cond_signal(&s->left);
+	s->workers_idle--;
+	s->workers_running--;
+	cond_signal(&s->worker_exited);
 	mutex_unlock(&s->lock);
 	free(w);
 	return NULL;
@@ -575,26 +578,27 @@ static void stop_signals(sigset_t *set)
 	sigaddset(set, SIGUSR1);
 }
 
-static void look_over(struct server *s)
+static void check_read_deadlines(struct server *s)
 {
-	int64_t now = clock_ms(), since = stopping_since(s);
+	int64_t now = monotonic_ms(), since = stopping_since(s);
 
 	for (unsigned i = 0; i < s->handler->settings->threads; i++) {
 		if (since)
-			seat_hurry(&s->seats[i], since + DRAIN_MS);
-		seat_look_over(&s->seats[i], now);
+			shorten_read_deadline(&s->slots[i], since + DRAIN_MS);
+		check_read_deadline(&s->slots[i], now);
 	}
 }
 
 static void wait_for_signal(struct server *s)
 {
-	static const struct timespec tick = { .tv_nsec = TICK_MS * 1000000L };
+	static const struct timespec tick = { .tv_nsec = CHECK_INTERVAL_MS *
+							 1000000L };
 	sigset_t signals;
 	int signal;
 
 	stop_signals(&signals);
 	while ((signal = sigtimedwait(&signals, NULL, &tick)) < 0)
-		look_over(s);
+		check_read_deadlines(s);
 	log_message(LEVEL_INFO, "signal %d: answering what is in flight",
 		    signal);
 }
@@ -605,13 +609,14 @@ static bool wait_for_workers(struct server *s, int64_t deadline)
 	bool all;
 
 	mutex_lock(&s->lock);
-	while (s->threads && clock_ms() < deadline) {
-		cond_wait(&s->left, &s->lock, clock_ms() + TICK_MS);
+	while (s->workers_running && monotonic_ms() < deadline) {
+		cond_wait(&s->worker_exited, &s->lock,
+			  monotonic_ms() + CHECK_INTERVAL_MS);
 		mutex_unlock(&s->lock);
-		look_over(s);
+		check_read_deadlines(s);
 		mutex_lock(&s->lock);
 	}
-	all = s->threads == 0;
+	all = s->workers_running == 0;
 	mutex_unlock(&s->lock);
 	return all;
 }
@@ -622,19 +627,19 @@ static bool wait_for_workers(struct server *s, int64_t deadline)
  */
 static void join_workers(struct server *s)
 {
-	for (unsigned i = 0; i < s->started; i++)
-		must(pthread_join(s->seats[i].thread, NULL));
+	for (unsigned i = 0; i < s->workers_started; i++)
+		pthread_check(pthread_join(s->slots[i].thread, NULL));
 }
 
 /* Answers what there is; false: somebody is stuck. */
 static bool stop(struct server *s, int64_t now)
 {
 	mutex_lock(&s->lock);
-	s->stopping = now;
+	s->stopping_since = now;
 	mutex_unlock(&s->lock);
-	recorder_hurry(s->handler->recorder, now + ANSWERS_MS);
-	wakeup_send(s->nudge);
-	if (!wait_for_workers(s, now + GATEWAY_END_MS))
+	recorder_set_stop_deadline(s->handler->recorder, now + REPLY_LIMIT_MS);
+	wakeup_signal(s->leader_wakeup);
+	if (!wait_for_workers(s, now + GATEWAY_STOP_MS))
 		return false;
 	join_workers(s);
 	return true;
@@ -646,22 +651,22 @@ static struct server *server_new(const struct handler *h, int listener)
 
 	*s = (struct server){ .handler = h,
 			      .listener = listener,
-			      .nudge = wakeup_new() };
-	mutex_init(&s->turn);
+			      .leader_wakeup = wakeup_new() };
+	mutex_init(&s->leader_lock);
 	mutex_init(&s->lock);
-	cond_init(&s->left);
-	s->seats = xcalloc(h->settings->threads, sizeof(s->seats[0]));
+	cond_init(&s->worker_exited);
+	s->slots = xcalloc(h->settings->threads, sizeof(s->slots[0]));
 	for (unsigned i = 0; i < h->settings->threads; i++) {
-		mutex_init(&s->seats[i].lock);
-		s->seats[i].fd = -1;
+		mutex_init(&s->slots[i].lock);
+		s->slots[i].fd = -1;
 	}
 	return s;
 }
 
 static void server_free(struct server *s)
 {
-	close(s->nudge);
-	free(s->seats);
+	close(s->leader_wakeup);
+	free(s->slots);
 	free(s);
 }
 
@@ -693,8 +698,8 @@ enum gateway_end gateway_fcgi_serve(const struct handler *h, int listener,
 		return GATEWAY_FAILED;
 	}
 	wait_for_signal(s);
-	now = clock_ms();
-	*end = now + GATEWAY_END_MS;
+	now = monotonic_ms();
+	*end = now + GATEWAY_STOP_MS;
 	/* Nobody new finds us; what has connected already is served. */
 	if (where)
 		listener_remove(where);
@@ -716,7 +721,7 @@ void gateway_block_signals(void)
 	 */
 	stop_signals(&signals);
 	sigaddset(&signals, SIGPIPE);
-	must(pthread_sigmask(SIG_BLOCK, &signals, NULL));
+	pthread_check(pthread_sigmask(SIG_BLOCK, &signals, NULL));
 }
 
 bool gateway_fcgi_start(void)
@@ -733,7 +738,7 @@ bool gateway_fcgi_start(void)
 	return sigaction(SIGPIPE, &ignore, NULL) == 0;
 }
 
-bool gateway_fcgi_inherited(void)
+bool gateway_fcgi_is_started(void)
 {
 	int listening = 0;
 	socklen_t length = sizeof(listening);

@@ -9,33 +9,34 @@
 #include "event/signature.h"
 
 /* From accept to the answer at the latest; HumCLI allows 5 s. */
-enum { ANSWER_MS = 4500, SPOOL_SHARE_MS = 500 };
+enum { REPLY_LIMIT_MS = 4500, SPOOL_RESERVE_MS = 500 };
 
 /* What the log line of a request tells; NULL is left out. */
-struct account {
+struct request_log {
 	const char *outcome;
-	const char *why;
+	const char *reason;
 	const struct delivery *delivery;
-	const char *timestamp_differs;
+	const char *x_timestamp;
 };
 
-static void log_account(const struct request *r, const struct reply *reply,
-			const struct account *a)
+static void log_request(const struct request *r, const struct reply *reply,
+			const struct request_log *a)
 {
 	const struct delivery *d = a->delivery;
 	char ms[24], status[12];
 
-	snprintf(ms, sizeof(ms), "%lld", (long long)(clock_ms() - r->accepted));
+	snprintf(ms, sizeof(ms), "%lld",
+		 (long long)(monotonic_ms() - r->accepted_at));
 	snprintf(status, sizeof(status), "%d", reply->status);
-	log_pairs(reply->status >= 500	 ? LEVEL_ERROR
-		  : reply->status >= 400 ? LEVEL_WARNING
-					 : LEVEL_INFO,
-		  "outcome", a->outcome, "http", status, "why", a->why,
-		  "task_id", d ? d->event.task_id : NULL, "status",
-		  d ? d->event.status : NULL, "secret",
-		  d ? d->secret_name : NULL, "x_timestamp",
-		  a->timestamp_differs, "client",
-		  *r->remote_addr ? r->remote_addr : NULL, "ms", ms, NULL);
+	log_fields(reply->status >= 500	  ? LEVEL_ERROR
+		   : reply->status >= 400 ? LEVEL_WARNING
+					  : LEVEL_INFO,
+		   "outcome", a->outcome, "http", status, "why", a->reason,
+		   "task_id", d ? d->event.task_id : NULL, "status",
+		   d ? d->event.status : NULL, "secret",
+		   d ? d->secret_name : NULL, "x_timestamp", a->x_timestamp,
+		   "client", *r->remote_addr ? r->remote_addr : NULL, "ms", ms,
+		   NULL);
 }
 
 static bool is_json(const char *content_type)
@@ -51,15 +52,15 @@ static bool is_json(const char *content_type)
 }
 
 /* What can be said before the signature; false where the reply is made. */
-static bool acceptable(const struct request *r, struct reply *reply,
-		       struct account *a)
+static bool check_request(const struct request *r, struct reply *reply,
+			  struct request_log *a)
 {
 	static const struct {
 		int status;
-		const char *sentence;
+		const char *message;
 	} bodies[] = {
 		[BODY_TOO_LARGE] = { 413, "Body is too large" },
-		[BODY_LATE] = { 408, "Body did not arrive in time" },
+		[BODY_TIMEOUT] = { 408, "Body did not arrive in time" },
 		[BODY_BROKEN] = { 400, "Body does not match its length" },
 	};
 
@@ -69,7 +70,7 @@ static bool acceptable(const struct request *r, struct reply *reply,
 		reply->allow = true;
 	} else if (r->state != BODY_COMPLETE) {
 		reply_error(reply, bodies[r->state].status,
-			    bodies[r->state].sentence);
+			    bodies[r->state].message);
 	} else if (!is_json(r->content_type)) {
 		reply_error(reply, 415,
 			    "Content-Type must be application/json");
@@ -79,14 +80,14 @@ static bool acceptable(const struct request *r, struct reply *reply,
 	return false;
 }
 
-static void reply_outcome(struct reply *reply, struct account *a,
+static void reply_outcome(struct reply *reply, struct request_log *a,
 			  enum outcome outcome, enum event_verdict verdict)
 {
 	/* What is no event is kept like one, but its sender has to know. */
 	if (verdict != EVENT_OK && outcome != OUTCOME_UNAVAILABLE) {
 		a->outcome = "quarantined";
 		reply_error(reply, verdict == EVENT_MALFORMED ? 400 : 422,
-			    a->why);
+			    a->reason);
 		return;
 	}
 	switch (outcome) {
@@ -121,26 +122,27 @@ static void reply_outcome(struct reply *reply, struct account *a,
 }
 
 /* What the spool needs at the end of the time, for its two syncs. */
-static int64_t spool_share(const struct handler *h)
+static int64_t spool_reserve(const struct handler *h)
 {
 	int64_t quarter = h->settings->deadline / 4;
 
 	if (!h->spool)
 		return 0;
-	return quarter < SPOOL_SHARE_MS ? quarter : SPOOL_SHARE_MS;
+	return quarter < SPOOL_RESERVE_MS ? quarter : SPOOL_RESERVE_MS;
 }
 
-static int64_t database_until(const struct handler *h, const struct request *r)
+static int64_t database_deadline(const struct handler *h,
+				 const struct request *r)
 {
-	int64_t own = r->body_end + h->settings->deadline;
-	int64_t latest = r->accepted + ANSWER_MS;
+	int64_t own = r->body_read_at + h->settings->deadline;
+	int64_t latest = r->accepted_at + REPLY_LIMIT_MS;
 
-	return (own < latest ? own : latest) - spool_share(h);
+	return (own < latest ? own : latest) - spool_reserve(h);
 }
 
 /* X-Timestamp is not signed and decides nothing; a difference is shown. */
-static const char *differing_timestamp(const struct request *r,
-				       const struct event *e)
+static const char *timestamp_mismatch(const struct request *r,
+				      const struct event *e)
 {
 	int64_t us;
 
@@ -151,25 +153,25 @@ static const char *differing_timestamp(const struct request *r,
 		       : r->x_timestamp;
 }
 
-static void finish(struct exchange *x, enum outcome outcome)
+static void make_reply(struct exchange *x, enum outcome outcome)
 {
-	struct account a = { .why = x->why,
-			     .delivery = x->delivery,
-			     .timestamp_differs = x->timestamp_differs };
+	struct request_log a = { .reason = x->reason,
+				 .delivery = x->delivery,
+				 .x_timestamp = x->x_timestamp };
 
 	reply_outcome(&x->reply, &a, outcome, x->verdict);
-	log_account(&x->request, &x->reply, &a);
+	log_request(&x->request, &x->reply, &a);
 }
 
-static void answer(void *context, enum outcome outcome)
+static void on_outcome(void *context, enum outcome outcome)
 {
 	struct exchange *x = context;
 
-	finish(x, outcome);
-	x->answered(x);
+	make_reply(x, outcome);
+	x->on_reply(x);
 }
 
-void handle_overdue(struct exchange *x)
+void handler_spool_overdue(struct exchange *x)
 {
 	struct spool *spool = x->handler->spool;
 	const struct delivery *d = x->delivery;
@@ -179,49 +181,50 @@ void handle_overdue(struct exchange *x)
 					   .length = d->length,
 					   .received_at = d->received_at };
 
-	finish(x, spool && spool_put(spool, &entry) ? OUTCOME_SPOOLED
-						    : OUTCOME_UNAVAILABLE);
+	make_reply(x, spool && spool_put(spool, &entry) ? OUTCOME_SPOOLED
+							: OUTCOME_UNAVAILABLE);
 }
 
 /* A request whose signature passed: parse it, and into the database. */
-static bool take_delivery(struct exchange *x)
+static bool submit_delivery(struct exchange *x)
 {
 	const struct handler *h = x->handler;
 	const struct request *r = &x->request;
 	struct delivery *d = x->delivery;
 
 	x->verdict = delivery_parse(d, r->body, r->length);
-	x->why = d->reason;
+	x->reason = d->reason;
 	d->received_at = r->received;
 	if (x->verdict == EVENT_OK)
-		x->timestamp_differs = differing_timestamp(r, &d->event);
-	if (recorder_submit(h->recorder, delivery_share(d),
-			    database_until(h, r), answer, x))
+		x->x_timestamp = timestamp_mismatch(r, &d->event);
+	if (recorder_submit(h->recorder, delivery_ref(d),
+			    database_deadline(h, r), on_outcome, x))
 		return false;
-	handle_overdue(x);
+	handler_spool_overdue(x);
 	return true;
 }
 
 static bool handle_post(struct exchange *x)
 {
 	const struct request *r = &x->request;
-	struct account a = { 0 };
-	enum verdict verdict;
+	struct request_log a = { 0 };
+	enum signature_verdict verdict;
 
-	if (!acceptable(r, &x->reply, &a)) {
-		log_account(r, &x->reply, &a);
+	if (!check_request(r, &x->reply, &a)) {
+		log_request(r, &x->reply, &a);
 		return true;
 	}
 	x->delivery = delivery_new();
-	verdict = verify_request(x->handler->secrets, r, x->delivery->signature,
-				 &x->delivery->secret_name);
-	if (verdict != VERIFY_OK) {
+	verdict = signature_verify(x->handler->secrets, r,
+				   x->delivery->signature,
+				   &x->delivery->secret_name);
+	if (verdict != SIGNATURE_OK) {
 		reply_error(&x->reply, 401, "Invalid signature");
-		a.why = verdict_text(verdict);
-		log_account(r, &x->reply, &a);
+		a.reason = signature_verdict_text(verdict);
+		log_request(r, &x->reply, &a);
 		return true;
 	}
-	return take_delivery(x);
+	return submit_delivery(x);
 }
 
 /* Degraded still takes events, so a balancer may send us more. */
@@ -240,17 +243,17 @@ static void reply_health(const struct handler *h, struct reply *reply)
 void exchange_init(struct exchange *x, const struct handler *h,
 		   void (*answered)(struct exchange *x))
 {
-	*x = (struct exchange){ .handler = h, .answered = answered };
+	*x = (struct exchange){ .handler = h, .on_reply = answered };
 	request_init(&x->request);
 }
 
 void exchange_free(struct exchange *x)
 {
-	delivery_free(x->delivery);
+	delivery_unref(x->delivery);
 	request_free(&x->request);
 }
 
-bool handle(struct exchange *x)
+bool handler_handle(struct exchange *x)
 {
 	const struct handler *h = x->handler;
 

@@ -26,14 +26,14 @@ struct exchange {
 	struct request request;
 	struct reply reply;
 	/* The reply is there; from a thread that it must not hold up. */
-	void (*answered)(struct exchange *x);
+	void (*on_reply)(struct exchange *x);
 
 	/* The handler's own. */
 	const struct handler *handler;
 	struct delivery *delivery; /* NULL: it did not come to one */
 	enum event_verdict verdict;
-	const char *why; /* what is wrong with it, or NULL */
-	const char *timestamp_differs; /* what X-Timestamp says, or NULL */
+	const char *reason; /* what is wrong with it, or NULL */
+	const char *x_timestamp; /* what X-Timestamp says, or NULL */
 };
 
 /* request is for the gateway to fill in. */
@@ -44,10 +44,10 @@ void exchange_free(struct exchange *x);
 /*
  * True: the reply is there. False: the recorder has it. Then x->answered is
  * called, once and perhaps before this returns, or recorder_overdue() gives
- * x out: for handle_overdue(), after which the reply is there as well.
+ * x out: for handler_spool_overdue(), after which the reply is there as well.
  */
-bool handle(struct exchange *x) MUST_CHECK;
+bool handler_handle(struct exchange *x) MUST_CHECK;
 /* To the spool, which takes two syncs; else it is refused. */
-void handle_overdue(struct exchange *x);
+void handler_spool_overdue(struct exchange *x);
 
 #endif

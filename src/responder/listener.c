@@ -20,7 +20,7 @@ static bool is_path(const char *where)
 }
 
 /* Whether somebody answers there; a socket nobody listens on is a leftover. */
-static bool answers(const struct sockaddr_un *a)
+static bool is_in_use(const struct sockaddr_un *a)
 {
 	/* Not to wait where its backlog is full: that is an answer too. */
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -45,7 +45,7 @@ static bool clear_path(const struct sockaddr_un *a)
 		errno = EEXIST;
 		return false;
 	}
-	if (answers(a)) {
+	if (is_in_use(a)) {
 		errno = EADDRINUSE;
 		return false;
 	}

@@ -112,16 +112,16 @@ static void log_errors(const struct buf *errors)
 }
 
 /* All that serves; the handler is made of pointers into it. */
-struct receiver {
+struct responder {
 	struct settings settings;
 	struct handler handler;
 	struct drainer *drainer;
 };
 
 /* Settings, log and secrets; false with the faults in the log. */
-static bool configure(struct receiver *r)
+static bool configure(struct responder *r)
 {
-	struct settings_places places = settings_places();
+	struct settings_sources places = settings_sources();
 	struct buf errors = { 0 };
 	bool ok = settings_load(&r->settings, &places, &errors);
 
@@ -139,7 +139,7 @@ static bool configure(struct receiver *r)
 	return ok;
 }
 
-static void unconfigure(struct receiver *r)
+static void release_config(struct responder *r)
 {
 	spool_close(r->handler.spool);
 	secrets_close(r->handler.secrets);
@@ -147,7 +147,8 @@ static void unconfigure(struct receiver *r)
 }
 
 /* Spool and recorder: what takes deliveries. */
-static struct drain_source equip(struct receiver *r, enum recorder_mode mode)
+static struct drain_source start_storage(struct responder *r,
+					 enum recorder_kind mode)
 {
 	struct handler *h = &r->handler;
 
@@ -169,7 +170,7 @@ static void print_secrets(struct secrets *secrets)
 }
 
 /* With no secret and no password in it. */
-static void print_found(const struct receiver *r)
+static void print_config(const struct responder *r)
 {
 	const struct settings *s = &r->settings;
 
@@ -183,31 +184,31 @@ static void print_found(const struct receiver *r)
 
 static int check_config(void)
 {
-	struct receiver r = { 0 };
+	struct responder r = { 0 };
 	int status = EX_CONFIG;
 
 	if (configure(&r)) {
-		print_found(&r);
+		print_config(&r);
 		status = EX_OK;
 	}
-	unconfigure(&r);
+	release_config(&r);
 	return status;
 }
 
 /* False: a thread is stuck, and holds on to what would be freed. */
-static bool retire(struct receiver *r, int64_t end)
+static bool stop_storage(struct responder *r, int64_t end)
 {
-	recorder_hurry(r->handler.recorder, end);
+	recorder_set_stop_deadline(r->handler.recorder, end);
 	return drainer_stop(r->drainer, end) &&
 	       recorder_stop(r->handler.recorder, end);
 }
 
-static enum gateway_end serve(struct receiver *r, int listener,
+static enum gateway_end serve(struct responder *r, int listener,
 			      const char *where)
 {
-	struct drain_source source = equip(r, RECORDER_RESIDENT);
+	struct drain_source source = start_storage(r, RECORDER_DAEMON);
 	enum gateway_end ended;
-	int64_t end = clock_ms() + GATEWAY_END_MS;
+	int64_t end = monotonic_ms() + GATEWAY_STOP_MS;
 
 	if (source.spool)
 		r->drainer = drainer_start(&source);
@@ -216,12 +217,13 @@ static enum gateway_end serve(struct receiver *r, int listener,
 		    where ? where : "its standard input");
 	ended = gateway_fcgi_serve(&r->handler, listener, where, &end);
 	/* A worker that is stuck still uses the recorder. */
-	return ended != GATEWAY_STUCK && retire(r, end) ? ended : GATEWAY_STUCK;
+	return ended != GATEWAY_STUCK && stop_storage(r, end) ? ended
+							      : GATEWAY_STUCK;
 }
 
 static int serve_fcgi(const char *where)
 {
-	struct receiver r = { 0 };
+	struct responder r = { 0 };
 	int listener = STDIN_FILENO, status = EX_CONFIG;
 	enum gateway_end ended;
 
@@ -243,33 +245,34 @@ static int serve_fcgi(const char *where)
 	if (ended == GATEWAY_DONE)
 		status = EX_OK;
 out:
-	unconfigure(&r);
+	release_config(&r);
 	return status;
 }
 
 /* What earlier requests had to spool; the answer to ours is out. */
-static void drain_a_little(const struct drain_source *source)
+static void drain_after_reply(const struct drain_source *source)
 {
 	struct drain_count count;
 
 	if (source->spool && !spool_is_empty(source->spool) &&
 	    recorder_healthy(source->recorder) &&
-	    !drain(source, CGI_DRAIN_FILES, clock_ms() + CGI_DRAIN_MS, &count))
+	    !drain(source, CGI_DRAIN_FILES, monotonic_ms() + CGI_DRAIN_MS,
+		   &count))
 		log_message(LEVEL_DEBUG, "spool: somebody else drains it");
 }
 
 _Noreturn static void serve_cgi(void)
 {
-	struct receiver r = { 0 };
+	struct responder r = { 0 };
 	struct drain_source source = { 0 };
 
 	gateway_block_signals();
 	if (configure(&r))
-		source = equip(&r, RECORDER_ONCE);
+		source = start_storage(&r, RECORDER_ONE_SHOT);
 	else
 		r.handler.settings = NULL;
 	gateway_cgi_serve(&r.handler);
-	drain_a_little(&source);
+	drain_after_reply(&source);
 	/* The writer can be stuck in a name look-up; nothing is left to do. */
 	_exit(EX_OK);
 }
@@ -284,9 +287,9 @@ int main(int argc, char **argv)
 	if (o.check_config)
 		return check_config();
 	close_inherited();
-	if (o.listen || gateway_fcgi_inherited())
+	if (o.listen || gateway_fcgi_is_started())
 		return serve_fcgi(o.listen);
-	if (gateway_cgi_request())
+	if (gateway_cgi_is_started())
 		serve_cgi();
 	fputs(how_to_start, stderr);
 	return EX_USAGE;

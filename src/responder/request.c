@@ -4,7 +4,7 @@
 #include <string.h>
 
 /* How much of a body that is too large is thrown away at most. */
-enum { REST_MS = 1000, REST_BYTES = 8 * 1024 * 1024 };
+enum { DISCARD_MS = 1000, DISCARD_BYTES = 8 * 1024 * 1024 };
 
 void request_init(struct request *r)
 {
@@ -18,8 +18,8 @@ void request_init(struct request *r)
 		.remote_addr = "",
 		.x_timestamp = "",
 		.x_signature = "",
-		.accepted = clock_ms(),
-		.received = now_us(),
+		.accepted_at = monotonic_ms(),
+		.received = wall_clock_us(),
 		.state = BODY_COMPLETE,
 	};
 }
@@ -42,7 +42,7 @@ void request_set(struct request *r, const char *name, const char *value)
 
 	/* nginx and lighttpd hand a repeated header on as two variables. */
 	if (strcmp(name, "HTTP_X_SIGNATURE") == 0) {
-		if (r->signatures++ == 0)
+		if (r->signature_count++ == 0)
 			r->x_signature = value;
 		return;
 	}
@@ -58,18 +58,18 @@ enum length_kind {
 	LENGTH_NONE, /* absent or empty: read to the end */
 	LENGTH_GIVEN,
 	LENGTH_TOO_LARGE,
-	LENGTH_NO_NUMBER
+	LENGTH_INVALID
 };
 
-static enum length_kind announced_length(const char *text, size_t max,
-					 size_t *length)
+static enum length_kind parse_content_length(const char *text, size_t max,
+					     size_t *length)
 {
 	uint64_t value;
 
 	if (*text == '\0')
 		return LENGTH_NONE;
 	if (strspn(text, "0123456789") != strlen(text))
-		return LENGTH_NO_NUMBER;
+		return LENGTH_INVALID;
 	/* A number that fails here is one that overflows. */
 	if (!parse_u64(text, 0, max, &value))
 		return LENGTH_TOO_LARGE;
@@ -79,7 +79,7 @@ static enum length_kind announced_length(const char *text, size_t max,
 
 /* Reads to the end, a limit or a fault; BODY_COMPLETE at the end. */
 static enum body_state read_to_end(struct request *r, size_t max_body,
-				   read_some_fn read_some, void *context)
+				   body_read_fn read_some, void *context)
 {
 	struct buf body = { 0 };
 	char chunk[8192];
@@ -97,41 +97,41 @@ static enum body_state read_to_end(struct request *r, size_t max_body,
 	r->length = body.length;
 	if (n == 0)
 		return BODY_COMPLETE;
-	return n == -2 ? BODY_LATE : BODY_BROKEN;
+	return n == -2 ? BODY_TIMEOUT : BODY_BROKEN;
 }
 
 /*
  * Apache answers 503 in our place where we end while it still sends. So
  * the rest is thrown away, for a while.
  */
-static void drop_rest(read_some_fn read_some, void *context)
+static void discard_body(body_read_fn read_some, void *context)
 {
 	char waste[8192];
-	int64_t until = clock_ms() + REST_MS;
+	int64_t until = monotonic_ms() + DISCARD_MS;
 	size_t total = 0;
 	long n;
 
-	while (total < REST_BYTES && clock_ms() < until &&
+	while (total < DISCARD_BYTES && monotonic_ms() < until &&
 	       (n = read_some(context, waste, sizeof(waste))) > 0)
 		total += (size_t)n;
 }
 
 void request_read_body(struct request *r, size_t max_body,
-		       read_some_fn read_some, void *context)
+		       body_read_fn read_some, void *context)
 {
 	size_t length = 0;
 	enum length_kind kind =
-		announced_length(r->content_length, max_body, &length);
+		parse_content_length(r->content_length, max_body, &length);
 
 	/* To the end, also when the length is known: a longer body is 400. */
 	r->state = kind == LENGTH_TOO_LARGE
 			   ? BODY_TOO_LARGE
 			   : read_to_end(r, max_body, read_some, context);
 	if (r->state == BODY_TOO_LARGE)
-		drop_rest(read_some, context);
-	r->body_end = clock_ms();
+		discard_body(read_some, context);
+	r->body_read_at = monotonic_ms();
 	if (r->state == BODY_COMPLETE &&
-	    (kind == LENGTH_NO_NUMBER ||
+	    (kind == LENGTH_INVALID ||
 	     (kind == LENGTH_GIVEN && length != r->length)))
 		r->state = BODY_BROKEN;
 }

@@ -10,7 +10,7 @@
 enum body_state {
 	BODY_COMPLETE,
 	BODY_TOO_LARGE, /* over max_body, announced or read */
-	BODY_LATE, /* not complete 4 s after accept */
+	BODY_TIMEOUT, /* not complete 4 s after accept */
 	BODY_BROKEN /* the stream broke, or its length is not CONTENT_LENGTH */
 };
 
@@ -25,16 +25,16 @@ struct request {
 	const char *remote_addr;
 	const char *x_timestamp;
 	const char *x_signature; /* the first one */
-	unsigned signatures; /* how many there were */
+	unsigned signature_count; /* how many there were */
 
-	int64_t accepted; /* clock_ms() */
-	int64_t received; /* now_us() */
+	int64_t accepted_at; /* monotonic_ms() */
+	int64_t received; /* wall_clock_us() */
 
 	/* Filled by request_read_body(); NUL-terminated beyond length. */
 	char *body;
 	size_t length;
 	enum body_state state;
-	int64_t body_end; /* clock_ms() */
+	int64_t body_read_at; /* monotonic_ms() */
 };
 
 /* The longest time from accept to the last byte of the body. */
@@ -54,9 +54,9 @@ void request_set(struct request *r, const char *name, const char *value);
  * in: read_some returns the bytes read, 0 at the end, -1 where the stream
  * broke, -2 where the time was over.
  */
-typedef long (*read_some_fn)(void *context, char *data, size_t size);
+typedef long (*body_read_fn)(void *context, char *data, size_t size);
 void request_read_body(struct request *r, size_t max_body,
-		       read_some_fn read_some, void *context);
+		       body_read_fn read_some, void *context);
 void request_free(struct request *r);
 
 /* GET or HEAD of …/health */

@@ -33,9 +33,9 @@ enum {
 static const int64_t postgres_epoch = INT64_C(946684800000000);
 
 /* One transaction on its way, until its Sync comes back. */
-struct segment {
-	enum database_task task;
-	bool brief; /* humcli.record_next(), which can leave it undone */
+struct pending_request {
+	enum database_request request;
+	bool is_record_next; /* humcli.record_next(), which can leave it undone */
 	bool failed;
 	char sqlstate[6];
 	char message[256];
@@ -51,10 +51,10 @@ struct database {
 	struct connector *connector;
 	PGconn *conn;
 	bool flush_wanted;
-	struct segment pending[MAX_PENDING]; /* oldest first */
+	struct pending_request pending[MAX_PENDING]; /* oldest first */
 	size_t pending_count;
-	size_t *places; /* of humcli.record()'s inputs in the batch */
-	size_t place_count;
+	size_t *event_indexes; /* of humcli.record()'s inputs in the batch */
+	size_t event_count;
 	struct database_row *rows;
 	size_t row_count;
 	size_t row_capacity;
@@ -77,7 +77,7 @@ void database_free(struct database *db)
 	for (size_t i = 0; i < MAX_PARAMETERS; i++)
 		buf_free(&db->parameters[i]);
 	connector_free(db->connector);
-	free(db->places);
+	free(db->event_indexes);
 	free(db->rows);
 	free(db);
 }
@@ -161,8 +161,7 @@ static void array_time(struct buf *b, int64_t unix_us)
 }
 
 /* An array's first element alone; NULL is no data. */
-static void first_element(const struct buf *array, const char **data,
-			  int *length)
+static void array_first(const struct buf *array, const char **data, int *length)
 {
 	uint32_t wire;
 
@@ -187,11 +186,12 @@ static bool send_query(struct database *db, const char *query, const Oid *types,
 }
 
 /* Ends a transaction: what was sent since the last one is its own. */
-static bool send_sync(struct database *db, enum database_task task)
+static bool send_sync(struct database *db, enum database_request task)
 {
 	if (db->pending_count == MAX_PENDING || PQpipelineSync(db->conn) != 1)
 		return false;
-	db->pending[db->pending_count++] = (struct segment){ .task = task };
+	db->pending[db->pending_count++] =
+		(struct pending_request){ .request = task };
 	db->flush_wanted = true;
 	return true;
 }
@@ -228,7 +228,7 @@ static bool send_record_next(struct database *db)
 	int lengths[ARRAY_SIZE(event_types)], formats[ARRAY_SIZE(event_types)];
 
 	for (size_t i = 0; i < ARRAY_SIZE(event_types); i++) {
-		first_element(&db->parameters[i], &values[i], &lengths[i]);
+		array_first(&db->parameters[i], &values[i], &lengths[i]);
 		formats[i] = 1;
 	}
 	return PQsendQueryParams(db->conn,
@@ -238,9 +238,9 @@ static bool send_record_next(struct database *db)
 				 lengths, formats, 1) == 1;
 }
 
-static void put_events(struct database *db, struct delivery *const *batch,
-		       size_t count, size_t events, int64_t window_us,
-		       bool notify)
+static void fill_event_parameters(struct database *db,
+				  struct delivery *const *batch, size_t count,
+				  size_t events, int64_t window_us, bool notify)
 {
 	struct buf *p = db->parameters;
 	size_t place = 0;
@@ -252,7 +252,7 @@ static void put_events(struct database *db, struct delivery *const *batch,
 
 		if (d->reason)
 			continue;
-		db->places[place++] = i;
+		db->event_indexes[place++] = i;
 		array_text(&p[0], d->event.event);
 		array_text(&p[1], d->event.task_id);
 		array_text(&p[2], d->event.status);
@@ -263,7 +263,7 @@ static void put_events(struct database *db, struct delivery *const *batch,
 		array_text(&p[7], d->signature);
 		array_bytes(&p[8], d->payload, d->length);
 	}
-	db->place_count = place;
+	db->event_count = place;
 	p[9].length = p[10].length = 0;
 	put64(&p[9], window_us);
 	put32(&p[9], 0); /* days */
@@ -305,15 +305,17 @@ bool database_send_record(struct database *db, struct delivery *const *batch,
 
 	for (size_t i = 0; i < count; i++)
 		events += batch[i]->reason == NULL;
-	db->places = xrealloc(db->places, count * sizeof(*db->places));
+	db->event_indexes =
+		xrealloc(db->event_indexes, count * sizeof(*db->event_indexes));
 	/* Nothing at all still goes the way of events: it tries the way. */
 	if (events || !count)
-		put_events(db, batch, count, events, window_us, notify);
+		fill_event_parameters(db, batch, count, events, window_us,
+				      notify);
 	/* Who notifies at once has but this one event to bring. */
 	if (notify && events == 1 && count == 1) {
 		if (!send_record_next(db) || !send_sync(db, DATABASE_RECORD))
 			return false;
-		db->pending[db->pending_count - 1].brief = true;
+		db->pending[db->pending_count - 1].is_record_next = true;
 		return true;
 	}
 	if ((events || !count) && !send_record(db))
@@ -397,9 +399,9 @@ static bool read_row(const struct database *db, const PGresult *result, int i,
 		return false;
 	memcpy(&place, PQgetvalue(result, i, 0), sizeof(place));
 	place = ntohl(place);
-	if (place < 1 || place > db->place_count)
+	if (place < 1 || place > db->event_count)
 		return false;
-	row->place = db->places[place - 1];
+	row->index = db->event_indexes[place - 1];
 	if (!PQgetisnull(result, i, 2)) {
 		if (PQgetlength(result, i, 2) != 8)
 			return false;
@@ -445,14 +447,14 @@ static bool read_next(struct database *db, const PGresult *result)
 		return false;
 	memcpy(&id, PQgetvalue(result, 0, 0), sizeof(id));
 	reserve_rows(db, 1);
-	db->rows[0] = (struct database_row){ .place = db->places[0],
+	db->rows[0] = (struct database_row){ .index = db->event_indexes[0],
 					     .outcome = ROW_RECORDED,
 					     .id = (int64_t)be64toh(id) };
 	db->row_count = 1;
 	return true;
 }
 
-static void fail_segment(struct segment *s, const char *sqlstate,
+static void fail_request(struct pending_request *s, const char *sqlstate,
 			 const char *message)
 {
 	if (s->failed)
@@ -460,23 +462,24 @@ static void fail_segment(struct segment *s, const char *sqlstate,
 	s->failed = true;
 	snprintf(s->sqlstate, sizeof(s->sqlstate), "%s",
 		 sqlstate ? sqlstate : "");
-	connect_flatten(s->message, sizeof(s->message), message ? message : "");
+	connect_one_line(s->message, sizeof(s->message),
+			 message ? message : "");
 }
 
 /* One PGresult of the oldest transaction; true when that is at its end. */
-static bool take(struct database *db, const PGresult *result)
+static bool read_result(struct database *db, const PGresult *result)
 {
-	struct segment *s = &db->pending[0];
+	struct pending_request *s = &db->pending[0];
 
 	switch (PQresultStatus(result)) {
 	case PGRES_PIPELINE_SYNC:
 		return true;
 	case PGRES_TUPLES_OK:
-		if (s->brief ? !read_next(db, result)
-			     : s->task == DATABASE_RECORD &&
-				       PQnfields(result) == 3 &&
-				       !read_rows(db, result))
-			fail_segment(s, "42804",
+		if (s->is_record_next ? !read_next(db, result)
+				      : s->request == DATABASE_RECORD &&
+						PQnfields(result) == 3 &&
+						!read_rows(db, result))
+			fail_request(s, "42804",
 				     "humcli.record() gave rows of another "
 				     "form; is sql/install.sql newer?");
 		return false;
@@ -484,7 +487,7 @@ static bool take(struct database *db, const PGresult *result)
 	case PGRES_PIPELINE_ABORTED:
 		return false;
 	default:
-		fail_segment(s, PQresultErrorField(result, PG_DIAG_SQLSTATE),
+		fail_request(s, PQresultErrorField(result, PG_DIAG_SQLSTATE),
 			     PQresultErrorField(result,
 						PG_DIAG_MESSAGE_PRIMARY));
 		return false;
@@ -495,17 +498,18 @@ static bool take(struct database *db, const PGresult *result)
  * The event at hand is no usual one, or the schema is older than we are:
  * nothing has happened yet, and humcli.record() knows what to do.
  */
-static bool left_undone(const struct database *db)
+static bool needs_full_record(const struct database *db)
 {
-	const struct segment *s = &db->pending[0];
+	const struct pending_request *s = &db->pending[0];
 
-	return s->brief && (s->failed ? strcmp(s->sqlstate, "42883") == 0
-				      : db->row_count == 0);
+	return s->is_record_next &&
+	       (s->failed ? strcmp(s->sqlstate, "42883") == 0
+			  : db->row_count == 0);
 }
 
-static struct segment take_oldest(struct database *db)
+static struct pending_request pop_request(struct database *db)
 {
-	struct segment s = db->pending[0];
+	struct pending_request s = db->pending[0];
 
 	db->pending_count--;
 	memmove(&db->pending[0], &db->pending[1],
@@ -513,25 +517,26 @@ static struct segment take_oldest(struct database *db)
 	return s;
 }
 
-static void report(struct database *db, struct database_result *result)
+static void make_result(struct database *db, struct database_result *result)
 {
-	struct segment s = take_oldest(db);
+	struct pending_request s = pop_request(db);
 
 	*result = (struct database_result){
-		.task = s.task,
+		.request = s.request,
 		.committed = !s.failed,
 		.rows = db->rows,
-		.count = s.failed || s.task != DATABASE_RECORD ? 0
-							       : db->row_count,
+		.count = s.failed || s.request != DATABASE_RECORD
+				 ? 0
+				 : db->row_count,
 	};
 	memcpy(result->sqlstate, s.sqlstate, sizeof(s.sqlstate));
 	memcpy(result->message, s.message, sizeof(s.message));
-	if (s.task == DATABASE_RECORD)
+	if (s.request == DATABASE_RECORD)
 		db->row_count = 0;
 }
 
-enum database_news database_next(struct database *db,
-				 struct database_result *result)
+enum database_status database_next(struct database *db,
+				   struct database_result *result)
 {
 	bool end, between = false;
 
@@ -546,18 +551,18 @@ enum database_news database_next(struct database *db,
 			continue;
 		}
 		between = false;
-		end = take(db, r);
+		end = read_result(db, r);
 		PQclear(r);
 		if (PQstatus(db->conn) != CONNECTION_OK)
 			return DATABASE_LOST;
-		if (end && left_undone(db)) {
-			take_oldest(db);
+		if (end && needs_full_record(db)) {
+			pop_request(db);
 			if (!send_record(db) ||
 			    !send_sync(db, DATABASE_RECORD) ||
 			    !database_flush(db))
 				return DATABASE_LOST;
 		} else if (end) {
-			report(db, result);
+			make_result(db, result);
 			return DATABASE_RESULT;
 		}
 	}

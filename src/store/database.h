@@ -24,7 +24,7 @@ bool database_connected(const struct database *db) MUST_CHECK;
 /* What was on the way is lost, its outcome unknown. */
 void database_disconnect(struct database *db);
 
-enum database_task { DATABASE_RECORD, DATABASE_NOTIFY, DATABASE_PING };
+enum database_request { DATABASE_RECORD, DATABASE_NOTIFY, DATABASE_PING };
 
 /*
  * Records deliveries in one transaction: humcli.record() for events,
@@ -52,13 +52,13 @@ enum row_outcome {
 };
 
 struct database_row {
-	size_t place; /* index in the batch sent */
+	size_t index; /* index in the batch sent */
 	enum row_outcome outcome;
 	int64_t id; /* humcli.events.id; 0 where busy */
 };
 
 struct database_result {
-	enum database_task task;
+	enum database_request request;
 	bool committed;
 	char sqlstate[6]; /* where not committed; "" if there was none */
 	char message[256];
@@ -66,7 +66,7 @@ struct database_result {
 	size_t count;
 };
 
-enum database_news { DATABASE_NOTHING, DATABASE_RESULT, DATABASE_LOST };
+enum database_status { DATABASE_NOTHING, DATABASE_RESULT, DATABASE_LOST };
 
 /* What to poll() for; -1 while not connected. */
 int database_socket(const struct database *db, short *events) MUST_CHECK;
@@ -78,7 +78,7 @@ int database_socket(const struct database *db, short *events) MUST_CHECK;
 bool database_flush(struct database *db) MUST_CHECK;
 bool database_receive(struct database *db) MUST_CHECK;
 /* The next result that has come; DATABASE_LOST: disconnect. */
-enum database_news database_next(struct database *db,
-				 struct database_result *result) MUST_CHECK;
+enum database_status database_next(struct database *db,
+				   struct database_result *result) MUST_CHECK;
 
 #endif

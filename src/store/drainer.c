@@ -9,11 +9,11 @@
 #include "event/signature.h"
 
 enum {
-	TOGETHER = 64, /* files read and recorded together, */
-	TOGETHER_BYTES = 8 * 1024 * 1024, /* and about this much of them */
-	LOOK_MS = 5000, /* for what another process left */
-	REST_MS = 500, /* while the database takes nothing */
-	PATIENCE_MS = 5000 /* then another process may have a try */
+	BATCH_FILES = 64, /* files read and recorded together, */
+	BATCH_BYTES = 8 * 1024 * 1024, /* and about this much of them */
+	POLL_INTERVAL_MS = 5000, /* for what another process left */
+	RETRY_MS = 500, /* while the database takes nothing */
+	BATCH_TIMEOUT_MS = 5000 /* then another process may have a try */
 };
 
 struct drainer {
@@ -27,7 +27,8 @@ struct drainer {
  * Whoever can write into the spool must not be able to forge, so what is
  * recorded was signed with a secret that is live now.
  */
-static bool is_signed(struct secrets *secrets, const struct spool_entry *e)
+static bool signature_is_live(struct secrets *secrets,
+			      const struct spool_entry *e)
 {
 	unsigned char given[HMAC_BYTES];
 	const struct secret_set *set;
@@ -36,12 +37,13 @@ static bool is_signed(struct secrets *secrets, const struct spool_entry *e)
 	if (!hmac_from_hex(e->signature, given))
 		return false;
 	set = secrets_acquire(secrets);
-	found = verify_match(set->list, set->count, e->body, e->length, given);
+	found = signature_find_secret(set->list, set->count, e->body, e->length,
+				      given);
 	secrets_release(secrets, set);
 	return found;
 }
 
-static struct delivery *deliver(const struct spool_entry *e)
+static struct delivery *make_delivery(const struct spool_entry *e)
 {
 	struct delivery *d = delivery_new();
 
@@ -55,8 +57,8 @@ static struct delivery *deliver(const struct spool_entry *e)
 }
 
 /* NULL where it is not to be recorded: gone, damaged or forged. */
-static struct delivery *load(const struct drain_source *source,
-			     const char *name, struct drain_count *count)
+static struct delivery *load_file(const struct drain_source *source,
+				  const char *name, struct drain_count *count)
 {
 	struct spool_file f;
 	struct delivery *d = NULL;
@@ -64,15 +66,15 @@ static struct delivery *load(const struct drain_source *source,
 
 	switch (spool_read(source->spool, SPOOL_NEW, name, &f)) {
 	case SPOOL_READ_OK:
-		if (is_signed(source->secrets, &f.entry))
-			d = deliver(&f.entry);
+		if (signature_is_live(source->secrets, &f.entry))
+			d = make_delivery(&f.entry);
 		else
 			why = "signed with no live secret";
 		break;
 	case SPOOL_READ_GONE:
 		break;
 	case SPOOL_READ_LATER:
-		count->left++;
+		count->deferred++;
 		break;
 	case SPOOL_READ_DAMAGED:
 		why = "damaged, or of another version";
@@ -80,27 +82,27 @@ static struct delivery *load(const struct drain_source *source,
 	}
 	spool_file_free(&f);
 	if (why) {
-		spool_fail(source->spool, name, why);
-		count->failed++;
+		spool_move_to_failed(source->spool, name, why);
+		count->moved_to_failed++;
 	}
 	return d;
 }
 
-/* Records up to TOGETHER of them; returns how many names were used up. */
-static size_t drain_some(const struct drain_source *source,
-			 const struct spool_item *items, size_t n,
-			 int64_t until, struct drain_count *count)
+/* Records up to BATCH_FILES of them; returns how many names were used up. */
+static size_t drain_batch(const struct drain_source *source,
+			  const struct spool_item *items, size_t n,
+			  int64_t until, struct drain_count *count)
 {
-	struct delivery *deliveries[TOGETHER];
-	enum outcome outcomes[TOGETHER];
-	const char *names[TOGETHER];
+	struct delivery *deliveries[BATCH_FILES];
+	enum outcome outcomes[BATCH_FILES];
+	const char *names[BATCH_FILES];
 	size_t used, loaded = 0;
 	uint64_t bytes = 0;
-	int64_t limit = clock_ms() + PATIENCE_MS;
+	int64_t limit = monotonic_ms() + BATCH_TIMEOUT_MS;
 
-	for (used = 0; used < n && used < TOGETHER && bytes < TOGETHER_BYTES;
+	for (used = 0; used < n && used < BATCH_FILES && bytes < BATCH_BYTES;
 	     used++) {
-		struct delivery *d = load(source, items[used].name, count);
+		struct delivery *d = load_file(source, items[used].name, count);
 
 		if (!d)
 			continue;
@@ -108,12 +110,12 @@ static size_t drain_some(const struct drain_source *source,
 		names[loaded] = items[used].name;
 		deliveries[loaded++] = d;
 	}
-	count->away = !recorder_drain(source->recorder, deliveries, loaded,
-				      until && until < limit ? until : limit,
-				      outcomes);
+	count->database_unavailable = !recorder_submit_and_wait(
+		source->recorder, deliveries, loaded,
+		until && until < limit ? until : limit, outcomes);
 	for (size_t i = 0; i < loaded; i++) {
 		if (outcomes[i] == OUTCOME_UNAVAILABLE) {
-			count->left++;
+			count->deferred++;
 			continue;
 		}
 		spool_remove(source->spool, names[i]);
@@ -136,22 +138,23 @@ bool drain(const struct drain_source *source, size_t max, int64_t until,
 	if (list.count < max)
 		max = list.count;
 	/* A task that is locked holds up no other. */
-	for (size_t i = 0; i < max && !count->away;) {
-		if (until && clock_ms() >= until)
+	for (size_t i = 0; i < max && !count->database_unavailable;) {
+		if (until && monotonic_ms() >= until)
 			break;
-		i += drain_some(source, list.items + i, max - i, until, count);
+		i += drain_batch(source, list.items + i, max - i, until, count);
 	}
 	spool_list_free(&list);
 	spool_unlock(lock);
-	if (count->recorded || count->failed)
+	if (count->recorded || count->moved_to_failed)
 		log_message(LEVEL_INFO,
 			    "spool: %zu recorded, %zu set aside, %zu left for "
 			    "later",
-			    count->recorded, count->failed, count->left);
+			    count->recorded, count->moved_to_failed,
+			    count->deferred);
 	return ok;
 }
 
-static bool stopping(struct drainer *d)
+static bool is_stopping(struct drainer *d)
 {
 	bool yes;
 
@@ -161,19 +164,20 @@ static bool stopping(struct drainer *d)
 	return yes;
 }
 
-static void *work(void *context)
+static void *drainer_main(void *context)
 {
 	struct drainer *d = context;
 
-	while (!stopping(d)) {
+	while (!is_stopping(d)) {
 		struct drain_count count = { 0 };
 		bool done = drain(&d->source, SIZE_MAX, 0, &count) &&
-			    !count.away;
+			    !count.database_unavailable;
 
-		if (stopping(d))
+		if (is_stopping(d))
 			break;
 		spool_wait(d->source.spool,
-			   clock_ms() + (done ? LOOK_MS : REST_MS));
+			   monotonic_ms() +
+				   (done ? POLL_INTERVAL_MS : RETRY_MS));
 	}
 	return NULL;
 }
@@ -185,7 +189,7 @@ struct drainer *drainer_start(const struct drain_source *source)
 
 	d->source = *source;
 	mutex_init(&d->lock);
-	error = pthread_create(&d->thread, NULL, work, d);
+	error = pthread_create(&d->thread, NULL, drainer_main, d);
 	if (error) {
 		errno = error;
 		log_message(LEVEL_ERROR, "the drainer can't start: %m");
@@ -203,7 +207,7 @@ bool drainer_stop(struct drainer *d, int64_t deadline)
 	mutex_unlock(&d->lock);
 	spool_wake(d->source.spool);
 	/* A disk can hang, and damaged files can be many. */
-	if (!join_until(d->thread, deadline))
+	if (!thread_join_until(d->thread, deadline))
 		return false;
 	mutex_destroy(&d->lock);
 	free(d);

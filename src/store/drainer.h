@@ -18,13 +18,13 @@ struct drain_source {
 
 struct drain_count {
 	size_t recorded; /* and removed, duplicates and quarantined too */
-	size_t failed; /* set aside in failed/ */
-	size_t left; /* the database did not take them */
-	bool away; /* it takes none now: the rest was not tried */
+	size_t moved_to_failed; /* set aside in failed/ */
+	size_t deferred; /* the database did not take them */
+	bool database_unavailable; /* it takes none now: the rest was not tried */
 };
 
 /*
- * Drains at most max files, until clock_ms() is until (0: no limit). False
+ * Drains at most max files, until monotonic_ms() is until (0: no limit). False
  * where another process is at it, or the spool can't be read.
  */
 bool drain(const struct drain_source *source, size_t max, int64_t until,
@@ -35,7 +35,7 @@ struct drainer;
 /* A thread that drains whenever there is something. */
 struct drainer *drainer_start(const struct drain_source *source) MUST_CHECK;
 /*
- * After recorder_hurry(), so that it waits for no database. False: it is
+ * After recorder_set_stop_deadline(), so that it waits for no database. False: it is
  * not done by then, and the process can only be left by _exit().
  */
 bool drainer_stop(struct drainer *d, int64_t deadline) MUST_CHECK;

@@ -17,7 +17,7 @@ static int open_file(const char *spool, int flags)
 	return fd;
 }
 
-bool health_recall(const char *spool, int64_t *age, bool *ok)
+bool breaker_file_load(const char *spool, int64_t *age, bool *ok)
 {
 	struct stat st;
 	char word = 0;
@@ -30,13 +30,13 @@ bool health_recall(const char *spool, int64_t *age, bool *ok)
 	close(fd);
 	if (!found)
 		return false;
-	*age = now_us() / 1000 - ((int64_t)st.st_mtim.tv_sec * 1000 +
-				  st.st_mtim.tv_nsec / 1000000);
+	*age = wall_clock_us() / 1000 - ((int64_t)st.st_mtim.tv_sec * 1000 +
+					 st.st_mtim.tv_nsec / 1000000);
 	*ok = word == 'o';
 	return *age >= 0;
 }
 
-void health_remember(const char *spool, bool ok)
+void breaker_file_save(const char *spool, bool ok)
 {
 	int fd;
 

@@ -12,8 +12,8 @@
  * How old the file in this directory is, in ms, and what it says. False:
  * there is none, or it can't be read.
  */
-bool health_recall(const char *spool, int64_t *age, bool *ok) MUST_CHECK;
+bool breaker_file_load(const char *spool, int64_t *age, bool *ok) MUST_CHECK;
 /* Makes the directory (0700) if need be; what fails is left undone. */
-void health_remember(const char *spool, bool ok);
+void breaker_file_save(const char *spool, bool ok);
 
 #endif

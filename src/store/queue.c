@@ -9,179 +9,186 @@
 enum {
 	BATCH_BYTES = 8 * 1024 * 1024,
 	BACKLOG_BATCH = 64, /* so that live events wait little behind it */
-	LIVE_TURNS = 4, /* then the backlog has one, or load would starve it */
-	FRESH_MS = 5000, /* how old a round trip may be for /health */
-	RECALL_MS = 750, /* another's failed one opens the breaker so long */
-	PROBE_MS = 1000,
-	PRESSED_MS = 500, /* those who keep others waiting wait no longer */
-	LOOK_MS = 100, /* no deadline is shorter: an alarm is seldom needed */
-	CROWD_MIN = 8 /* fewer are no crowd */
+	LIVE_BATCHES_MAX =
+		4, /* then the backlog has one, or load would starve it */
+	ROUND_TRIP_VALID_MS =
+		5000, /* how old a round trip may be for /health */
+	RESTORE_OPEN_MS =
+		750, /* another's failed one opens the breaker so long */
+	PROBE_TIMEOUT_MS = 1000,
+	PRESSURE_TIMEOUT_MS =
+		500, /* those who keep others waiting wait no longer */
+	CHECK_INTERVAL_MS =
+		100, /* no deadline is shorter: an alarm is seldom needed */
+	PRESSURE_MIN = 8 /* fewer are no crowd */
 };
 
 /* Whoever waits for a job. */
-struct waiter {
-	TAILQ_ENTRY(waiter) all; /* live ones, in queue.waiters */
-	STAILQ_ENTRY(waiter) line; /* in queue.live or .backlog */
+struct entry {
+	TAILQ_ENTRY(entry) by_deadline; /* live ones, in queue.waiters */
+	STAILQ_ENTRY(entry) queued; /* in queue.live or .backlog */
 	struct job job;
-	answer_fn answer; /* NULL: of the backlog, queue_drain() waits */
+	outcome_fn
+		answer; /* NULL: of the backlog, queue_submit_and_wait() waits */
 	void *context;
-	int64_t since; /* clock_ms() */
+	int64_t submitted_at; /* monotonic_ms() */
 	int64_t deadline;
-	bool in_line;
-	bool done; /* still in queue.waiters: it can't be recorded now */
-	bool left; /* nobody waits any more; the writer frees it */
+	bool is_queued;
+	bool completed; /* still in queue.waiters: it can't be recorded now */
+	bool abandoned; /* nobody waits any more; the writer frees it */
 };
 
-STAILQ_HEAD(line, waiter);
+STAILQ_HEAD(entry_list, entry);
 
 struct queue {
 	pthread_mutex_t lock;
-	TAILQ_HEAD(waiters, waiter) waiters; /* by deadline */
-	struct line live;
-	struct line backlog;
-	unsigned live_turns; /* in a row, while the backlog waited */
-	size_t lined_up; /* in both lines */
-	int wake; /* eventfd */
-	size_t enough; /* so many in line wake the writer; 0: no number does */
-	int alarm; /* eventfd */
-	int64_t look_at; /* when queue_overdue() is called at the latest */
-	bool quiet; /* nothing was submitted since it was called */
-	pthread_cond_t drained;
+	TAILQ_HEAD(waiters, entry) by_deadline; /* by deadline */
+	struct entry_list live;
+	struct entry_list backlog;
+	unsigned live_batches; /* in a row, while the backlog waited */
+	size_t queued_count; /* in both lines */
+	int writer_wakeup; /* eventfd */
+	size_t wake_threshold; /* so many in line wake the writer; 0: no number does */
+	int overdue_wakeup; /* eventfd */
+	int64_t next_check; /* when queue_overdue() is called at the latest */
+	bool no_new_entry; /* nothing was submitted since it was called */
+	pthread_cond_t backlog_done;
 	bool stopping;
 	bool ended;
-	pthread_cond_t end;
-	int64_t hurry; /* clock_ms() at which every wait ends */
-	int64_t hurry_since; /* when that was said; 0: never */
+	pthread_cond_t writer_ended;
+	int64_t stop_deadline; /* monotonic_ms() at which every wait ends */
+	int64_t stop_requested_at; /* when that was said; 0: never */
 
-	bool breaker;
-	bool open;
-	size_t crowd; /* so many live ones are one */
-	size_t waiting; /* live ones */
-	int64_t trip; /* clock_ms() of the last round trip */
-	bool trip_ok;
-	bool trip_known;
+	bool breaker_enabled;
+	bool breaker_open;
+	size_t pressure_threshold; /* so many live ones are one */
+	size_t deadline_count; /* live ones */
+	int64_t round_trip_at; /* monotonic_ms() of the last round trip */
+	bool round_trip_ok;
+	bool round_trip_known;
 	bool probe_wanted;
-	pthread_cond_t probed;
+	pthread_cond_t probe_done;
 };
 
 struct queue *queue_new(bool breaker, size_t crowd)
 {
 	struct queue *q = xcalloc(1, sizeof(*q));
 
-	q->breaker = breaker;
-	q->crowd = crowd;
-	q->hurry = INT64_MAX;
-	TAILQ_INIT(&q->waiters);
+	q->breaker_enabled = breaker;
+	q->pressure_threshold = crowd;
+	q->stop_deadline = INT64_MAX;
+	TAILQ_INIT(&q->by_deadline);
 	STAILQ_INIT(&q->live);
 	STAILQ_INIT(&q->backlog);
 	mutex_init(&q->lock);
-	cond_init(&q->drained);
-	cond_init(&q->probed);
-	cond_init(&q->end);
-	q->wake = wakeup_new();
-	q->alarm = wakeup_new();
+	cond_init(&q->backlog_done);
+	cond_init(&q->probe_done);
+	cond_init(&q->writer_ended);
+	q->writer_wakeup = wakeup_new();
+	q->overdue_wakeup = wakeup_new();
 	return q;
 }
 
 void queue_free(struct queue *q)
 {
-	cond_destroy(&q->drained);
-	cond_destroy(&q->probed);
-	cond_destroy(&q->end);
+	cond_destroy(&q->backlog_done);
+	cond_destroy(&q->probe_done);
+	cond_destroy(&q->writer_ended);
 	mutex_destroy(&q->lock);
-	close(q->alarm);
-	close(q->wake);
+	close(q->overdue_wakeup);
+	close(q->writer_wakeup);
 	free(q);
 }
 
 /* The side of the requests. */
 
-static struct waiter *waiter_new(struct delivery *d, answer_fn answer)
+static struct entry *entry_new(struct delivery *d, outcome_fn answer)
 {
-	struct waiter *w = xcalloc(1, sizeof(*w));
+	struct entry *w = xcalloc(1, sizeof(*w));
 
 	/* If the task of one out of the spool is locked, it can wait there. */
 	w->job = (struct job){ .delivery = d,
-			       .on_quarantine = OUTCOME_QUARANTINED,
-			       .was_busy = !answer,
-			       .waiter = w };
+			       .quarantine_outcome = OUTCOME_QUARANTINED,
+			       .lock_retried = !answer,
+			       .entry = w };
 	w->answer = answer;
-	w->since = clock_ms();
+	w->submitted_at = monotonic_ms();
 	return w;
 }
 
-static void waiter_free(struct waiter *w)
+static void entry_free(struct entry *w)
 {
-	delivery_free(w->job.delivery);
+	delivery_unref(w->job.delivery);
 	free(w);
 }
 
-static struct line *line_of(struct queue *q, const struct waiter *w)
+static struct entry_list *list_of(struct queue *q, const struct entry *w)
 {
 	return w->answer ? &q->live : &q->backlog;
 }
 
 /* Under the lock. */
-static void line_up(struct queue *q, struct waiter *w)
+static void enqueue(struct queue *q, struct entry *w)
 {
-	STAILQ_INSERT_TAIL(line_of(q, w), w, line);
-	w->in_line = true;
-	q->lined_up++;
-	if (q->enough && q->lined_up >= q->enough) {
-		q->enough = 0;
-		wakeup_send(q->wake);
+	STAILQ_INSERT_TAIL(list_of(q, w), w, queued);
+	w->is_queued = true;
+	q->queued_count++;
+	if (q->wake_threshold && q->queued_count >= q->wake_threshold) {
+		q->wake_threshold = 0;
+		wakeup_signal(q->writer_wakeup);
 	}
 }
 
 /* Under the lock: nobody waits for it any more. Whether to free it is ours. */
-static bool leave(struct queue *q, struct waiter *w)
+static bool abandon(struct queue *q, struct entry *w)
 {
-	if (w->in_line) {
-		STAILQ_REMOVE(line_of(q, w), w, waiter, line);
-		q->lined_up--;
+	if (w->is_queued) {
+		STAILQ_REMOVE(list_of(q, w), w, entry, queued);
+		q->queued_count--;
 		return true;
 	}
-	w->left = !w->done;
-	return w->done;
+	w->abandoned = !w->completed;
+	return w->completed;
 }
 
 /* Under the lock. Deadlines nearly always come in order. */
-static void await(struct queue *q, struct waiter *w)
+static void add_deadline(struct queue *q, struct entry *w)
 {
-	struct waiter *before = TAILQ_LAST(&q->waiters, waiters);
+	struct entry *before = TAILQ_LAST(&q->by_deadline, waiters);
 
 	while (before && before->deadline > w->deadline)
-		before = TAILQ_PREV(before, waiters, all);
+		before = TAILQ_PREV(before, waiters, by_deadline);
 	if (before)
-		TAILQ_INSERT_AFTER(&q->waiters, before, w, all);
+		TAILQ_INSERT_AFTER(&q->by_deadline, before, w, by_deadline);
 	else
-		TAILQ_INSERT_HEAD(&q->waiters, w, all);
-	q->waiting++;
+		TAILQ_INSERT_HEAD(&q->by_deadline, w, by_deadline);
+	q->deadline_count++;
 }
 
 /* Under the lock. */
-static void await_no_more(struct queue *q, struct waiter *w)
+static void remove_deadline(struct queue *q, struct entry *w)
 {
-	TAILQ_REMOVE(&q->waiters, w, all);
-	q->waiting--;
+	TAILQ_REMOVE(&q->by_deadline, w, by_deadline);
+	q->deadline_count--;
 }
 
 /* Under the lock: those who wait need not wait any longer, either. */
-static void trip_breaker(struct queue *q)
+static void open_breaker(struct queue *q)
 {
-	if (!q->breaker || q->open)
+	if (!q->breaker_enabled || q->breaker_open)
 		return;
-	q->open = true;
+	q->breaker_open = true;
 	log_message(LEVEL_ERROR, "the database is too slow or away: events go "
 				 "to the spool until it records again");
 	/* The writer tries on its own from now on. */
-	wakeup_send(q->wake);
+	wakeup_signal(q->writer_wakeup);
 }
 
 /* Under the lock. */
-static bool crowded(const struct queue *q)
+static bool under_pressure(const struct queue *q)
 {
-	return q->crowd >= CROWD_MIN && q->waiting >= q->crowd;
+	return q->pressure_threshold >= PRESSURE_MIN &&
+	       q->deadline_count >= q->pressure_threshold;
 }
 
 /*
@@ -190,123 +197,126 @@ static bool crowded(const struct queue *q)
  * before the door, more than it has room for; so the database is not given
  * as long.
  */
-static int64_t patience(const struct queue *q, const struct waiter *w)
+static int64_t effective_deadline(const struct queue *q, const struct entry *w)
 {
-	int64_t until = earlier(w->deadline, q->hurry);
+	int64_t until = min_i64(w->deadline, q->stop_deadline);
 
-	if (q->open)
+	if (q->breaker_open)
 		return INT64_MIN;
-	if (!q->breaker)
+	if (!q->breaker_enabled)
 		return until;
-	if (q->hurry_since)
-		until = earlier(until,
-				later(w->since, q->hurry_since) + PRESSED_MS);
-	if (crowded(q))
-		until = earlier(until, w->since + PRESSED_MS);
+	if (q->stop_requested_at)
+		until = min_i64(until,
+				max_i64(w->submitted_at, q->stop_requested_at) +
+					PRESSURE_TIMEOUT_MS);
+	if (under_pressure(q))
+		until = min_i64(until, w->submitted_at + PRESSURE_TIMEOUT_MS);
 	return until;
 }
 
 /* Under the lock: whoever calls queue_overdue() may have to do so sooner. */
-static void sound_alarm(struct queue *q)
+static void wake_deadline_watcher(struct queue *q)
 {
-	const struct waiter *w = TAILQ_FIRST(&q->waiters);
+	const struct entry *w = TAILQ_FIRST(&q->by_deadline);
 
-	if (patience(q, w) >= q->look_at)
+	if (effective_deadline(q, w) >= q->next_check)
 		return;
-	q->look_at = INT64_MIN;
-	wakeup_send(q->alarm);
+	q->next_check = INT64_MIN;
+	wakeup_signal(q->overdue_wakeup);
 }
 
 bool queue_submit(struct queue *q, struct delivery *d, int64_t deadline,
-		  answer_fn answer, void *context)
+		  outcome_fn answer, void *context)
 {
-	struct waiter *w = waiter_new(d, answer);
+	struct entry *w = entry_new(d, answer);
 	bool open;
 
 	w->deadline = deadline;
 	w->context = context;
 	mutex_lock(&q->lock);
-	open = q->open;
+	open = q->breaker_open;
 	if (!open) {
-		await(q, w);
-		line_up(q, w);
-		q->quiet = false;
-		sound_alarm(q);
+		add_deadline(q, w);
+		enqueue(q, w);
+		q->no_new_entry = false;
+		wake_deadline_watcher(q);
 	}
 	mutex_unlock(&q->lock);
 	if (open)
-		waiter_free(w);
+		entry_free(w);
 	return !open;
 }
 
 /* Under the lock. */
-static int64_t next_look(struct queue *q, int64_t now)
+static int64_t schedule_check(struct queue *q, int64_t now)
 {
-	const struct waiter *w = TAILQ_FIRST(&q->waiters);
-	bool quiet = q->quiet;
+	const struct entry *w = TAILQ_FIRST(&q->by_deadline);
+	bool quiet = q->no_new_entry;
 
-	q->quiet = true;
+	q->no_new_entry = true;
 	if (w)
-		return patience(q, w);
-	return quiet ? INT64_MAX : now + LOOK_MS;
+		return effective_deadline(q, w);
+	return quiet ? INT64_MAX : now + CHECK_INTERVAL_MS;
 }
 
 void *queue_overdue(struct queue *q, int64_t *next)
 {
-	int64_t now = clock_ms();
-	struct waiter *w;
+	int64_t now = monotonic_ms();
+	struct entry *w;
 	void *context = NULL;
 	bool ours = false;
 
 	mutex_lock(&q->lock);
-	w = TAILQ_FIRST(&q->waiters);
-	if (w && now >= patience(q, w)) {
-		if (!w->done)
-			trip_breaker(q);
+	w = TAILQ_FIRST(&q->by_deadline);
+	if (w && now >= effective_deadline(q, w)) {
+		if (!w->completed)
+			open_breaker(q);
 		context = w->context;
-		await_no_more(q, w);
-		ours = leave(q, w);
+		remove_deadline(q, w);
+		ours = abandon(q, w);
 	}
 	/* Whoever gets one is to look for the next one at once. */
-	*next = context ? INT64_MIN : next_look(q, now);
-	q->look_at = *next;
+	*next = context ? INT64_MIN : schedule_check(q, now);
+	q->next_check = *next;
 	mutex_unlock(&q->lock);
 	if (ours)
-		waiter_free(w);
+		entry_free(w);
 	return context;
 }
 
-int queue_alarm_fd(const struct queue *q)
+int queue_overdue_fd(const struct queue *q)
 {
-	return q->alarm;
+	return q->overdue_wakeup;
 }
 
-bool queue_drain(struct queue *q, struct delivery **deliveries, size_t count,
-		 int64_t until, enum outcome *outcomes)
+bool queue_submit_and_wait(struct queue *q, struct delivery **deliveries,
+			   size_t count, int64_t until, enum outcome *outcomes)
 {
-	struct waiter **all = xcalloc(count, sizeof(*all));
+	struct entry **all = xcalloc(count, sizeof(*all));
 	bool answered = true;
 
 	mutex_lock(&q->lock);
 	for (size_t i = 0; i < count; i++) {
-		all[i] = waiter_new(deliveries[i], NULL);
-		line_up(q, all[i]);
+		all[i] = entry_new(deliveries[i], NULL);
+		enqueue(q, all[i]);
 	}
 	for (size_t i = 0; i < count; i++) {
-		struct waiter *w = all[i];
+		struct entry *w = all[i];
 
-		while (!w->done && q->hurry == INT64_MAX && clock_ms() < until)
-			cond_wait(&q->drained, &q->lock, until);
-		answered = answered && w->done;
-		outcomes[i] = w->done ? w->job.outcome : OUTCOME_UNAVAILABLE;
-		if (!leave(q, w))
+		while (!w->completed && q->stop_deadline == INT64_MAX &&
+		       monotonic_ms() < until)
+			cond_wait(&q->backlog_done, &q->lock, until);
+		answered = answered && w->completed;
+		outcomes[i] = w->completed ? w->job.outcome
+					   : OUTCOME_UNAVAILABLE;
+		if (!abandon(q, w))
 			all[i] = NULL;
 	}
-	answered = answered && (count == 0 || q->trip_ok);
+	answered = answered && (count == 0 || q->round_trip_ok);
 	mutex_unlock(&q->lock);
 	for (size_t i = 0; i < count; i++) {
 		if (all[i])
-			waiter_free(all[i]);
+			entry_free(all[i]);
 	}
 	free(all);
 	return answered;
@@ -314,44 +324,46 @@ bool queue_drain(struct queue *q, struct delivery **deliveries, size_t count,
 
 bool queue_healthy(struct queue *q)
 {
-	int64_t start = clock_ms(), until = start + PROBE_MS;
+	int64_t start = monotonic_ms(), until = start + PROBE_TIMEOUT_MS;
 	bool ok;
 
 	mutex_lock(&q->lock);
-	if (!q->open && (!q->trip_known || start - q->trip > FRESH_MS)) {
+	if (!q->breaker_open &&
+	    (!q->round_trip_known ||
+	     start - q->round_trip_at > ROUND_TRIP_VALID_MS)) {
 		q->probe_wanted = true;
-		wakeup_send(q->wake);
-		while (q->probe_wanted && clock_ms() < until)
-			cond_wait(&q->probed, &q->lock, until);
+		wakeup_signal(q->writer_wakeup);
+		while (q->probe_wanted && monotonic_ms() < until)
+			cond_wait(&q->probe_done, &q->lock, until);
 		/* None is an answer too, or each who asks waits for it. */
 		if (q->probe_wanted) {
-			q->trip = clock_ms();
-			q->trip_ok = false;
-			q->trip_known = true;
+			q->round_trip_at = monotonic_ms();
+			q->round_trip_ok = false;
+			q->round_trip_known = true;
 		}
-		ok = q->trip_ok;
+		ok = q->round_trip_ok;
 	} else {
-		ok = !q->open && q->trip_ok;
+		ok = !q->breaker_open && q->round_trip_ok;
 	}
 	mutex_unlock(&q->lock);
 	return ok;
 }
 
-void queue_hurry(struct queue *q, int64_t deadline)
+void queue_set_stop_deadline(struct queue *q, int64_t deadline)
 {
 	mutex_lock(&q->lock);
-	q->hurry = deadline;
-	q->hurry_since = clock_ms();
-	cond_broadcast(&q->drained);
+	q->stop_deadline = deadline;
+	q->stop_requested_at = monotonic_ms();
+	cond_broadcast(&q->backlog_done);
 	mutex_unlock(&q->lock);
 }
 
-int64_t queue_hurried(struct queue *q)
+int64_t queue_stop_deadline(struct queue *q)
 {
 	int64_t deadline;
 
 	mutex_lock(&q->lock);
-	deadline = q->hurry;
+	deadline = q->stop_deadline;
 	mutex_unlock(&q->lock);
 	return deadline;
 }
@@ -367,18 +379,18 @@ struct batch *batch_new(size_t count)
 	return xcalloc(1, sizeof(*b) + count * sizeof(b->jobs[0]));
 }
 
-static struct batch *take_line(struct line *line, size_t max)
+static struct batch *dequeue_batch(struct entry_list *line, size_t max)
 {
 	struct batch *b = batch_new(max);
-	struct waiter *w;
+	struct entry *w;
 	size_t bytes = 0;
 
 	while (b->count < max && (w = STAILQ_FIRST(line))) {
 		bytes += w->job.delivery->length;
 		if (b->count && bytes > BATCH_BYTES)
 			break;
-		STAILQ_REMOVE_HEAD(line, line);
-		w->in_line = false;
+		STAILQ_REMOVE_HEAD(line, queued);
+		w->is_queued = false;
 		b->jobs[b->count++] = &w->job;
 	}
 	return b;
@@ -391,28 +403,28 @@ struct batch *queue_take(struct queue *q, size_t max)
 
 	mutex_lock(&q->lock);
 	live = !STAILQ_EMPTY(&q->live);
-	backlog = !STAILQ_EMPTY(&q->backlog) && !q->open;
-	if (backlog && (!live || q->live_turns >= LIVE_TURNS)) {
-		b = take_line(&q->backlog,
-			      max < BACKLOG_BATCH ? max : BACKLOG_BATCH);
-		q->live_turns = 0;
+	backlog = !STAILQ_EMPTY(&q->backlog) && !q->breaker_open;
+	if (backlog && (!live || q->live_batches >= LIVE_BATCHES_MAX)) {
+		b = dequeue_batch(&q->backlog,
+				  max < BACKLOG_BATCH ? max : BACKLOG_BATCH);
+		q->live_batches = 0;
 	} else if (live) {
-		b = take_line(&q->live, max);
-		q->live_turns = backlog ? q->live_turns + 1 : 0;
+		b = dequeue_batch(&q->live, max);
+		q->live_batches = backlog ? q->live_batches + 1 : 0;
 	}
-	q->lined_up -= b ? b->count : 0;
+	q->queued_count -= b ? b->count : 0;
 	mutex_unlock(&q->lock);
 	return b;
 }
 
-struct batch *queue_prune(struct queue *q, struct batch *b)
+struct batch *queue_drop_abandoned(struct queue *q, struct batch *b)
 {
 	size_t kept = 0;
 
 	mutex_lock(&q->lock);
 	for (size_t i = 0; i < b->count; i++) {
-		if (b->jobs[i]->waiter->left)
-			waiter_free(b->jobs[i]->waiter);
+		if (b->jobs[i]->entry->abandoned)
+			entry_free(b->jobs[i]->entry);
 		else
 			b->jobs[kept++] = b->jobs[i];
 	}
@@ -425,65 +437,65 @@ struct batch *queue_prune(struct queue *q, struct batch *b)
 }
 
 /* Under the lock; true: what is left to do with it is the writer's. */
-static bool finish(struct queue *q, struct waiter *w)
+static bool complete(struct queue *q, struct entry *w)
 {
-	if (w->left)
+	if (w->abandoned)
 		return true;
-	w->done = true;
+	w->completed = true;
 	if (!w->answer)
 		return false;
-	await_no_more(q, w);
+	remove_deadline(q, w);
 	if (w->job.outcome != OUTCOME_UNAVAILABLE)
 		return true;
 	w->deadline = INT64_MIN;
-	await(q, w);
-	sound_alarm(q);
+	add_deadline(q, w);
+	wake_deadline_watcher(q);
 	return false;
 }
 
-void queue_finish(struct queue *q, struct batch *b)
+void queue_complete(struct queue *q, struct batch *b)
 {
 	size_t count = 0;
 
 	mutex_lock(&q->lock);
 	for (size_t i = 0; i < b->count; i++) {
-		if (b->jobs[i] && finish(q, b->jobs[i]->waiter))
+		if (b->jobs[i] && complete(q, b->jobs[i]->entry))
 			b->jobs[count++] = b->jobs[i];
 	}
-	cond_broadcast(&q->drained);
+	cond_broadcast(&q->backlog_done);
 	mutex_unlock(&q->lock);
 	for (size_t i = 0; i < count; i++) {
-		struct waiter *w = b->jobs[i]->waiter;
+		struct entry *w = b->jobs[i]->entry;
 
-		if (!w->left)
+		if (!w->abandoned)
 			w->answer(w->context, w->job.outcome);
-		waiter_free(w);
+		entry_free(w);
 	}
 	free(b);
 }
 
-void queue_note_trip(struct queue *q, bool ok)
+void queue_round_trip_done(struct queue *q, bool ok)
 {
 	mutex_lock(&q->lock);
-	q->trip = clock_ms();
-	q->trip_ok = ok;
-	q->trip_known = true;
+	q->round_trip_at = monotonic_ms();
+	q->round_trip_ok = ok;
+	q->round_trip_known = true;
 	q->probe_wanted = false;
-	cond_broadcast(&q->probed);
+	cond_broadcast(&q->probe_done);
 	mutex_unlock(&q->lock);
 }
 
-void queue_recall_trip(struct queue *q, bool ok, int64_t age)
+void queue_restore_round_trip(struct queue *q, bool ok, int64_t age)
 {
 	mutex_lock(&q->lock);
-	q->trip = clock_ms() - age;
-	q->trip_ok = ok;
-	q->trip_known = true;
-	q->open = q->breaker && !ok && age < RECALL_MS;
+	q->round_trip_at = monotonic_ms() - age;
+	q->round_trip_ok = ok;
+	q->round_trip_known = true;
+	q->breaker_open = q->breaker_enabled && !ok && age < RESTORE_OPEN_MS;
 	mutex_unlock(&q->lock);
 }
 
-bool queue_wants_probe(struct queue *q)
+bool queue_probe_wanted(struct queue *q)
 {
 	bool wanted;
 
@@ -493,34 +505,34 @@ bool queue_wants_probe(struct queue *q)
 	return wanted;
 }
 
-void queue_committed(struct queue *q)
+void queue_close_breaker(struct queue *q)
 {
 	bool was;
 
 	mutex_lock(&q->lock);
-	was = q->open;
-	q->open = false;
+	was = q->breaker_open;
+	q->breaker_open = false;
 	mutex_unlock(&q->lock);
 	if (was)
 		log_message(LEVEL_INFO, "the database records again");
 }
 
-bool queue_is_open(struct queue *q)
+bool queue_breaker_open(struct queue *q)
 {
 	bool open;
 
 	mutex_lock(&q->lock);
-	open = q->open;
+	open = q->breaker_open;
 	mutex_unlock(&q->lock);
 	return open;
 }
 
-size_t queue_lined_up(struct queue *q)
+size_t queue_length(struct queue *q)
 {
 	size_t count;
 
 	mutex_lock(&q->lock);
-	count = q->lined_up;
+	count = q->queued_count;
 	mutex_unlock(&q->lock);
 	return count;
 }
@@ -531,30 +543,30 @@ bool queue_has_work(struct queue *q)
 
 	mutex_lock(&q->lock);
 	work = !STAILQ_EMPTY(&q->live) ||
-	       (!STAILQ_EMPTY(&q->backlog) && !q->open);
+	       (!STAILQ_EMPTY(&q->backlog) && !q->breaker_open);
 	mutex_unlock(&q->lock);
 	return work;
 }
 
-int queue_wake_fd(const struct queue *q)
+int queue_writer_fd(const struct queue *q)
 {
-	return q->wake;
+	return q->writer_wakeup;
 }
 
-void queue_asleep(struct queue *q, size_t enough)
+void queue_arm_wakeup(struct queue *q, size_t enough)
 {
 	mutex_lock(&q->lock);
-	q->enough = enough;
+	q->wake_threshold = enough;
 	mutex_unlock(&q->lock);
 }
 
-void queue_awake(struct queue *q, bool poked)
+void queue_disarm_wakeup(struct queue *q, bool poked)
 {
 	mutex_lock(&q->lock);
-	q->enough = 0;
+	q->wake_threshold = 0;
 	mutex_unlock(&q->lock);
 	if (poked)
-		wakeup_clear(q->wake);
+		wakeup_clear(q->writer_wakeup);
 }
 
 void queue_stop(struct queue *q)
@@ -562,7 +574,7 @@ void queue_stop(struct queue *q)
 	mutex_lock(&q->lock);
 	q->stopping = true;
 	mutex_unlock(&q->lock);
-	wakeup_send(q->wake);
+	wakeup_signal(q->writer_wakeup);
 }
 
 bool queue_stopping(struct queue *q)
@@ -575,21 +587,21 @@ bool queue_stopping(struct queue *q)
 	return stopping;
 }
 
-void queue_ended(struct queue *q)
+void queue_writer_ended(struct queue *q)
 {
 	mutex_lock(&q->lock);
 	q->ended = true;
-	cond_signal(&q->end);
+	cond_signal(&q->writer_ended);
 	mutex_unlock(&q->lock);
 }
 
-bool queue_wait_end(struct queue *q, int64_t deadline)
+bool queue_wait_writer_end(struct queue *q, int64_t deadline)
 {
 	bool ended;
 
 	mutex_lock(&q->lock);
-	while (!q->ended && clock_ms() < deadline)
-		cond_wait(&q->end, &q->lock, deadline);
+	while (!q->ended && monotonic_ms() < deadline)
+		cond_wait(&q->writer_ended, &q->lock, deadline);
 	ended = q->ended;
 	mutex_unlock(&q->lock);
 	return ended;

@@ -15,15 +15,15 @@
 #include "base/threads.h"
 
 enum {
-	BLOCK = 4096, /* each file counts as at least this much */
+	CHARGE_MIN = 4096, /* each file counts as at least this much */
 	FILE_MAX = 17 * 1024 * 1024, /* MAX_BODY at its largest, and a head */
 	NAME_BYTES = 255, /* of a secret: a file's name */
-	LOOK_MS = 1000,
+	SCAN_INTERVAL_MS = 1000,
 	STALE_S = 3600 /* a file in tmp/ this old has lost its writer */
 };
 
 /* us since 1970, the end of the year 9999. */
-static const int64_t latest = INT64_C(253402300799999999);
+static const int64_t latest_time = INT64_C(253402300799999999);
 
 static const char magic[] = "humcli-spool 1\n";
 static const char *const folders[] = {
@@ -34,25 +34,25 @@ struct spool {
 	char *path;
 	uint64_t max_bytes;
 	pthread_mutex_t lock; /* over the rest */
-	pthread_cond_t something;
-	bool woken;
+	pthread_cond_t changed;
+	bool wake_requested;
 	uint64_t bytes; /* in new/, as of looked, and what we put since */
 	uint64_t files;
-	int64_t looked; /* clock_ms() */
-	unsigned serial; /* of names in tmp/ */
-	int64_t complained;
+	int64_t scanned_at; /* monotonic_ms() */
+	unsigned tmp_serial; /* of names in tmp/ */
+	int64_t error_logged_at;
 };
 
 /* Once a minute: a full spool refuses hundreds a second. */
-static void complain(struct spool *s, const char *what)
+static void log_error_limited(struct spool *s, const char *what)
 {
-	int64_t now = clock_ms();
+	int64_t now = monotonic_ms();
 	bool say;
 
 	mutex_lock(&s->lock);
-	say = !s->complained || now - s->complained > 60000;
+	say = !s->error_logged_at || now - s->error_logged_at > 60000;
 	if (say)
-		s->complained = now;
+		s->error_logged_at = now;
 	mutex_unlock(&s->lock);
 	if (say)
 		log_message(LEVEL_ERROR, "spool %s: %s: %m", s->path, what);
@@ -105,7 +105,7 @@ static bool sync_parent(int base)
 }
 
 /* Others could put files there, or take ours away. */
-static bool private_base(const struct spool *s, int base)
+static bool check_private(const struct spool *s, int base)
 {
 	struct stat st;
 
@@ -122,7 +122,7 @@ static bool private_base(const struct spool *s, int base)
 }
 
 /* What a writer left that was killed before its file was whole. */
-static void sweep(int base)
+static void remove_stale_tmp(int base)
 {
 	int fd = open_folder(base, "tmp");
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
@@ -155,11 +155,11 @@ static bool prepare(struct spool *s)
 	base = open_base(s);
 	if (base < 0)
 		return false;
-	ok = private_base(s, base) && make_folders(base) &&
+	ok = check_private(s, base) && make_folders(base) &&
 	     (!made || sync_parent(base)) &&
 	     faccessat(base, "new", W_OK | X_OK, AT_EACCESS) == 0;
 	if (ok)
-		sweep(base);
+		remove_stale_tmp(base);
 	close(base);
 	return ok;
 }
@@ -174,7 +174,7 @@ struct spool *spool_open(const char *path, uint64_t max_bytes)
 	s->path = xstrdup(path);
 	s->max_bytes = max_bytes;
 	mutex_init(&s->lock);
-	cond_init(&s->something);
+	cond_init(&s->changed);
 	if (prepare(s))
 		return s;
 	log_message(LEVEL_WARNING,
@@ -189,7 +189,7 @@ void spool_close(struct spool *s)
 {
 	if (!s)
 		return;
-	cond_destroy(&s->something);
+	cond_destroy(&s->changed);
 	mutex_destroy(&s->lock);
 	free(s->path);
 	free(s);
@@ -197,21 +197,21 @@ void spool_close(struct spool *s)
 
 /* Room. */
 
-static uint64_t cost(uint64_t size)
+static uint64_t charge(uint64_t size)
 {
-	return size < BLOCK ? BLOCK : size;
+	return size < CHARGE_MIN ? CHARGE_MIN : size;
 }
 
 /* Under the lock; what cannot be read counts as empty, and fails to write. */
-static void look(struct spool *s)
+static void scan_if_stale(struct spool *s)
 {
 	int base, fd;
 	DIR *d;
 	const struct dirent *e;
 
-	if (s->looked && clock_ms() - s->looked < LOOK_MS)
+	if (s->scanned_at && monotonic_ms() - s->scanned_at < SCAN_INTERVAL_MS)
 		return;
-	s->looked = clock_ms();
+	s->scanned_at = monotonic_ms();
 	s->bytes = s->files = 0;
 	base = open_base(s);
 	fd = base < 0 ? -1 : open_folder(base, "new");
@@ -229,7 +229,7 @@ static void look(struct spool *s)
 		if (*e->d_name == '.' ||
 		    fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 			continue;
-		s->bytes += cost((uint64_t)st.st_size);
+		s->bytes += charge((uint64_t)st.st_size);
 		s->files++;
 	}
 	closedir(d);
@@ -240,16 +240,16 @@ static bool reserve(struct spool *s, uint64_t size)
 	bool room;
 
 	mutex_lock(&s->lock);
-	look(s);
-	room = s->bytes + cost(size) <= s->max_bytes;
+	scan_if_stale(s);
+	room = s->bytes + charge(size) <= s->max_bytes;
 	if (room) {
-		s->bytes += cost(size);
+		s->bytes += charge(size);
 		s->files++;
 	}
 	mutex_unlock(&s->lock);
 	if (!room) {
 		errno = ENOSPC;
-		complain(s, "full (HUMCLI_WEBHOOK_SPOOL_MAX)");
+		log_error_limited(s, "full (HUMCLI_WEBHOOK_SPOOL_MAX)");
 	}
 	return room;
 }
@@ -259,7 +259,7 @@ bool spool_is_empty(struct spool *s)
 	bool empty;
 
 	mutex_lock(&s->lock);
-	look(s);
+	scan_if_stale(s);
 	empty = s->files == 0;
 	mutex_unlock(&s->lock);
 	return empty;
@@ -268,17 +268,17 @@ bool spool_is_empty(struct spool *s)
 void spool_wait(struct spool *s, int64_t until)
 {
 	mutex_lock(&s->lock);
-	while (!s->woken && clock_ms() < until)
-		cond_wait(&s->something, &s->lock, until);
-	s->woken = false;
+	while (!s->wake_requested && monotonic_ms() < until)
+		cond_wait(&s->changed, &s->lock, until);
+	s->wake_requested = false;
 	mutex_unlock(&s->lock);
 }
 
 void spool_wake(struct spool *s)
 {
 	mutex_lock(&s->lock);
-	s->woken = true;
-	cond_signal(&s->something);
+	s->wake_requested = true;
+	cond_signal(&s->changed);
 	mutex_unlock(&s->lock);
 }
 
@@ -310,7 +310,8 @@ static bool write_file(int base, const char *name, const struct buf *text)
 }
 
 /* Whether the file that is there already is this event, whole. */
-static enum spool_read same_event(struct spool *s, const struct spool_entry *e)
+static enum spool_read compare_existing(struct spool *s,
+					const struct spool_entry *e)
 {
 	struct spool_file f;
 	enum spool_read got = spool_read(s, SPOOL_NEW, e->signature, &f);
@@ -331,10 +332,11 @@ static bool link_new(struct spool *s, int base, const char *tmp,
 
 	/* Already spooled; unless what lies there is damaged, or foreign. */
 	if (!ok && errno == EEXIST) {
-		enum spool_read got = same_event(s, e);
+		enum spool_read got = compare_existing(s, e);
 
 		if (got == SPOOL_READ_DAMAGED)
-			spool_fail(s, e->signature, "not what its name says");
+			spool_move_to_failed(s, e->signature,
+					     "not what its name says");
 		ok = got == SPOOL_READ_OK ||
 		     (got != SPOOL_READ_LATER &&
 		      linkat(base, tmp, base, target, 0) == 0);
@@ -348,10 +350,10 @@ static char *tmp_name(struct spool *s)
 	unsigned serial;
 
 	mutex_lock(&s->lock);
-	serial = s->serial++;
+	serial = s->tmp_serial++;
 	mutex_unlock(&s->lock);
-	return xasprintf("tmp/%lld.%ld.%u", (long long)now_us(), (long)getpid(),
-			 serial);
+	return xasprintf("tmp/%lld.%ld.%u", (long long)wall_clock_us(),
+			 (long)getpid(), serial);
 }
 
 bool spool_put(struct spool *s, const struct spool_entry *e)
@@ -374,7 +376,7 @@ bool spool_put(struct spool *s, const struct spool_entry *e)
 	if (ok)
 		spool_wake(s);
 	else
-		complain(s, "an event was not kept");
+		log_error_limited(s, "an event was not kept");
 out:
 	if (base >= 0)
 		close(base);
@@ -385,7 +387,7 @@ out:
 
 /* Listing. */
 
-static int older(const void *a, const void *b)
+static int compare_age(const void *a, const void *b)
 {
 	const struct spool_item *x = a, *y = b;
 
@@ -399,8 +401,8 @@ static int64_t us_of(const struct timespec *t)
 {
 	if (t->tv_sec < 0)
 		return 0;
-	if (t->tv_sec > latest / 1000000)
-		return latest;
+	if (t->tv_sec > latest_time / 1000000)
+		return latest_time;
 	return (int64_t)t->tv_sec * 1000000 + t->tv_nsec / 1000;
 }
 
@@ -443,7 +445,8 @@ bool spool_list(struct spool *s, enum spool_folder folder,
 	}
 	closedir(d);
 	if (list->count)
-		qsort(list->items, list->count, sizeof(list->items[0]), older);
+		qsort(list->items, list->count, sizeof(list->items[0]),
+		      compare_age);
 	return true;
 }
 
@@ -458,7 +461,7 @@ void spool_list_free(struct spool_list *list)
 /* Reading. */
 
 /* "key: value\n" at *p, which moves behind it and is cut at the newline. */
-static const char *take_line(char **p, const char *key)
+static const char *parse_header(char **p, const char *key)
 {
 	size_t length = strlen(key);
 	char *value, *end;
@@ -475,7 +478,7 @@ static const char *take_line(char **p, const char *key)
 }
 
 /* What PostgreSQL would refuse at each try would be tried for ever. */
-static bool recordable(const struct spool_entry *e)
+static bool entry_is_valid(const struct spool_entry *e)
 {
 	return strlen(e->signature) == HMAC_HEX &&
 	       strspn(e->signature, "0123456789abcdef") == HMAC_HEX &&
@@ -483,7 +486,7 @@ static bool recordable(const struct spool_entry *e)
 	       strlen(e->secret_name) <= NAME_BYTES;
 }
 
-static bool take_apart(struct spool_file *f)
+static bool parse_file(struct spool_file *f)
 {
 	char *p = f->text.data;
 	const char *received, *length;
@@ -492,13 +495,13 @@ static bool take_apart(struct spool_file *f)
 	if (strncmp(p, magic, sizeof(magic) - 1) != 0)
 		return false;
 	p += sizeof(magic) - 1;
-	f->entry.signature = take_line(&p, "signature: ");
-	f->entry.secret_name = take_line(&p, "secret: ");
-	received = take_line(&p, "received: ");
-	length = take_line(&p, "length: ");
+	f->entry.signature = parse_header(&p, "signature: ");
+	f->entry.secret_name = parse_header(&p, "secret: ");
+	received = parse_header(&p, "received: ");
+	length = parse_header(&p, "length: ");
 	if (!f->entry.signature || !f->entry.secret_name || !received ||
-	    !length || *p != '\n' || !recordable(&f->entry) ||
-	    !parse_u64(received, 0, (uint64_t)latest, &number))
+	    !length || *p != '\n' || !entry_is_valid(&f->entry) ||
+	    !parse_u64(received, 0, (uint64_t)latest_time, &number))
 		return false;
 	f->entry.received_at = (int64_t)number;
 	f->entry.body = ++p;
@@ -507,7 +510,7 @@ static bool take_apart(struct spool_file *f)
 }
 
 /* By errno; only what is so for good says something against the file. */
-static enum spool_read unreadable(struct spool *s)
+static enum spool_read classify_read_error(struct spool *s)
 {
 	switch (errno) {
 	case ENOENT:
@@ -519,7 +522,7 @@ static enum spool_read unreadable(struct spool *s)
 	case EFBIG:
 		return SPOOL_READ_DAMAGED;
 	default:
-		complain(s, "a file can't be read");
+		log_error_limited(s, "a file can't be read");
 		return SPOOL_READ_LATER;
 	}
 }
@@ -535,11 +538,11 @@ enum spool_read spool_read(struct spool *s, enum spool_folder folder,
 	free(path);
 	*file = (struct spool_file){ 0 };
 	if (fd < 0)
-		return unreadable(s);
+		return classify_read_error(s);
 	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
 		if (!read_all(fd, FILE_MAX, &file->text))
-			got = unreadable(s);
-		else if (take_apart(file) &&
+			got = classify_read_error(s);
+		else if (parse_file(file) &&
 			 strcmp(file->entry.signature, name) == 0)
 			got = SPOOL_READ_OK;
 	}
@@ -561,11 +564,11 @@ void spool_remove(struct spool *s, const char *name)
 
 	/* Not synced: one that comes back is recorded as a duplicate. */
 	if (unlink(path) < 0 && errno != ENOENT)
-		complain(s, "a recorded event can't be removed");
+		log_error_limited(s, "a recorded event can't be removed");
 	free(path);
 }
 
-static bool set_aside(struct spool *s, const char *name)
+static bool move_to_failed(struct spool *s, const char *name)
 {
 	char *old = xasprintf("new/%s", name);
 	char *new = xasprintf("failed/%s", name);
@@ -582,12 +585,12 @@ static bool set_aside(struct spool *s, const char *name)
 	return ok;
 }
 
-void spool_fail(struct spool *s, const char *name, const char *why)
+void spool_move_to_failed(struct spool *s, const char *name, const char *why)
 {
-	log_pairs(LEVEL_ERROR, "msg", "spool file set aside in failed/", "file",
-		  name, "why", why, NULL);
-	if (!set_aside(s, name) && errno != ENOENT)
-		complain(s, "a file can't be moved to failed/");
+	log_fields(LEVEL_ERROR, "msg", "spool file set aside in failed/",
+		   "file", name, "why", why, NULL);
+	if (!move_to_failed(s, name) && errno != ENOENT)
+		log_error_limited(s, "a file can't be moved to failed/");
 }
 
 bool spool_retry(struct spool *s, const char *name)

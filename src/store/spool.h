@@ -37,7 +37,7 @@ bool spool_put(struct spool *s, const struct spool_entry *e) MUST_CHECK;
 
 /* Whether nothing waits; looks at the directory at most once a second. */
 bool spool_is_empty(struct spool *s) MUST_CHECK;
-/* Sleeps until something was put here, or until clock_ms() says so. */
+/* Sleeps until something was put here, or until monotonic_ms() says so. */
 void spool_wait(struct spool *s, int64_t until);
 /* Wakes who sleeps there. */
 void spool_wake(struct spool *s);
@@ -79,7 +79,7 @@ void spool_file_free(struct spool_file *file);
 /* Its event is recorded. */
 void spool_remove(struct spool *s, const char *name);
 /* It can't be recorded: out of the way of those behind it. */
-void spool_fail(struct spool *s, const char *name, const char *why);
+void spool_move_to_failed(struct spool *s, const char *name, const char *why);
 /*
  * Back from failed/ to new/. False with errno set: EEXIST where one of that
  * name waits there, which is not to be replaced.

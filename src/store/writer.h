@@ -9,9 +9,9 @@
 #include "config/settings.h"
 #include "event/delivery.h"
 
-enum recorder_mode {
-	RECORDER_RESIDENT, /* FastCGI: notify after the commit */
-	RECORDER_ONCE /* CGI: notify in the recording transaction */
+enum recorder_kind {
+	RECORDER_DAEMON, /* FastCGI: notify after the commit */
+	RECORDER_ONE_SHOT /* CGI: notify in the recording transaction */
 };
 
 struct recorder;
@@ -23,7 +23,7 @@ struct recorder;
  * a spool to go to.
  */
 struct recorder *recorder_start(const struct settings *s,
-				enum recorder_mode mode,
+				enum recorder_kind mode,
 				bool breaker) MUST_CHECK;
 
 /*
@@ -31,19 +31,19 @@ struct recorder *recorder_start(const struct settings *s,
  * queue_submit() and its neighbours have it. Safe from any thread.
  */
 bool recorder_submit(struct recorder *r, struct delivery *d, int64_t deadline,
-		     answer_fn answer, void *context) MUST_CHECK;
+		     outcome_fn answer, void *context) MUST_CHECK;
 void *recorder_overdue(struct recorder *r, int64_t *next) MUST_CHECK;
-int recorder_alarm_fd(const struct recorder *r) MUST_CHECK;
+int recorder_overdue_fd(const struct recorder *r) MUST_CHECK;
 
 /*
  * Records deliveries out of the spool, behind live ones, and waits until
- * then (clock_ms()), after recorder_hurry() no longer. Takes the deliveries
+ * then (monotonic_ms()), after recorder_set_stop_deadline() no longer. Takes the deliveries
  * over. False where the database did not answer to all: the next ones need
  * not be tried now.
  */
-bool recorder_drain(struct recorder *r, struct delivery **deliveries,
-		    size_t count, int64_t until,
-		    enum outcome *outcomes) MUST_CHECK;
+bool recorder_submit_and_wait(struct recorder *r, struct delivery **deliveries,
+			      size_t count, int64_t until,
+			      enum outcome *outcomes) MUST_CHECK;
 
 /*
  * Whether the database answers: by the last round trip if that is at most
@@ -51,8 +51,8 @@ bool recorder_drain(struct recorder *r, struct delivery **deliveries,
  */
 bool recorder_healthy(struct recorder *r) MUST_CHECK;
 
-/* From now on every wait ends at the given clock_ms() at the latest. */
-void recorder_hurry(struct recorder *r, int64_t deadline);
+/* From now on every wait ends at the given monotonic_ms() at the latest. */
+void recorder_set_stop_deadline(struct recorder *r, int64_t deadline);
 
 /*
  * Sends what is owed to listeners, until deadline at the latest, and ends

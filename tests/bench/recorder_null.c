@@ -12,7 +12,7 @@ struct recorder {
 };
 
 struct recorder *recorder_start(const struct settings *s,
-				enum recorder_mode mode, bool breaker)
+				enum recorder_kind mode, bool breaker)
 {
 	struct recorder *r = xcalloc(1, sizeof(*r));
 
@@ -24,11 +24,11 @@ struct recorder *recorder_start(const struct settings *s,
 }
 
 bool recorder_submit(struct recorder *r, struct delivery *d, int64_t deadline,
-		     answer_fn answer, void *context)
+		     outcome_fn answer, void *context)
 {
 	(void)r;
 	(void)deadline;
-	delivery_free(d);
+	delivery_unref(d);
 	answer(context, OUTCOME_RECORDED);
 	return true;
 }
@@ -40,18 +40,19 @@ void *recorder_overdue(struct recorder *r, int64_t *next)
 	return NULL;
 }
 
-int recorder_alarm_fd(const struct recorder *r)
+int recorder_overdue_fd(const struct recorder *r)
 {
 	return r->alarm;
 }
 
-bool recorder_drain(struct recorder *r, struct delivery **deliveries,
-		    size_t count, int64_t until, enum outcome *outcomes)
+bool recorder_submit_and_wait(struct recorder *r, struct delivery **deliveries,
+			      size_t count, int64_t until,
+			      enum outcome *outcomes)
 {
 	(void)r;
 	(void)until;
 	for (size_t i = 0; i < count; i++) {
-		delivery_free(deliveries[i]);
+		delivery_unref(deliveries[i]);
 		outcomes[i] = OUTCOME_RECORDED;
 	}
 	return true;
@@ -63,7 +64,7 @@ bool recorder_healthy(struct recorder *r)
 	return true;
 }
 
-void recorder_hurry(struct recorder *r, int64_t deadline)
+void recorder_set_stop_deadline(struct recorder *r, int64_t deadline)
 {
 	(void)r;
 	(void)deadline;

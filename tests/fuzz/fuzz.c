@@ -35,14 +35,14 @@ struct secrets *fuzz_secrets(void)
 
 const struct secret_set *secrets_acquire(struct secrets *s)
 {
-	s->set.holders++;
+	s->set.refcount++;
 	return &s->set;
 }
 
 void secrets_release(struct secrets *s, const struct secret_set *set)
 {
-	CHECK(set == &s->set && s->set.holders > 1);
-	s->set.holders--;
+	CHECK(set == &s->set && s->set.refcount > 1);
+	s->set.refcount--;
 }
 
 void fuzz_sign(const void *body, size_t length, char hex[HMAC_HEX + 1])
@@ -75,13 +75,13 @@ static void check_delivery(const struct delivery *d)
 static enum outcome take(struct recorder *r, struct delivery *d)
 {
 	check_delivery(d);
-	delivery_free(d);
+	delivery_unref(d);
 	r->taken++;
 	return r->outcome;
 }
 
 bool recorder_submit(struct recorder *r, struct delivery *d, int64_t deadline,
-		     answer_fn answer, void *context)
+		     outcome_fn answer, void *context)
 {
 	(void)deadline;
 	if (take(r, d) == OUTCOME_UNAVAILABLE)
@@ -90,8 +90,9 @@ bool recorder_submit(struct recorder *r, struct delivery *d, int64_t deadline,
 	return true;
 }
 
-bool recorder_drain(struct recorder *r, struct delivery **deliveries,
-		    size_t count, int64_t until, enum outcome *outcomes)
+bool recorder_submit_and_wait(struct recorder *r, struct delivery **deliveries,
+			      size_t count, int64_t until,
+			      enum outcome *outcomes)
 {
 	(void)until;
 	for (size_t i = 0; i < count; i++)

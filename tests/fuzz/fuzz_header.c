@@ -46,7 +46,7 @@ static void check_content_type(const char *value)
 	exchange_init(&x, &h, fuzz_answered);
 	request_set(&x.request, "REQUEST_METHOD", "POST");
 	request_set(&x.request, "CONTENT_TYPE", value);
-	CHECK(handle(&x));
+	CHECK(handler_handle(&x));
 	CHECK(x.reply.status == (second_is_json(value) ? 401 : 415));
 	CHECK(!recorder.taken);
 	exchange_free(&x);
@@ -100,35 +100,36 @@ static void check_content_length(const char *value)
 
 /* X-Signature, of an empty body. */
 
-static enum verdict second_verdict(const char *value)
+static enum signature_verdict second_verdict(const char *value)
 {
 	char right[HMAC_HEX + 1];
 
 	if (strchr(value, ','))
-		return VERIFY_REPEATED;
+		return SIGNATURE_REPEATED;
 	if (strlen(value) != HMAC_HEX)
-		return VERIFY_NOT_HEX;
+		return SIGNATURE_NOT_HEX;
 	for (const char *p = value; *p; p++) {
 		if (!isxdigit((unsigned char)*p))
-			return VERIFY_NOT_HEX;
+			return SIGNATURE_NOT_HEX;
 	}
 	fuzz_sign("", 0, right);
-	return strcasecmp(value, right) == 0 ? VERIFY_OK : VERIFY_NO_MATCH;
+	return strcasecmp(value, right) == 0 ? SIGNATURE_OK
+					     : SIGNATURE_NO_MATCH;
 }
 
 static void check_signature(const char *value)
 {
 	char signature[HMAC_HEX + 1], right[HMAC_HEX + 1], *name;
 	struct request r;
-	enum verdict v;
+	enum signature_verdict v;
 
 	request_init(&r);
 	request_set(&r, "HTTP_X_SIGNATURE", value);
 	r.body = xstrdup("");
-	v = verify_request(fuzz_secrets(), &r, signature, &name);
+	v = signature_verify(fuzz_secrets(), &r, signature, &name);
 	CHECK(v == second_verdict(value));
-	CHECK((name != NULL) == (v == VERIFY_OK));
-	if (v == VERIFY_OK) {
+	CHECK((name != NULL) == (v == SIGNATURE_OK));
+	if (v == SIGNATURE_OK) {
 		fuzz_sign("", 0, right);
 		CHECK(strcmp(signature, right) == 0);
 	}
@@ -168,7 +169,7 @@ static void check_log_value(const char *value)
 {
 	char *line, *at, *decoded;
 
-	log_pairs(LEVEL_INFO, "value", value, NULL);
+	log_fields(LEVEL_INFO, "value", value, NULL);
 	line = memory_log_take(&memory);
 	CHECK(strchr(line, '\n') == line + strlen(line) - 1);
 	for (const char *p = line; p[1]; p++)

@@ -175,7 +175,7 @@ static void check_post(const struct world *w, const struct request *r,
 	if (strcmp(r->method, "POST") != 0)
 		CHECK(reply->status == 405);
 	if (w->recorder.taken) {
-		CHECK(r->state == BODY_COMPLETE && r->signatures == 1);
+		CHECK(r->state == BODY_COMPLETE && r->signature_count == 1);
 		CHECK(strcmp(r->method, "POST") == 0);
 		CHECK(r->length <= MAX_BODY);
 	}
@@ -228,7 +228,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	w.spool.request = r;
 	if (strcmp(r->method, "POST") == 0 && w.handler.settings)
 		request_read_body(r, MAX_BODY, read_some, &w.stream);
-	at_once = handle(&x);
+	at_once = handler_handle(&x);
 	CHECK(at_once ==
 	      !(w.recorder.taken && w.recorder.outcome != OUTCOME_UNAVAILABLE));
 	health = request_is_health(r) && w.handler.settings;

@@ -123,10 +123,10 @@ static int make_file(const char *text, size_t length, mode_t mode, char *path,
 
 static bool load(struct settings *s, char **environment, struct buf *errors)
 {
-	struct settings_places places = { .environment = environment,
-					  .sysconfdir = "/nonexistent",
-					  .localstatedir = "/var",
-					  .home = "/nonexistent/home" };
+	struct settings_sources places = { .environment = environment,
+					   .sysconfdir = "/nonexistent",
+					   .localstatedir = "/var",
+					   .home = "/nonexistent/home" };
 
 	return settings_load(s, &places, errors);
 }

@@ -1,6 +1,6 @@
 /*
  * spool.c and drainer.c: a file of any content in new/. What is recorded is
- * signed (recorder_drain() looks), nothing is held up, and what was read
+ * signed (recorder_submit_and_wait() looks), nothing is held up, and what was read
  * comes back out of a second spool as it was.
  *
  * Input: the recorder's outcome, then the file; the first "@" in it stands
@@ -130,10 +130,10 @@ static void check_drain(enum outcome outcome)
 	CHECK(drain(&source, SIZE_MAX, 0, &count));
 	left = empty(&first, "new");
 	failed = empty(&first, "failed");
-	CHECK(count.recorded + count.failed + count.left == 1);
-	CHECK(left == count.left && failed == count.failed);
-	CHECK(recorder.taken == count.recorded + count.left);
-	CHECK((outcome == OUTCOME_UNAVAILABLE) || !count.left);
+	CHECK(count.recorded + count.moved_to_failed + count.deferred == 1);
+	CHECK(left == count.deferred && failed == count.moved_to_failed);
+	CHECK(recorder.taken == count.recorded + count.deferred);
+	CHECK((outcome == OUTCOME_UNAVAILABLE) || !count.deferred);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

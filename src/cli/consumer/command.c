@@ -37,7 +37,7 @@ static bool is_ours(const char *variable)
 }
 
 /* Pointers to strings, NULL at the end; the first *own are to be freed. */
-static void make_environment(const struct item *i, struct buf *list,
+static void make_environment(const struct claimed_event *i, struct buf *list,
 			     size_t *own)
 {
 	char *const end = NULL;
@@ -76,7 +76,7 @@ static int payload_file(const char *payload)
 }
 
 /* In the child; nothing here may allocate. */
-static void become(const char *command, int payload, char **environment)
+static void exec_command(const char *command, int payload, char **environment)
 {
 	static char shell[] = "sh", option[] = "-c";
 	char *const argv[] = { shell, option, (char *)command, NULL };
@@ -89,7 +89,7 @@ static void become(const char *command, int payload, char **environment)
 	_exit(EX_OSERR);
 }
 
-pid_t worker_start(const char *command, const struct item *i)
+pid_t command_start(const char *command, const struct claimed_event *i)
 {
 	struct buf list = { 0 };
 	char **environment;
@@ -102,7 +102,7 @@ pid_t worker_start(const char *command, const struct item *i)
 	if (payload >= 0) {
 		pid = fork();
 		if (pid == 0)
-			become(command, payload, environment);
+			exec_command(command, payload, environment);
 	}
 	/* Whoever of the two comes first: a signal to the group finds it. */
 	if (pid > 0)
@@ -115,33 +115,33 @@ pid_t worker_start(const char *command, const struct item *i)
 	return pid;
 }
 
-enum ending worker_look(pid_t pid, char *why, size_t size)
+enum command_status command_poll(pid_t pid, char *why, size_t size)
 {
 	int status;
 	pid_t ended = waitpid(pid, &status, WNOHANG);
 
 	if (ended == 0 || (ended < 0 && errno == EINTR))
-		return WORKER_RUNS;
+		return COMMAND_RUNNING;
 	if (ended < 0) {
 		snprintf(why, size, "%s", strerror(errno));
-		return WORKER_FAILED;
+		return COMMAND_FAILED;
 	}
 	if (WIFSIGNALED(status)) {
 		snprintf(why, size, "signal %d", WTERMSIG(status));
-		return WORKER_FAILED;
+		return COMMAND_FAILED;
 	}
 	snprintf(why, size, "exit code %d", WEXITSTATUS(status));
 	switch (WEXITSTATUS(status)) {
 	case EX_OK:
-		return WORKER_DONE;
+		return COMMAND_DONE;
 	case EX_TEMPFAIL:
-		return WORKER_LATER;
+		return COMMAND_DEFERRED;
 	default:
-		return WORKER_FAILED;
+		return COMMAND_FAILED;
 	}
 }
 
-void worker_kill(pid_t pid, int number)
+void command_signal(pid_t pid, int number)
 {
 	/* What has ended meanwhile needs no signal. */
 	(void)kill(-pid, number);

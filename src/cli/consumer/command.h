@@ -13,18 +13,19 @@
  * Starts the command, through sh, in a process group of its own, so that
  * Ctrl-C lets it finish. -1 with errno set.
  */
-pid_t worker_start(const char *command, const struct item *i) MUST_CHECK;
+pid_t command_start(const char *command,
+		    const struct claimed_event *i) MUST_CHECK;
 
-enum ending {
-	WORKER_RUNS,
-	WORKER_DONE, /* exit code 0 */
-	WORKER_LATER, /* 75, EX_TEMPFAIL */
-	WORKER_FAILED
+enum command_status {
+	COMMAND_RUNNING,
+	COMMAND_DONE, /* exit code 0 */
+	COMMAND_DEFERRED, /* 75, EX_TEMPFAIL */
+	COMMAND_FAILED
 };
 
 /* Looks, without waiting; once it no longer runs, why says how it ended. */
-enum ending worker_look(pid_t pid, char *why, size_t size) MUST_CHECK;
+enum command_status command_poll(pid_t pid, char *why, size_t size) MUST_CHECK;
 /* The signal to it and to those it has started. */
-void worker_kill(pid_t pid, int number);
+void command_signal(pid_t pid, int number);
 
 #endif

@@ -17,11 +17,11 @@
 
 enum {
 	/* While it hears, in case a notification was lost: 24 s to 36 s. */
-	POLL_HEARING_MS = 24000,
+	POLL_LISTENING_MS = 24000,
 	POLL_SPREAD_MS = 12000,
 	POLL_FIRST_MS = 2000,
 	POLL_LONGEST_MS = 10000,
-	CLAIM_MS = 5000, /* between two attempts to be the one consumer */
+	LOCK_RETRY_MS = 5000, /* between two attempts to be the one consumer */
 	RETRY_FIRST_MS = 1000,
 	RETRY_LONGEST_MS = 60000,
 	GRACE_MS = 10000, /* for commands that run when we are to end */
@@ -39,41 +39,41 @@ enum slot_state {
 /* Room for one command at work. */
 struct slot {
 	enum slot_state state;
-	struct item item;
+	struct claimed_event item;
 	pid_t pid;
-	enum ending ending;
-	char why[64];
+	enum command_status status;
+	char status_text[64];
 	int64_t due; /* PAUSED: when to start it again */
 };
 
 struct consumer {
-	const struct consumer_options *o;
+	const struct consumer_options *options;
 	int stop;
 	int children; /* SIGCHLD, by signalfd() */
-	struct session *work;
-	struct ear *ear; /* NULL: only poll */
-	enum hearing hearing;
+	struct session *session;
+	struct event_listener *listener; /* NULL: only poll */
+	enum listener_state listener_state;
 	bool opened; /* the subscription is there */
-	bool claimed;
-	bool standing_by; /* and it was said */
-	int64_t claim_due;
-	bool dirty; /* there may be something */
+	bool lock_held;
+	bool standby_logged; /* and it was said */
+	int64_t lock_retry_at;
+	bool may_have_events; /* there may be something */
 	int64_t poll_due;
 	int64_t poll_pause;
-	struct item queue[FEED_MAX]; /* taken, from first to count */
+	struct claimed_event queue[FETCH_MAX]; /* taken, from first to count */
 	size_t first, count;
 	bool printed; /* the queue is, but not acknowledged */
-	struct slot slots[FEED_MAX]; /* as many as the concurrency */
-	int failed; /* of a pool: what --once exits with */
-	bool leaving;
-	bool told; /* the commands were told to end */
-	int64_t leave_due;
-	int code;
+	struct slot slots[FETCH_MAX]; /* as many as the concurrency */
+	int once_exit_code; /* of a pool: what --once exits with */
+	bool stopping;
+	bool commands_signalled; /* the commands were told to end */
+	int64_t stop_deadline;
+	int exit_code;
 };
 
 static bool is_pool(const struct consumer *c)
 {
-	return c->o->feed.worker != NULL;
+	return c->options->source.worker != NULL;
 }
 
 static const char *kind(const struct consumer *c)
@@ -81,48 +81,48 @@ static const char *kind(const struct consumer *c)
 	return is_pool(c) ? "pool" : "subscription";
 }
 
-static size_t slots_in(const struct consumer *c, enum slot_state state)
+static size_t count_slots(const struct consumer *c, enum slot_state state)
 {
 	size_t count = 0;
 
-	for (size_t i = 0; i < c->o->concurrency; i++)
+	for (size_t i = 0; i < c->options->concurrency; i++)
 		count += c->slots[i].state == state;
 	return count;
 }
 
 /* Ends in good order; the first reason counts. */
-static void leave(struct consumer *c, int code)
+static void begin_stop(struct consumer *c, int code)
 {
-	if (c->leaving)
+	if (c->stopping)
 		return;
-	c->leaving = true;
-	c->leave_due = clock_ms() + GRACE_MS;
-	c->code = code;
+	c->stopping = true;
+	c->stop_deadline = monotonic_ms() + GRACE_MS;
+	c->exit_code = code;
 }
 
 static void drop_queue(struct consumer *c)
 {
 	for (; c->first < c->count; c->first++)
-		item_free(&c->queue[c->first]);
+		claimed_event_free(&c->queue[c->first]);
 	c->first = c->count = 0;
 	c->printed = false;
 }
 
-static void take_fault(struct consumer *c, enum answer a)
+static void handle_query_error(struct consumer *c, enum query_status a)
 {
 	int code = EX_OK;
 
-	if (a == ANSWER_REFUSED)
-		code = session_verdict(c->work);
+	if (a == QUERY_REFUSED)
+		code = session_exit_code(c->session);
 	log_message(code == EX_OK ? LEVEL_WARNING : LEVEL_ERROR,
-		    a == ANSWER_LOST ? "the connection is lost: %s"
-				     : "the database refused: %s",
-		    session_message(c->work));
-	session_close(c->work);
+		    a == QUERY_LOST ? "the connection is lost: %s"
+				    : "the database refused: %s",
+		    session_message(c->session));
+	session_close(c->session);
 	if (code != EX_OK)
-		leave(c, code);
-	else if (c->o->once)
-		leave(c, EX_UNAVAILABLE);
+		begin_stop(c, code);
+	else if (c->options->once)
+		begin_stop(c, EX_UNAVAILABLE);
 }
 
 /* Connections. */
@@ -130,37 +130,37 @@ static void take_fault(struct consumer *c, enum answer a)
 static bool has_pools(struct consumer *c)
 {
 	bool has;
-	enum answer a = feed_has_pools(c->work, &has);
+	enum query_status a = event_source_has_pools(c->session, &has);
 	char *file;
 
-	if (a != ANSWER_OK) {
-		take_fault(c, a);
+	if (a != QUERY_OK) {
+		handle_query_error(c, a);
 		return false;
 	}
 	if (has)
 		return true;
-	file = cli_data("sql/pool.sql");
+	file = cli_data_path("sql/pool.sql");
 	log_message(LEVEL_ERROR,
 		    "the worker pool is not installed in this database; as the "
 		    "owner of the schema: psql -X -v ON_ERROR_STOP=1 "
 		    "-d DATABASE -f %s",
 		    file);
 	free(file);
-	leave(c, EX_CONFIG);
+	begin_stop(c, EX_CONFIG);
 	return false;
 }
 
-static void open_feed(struct consumer *c)
+static void open_source(struct consumer *c)
 {
-	const struct feed *f = &c->o->feed;
+	const struct event_source *f = &c->options->source;
 	bool made;
-	enum answer a;
+	enum query_status a;
 
 	if (is_pool(c) && !has_pools(c))
 		return;
-	a = feed_open(f, c->work, &made);
-	if (a != ANSWER_OK) {
-		take_fault(c, a);
+	a = event_source_open(f, c->session, &made);
+	if (a != QUERY_OK) {
+		handle_query_error(c, a);
 		return;
 	}
 	c->opened = true;
@@ -176,66 +176,71 @@ static void open_feed(struct consumer *c)
 			    kind(c), f->name);
 }
 
-static void tend_work(struct consumer *c)
+static void maintain_session(struct consumer *c)
 {
-	if (session_is_open(c->work))
+	if (session_is_open(c->session))
 		return;
-	if (!session_open(c->work)) {
-		if (c->o->once && !session_told(c->work))
-			leave(c, EX_UNAVAILABLE);
+	if (!session_open(c->session)) {
+		if (c->options->once && !session_stop_requested(c->session))
+			begin_stop(c, EX_UNAVAILABLE);
 		return;
 	}
-	c->dirty = true;
+	c->may_have_events = true;
 	if (!c->opened)
-		open_feed(c);
+		open_source(c);
 }
 
 /* One consumer at a time, so that nothing is handed out twice in vain. */
-static void tend_claim(struct consumer *c)
+static void maintain_lock(struct consumer *c)
 {
-	enum answer a;
+	enum query_status a;
 
-	if (c->hearing != EAR_HEARING)
-		c->claimed = false;
-	if (c->hearing != EAR_HEARING || c->claimed ||
-	    clock_ms() < c->claim_due)
+	if (c->listener_state != LISTENER_ACTIVE)
+		c->lock_held = false;
+	if (c->listener_state != LISTENER_ACTIVE || c->lock_held ||
+	    monotonic_ms() < c->lock_retry_at)
 		return;
-	a = feed_claim(&c->o->feed, ear_session(c->ear), CLAIM_SESSION,
-		       &c->claimed);
-	c->claim_due = clock_ms() + CLAIM_MS;
-	if (a == ANSWER_OK && !c->claimed && !c->standing_by)
+	a = event_source_lock(&c->options->source,
+			      event_listener_session(c->listener), LOCK_SESSION,
+			      &c->lock_held);
+	c->lock_retry_at = monotonic_ms() + LOCK_RETRY_MS;
+	if (a == QUERY_OK && !c->lock_held && !c->standby_logged)
 		log_message(LEVEL_INFO,
 			    "another consumer has subscription %s; standing by",
-			    c->o->feed.name);
-	c->standing_by = a == ANSWER_OK && !c->claimed;
-	c->dirty |= c->claimed;
+			    c->options->source.name);
+	c->standby_logged = a == QUERY_OK && !c->lock_held;
+	c->may_have_events |= c->lock_held;
 }
 
-static void tend(struct consumer *c)
+static void maintain_connections(struct consumer *c)
 {
-	tend_work(c);
-	if (c->ear && session_is_open(c->work) && c->opened) {
-		c->hearing = ear_tend(c->ear, c->work);
+	maintain_session(c);
+	if (c->listener && session_is_open(c->session) && c->opened) {
+		c->listener_state =
+			event_listener_maintain(c->listener, c->session);
 		if (!is_pool(c))
-			tend_claim(c);
+			maintain_lock(c);
 	}
 }
 
 /* Whether it is our turn. */
-static bool may_take(const struct consumer *c)
+static bool may_fetch(const struct consumer *c)
 {
-	if (c->leaving || !c->opened || !session_is_open(c->work))
+	if (c->stopping || !c->opened || !session_is_open(c->session))
 		return false;
-	return is_pool(c) || !c->ear || c->hearing == EAR_OFF || c->claimed;
+	return is_pool(c) || !c->listener ||
+	       c->listener_state == LISTENER_OFF || c->lock_held;
 }
 
 /* Leases, of a pool. */
 
 /* At half of a lease it is made longer; without a connection it runs out. */
-static int64_t lease_due(const struct consumer *c, const struct item *i)
+static int64_t lease_due(const struct consumer *c,
+			 const struct claimed_event *i)
 {
-	return session_is_open(c->work) ? i->until - c->o->feed.lease_ms / 2
-					: i->until;
+	return session_is_open(c->session)
+		       ? i->until - c->options->source.lease_ms / 2
+		       : i->until;
 }
 
 /* When the next of the leases wants something. */
@@ -245,35 +250,36 @@ static int64_t leases_due(const struct consumer *c)
 
 	if (!is_pool(c))
 		return due;
-	for (size_t i = 0; i < c->o->concurrency; i++) {
+	for (size_t i = 0; i < c->options->concurrency; i++) {
 		if (c->slots[i].state == RUNNING)
-			due = earlier(due, lease_due(c, &c->slots[i].item));
+			due = min_i64(due, lease_due(c, &c->slots[i].item));
 	}
 	for (size_t i = c->first; i < c->count; i++)
-		due = earlier(due, lease_due(c, &c->queue[i]));
+		due = min_i64(due, lease_due(c, &c->queue[i]));
 	return due;
 }
 
 /* Whether the event is still ours, as far as we can know. */
-static bool keep_lease(struct consumer *c, struct item *i)
+static bool keep_lease(struct consumer *c, struct claimed_event *i)
 {
 	bool lost = false;
-	enum answer a;
+	enum query_status a;
 
-	if (clock_ms() < lease_due(c, i))
+	if (monotonic_ms() < lease_due(c, i))
 		return true;
-	if (session_is_open(c->work)) {
-		a = feed_extend(&c->o->feed, c->work, i, &lost);
-		if (a != ANSWER_OK)
-			take_fault(c, a);
+	if (session_is_open(c->session)) {
+		a = event_source_extend(&c->options->source, c->session, i,
+					&lost);
+		if (a != QUERY_OK)
+			handle_query_error(c, a);
 	}
-	if (!lost && clock_ms() < i->until)
+	if (!lost && monotonic_ms() < i->until)
 		return true;
 	log_message(LEVEL_WARNING,
 		    "event %s (task %s, %s), attempt %llu: the lease is lost, "
 		    "another worker of pool %s may have it",
 		    i->event.id, i->event.task_id, i->event.status,
-		    (unsigned long long)i->attempt, c->o->feed.name);
+		    (unsigned long long)i->attempt, c->options->source.name);
 	return false;
 }
 
@@ -283,14 +289,14 @@ static bool keep_lease(struct consumer *c, struct item *i)
  */
 static void keep_leases(struct consumer *c)
 {
-	if (clock_ms() < leases_due(c))
+	if (monotonic_ms() < leases_due(c))
 		return;
-	for (size_t i = 0; i < c->o->concurrency; i++) {
+	for (size_t i = 0; i < c->options->concurrency; i++) {
 		struct slot *s = &c->slots[i];
 
 		if (s->state != RUNNING || keep_lease(c, &s->item))
 			continue;
-		worker_kill(s->pid, SIGKILL);
+		command_signal(s->pid, SIGKILL);
 		s->state = KILLED;
 	}
 	for (size_t i = c->first; i < c->count; i++) {
@@ -300,11 +306,11 @@ static void keep_leases(struct consumer *c)
 }
 
 /* How long poll() may wait. */
-static int until_due(int64_t due)
+static int poll_timeout(int64_t due)
 {
-	int64_t left = due - clock_ms();
+	int64_t left = due - monotonic_ms();
 
-	return left < 0 ? 0 : (int)earlier(left, POLL_HEARING_MS);
+	return left < 0 ? 0 : (int)min_i64(left, POLL_LISTENING_MS);
 }
 
 /* Lines. */
@@ -322,7 +328,7 @@ static bool write_out(struct consumer *c, const char *data, size_t length)
 		size_t part = length < PIPE_BUF ? length : PIPE_BUF;
 
 		keep_leases(c);
-		if (poll(fds, 2, until_due(leases_due(c))) < 0) {
+		if (poll(fds, 2, poll_timeout(leases_due(c))) < 0) {
 			if (errno != EINTR)
 				return false;
 			continue;
@@ -347,7 +353,7 @@ static bool print_queue(struct consumer *c)
 	bool written;
 
 	for (size_t i = c->first; i < c->count; i++) {
-		char *line = json_recorded(&c->queue[i].event);
+		char *line = json_event_line(&c->queue[i].event);
 
 		buf_printf(&lines, "%s\n", line);
 		free(line);
@@ -357,45 +363,45 @@ static bool print_queue(struct consumer *c)
 	return written;
 }
 
-static void say_lost(const struct consumer *c, const struct item *i)
+static void log_lost(const struct consumer *c, const struct claimed_event *i)
 {
 	log_message(LEVEL_WARNING,
 		    is_pool(c) ? "event %s was done, but another worker of "
 				 "pool %s has it too"
 			       : "event %s was acknowledged by another "
 				 "consumer of subscription %s",
-		    i->event.id, c->o->feed.name);
+		    i->event.id, c->options->source.name);
 }
 
 /* Acknowledges; false where that has to wait for a connection. */
-static bool settle(struct consumer *c, const struct item *i)
+static bool acknowledge(struct consumer *c, const struct claimed_event *i)
 {
 	bool lost;
-	enum answer a;
+	enum query_status a;
 
-	if (!session_is_open(c->work))
+	if (!session_is_open(c->session))
 		return false;
-	a = feed_done(&c->o->feed, c->work, i, &lost);
-	if (a != ANSWER_OK) {
-		take_fault(c, a);
+	a = event_source_ack(&c->options->source, c->session, i, &lost);
+	if (a != QUERY_OK) {
+		handle_query_error(c, a);
 	} else if (lost) {
-		say_lost(c, i);
+		log_lost(c, i);
 		if (!is_pool(c))
 			drop_queue(c);
 	}
-	return a != ANSWER_LOST;
+	return a != QUERY_LOST;
 }
 
 /* The queue was printed: the last stands for all, but not in a pool. */
-static void settle_lines(struct consumer *c)
+static void acknowledge_lines(struct consumer *c)
 {
 	if (!is_pool(c)) {
-		if (settle(c, &c->queue[c->count - 1]))
+		if (acknowledge(c, &c->queue[c->count - 1]))
 			drop_queue(c);
 		return;
 	}
-	while (c->first < c->count && settle(c, &c->queue[c->first]))
-		item_free(&c->queue[c->first++]);
+	while (c->first < c->count && acknowledge(c, &c->queue[c->first]))
+		claimed_event_free(&c->queue[c->first++]);
 	if (c->first == c->count)
 		drop_queue(c);
 }
@@ -404,35 +410,35 @@ static void hand_out_lines(struct consumer *c)
 {
 	if (c->first == c->count)
 		return;
-	if (!c->printed && !c->leaving) {
+	if (!c->printed && !c->stopping) {
 		c->printed = print_queue(c);
 		if (!c->printed && errno == EINTR)
-			leave(c, EX_OK);
+			begin_stop(c, EX_OK);
 		else if (!c->printed) {
 			log_message(LEVEL_ERROR, "can't write to stdout: %s",
 				    strerror(errno));
-			leave(c, EX_IOERR);
+			begin_stop(c, EX_IOERR);
 		}
 	}
 	if (c->printed)
-		settle_lines(c);
+		acknowledge_lines(c);
 }
 
 /* Commands. */
 
 static void start_command(struct consumer *c, struct slot *s)
 {
-	s->pid = worker_start(c->o->command, &s->item);
+	s->pid = command_start(c->options->command, &s->item);
 	if (s->pid < 0) {
 		log_message(LEVEL_ERROR, "can't start a process: %s",
 			    strerror(errno));
-		leave(c, EX_OSERR);
+		begin_stop(c, EX_OSERR);
 		return;
 	}
 	s->state = RUNNING;
 }
 
-static int64_t retry_pause(uint64_t attempt)
+static int64_t retry_delay(uint64_t attempt)
 {
 	int64_t pause = RETRY_FIRST_MS;
 
@@ -441,9 +447,9 @@ static int64_t retry_pause(uint64_t attempt)
 	return pause < RETRY_LONGEST_MS ? pause : RETRY_LONGEST_MS;
 }
 
-static void say_failed(const struct slot *s)
+static void log_failed(const struct slot *s)
 {
-	bool postponed = s->ending == WORKER_LATER;
+	bool postponed = s->status == COMMAND_DEFERRED;
 
 	log_message(postponed ? LEVEL_INFO : LEVEL_ERROR,
 		    "event %s (task %s, %s), attempt %llu: %s: %s",
@@ -451,20 +457,20 @@ static void say_failed(const struct slot *s)
 		    s->item.event.status, (unsigned long long)s->item.attempt,
 		    postponed ? "the command wants it later"
 			      : "the command failed",
-		    s->why);
+		    s->status_text);
 }
 
 /*
  * The event stays the next one: those behind it wait, so that none is
  * skipped and each task keeps its order.
  */
-static void put_off(struct consumer *c, struct slot *s)
+static void schedule_retry(struct consumer *c, struct slot *s)
 {
-	if (c->o->once)
-		leave(c,
-		      s->ending == WORKER_LATER ? EX_TEMPFAIL : EXIT_NEGATIVE);
+	if (c->options->once)
+		begin_stop(c, s->status == COMMAND_DEFERRED ? EX_TEMPFAIL
+							    : EXIT_NEGATIVE);
 	s->state = PAUSED;
-	s->due = clock_ms() + retry_pause(s->item.attempt);
+	s->due = monotonic_ms() + retry_delay(s->item.attempt);
 	s->item.attempt++;
 }
 
@@ -472,87 +478,89 @@ static void put_off(struct consumer *c, struct slot *s)
  * To the pool, for another attempt; false where that has to wait for a
  * connection.
  */
-static bool give_back(struct consumer *c, const struct item *i, const char *why,
-		      int64_t retry_ms)
+static bool return_event(struct consumer *c, const struct claimed_event *i,
+			 const char *why, int64_t retry_ms)
 {
-	enum fate fate;
-	enum answer a;
+	enum fail_result fate;
+	enum query_status a;
 
-	if (!session_is_open(c->work))
+	if (!session_is_open(c->session))
 		return false;
-	a = feed_failed(&c->o->feed, c->work, i, why, retry_ms, &fate);
-	if (a != ANSWER_OK)
-		take_fault(c, a);
-	else if (fate == FATE_LOST)
+	a = event_source_fail(&c->options->source, c->session, i, why, retry_ms,
+			      &fate);
+	if (a != QUERY_OK)
+		handle_query_error(c, a);
+	else if (fate == FAIL_LOST)
 		log_message(LEVEL_WARNING,
 			    "event %s: another worker of pool %s has it",
-			    i->event.id, c->o->feed.name);
-	else if (fate == FATE_DEAD)
+			    i->event.id, c->options->source.name);
+	else if (fate == FAIL_DEAD)
 		log_message(LEVEL_ERROR,
 			    "event %s (task %s, %s) is given up after %llu "
 			    "attempts: see humcli-webhook dead list",
 			    i->event.id, i->event.task_id, i->event.status,
 			    (unsigned long long)i->attempt);
-	return a != ANSWER_LOST;
+	return a != QUERY_LOST;
 }
 
-static bool settle_slot(struct consumer *c, const struct slot *s)
+static bool report_slot(struct consumer *c, const struct slot *s)
 {
 	int64_t retry = -1;
 
-	if (s->ending == WORKER_DONE)
-		return settle(c, &s->item);
-	if (c->told)
+	if (s->status == COMMAND_DONE)
+		return acknowledge(c, &s->item);
+	if (c->commands_signalled)
 		retry = 0; /* it was we who ended it */
-	else if (s->ending == WORKER_LATER)
-		retry = retry_pause(s->item.attempt);
-	return give_back(c, &s->item, s->why, retry);
+	else if (s->status == COMMAND_DEFERRED)
+		retry = retry_delay(s->item.attempt);
+	return return_event(c, &s->item, s->status_text, retry);
 }
 
-static void look_at_command(struct consumer *c, struct slot *s)
+static void poll_command(struct consumer *c, struct slot *s)
 {
-	enum ending ending = worker_look(s->pid, s->why, sizeof(s->why));
+	enum command_status ending =
+		command_poll(s->pid, s->status_text, sizeof(s->status_text));
 
-	if (ending == WORKER_RUNS)
+	if (ending == COMMAND_RUNNING)
 		return;
 	if (s->state == KILLED) {
-		item_free(&s->item);
+		claimed_event_free(&s->item);
 		s->state = IDLE;
 		return;
 	}
-	s->ending = ending;
+	s->status = ending;
 	s->state = ENDED;
-	if (ending == WORKER_DONE)
+	if (ending == COMMAND_DONE)
 		return;
-	say_failed(s);
+	log_failed(s);
 	if (!is_pool(c))
-		put_off(c, s);
-	else if (c->failed != EXIT_NEGATIVE)
-		c->failed = ending == WORKER_LATER ? EX_TEMPFAIL
-						   : EXIT_NEGATIVE;
+		schedule_retry(c, s);
+	else if (c->once_exit_code != EXIT_NEGATIVE)
+		c->once_exit_code = ending == COMMAND_DEFERRED ? EX_TEMPFAIL
+							       : EXIT_NEGATIVE;
 }
 
-static void look_after(struct consumer *c, struct slot *s)
+static void advance_slot(struct consumer *c, struct slot *s)
 {
 	if (s->state == RUNNING || s->state == KILLED)
-		look_at_command(c, s);
-	if (s->state == ENDED && settle_slot(c, s)) {
-		item_free(&s->item);
+		poll_command(c, s);
+	if (s->state == ENDED && report_slot(c, s)) {
+		claimed_event_free(&s->item);
 		s->state = IDLE;
 		/* What waited for this event of its task may be free now. */
-		c->dirty |= is_pool(c);
+		c->may_have_events |= is_pool(c);
 	}
-	if (s->state == PAUSED && !c->leaving && clock_ms() >= s->due)
+	if (s->state == PAUSED && !c->stopping && monotonic_ms() >= s->due)
 		start_command(c, s);
 }
 
 static void hand_out_to_commands(struct consumer *c)
 {
-	for (size_t i = 0; i < c->o->concurrency; i++) {
+	for (size_t i = 0; i < c->options->concurrency; i++) {
 		struct slot *s = &c->slots[i];
 
-		look_after(c, s);
-		if (s->state != IDLE || c->leaving || c->first == c->count)
+		advance_slot(c, s);
+		if (s->state != IDLE || c->stopping || c->first == c->count)
 			continue;
 		s->item = c->queue[c->first++];
 		start_command(c, s);
@@ -562,28 +570,31 @@ static void hand_out_to_commands(struct consumer *c)
 /* The loop. */
 
 /* When a pool's next event is due, that a worker has or that failed. */
-static void ask_pause(struct consumer *c)
+static void schedule_next_poll(struct consumer *c)
 {
 	int64_t pause;
-	enum answer a = feed_pause(&c->o->feed, c->work, &pause);
+	enum query_status a =
+		event_source_next_due(&c->options->source, c->session, &pause);
 
-	if (a != ANSWER_OK)
-		take_fault(c, a);
+	if (a != QUERY_OK)
+		handle_query_error(c, a);
 	else if (pause != INT64_MAX)
-		c->poll_due = earlier(c->poll_due, clock_ms() + pause);
+		c->poll_due = min_i64(c->poll_due, monotonic_ms() + pause);
 }
 
-static void nothing_there(struct consumer *c)
+static void fetched_nothing(struct consumer *c)
 {
-	int64_t now = clock_ms();
+	int64_t now = monotonic_ms();
 
-	c->dirty = false;
-	if (c->o->once && slots_in(c, IDLE) == c->o->concurrency) {
-		leave(c, c->failed);
+	c->may_have_events = false;
+	if (c->options->once &&
+	    count_slots(c, IDLE) == c->options->concurrency) {
+		begin_stop(c, c->once_exit_code);
 		return;
 	}
-	if (c->hearing == EAR_HEARING) {
-		c->poll_due = now + POLL_HEARING_MS + now_us() % POLL_SPREAD_MS;
+	if (c->listener_state == LISTENER_ACTIVE) {
+		c->poll_due = now + POLL_LISTENING_MS +
+			      wall_clock_us() % POLL_SPREAD_MS;
 		c->poll_pause = POLL_FIRST_MS;
 	} else {
 		c->poll_due = now + c->poll_pause;
@@ -592,38 +603,39 @@ static void nothing_there(struct consumer *c)
 					: POLL_LONGEST_MS;
 	}
 	if (is_pool(c))
-		ask_pause(c);
+		schedule_next_poll(c);
 }
 
 /* How many events we could take. */
-static size_t room(const struct consumer *c)
+static size_t free_capacity(const struct consumer *c)
 {
-	size_t idle = slots_in(c, IDLE);
+	size_t idle = count_slots(c, IDLE);
 
-	if (!may_take(c) || c->first < c->count)
+	if (!may_fetch(c) || c->first < c->count)
 		return 0;
-	return idle && !is_pool(c) ? FEED_MAX : idle;
+	return idle && !is_pool(c) ? FETCH_MAX : idle;
 }
 
-static void take(struct consumer *c)
+static void fetch_events(struct consumer *c)
 {
-	size_t max = room(c);
-	enum answer a;
+	size_t max = free_capacity(c);
+	enum query_status a;
 
-	if (max == 0 || (!c->dirty && clock_ms() < c->poll_due))
+	if (max == 0 || (!c->may_have_events && monotonic_ms() < c->poll_due))
 		return;
-	a = feed_take(&c->o->feed, c->work, max, c->queue, &c->count);
+	a = event_source_fetch(&c->options->source, c->session, max, c->queue,
+			       &c->count);
 	c->first = 0;
-	if (a != ANSWER_OK) {
-		take_fault(c, a);
+	if (a != QUERY_OK) {
+		handle_query_error(c, a);
 		return;
 	}
-	session_proven(c->work);
+	session_reset_backoff(c->session);
 	if (c->count == 0) {
-		nothing_there(c);
+		fetched_nothing(c);
 		return;
 	}
-	c->dirty = true;
+	c->may_have_events = true;
 	c->poll_pause = POLL_FIRST_MS;
 }
 
@@ -632,101 +644,103 @@ static int64_t next_due(const struct consumer *c)
 {
 	int64_t due = leases_due(c);
 
-	if (c->leaving)
-		return earlier(due, c->leave_due);
-	for (size_t i = 0; i < c->o->concurrency; i++) {
+	if (c->stopping)
+		return min_i64(due, c->stop_deadline);
+	for (size_t i = 0; i < c->options->concurrency; i++) {
 		if (c->slots[i].state == PAUSED)
-			due = earlier(due, c->slots[i].due);
+			due = min_i64(due, c->slots[i].due);
 	}
-	if (!session_is_open(c->work))
-		return earlier(due, session_due(c->work));
-	if (c->ear)
-		due = earlier(due, ear_due(c->ear));
-	if (!is_pool(c) && c->hearing == EAR_HEARING && !c->claimed)
-		due = earlier(due, c->claim_due);
-	if (!may_take(c))
+	if (!session_is_open(c->session))
+		return min_i64(due, session_retry_at(c->session));
+	if (c->listener)
+		due = min_i64(due, event_listener_next_due(c->listener));
+	if (!is_pool(c) && c->listener_state == LISTENER_ACTIVE &&
+	    !c->lock_held)
+		due = min_i64(due, c->lock_retry_at);
+	if (!may_fetch(c))
 		return due;
 	if (c->first < c->count)
-		return slots_in(c, IDLE) ? 0 : due;
-	if (room(c))
-		due = earlier(due, c->dirty ? 0 : c->poll_due);
+		return count_slots(c, IDLE) ? 0 : due;
+	if (free_capacity(c))
+		due = min_i64(due, c->may_have_events ? 0 : c->poll_due);
 	return due;
 }
 
 static void wait_for_news(struct consumer *c)
 {
 	struct pollfd fds[] = {
-		{ .fd = c->leaving ? -1 : c->stop, .events = POLLIN },
+		{ .fd = c->stopping ? -1 : c->stop, .events = POLLIN },
 		{ .fd = c->children, .events = POLLIN },
-		{ .fd = session_socket(c->work), .events = POLLIN },
-		{ .fd = c->ear ? ear_socket(c->ear) : -1, .events = POLLIN },
+		{ .fd = session_socket(c->session), .events = POLLIN },
+		{ .fd = c->listener ? event_listener_socket(c->listener) : -1,
+		  .events = POLLIN },
 	};
 	struct signalfd_siginfo child;
 
-	if (poll(fds, ARRAY_SIZE(fds), until_due(next_due(c))) < 0)
+	if (poll(fds, ARRAY_SIZE(fds), poll_timeout(next_due(c))) < 0)
 		return;
 	if (fds[0].revents)
-		leave(c, EX_OK);
+		begin_stop(c, EX_OK);
 	/* Which child it was is found by asking for each. */
 	while (fds[1].revents &&
 	       read(c->children, &child, sizeof(child)) == sizeof(child))
 		;
-	if (fds[2].revents && !session_receive(c->work)) {
+	if (fds[2].revents && !session_receive(c->session)) {
 		log_message(LEVEL_WARNING, "the connection was closed");
-		if (c->o->once)
-			leave(c, EX_UNAVAILABLE);
+		if (c->options->once)
+			begin_stop(c, EX_UNAVAILABLE);
 	}
-	if (c->ear && ear_woken(c->ear))
-		c->dirty = true;
+	if (c->listener && event_listener_receive(c->listener))
+		c->may_have_events = true;
 }
 
-static void tell_to_end(struct consumer *c, const struct slot *s)
+static void signal_command(struct consumer *c, const struct slot *s)
 {
-	if (!c->told)
+	if (!c->commands_signalled)
 		log_message(LEVEL_WARNING,
 			    "event %s: the command still runs and is told to "
 			    "end; the event comes again",
 			    s->item.event.id);
-	worker_kill(s->pid, c->told ? SIGKILL : SIGTERM);
+	command_signal(s->pid, c->commands_signalled ? SIGKILL : SIGTERM);
 }
 
 /*
  * Whether we may go. A pool's commands get a moment to end after SIGTERM,
  * since another worker has their events as soon as they are given back.
  */
-static bool may_go(struct consumer *c)
+static bool may_exit(struct consumer *c)
 {
-	if (!c->leaving)
+	if (!c->stopping)
 		return false;
-	if (slots_in(c, RUNNING) == 0)
+	if (count_slots(c, RUNNING) == 0)
 		return true;
-	if (clock_ms() < c->leave_due)
+	if (monotonic_ms() < c->stop_deadline)
 		return false;
-	for (size_t i = 0; i < c->o->concurrency; i++) {
+	for (size_t i = 0; i < c->options->concurrency; i++) {
 		if (c->slots[i].state == RUNNING)
-			tell_to_end(c, &c->slots[i]);
+			signal_command(c, &c->slots[i]);
 	}
-	if (!is_pool(c) || c->told)
+	if (!is_pool(c) || c->commands_signalled)
 		return true;
-	c->told = true;
-	c->leave_due = clock_ms() + KILL_MS;
+	c->commands_signalled = true;
+	c->stop_deadline = monotonic_ms() + KILL_MS;
 	return false;
 }
 
 /* What a pool gave us and is not done goes to the next at once. */
-static void give_all_back(struct consumer *c)
+static void return_all_events(struct consumer *c)
 {
 	static const char why[] = "the worker ended";
 
-	for (size_t i = 0; i < c->o->concurrency; i++) {
+	for (size_t i = 0; i < c->options->concurrency; i++) {
 		const struct slot *s = &c->slots[i];
 
 		if (s->item.position && s->state != ENDED &&
-		    s->state != KILLED && !give_back(c, &s->item, why, 0))
+		    s->state != KILLED && !return_event(c, &s->item, why, 0))
 			return;
 	}
 	for (size_t i = c->first; i < c->count && !c->printed; i++) {
-		if (!give_back(c, &c->queue[i], why, 0))
+		if (!return_event(c, &c->queue[i], why, 0))
 			return;
 	}
 }
@@ -734,31 +748,32 @@ static void give_all_back(struct consumer *c)
 static int run(struct consumer *c)
 {
 	for (;;) {
-		if (!c->leaving)
-			tend(c);
+		if (!c->stopping)
+			maintain_connections(c);
 		keep_leases(c);
-		if (c->o->command)
+		if (c->options->command)
 			hand_out_to_commands(c);
 		else
 			hand_out_lines(c);
-		take(c);
-		if (may_go(c))
+		fetch_events(c);
+		if (may_exit(c))
 			break;
 		wait_for_news(c);
 	}
 	if (is_pool(c))
-		give_all_back(c);
-	return c->code;
+		return_all_events(c);
+	return c->exit_code;
 }
 
 /* For --once; its connection may lead through a pooler. */
-static int guard(const struct consumer_options *o, struct session *s)
+static int lock_once(const struct consumer_options *o, struct session *s)
 {
 	bool granted;
 
 	if (!session_open(s))
-		return session_told(s) ? EX_OK : EX_UNAVAILABLE;
-	if (feed_claim(&o->feed, s, CLAIM_TRANSACTION, &granted) != ANSWER_OK) {
+		return session_stop_requested(s) ? EX_OK : EX_UNAVAILABLE;
+	if (event_source_lock(&o->source, s, LOCK_TRANSACTION, &granted) !=
+	    QUERY_OK) {
 		log_message(LEVEL_ERROR, "no database: %s", session_message(s));
 		return EX_UNAVAILABLE;
 	}
@@ -766,7 +781,7 @@ static int guard(const struct consumer_options *o, struct session *s)
 		return EX_OK;
 	log_message(LEVEL_WARNING,
 		    "another consumer has subscription %s; nothing was done",
-		    o->feed.name);
+		    o->source.name);
 	return EX_TEMPFAIL;
 }
 
@@ -791,16 +806,16 @@ int consume(const struct consumer_options *o, int stop)
 	struct consumer *c = xcalloc(1, sizeof(*c));
 	int code = EX_OK;
 
-	c->o = o;
+	c->options = o;
 	c->stop = stop;
 	c->poll_pause = POLL_FIRST_MS;
 	c->children = take_child_signals();
-	c->work = session_new(o->conninfo, true, stop);
+	c->session = session_new(o->conninfo, true, stop);
 	if (!o->once && !o->poll_only)
-		c->ear = ear_new(o->conninfo, stop);
+		c->listener = event_listener_new(o->conninfo, stop);
 	if (o->once && !is_pool(c)) {
 		guardian = session_new(o->conninfo, true, stop);
-		code = guard(o, guardian);
+		code = lock_once(o, guardian);
 	}
 	if (c->children < 0) {
 		log_message(LEVEL_ERROR, "can't wait for processes: %s",
@@ -811,11 +826,11 @@ int consume(const struct consumer_options *o, int stop)
 		code = run(c);
 	drop_queue(c);
 	for (size_t i = 0; i < o->concurrency; i++)
-		item_free(&c->slots[i].item);
+		claimed_event_free(&c->slots[i].item);
 	if (c->children >= 0)
 		close(c->children);
-	ear_free(c->ear);
-	session_free(c->work);
+	event_listener_free(c->listener);
+	session_free(c->session);
 	session_free(guardian);
 	free(c);
 	return code;

@@ -11,9 +11,9 @@
 
 struct consumer_options {
 	const char *conninfo;
-	struct feed feed;
+	struct event_source source;
 	const char *command; /* NULL: lines on stdout */
-	size_t concurrency; /* events at a time, 1 to FEED_MAX; of a pool */
+	size_t concurrency; /* events at a time, 1 to FETCH_MAX; of a pool */
 	bool once; /* until nothing is left */
 	bool poll_only; /* no LISTEN */
 };

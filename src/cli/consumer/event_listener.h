@@ -8,33 +8,35 @@
 
 #include "cli/session.h"
 
-struct ear;
+struct event_listener;
 
 /* As session_new() has it. */
-struct ear *ear_new(const char *conninfo, int stop) MUST_CHECK;
-void ear_free(struct ear *e);
+struct event_listener *event_listener_new(const char *conninfo,
+					  int stop) MUST_CHECK;
+void event_listener_free(struct event_listener *e);
 
-enum hearing {
-	EAR_OFF, /* no connection, or it is deaf: poll */
-	EAR_PROBING,
-	EAR_HEARING
+enum listener_state {
+	LISTENER_OFF, /* no connection, or it is deaf: poll */
+	LISTENER_PROBING,
+	LISTENER_ACTIVE
 };
 
 /*
  * Does what is due: connects, LISTENs, probes through work, asks whether it
  * still listens. Whoever looks at the tables looks after this, never before.
  */
-enum hearing ear_tend(struct ear *e, struct session *work) MUST_CHECK;
-/* When the next thing is due, by clock_ms(). */
-int64_t ear_due(const struct ear *e) MUST_CHECK;
+enum listener_state event_listener_maintain(struct event_listener *e,
+					    struct session *work) MUST_CHECK;
+/* When the next thing is due, by monotonic_ms(). */
+int64_t event_listener_next_due(const struct event_listener *e) MUST_CHECK;
 /* For poll(); -1: there is none. */
-int ear_socket(const struct ear *e) MUST_CHECK;
+int event_listener_socket(const struct event_listener *e) MUST_CHECK;
 /*
  * Takes in what has come. True: look now, there was a notification, or the
  * ear has only begun to hear.
  */
-bool ear_woken(struct ear *e) MUST_CHECK;
+bool event_listener_receive(struct event_listener *e) MUST_CHECK;
 /* Its connection, for locks that end with it; only while it hears. */
-struct session *ear_session(struct ear *e) MUST_CHECK;
+struct session *event_listener_session(struct event_listener *e) MUST_CHECK;
 
 #endif

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ASK_MS = 30000 };
+enum { QUERY_TIMEOUT_MS = 30000 };
 
 /* The class of the advisory locks of consumers, "huml" (recording: "humc"). */
 #define CLAIM_CLASS "1752526188"
@@ -12,7 +12,7 @@ enum { ASK_MS = 30000 };
 /* For to_char(). */
 #define AS_UTC " AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'"
 
-void item_free(struct item *i)
+void claimed_event_free(struct claimed_event *i)
 {
 	struct recorded *e = &i->event;
 	char *const all[] = {
@@ -23,48 +23,52 @@ void item_free(struct item *i)
 
 	for (size_t n = 0; n < ARRAY_SIZE(all); n++)
 		free(all[n]);
-	*i = (struct item){ 0 };
+	*i = (struct claimed_event){ 0 };
 }
 
-enum answer feed_open(const struct feed *f, struct session *s, bool *made)
+enum query_status event_source_open(const struct event_source *f,
+				    struct session *s, bool *made)
 {
 	const char *values[] = { f->name, f->from ? f->from : "now",
 				 f->statuses };
 	struct rows *rows = NULL;
-	enum answer a = session_ask(s,
-				    "SELECT humcli.subscribe($1, $2, "
-				    "pg_catalog.string_to_array($3, ','))",
-				    values, 3, ASK_MS, &rows);
+	enum query_status a =
+		session_query(s,
+			      "SELECT humcli.subscribe($1, $2, "
+			      "pg_catalog.string_to_array($3, ','))",
+			      values, 3, QUERY_TIMEOUT_MS, &rows);
 
-	*made = a == ANSWER_OK && strcmp(rows_get(rows, 0, 0), "t") == 0;
+	*made = a == QUERY_OK && strcmp(rows_get(rows, 0, 0), "t") == 0;
 	rows_free(rows);
 	return a;
 }
 
 /* Asks for one value; copied out, "" for NULL and where there is no answer. */
-static enum answer ask_value(struct session *s, const char *query,
-			     const char *const *values, size_t count,
-			     char *value, size_t size)
+static enum query_status query_one_value(struct session *s, const char *query,
+					 const char *const *values,
+					 size_t count, char *value, size_t size)
 {
 	struct rows *rows = NULL;
-	enum answer a = session_ask(s, query, values, count, ASK_MS, &rows);
+	enum query_status a =
+		session_query(s, query, values, count, QUERY_TIMEOUT_MS, &rows);
 	const char *got = NULL;
 
-	if (a == ANSWER_OK && rows_count(rows) > 0)
+	if (a == QUERY_OK && rows_count(rows) > 0)
 		got = rows_get(rows, 0, 0);
 	snprintf(value, size, "%s", got ? got : "");
 	rows_free(rows);
 	return a;
 }
 
-enum answer feed_has_pools(struct session *s, bool *has)
+enum query_status event_source_has_pools(struct session *s, bool *has)
 {
 	char value[8];
-	enum answer a = ask_value(s,
-				  "SELECT pg_catalog.to_regprocedure("
-				  "'humcli.claim(text, text, integer, "
-				  "interval)') IS NOT NULL",
-				  NULL, 0, value, sizeof(value));
+	enum query_status a =
+		query_one_value(s,
+				"SELECT pg_catalog.to_regprocedure("
+				"'humcli.claim(text, text, integer, "
+				"interval)') IS NOT NULL",
+				NULL, 0, value, sizeof(value));
 
 	*has = strcmp(value, "t") == 0;
 	return a;
@@ -77,9 +81,9 @@ static char *copy(const struct rows *r, size_t row, size_t column)
 	return value ? xstrdup(value) : NULL;
 }
 
-static void read_item(const struct rows *r, size_t row, struct item *i)
+static void read_item(const struct rows *r, size_t row, struct claimed_event *i)
 {
-	*i = (struct item){
+	*i = (struct claimed_event){
 		.event = { copy(r, row, 0), copy(r, row, 1), copy(r, row, 2),
 			   copy(r, row, 3), copy(r, row, 4), copy(r, row, 5),
 			   copy(r, row, 6), copy(r, row, 7) },
@@ -107,27 +111,28 @@ static struct interval interval_of(int64_t ms)
 	"pg_catalog.to_char(occurred_at" AS_UTC "), "          \
 	"pg_catalog.to_char(received_at" AS_UTC "), payload, "
 
-enum answer feed_take(const struct feed *f, struct session *s, size_t max,
-		      struct item *items, size_t *count)
+enum query_status event_source_fetch(const struct event_source *f,
+				     struct session *s, size_t max,
+				     struct claimed_event *items, size_t *count)
 {
 	char rows_wanted[16];
 	struct interval lease = interval_of(f->lease_ms);
 	const char *values[] = { f->name, rows_wanted, f->worker, lease.text };
 	/* The lease runs from a moment after this one. */
-	int64_t until = clock_ms() + f->lease_ms;
+	int64_t until = monotonic_ms() + f->lease_ms;
 	struct rows *rows = NULL;
-	enum answer a;
+	enum query_status a;
 
 	snprintf(rows_wanted, sizeof(rows_wanted), "%zu", max);
-	a = session_ask(s,
-			f->worker ? COLUMNS "claim_no, attempt FROM "
-					    "humcli.claim($1, $3, $2, $4)"
-				  : COLUMNS "position, 1 FROM "
-					    "humcli.fetch($1, $2)",
-			values, f->worker ? 4 : 2, ASK_MS, &rows);
+	a = session_query(s,
+			  f->worker ? COLUMNS "claim_no, attempt FROM "
+					      "humcli.claim($1, $3, $2, $4)"
+				    : COLUMNS "position, 1 FROM "
+					      "humcli.fetch($1, $2)",
+			  values, f->worker ? 4 : 2, QUERY_TIMEOUT_MS, &rows);
 
 	*count = 0;
-	if (a != ANSWER_OK)
+	if (a != QUERY_OK)
 		return a;
 	for (; *count < rows_count(rows) && *count < max; (*count)++) {
 		read_item(rows, *count, &items[*count]);
@@ -137,60 +142,66 @@ enum answer feed_take(const struct feed *f, struct session *s, size_t max,
 	return a;
 }
 
-static enum answer acknowledge(const struct feed *f, struct session *s,
-			       const struct item *i, bool *lost)
+static enum query_status acknowledge(const struct event_source *f,
+				     struct session *s,
+				     const struct claimed_event *i, bool *lost)
 {
 	const char *values[] = { f->name, i->position };
-	enum answer a = session_ask(s, "SELECT humcli.ack($1, $2)", values, 2,
-				    ASK_MS, NULL);
+	enum query_status a = session_query(s, "SELECT humcli.ack($1, $2)",
+					    values, 2, QUERY_TIMEOUT_MS, NULL);
 
-	*lost = a == ANSWER_REFUSED &&
-		strcmp(session_sqlstate(s), "40001") == 0;
-	return *lost ? ANSWER_OK : a;
+	*lost = a == QUERY_REFUSED && strcmp(session_sqlstate(s), "40001") == 0;
+	return *lost ? QUERY_OK : a;
 }
 
-enum answer feed_done(const struct feed *f, struct session *s,
-		      const struct item *i, bool *lost)
+enum query_status event_source_ack(const struct event_source *f,
+				   struct session *s,
+				   const struct claimed_event *i, bool *lost)
 {
 	const char *values[] = { f->name, i->event.id, i->position };
 	char value[8];
-	enum answer a;
+	enum query_status a;
 
 	if (!f->worker)
 		return acknowledge(f, s, i, lost);
-	a = ask_value(s, "SELECT humcli.complete($1, $2, $3)", values, 3, value,
-		      sizeof(value));
+	a = query_one_value(s, "SELECT humcli.complete($1, $2, $3)", values, 3,
+			    value, sizeof(value));
 	*lost = strcmp(value, "f") == 0;
 	return a;
 }
 
-enum answer feed_failed(const struct feed *f, struct session *s,
-			const struct item *i, const char *error,
-			int64_t retry_ms, enum fate *fate)
+enum query_status event_source_fail(const struct event_source *f,
+				    struct session *s,
+				    const struct claimed_event *i,
+				    const char *error, int64_t retry_ms,
+				    enum fail_result *fate)
 {
 	struct interval retry = interval_of(retry_ms);
 	const char *values[] = { f->name, i->event.id, i->position, error,
 				 retry_ms < 0 ? NULL : retry.text };
 	char value[8];
-	enum answer a = ask_value(s, "SELECT humcli.fail($1, $2, $3, $4, $5)",
-				  values, 5, value, sizeof(value));
+	enum query_status a =
+		query_one_value(s, "SELECT humcli.fail($1, $2, $3, $4, $5)",
+				values, 5, value, sizeof(value));
 
-	*fate = strcmp(value, "retry") == 0  ? FATE_RETRY
-		: strcmp(value, "dead") == 0 ? FATE_DEAD
-					     : FATE_LOST;
+	*fate = strcmp(value, "retry") == 0  ? FAIL_RETRY
+		: strcmp(value, "dead") == 0 ? FAIL_DEAD
+					     : FAIL_LOST;
 	return a;
 }
 
-enum answer feed_extend(const struct feed *f, struct session *s, struct item *i,
-			bool *lost)
+enum query_status event_source_extend(const struct event_source *f,
+				      struct session *s,
+				      struct claimed_event *i, bool *lost)
 {
 	struct interval lease = interval_of(f->lease_ms);
 	const char *values[] = { f->name, i->event.id, i->position,
 				 lease.text };
-	int64_t until = clock_ms() + f->lease_ms;
+	int64_t until = monotonic_ms() + f->lease_ms;
 	char value[8];
-	enum answer a = ask_value(s, "SELECT humcli.extend($1, $2, $3, $4)",
-				  values, 4, value, sizeof(value));
+	enum query_status a =
+		query_one_value(s, "SELECT humcli.extend($1, $2, $3, $4)",
+				values, 4, value, sizeof(value));
 
 	*lost = strcmp(value, "f") == 0;
 	if (strcmp(value, "t") == 0)
@@ -202,12 +213,13 @@ enum answer feed_extend(const struct feed *f, struct session *s, struct item *i,
  * What is due and was not given to us waits for another event of its task,
  * or another worker just had it: again after a second.
  */
-enum answer feed_pause(const struct feed *f, struct session *s, int64_t *ms)
+enum query_status event_source_next_due(const struct event_source *f,
+					struct session *s, int64_t *ms)
 {
 	const char *values[] = { f->name };
 	char value[24];
 	uint64_t pause;
-	enum answer a = ask_value(
+	enum query_status a = query_one_value(
 		s,
 		"SELECT pg_catalog.ceil(least(86400000, greatest(1000, "
 		"1000 * pg_catalog.date_part('epoch', n.due - "
@@ -222,27 +234,29 @@ enum answer feed_pause(const struct feed *f, struct session *s, int64_t *ms)
 	return a;
 }
 
-enum answer feed_claim(const struct feed *f, struct session *s,
-		       enum claim_to to, bool *granted)
+enum query_status event_source_lock(const struct event_source *f,
+				    struct session *s, enum lock_scope to,
+				    bool *granted)
 {
 	static const char *const queries[] = {
-		[CLAIM_SESSION] =
+		[LOCK_SESSION] =
 			"SELECT pg_catalog.pg_try_advisory_lock(" CLAIM_CLASS
 			", pg_catalog.hashtext($1))",
-		[CLAIM_TRANSACTION] = "SELECT pg_catalog."
-				      "pg_try_advisory_xact_lock(" CLAIM_CLASS
-				      ", pg_catalog.hashtext($1))",
+		[LOCK_TRANSACTION] = "SELECT pg_catalog."
+				     "pg_try_advisory_xact_lock(" CLAIM_CLASS
+				     ", pg_catalog.hashtext($1))",
 	};
 	const char *values[] = { f->name };
 	struct rows *rows = NULL;
-	enum answer a = ANSWER_OK;
+	enum query_status a = QUERY_OK;
 
 	*granted = false;
-	if (to == CLAIM_TRANSACTION)
-		a = session_ask(s, "BEGIN", NULL, 0, ASK_MS, NULL);
-	if (a == ANSWER_OK)
-		a = session_ask(s, queries[to], values, 1, ASK_MS, &rows);
-	if (a == ANSWER_OK)
+	if (to == LOCK_TRANSACTION)
+		a = session_query(s, "BEGIN", NULL, 0, QUERY_TIMEOUT_MS, NULL);
+	if (a == QUERY_OK)
+		a = session_query(s, queries[to], values, 1, QUERY_TIMEOUT_MS,
+				  &rows);
+	if (a == QUERY_OK)
 		*granted = strcmp(rows_get(rows, 0, 0), "t") == 0;
 	rows_free(rows);
 	return a;

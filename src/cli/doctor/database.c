@@ -17,7 +17,7 @@ enum { ANSWER_MS = 5000, HEARD_MS = 3000, SQL_LIMIT = 1 << 20 };
  * A question to the database: its query gives one row, 0 to 2 as enum
  * severity has it, and a text.
  */
-struct question {
+struct query_check {
 	const char *topic;
 	const char *relation; /* of humcli, which the role must be able to
 				 read; NULL: none */
@@ -26,7 +26,7 @@ struct question {
 };
 
 /* All are asked of every server from 10 on. */
-static const struct question basics[] = {
+static const struct query_check setup_checks[] = {
 	{ "database", NULL,
 	  "SELECT CASE WHEN current_setting('server_version_num')::int < "
 	  "100000 OR pg_is_in_recovery() THEN 2 ELSE 0 END, "
@@ -88,7 +88,7 @@ static const struct question basics[] = {
 };
 
 /* What the events tell those who may read them. */
-static const struct question histories[] = {
+static const struct query_check data_checks[] = {
 	{ "silence", "tasks",
 	  "SELECT CASE WHEN count(*) > 0 AND max(t.occurred_at) < "
 	  "now() - interval '24 h' THEN 1 ELSE 0 END, "
@@ -134,10 +134,10 @@ static const struct question histories[] = {
 };
 
 /* One question after the other, all within a time; NULL: no answer. */
-static PGresult *ask(PGconn *conn, const char *query, const char *parameter)
+static PGresult *query(PGconn *conn, const char *query, const char *parameter)
 {
 	const char *values[1] = { parameter };
-	int64_t deadline = clock_ms() + ANSWER_MS;
+	int64_t deadline = monotonic_ms() + ANSWER_MS;
 	PGresult *result, *last = NULL;
 
 	if (!PQsendQueryParams(conn, query, parameter != NULL, NULL, values,
@@ -161,43 +161,44 @@ static PGresult *ask(PGconn *conn, const char *query, const char *parameter)
 	return last;
 }
 
-static void complain(struct findings *f, const char *topic, PGconn *conn,
-		     const PGresult *result)
+static void report_query_error(struct findings *f, const char *topic,
+			       PGconn *conn, const PGresult *result)
 {
 	char text[256];
 
-	connect_flatten(text, sizeof(text),
-			result			? PQresultErrorMessage(result)
-			: *PQerrorMessage(conn) ? PQerrorMessage(conn)
-						: "no answer within 5 s");
-	finding(f, FINDING_FAILURE, topic, "PostgreSQL's own log says more",
-		"%s", text);
+	connect_one_line(text, sizeof(text),
+			 result			 ? PQresultErrorMessage(result)
+			 : *PQerrorMessage(conn) ? PQerrorMessage(conn)
+						 : "no answer within 5 s");
+	report_finding(f, FINDING_FAILURE, topic,
+		       "PostgreSQL's own log says more", "%s", text);
 }
 
-static void put_question(struct findings *f, PGconn *conn,
-			 const struct question *q)
+static void run_query_check(struct findings *f, PGconn *conn,
+			    const struct query_check *q)
 {
-	PGresult *r = ask(conn, q->query, NULL);
+	PGresult *r = query(conn, q->query, NULL);
 	uint64_t severity;
 
 	if (PQresultStatus(r) == PGRES_TUPLES_OK && PQntuples(r) == 1 &&
 	    parse_u64(PQgetvalue(r, 0, 0), 0, FINDING_FAILURE, &severity))
-		finding(f, (enum severity)severity, q->topic, q->remedy, "%s",
-			PQgetvalue(r, 0, 1));
+		report_finding(f, (enum severity)severity, q->topic, q->remedy,
+			       "%s", PQgetvalue(r, 0, 1));
 	else
-		complain(f, q->topic, conn, r);
+		report_query_error(f, q->topic, conn, r);
 	PQclear(r);
 }
 
 static bool may_read(PGconn *conn, const char *relation)
 {
-	PGresult *r = ask(conn,
-			  "SELECT 1 FROM pg_class c JOIN pg_namespace n "
-			  "ON n.oid = c.relnamespace "
-			  "WHERE n.nspname = 'humcli' AND c.relname = $1::text "
-			  "AND has_schema_privilege(n.oid, 'USAGE') "
-			  "AND has_table_privilege(c.oid, 'SELECT')",
-			  relation);
+	PGresult *r =
+		query(conn,
+		      "SELECT 1 FROM pg_class c JOIN pg_namespace n "
+		      "ON n.oid = c.relnamespace "
+		      "WHERE n.nspname = 'humcli' AND c.relname = $1::text "
+		      "AND has_schema_privilege(n.oid, 'USAGE') "
+		      "AND has_table_privilege(c.oid, 'SELECT')",
+		      relation);
 	bool readable = PQresultStatus(r) == PGRES_TUPLES_OK &&
 			PQntuples(r) == 1;
 
@@ -206,10 +207,10 @@ static bool may_read(PGconn *conn, const char *relation)
 }
 
 /* What this program's own SQL would install; 0: it is not at hand. */
-static uint64_t own_version(void)
+static uint64_t packaged_version(void)
 {
 	static const char mark[] = "ours constant int := ";
-	char *path = cli_data("sql/humcli.sql");
+	char *path = cli_data_path("sql/humcli.sql");
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	struct buf text = { 0 };
 	uint64_t version = 0;
@@ -230,17 +231,18 @@ static uint64_t own_version(void)
 	return version;
 }
 
-static void look_at_version(struct findings *f, PGconn *conn)
+static void check_version(struct findings *f, PGconn *conn)
 {
-	uint64_t ours = own_version(), theirs;
-	PGresult *r = ask(
+	uint64_t ours = packaged_version(), theirs;
+	PGresult *r = query(
 		conn, "SELECT max(version) FROM humcli.schema_version", NULL);
 
 	if (PQresultStatus(r) != PGRES_TUPLES_OK ||
 	    !parse_u64(PQgetvalue(r, 0, 0), 0, 1000000, &theirs))
-		complain(f, "version", conn, r);
+		report_query_error(f, "version", conn, r);
 	else if (ours && theirs != ours)
-		finding(f, FINDING_FAILURE, "version",
+		report_finding(
+			f, FINDING_FAILURE, "version",
 			theirs < ours ? "humcli-webhook init, or "
 					"sql/install.sql, brings it up to date"
 				      : "install the humcli-webhook that goes "
@@ -248,8 +250,8 @@ static void look_at_version(struct findings *f, PGconn *conn)
 			"the schema has version %d, this program goes with %d",
 			(int)theirs, (int)ours);
 	else
-		finding(f, FINDING_FINE, "version", NULL,
-			"the schema has version %d", (int)theirs);
+		report_finding(f, FINDING_OK, "version", NULL,
+			       "the schema has version %d", (int)theirs);
 	PQclear(r);
 }
 
@@ -268,7 +270,8 @@ static PGconn *connect_to(struct findings *f, const char *topic,
 
 	if (!parsed) {
 		/* libpq's message can quote what may be a password. */
-		finding(f, FINDING_FAILURE, topic,
+		report_finding(
+			f, FINDING_FAILURE, topic,
 			"write it as key=value pairs, a value with a space "
 			"between ', or as a URI "
 			"postgresql://user@host/database",
@@ -279,8 +282,9 @@ static PGconn *connect_to(struct findings *f, const char *topic,
 	conn = PQconnectdbParams(keywords, values, 1);
 	if (PQstatus(conn) == CONNECTION_OK)
 		return conn;
-	connect_flatten(text, sizeof(text), PQerrorMessage(conn));
-	finding(f, FINDING_FAILURE, topic,
+	connect_one_line(text, sizeof(text), PQerrorMessage(conn));
+	report_finding(
+		f, FINDING_FAILURE, topic,
 		"does the server run, and do address, role and password in "
 		"HUMCLI_WEBHOOK_DATABASE fit? \"Peer\": the role must have the "
 		"name of the system user",
@@ -290,9 +294,9 @@ static PGconn *connect_to(struct findings *f, const char *topic,
 }
 
 /* Whether a notification on channel comes in time. */
-static bool hears(PGconn *conn, const char *channel)
+static bool wait_for_notification(PGconn *conn, const char *channel)
 {
-	int64_t deadline = clock_ms() + HEARD_MS;
+	int64_t deadline = monotonic_ms() + HEARD_MS;
 	PGnotify *n;
 
 	for (;;) {
@@ -310,8 +314,7 @@ static bool hears(PGconn *conn, const char *channel)
 }
 
 /* A pooler in transaction mode takes LISTEN and gives nothing. */
-static void look_at_notify(struct findings *f, PGconn *conn,
-			   const char *conninfo)
+static void check_notify(struct findings *f, PGconn *conn, const char *conninfo)
 {
 	PGconn *other = connect_to(f, "notify", conninfo);
 	char channel[40], listen[64], notify[64];
@@ -326,37 +329,39 @@ static void look_at_notify(struct findings *f, PGconn *conn,
 		 (unsigned long long)drawn);
 	snprintf(listen, sizeof(listen), "LISTEN %s", channel);
 	snprintf(notify, sizeof(notify), "NOTIFY %s", channel);
-	r = ask(conn, listen, NULL);
+	r = query(conn, listen, NULL);
 	if (PQresultStatus(r) == PGRES_COMMAND_OK)
-		s = ask(other, notify, NULL);
+		s = query(other, notify, NULL);
 	if (PQresultStatus(s) != PGRES_COMMAND_OK)
-		complain(f, "notify", s ? other : conn, s ? s : r);
-	else if (hears(conn, channel))
-		finding(f, FINDING_FINE, "notify", NULL,
+		report_query_error(f, "notify", s ? other : conn, s ? s : r);
+	else if (wait_for_notification(conn, channel))
+		report_finding(
+			f, FINDING_OK, "notify", NULL,
 			"a notification from a second connection is heard");
 	else
-		finding(f, FINDING_WARNING, "notify",
+		report_finding(
+			f, FINDING_WARNING, "notify",
 			"a pooler in transaction mode is in between: recording "
 			"works, but who LISTENs needs PostgreSQL's own address",
 			"a notification from a second connection is not heard");
 	PQclear(r);
 	PQclear(s);
-	PQclear(ask(conn, "UNLISTEN *", NULL));
+	PQclear(query(conn, "UNLISTEN *", NULL));
 	PQfinish(other);
 }
 
-static void look_at_histories(struct findings *f, PGconn *conn)
+static void check_data(struct findings *f, PGconn *conn)
 {
 	if (!may_read(conn, "events")) {
-		finding(f, FINDING_FINE, "events", NULL,
-			"not looked at: this role may only record; give "
-			"--reader CONNINFO of one that may read");
+		report_finding(f, FINDING_OK, "events", NULL,
+			       "not looked at: this role may only record; give "
+			       "--reader CONNINFO of one that may read");
 		return;
 	}
-	look_at_version(f, conn);
-	for (size_t i = 0; i < ARRAY_SIZE(histories); i++) {
-		if (may_read(conn, histories[i].relation))
-			put_question(f, conn, &histories[i]);
+	check_version(f, conn);
+	for (size_t i = 0; i < ARRAY_SIZE(data_checks); i++) {
+		if (may_read(conn, data_checks[i].relation))
+			run_query_check(f, conn, &data_checks[i]);
 	}
 }
 
@@ -367,13 +372,13 @@ void doctor_database(struct findings *f, const char *conninfo,
 
 	if (!conn)
 		return;
-	for (size_t i = 0; i < ARRAY_SIZE(basics); i++)
-		put_question(f, conn, &basics[i]);
-	look_at_notify(f, conn, conninfo);
+	for (size_t i = 0; i < ARRAY_SIZE(setup_checks); i++)
+		run_query_check(f, conn, &setup_checks[i]);
+	check_notify(f, conn, conninfo);
 	if (reader)
 		second = connect_to(f, "reader", reader);
 	if (second || !reader)
-		look_at_histories(f, second ? second : conn);
+		check_data(f, second ? second : conn);
 	PQfinish(second);
 	PQfinish(conn);
 }

@@ -18,17 +18,19 @@ enum { SLOW_MS = 1000, CERTIFICATE_DAYS = 14 };
  * Without a previous status, and with a last one, it is neither a gap nor an
  * open task.
  */
-static const struct sample visit = { .event = "humcli-webhook.doctor",
-				     .task_id = "task_humcli_webhook_doctor",
-				     .status = "COMPLETED",
-				     .previous_status = NULL,
-				     .timestamp = "2026-01-01T00:00:00.000Z" };
+static const struct event_fields test_event = {
+	.event = "humcli-webhook.doctor",
+	.task_id = "task_humcli_webhook_doctor",
+	.status = "COMPLETED",
+	.previous_status = NULL,
+	.timestamp = "2026-01-01T00:00:00.000Z"
+};
 
 /* False: no answer. Both times the answer is to be freed. */
 static bool post(struct http *h, const struct secret *secret, bool rightly,
 		 struct http_answer *answer)
 {
-	char *body = json_event(&visit);
+	char *body = json_event_body(&test_event);
 	unsigned char digest[HMAC_BYTES];
 	char hex[HMAC_HEX + 1], signature[HMAC_HEX + 20];
 	const char *headers[] = { "Content-Type: application/json", signature,
@@ -46,25 +48,26 @@ static bool post(struct http *h, const struct secret *secret, bool rightly,
 	return answered;
 }
 
-static void look_at_certificate(struct findings *f, const struct http_answer *a)
+static void check_certificate(struct findings *f, const struct http_answer *a)
 {
-	int64_t days = (a->expires - now_us() / 1000000) / 86400;
+	int64_t days = (a->expires - wall_clock_us() / 1000000) / 86400;
 
 	if (!a->expires)
-		finding(f, FINDING_FAILURE, "tls",
-			"HumCLI takes no callback_url but https://",
-			"the URL is not https");
+		report_finding(f, FINDING_FAILURE, "tls",
+			       "HumCLI takes no callback_url but https://",
+			       "the URL is not https");
 	else
-		finding(f,
-			days < CERTIFICATE_DAYS ? FINDING_WARNING
-						: FINDING_FINE,
+		report_finding(
+			f,
+			days < CERTIFICATE_DAYS ? FINDING_WARNING : FINDING_OK,
 			"tls", "renew the certificate",
 			"the certificate holds, for %" PRId64 " days", days);
 }
 
-static void look_at_time(struct findings *f, int64_t ms)
+static void check_response_time(struct findings *f, int64_t ms)
 {
-	finding(f, ms > SLOW_MS ? FINDING_WARNING : FINDING_FINE, "time",
+	report_finding(
+		f, ms > SLOW_MS ? FINDING_WARNING : FINDING_OK, "time",
 		"HumCLI gives up after 5 s: is PostgreSQL slow, or the web "
 		"server short of processes?",
 		"answered in %" PRId64 " ms", ms);
@@ -86,8 +89,8 @@ static void put_answer(struct buf *text, bool answered,
 		text->data[--text->length] = '\0';
 }
 
-static void look_at_signed(struct findings *f, struct http *h,
-			   const struct secret *secret)
+static void check_signed(struct findings *f, struct http *h,
+			 const struct secret *secret)
 {
 	struct http_answer answer;
 	struct buf text = { 0 };
@@ -95,31 +98,31 @@ static void look_at_signed(struct findings *f, struct http *h,
 
 	put_answer(&text, answered, &answer);
 	if (answered)
-		look_at_certificate(f, &answer);
-	finding(f,
-		answered && answer.status == 200 ? FINDING_FINE
-						 : FINDING_FAILURE,
-		"signed",
-		"README's \"Trouble\" says what each answer means; the "
-		"receiver's log and the web server's say why",
-		"%s", text.data);
+		check_certificate(f, &answer);
+	report_finding(f,
+		       answered && answer.status == 200 ? FINDING_OK
+							: FINDING_FAILURE,
+		       "signed",
+		       "README's \"Trouble\" says what each answer means; the "
+		       "receiver's log and the web server's say why",
+		       "%s", text.data);
 	if (answered && answer.status == 200)
-		look_at_time(f, answer.ms);
+		check_response_time(f, answer.ms);
 	http_answer_free(&answer);
 	buf_free(&text);
 }
 
-static void look_at_forged(struct findings *f, struct http *h,
-			   const struct secret *secret)
+static void check_forged(struct findings *f, struct http *h,
+			 const struct secret *secret)
 {
 	struct http_answer answer;
 	struct buf text = { 0 };
 	bool answered = post(h, secret, false, &answer);
 
 	put_answer(&text, answered, &answer);
-	finding(f,
-		answered && answer.status == 401 ? FINDING_FINE
-						 : FINDING_FAILURE,
+	report_finding(
+		f,
+		answered && answer.status == 401 ? FINDING_OK : FINDING_FAILURE,
 		"forged",
 		"a signature that is wrong by one bit must be answered 401: is "
 		"it this receiver that answers?",
@@ -128,8 +131,8 @@ static void look_at_forged(struct findings *f, struct http *h,
 	buf_free(&text);
 }
 
-static void look_at_plain(struct findings *f, const char *url,
-			  const struct secret *secret)
+static void check_plain_http(struct findings *f, const char *url,
+			     const struct secret *secret)
 {
 	struct http_target target = { .url = url };
 	struct http_answer answer = { 0 };
@@ -142,8 +145,9 @@ static void look_at_plain(struct findings *f, const char *url,
 
 	put_answer(&text, answered, &answer);
 	/* Who answers 401 read it all: it would have taken a right one. */
-	finding(f,
-		refused ? FINDING_FINE
+	report_finding(
+		f,
+		refused ? FINDING_OK
 		: taken ? FINDING_FAILURE
 			: FINDING_WARNING,
 		"plain http",
@@ -160,16 +164,18 @@ void doctor_http(struct findings *f, const struct http_target *target,
 {
 	char reason[256];
 	struct http *h = http_open(target, reason, sizeof(reason));
-	char *elsewhere = plain ? xstrdup(plain) : http_plain_url(target->url);
+	char *elsewhere = plain ? xstrdup(plain)
+				: http_url_without_tls(target->url);
 
 	if (!h) {
-		finding(f, FINDING_FAILURE, "url", "give the callback_url",
-			"%s: %s", target->url, reason);
+		report_finding(f, FINDING_FAILURE, "url",
+			       "give the callback_url", "%s: %s", target->url,
+			       reason);
 	} else {
-		look_at_signed(f, h, secret);
-		look_at_forged(f, h, secret);
+		check_signed(f, h, secret);
+		check_forged(f, h, secret);
 		if (elsewhere)
-			look_at_plain(f, elsewhere, secret);
+			check_plain_http(f, elsewhere, secret);
 	}
 	http_close(h);
 	free(elsewhere);

@@ -40,17 +40,17 @@ static bool is_served(const char *path)
 	return false;
 }
 
-static void look_at_place(struct findings *f, const char *what,
-			  const char *path)
+static void check_place(struct findings *f, const char *what, const char *path)
 {
 	if (path && *path == '/' && is_served(path))
-		finding(f, FINDING_FAILURE, "place",
+		report_finding(
+			f, FINDING_FAILURE, "place",
 			"move it to ~/.humcli-webhook or below /etc: what is "
 			"in a document root can be fetched by anybody",
 			"%s is in a document root: %s", what, path);
 }
 
-static void look_at_secrets(struct findings *f, const struct settings *s)
+static void check_secrets(struct findings *f, const struct settings *s)
 {
 	struct buf errors = { 0 };
 	struct secrets *secrets = secrets_open(s, &errors);
@@ -59,7 +59,8 @@ static void look_at_secrets(struct findings *f, const struct settings *s)
 	if (!secrets) {
 		for (char *line = strtok(errors.data, "\n"); line;
 		     line = strtok(NULL, "\n"))
-			finding(f, FINDING_FAILURE, "secrets",
+			report_finding(
+				f, FINDING_FAILURE, "secrets",
 				"each secret is a file of SECRET_DIR, which "
 				"the receiver and nobody else can read",
 				"%s", line);
@@ -68,9 +69,10 @@ static void look_at_secrets(struct findings *f, const struct settings *s)
 	}
 	set = secrets_acquire(secrets);
 	for (size_t i = 0; i < set->count; i++)
-		finding(f,
+		report_finding(
+			f,
 			set->list[i].length < SHORT_SECRET ? FINDING_WARNING
-							   : FINDING_FINE,
+							   : FINDING_OK,
 			"secrets",
 			"a secret that short can be guessed: printf 'whsec_%s' "
 			"\"$(openssl rand -hex 32)\"",
@@ -83,14 +85,14 @@ static void look_at_secrets(struct findings *f, const struct settings *s)
 
 void doctor_files(struct findings *f, const struct settings *s)
 {
-	finding(f, FINDING_FINE, "settings", NULL, "%s",
-		s->file ? s->file : "no file; the environment alone");
-	look_at_place(f, "the settings file", s->file);
-	look_at_place(f, "SECRET_FILE", s->secret_file);
-	look_at_place(f, "SECRET_DIR", s->secret_dir);
-	look_at_place(f, "SPOOL", s->spool);
-	look_at_place(f, "LOG", s->log);
-	look_at_secrets(f, s);
+	report_finding(f, FINDING_OK, "settings", NULL, "%s",
+		       s->file ? s->file : "no file; the environment alone");
+	check_place(f, "the settings file", s->file);
+	check_place(f, "SECRET_FILE", s->secret_file);
+	check_place(f, "SECRET_DIR", s->secret_dir);
+	check_place(f, "SPOOL", s->spool);
+	check_place(f, "LOG", s->log);
+	check_secrets(f, s);
 }
 
 /* The spool. */
@@ -126,40 +128,42 @@ static bool count_folder(const char *spool, const char *name,
 	return d || errno == ENOENT;
 }
 
-static void look_at_waiting(struct findings *f, const struct settings *s,
-			    const struct folder *new,
-			    const struct folder *failed)
+static void check_waiting(struct findings *f, const struct settings *s,
+			  const struct folder *new, const struct folder *failed)
 {
 	long age = new->files ? (long)(time(NULL) - new->oldest) : 0;
 
-	finding(f,
+	report_finding(
+		f,
 		age > LONG_WAIT_S ? FINDING_FAILURE
 		: new->files	  ? FINDING_WARNING
-				  : FINDING_FINE,
+				  : FINDING_OK,
 		"spool",
 		"humcli-webhook spool drain, as the receiver's user, says why "
 		"PostgreSQL does not take them",
 		"%zu events wait in it, the oldest for %ld s", new->files, age);
 	if (new->bytes > s->spool_max / 10 * 8)
-		finding(f, FINDING_FAILURE, "spool",
-			"let PostgreSQL take events again, or raise "
-			"HUMCLI_WEBHOOK_SPOOL_MAX",
-			"it is over four fifths full");
+		report_finding(f, FINDING_FAILURE, "spool",
+			       "let PostgreSQL take events again, or raise "
+			       "HUMCLI_WEBHOOK_SPOOL_MAX",
+			       "it is over four fifths full");
 	if (failed->files)
-		finding(f, FINDING_WARNING, "spool",
+		report_finding(
+			f, FINDING_WARNING, "spool",
 			"humcli-webhook spool list names them, the log the "
 			"reasons; once a secret is live again: humcli-webhook "
 			"spool retry-failed",
 			"%zu files were set aside in failed/", failed->files);
 }
 
-static void look_at_space(struct findings *f, const char *path)
+static void check_space(struct findings *f, const char *path)
 {
 	struct statvfs v;
 
 	if (statvfs(path, &v) == 0 &&
 	    (uint64_t)v.f_bavail * v.f_frsize < LITTLE_SPACE)
-		finding(f, FINDING_WARNING, "spool",
+		report_finding(
+			f, FINDING_WARNING, "spool",
 			"make room: events can't be spooled on a full disk",
 			"its file system has less than 64 MiB left");
 }
@@ -170,31 +174,35 @@ void doctor_spool(struct findings *f, const struct settings *s)
 	struct stat st;
 
 	if (!*s->spool) {
-		finding(f, FINDING_WARNING, "spool",
+		report_finding(
+			f, FINDING_WARNING, "spool",
 			"set HUMCLI_WEBHOOK_SPOOL: without one, an event that "
 			"comes while PostgreSQL is away is answered 503",
 			"there is none");
 		return;
 	}
 	if (stat(s->spool, &st) < 0 && errno == ENOENT) {
-		finding(f, FINDING_FINE, "spool", NULL,
-			"%s is not there yet; the receiver makes it", s->spool);
+		report_finding(f, FINDING_OK, "spool", NULL,
+			       "%s is not there yet; the receiver makes it",
+			       s->spool);
 		return;
 	}
 	if (!count_folder(s->spool, "new", &new) ||
 	    !count_folder(s->spool, "failed", &failed)) {
-		finding(f, FINDING_WARNING, "spool",
+		report_finding(
+			f, FINDING_WARNING, "spool",
 			"run the doctor as the receiver's user, or as root",
 			"%s can't be read: %s", s->spool, strerror(errno));
 		return;
 	}
 	if (stat(s->spool, &st) == 0 && (st.st_mode & 077))
-		finding(f, FINDING_FAILURE, "spool",
+		report_finding(
+			f, FINDING_FAILURE, "spool",
 			"chmod 700, and see who could have written there",
 			"%s is open to others (%03o)", s->spool,
 			(unsigned)(st.st_mode & 0777));
-	look_at_waiting(f, s, &new, &failed);
-	look_at_space(f, s->spool);
+	check_waiting(f, s, &new, &failed);
+	check_space(f, s->spool);
 }
 
 /* The log. */
@@ -236,19 +244,21 @@ void doctor_log(struct findings *f, const struct settings *s)
 	size_t streak;
 
 	if (*s->log != '/') {
-		finding(f, FINDING_FINE, "log", NULL,
-			"goes to %s, where it is not looked at", s->log);
+		report_finding(f, FINDING_OK, "log", NULL,
+			       "goes to %s, where it is not looked at", s->log);
 		return;
 	}
 	if (!read_tail(s->log, &text)) {
-		finding(f, errno == ENOENT ? FINDING_FINE : FINDING_WARNING,
-			"log", "run the doctor as the receiver's user",
-			"%s: %s", s->log, strerror(errno));
+		report_finding(f,
+			       errno == ENOENT ? FINDING_OK : FINDING_WARNING,
+			       "log", "run the doctor as the receiver's user",
+			       "%s: %s", s->log, strerror(errno));
 		buf_free(&text);
 		return;
 	}
 	streak = text.length ? count_streak(text.data) : 0;
-	finding(f, streak >= STREAK ? FINDING_WARNING : FINDING_FINE, "log",
+	report_finding(
+		f, streak >= STREAK ? FINDING_WARNING : FINDING_OK, "log",
 		"why= in the log says it; is each open task's callback_secret "
 		"a file of SECRET_DIR, and does nothing change the body?",
 		"%zu answers of 401 since the last 200", streak);

@@ -12,12 +12,13 @@ static void print_lines(enum severity severity, const char *topic,
 	static const char *const marks[] = { "ok", "warn", "FAIL" };
 
 	printf("%-5s %-12s %s\n", marks[severity], topic, text);
-	if (severity != FINDING_FINE && remedy)
+	if (severity != FINDING_OK && remedy)
 		printf("      %-12s -> %s\n", "", remedy);
 }
 
-void finding(struct findings *f, enum severity severity, const char *topic,
-	     const char *remedy, const char *format, ...)
+void report_finding(struct findings *f, enum severity severity,
+		    const char *topic, const char *remedy, const char *format,
+		    ...)
 {
 	struct buf plain = { 0 };
 	char *text = NULL;
@@ -27,12 +28,12 @@ void finding(struct findings *f, enum severity severity, const char *topic,
 	if (vasprintf(&text, format, args) < 0)
 		abort();
 	va_end(args);
-	cli_put_plain(&plain, text);
+	cli_escape(&plain, text);
 	f->counts[severity]++;
 	if (!f->nagios)
 		print_lines(severity, topic, plain.data ? plain.data : "",
 			    remedy);
-	else if (severity != FINDING_FINE)
+	else if (severity != FINDING_OK)
 		buf_printf(&f->faults, "%s%s: %s", f->faults.length ? "; " : "",
 			   topic, plain.data ? plain.data : "");
 	buf_free(&plain);
@@ -52,7 +53,7 @@ int findings_end(struct findings *f)
 		       f->faults.length ? f->faults.data : "all is well");
 	else
 		printf("\n%zu fine, %zu warnings, %zu failures\n",
-		       f->counts[FINDING_FINE], warnings, failures);
+		       f->counts[FINDING_OK], warnings, failures);
 	buf_free(&f->faults);
 	return code;
 }

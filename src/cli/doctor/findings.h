@@ -7,7 +7,7 @@
 
 #include "base/util.h"
 
-enum severity { FINDING_FINE, FINDING_WARNING, FINDING_FAILURE };
+enum severity { FINDING_OK, FINDING_WARNING, FINDING_FAILURE };
 
 struct findings {
 	bool nagios; /* one line at the end, as its plugins have it */
@@ -16,8 +16,9 @@ struct findings {
 };
 
 /* remedy: one sentence; of no interest where all is fine. */
-void finding(struct findings *f, enum severity severity, const char *topic,
-	     const char *remedy, const char *format, ...) PRINTF(5, 6);
+void report_finding(struct findings *f, enum severity severity,
+		    const char *topic, const char *remedy, const char *format,
+		    ...) PRINTF(5, 6);
 
 /* Prints the sum; returns 0, 1 (warnings) or 2 (failures). */
 int findings_end(struct findings *f) MUST_CHECK;

@@ -9,7 +9,7 @@
 
 enum { FILE_LIMIT = 1 << 20, ANSWER_S = 5 };
 
-static const char *const usual[] = {
+static const char *const default_patterns[] = {
 	"/etc/apache2/apache2.conf",	    "/etc/apache2/mods-enabled/*.conf",
 	"/etc/apache2/conf-enabled/*.conf", "/etc/apache2/sites-enabled/*",
 	"/etc/httpd/conf/httpd.conf",	    "/etc/httpd/conf.d/*.conf",
@@ -75,8 +75,8 @@ struct scan {
 	size_t files, low;
 };
 
-static void look_at_line(struct scan *s, const char *path, unsigned number,
-			 char *line)
+static void check_line(struct scan *s, const char *path, unsigned number,
+		       char *line)
 {
 	line += strspn(line, " \t");
 	for (size_t i = 0; i < ARRAY_SIZE(limits); i++) {
@@ -97,12 +97,13 @@ static void look_at_line(struct scan *s, const char *path, unsigned number,
 		if (!is_too_low(l, value, s->max_body))
 			return;
 		s->low++;
-		finding(s->findings, FINDING_WARNING, "web server", l->remedy,
-			"%s:%u: %s %s", path, number, l->name, text);
+		report_finding(s->findings, FINDING_WARNING, "web server",
+			       l->remedy, "%s:%u: %s %s", path, number, l->name,
+			       text);
 	}
 }
 
-static void look_at_file(struct scan *s, const char *path)
+static void check_file(struct scan *s, const char *path)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	struct buf text = { 0 };
@@ -113,20 +114,20 @@ static void look_at_file(struct scan *s, const char *path)
 
 		s->files++;
 		while ((line = strsep(&rest, "\n")))
-			look_at_line(s, path, ++number, line);
+			check_line(s, path, ++number, line);
 	}
 	if (fd >= 0)
 		close(fd);
 	buf_free(&text);
 }
 
-static void look_at_pattern(struct scan *s, const char *pattern)
+static void check_pattern(struct scan *s, const char *pattern)
 {
 	glob_t found;
 
 	if (glob(pattern, 0, NULL, &found) == 0) {
 		for (size_t i = 0; i < found.gl_pathc; i++)
-			look_at_file(s, found.gl_pathv[i]);
+			check_file(s, found.gl_pathv[i]);
 		globfree(&found);
 	}
 }
@@ -137,11 +138,12 @@ void doctor_web(struct findings *f, const struct settings *s,
 	struct scan scan = { .findings = f, .max_body = s->max_body };
 
 	if (pattern)
-		look_at_pattern(&scan, pattern);
-	for (size_t i = 0; !pattern && i < ARRAY_SIZE(usual); i++)
-		look_at_pattern(&scan, usual[i]);
+		check_pattern(&scan, pattern);
+	for (size_t i = 0; !pattern && i < ARRAY_SIZE(default_patterns); i++)
+		check_pattern(&scan, default_patterns[i]);
 	if (!scan.low)
-		finding(f, FINDING_FINE, "web server", NULL,
+		report_finding(
+			f, FINDING_OK, "web server", NULL,
 			scan.files ? "no limit in %zu files is too low"
 				   : "no configuration was found to look at "
 				     "(%zu files)",

@@ -35,8 +35,8 @@ static void say_notice(void *context, const char *message)
 	const struct init *i = context;
 	char text[512];
 
-	connect_flatten(text, sizeof(text), message);
-	cli_say(i->verb, "%s", text);
+	connect_one_line(text, sizeof(text), message);
+	cli_error(i->verb, "%s", text);
 }
 
 static void say_error(const struct target *t, const char *what,
@@ -44,8 +44,8 @@ static void say_error(const struct target *t, const char *what,
 {
 	char text[512];
 
-	connect_flatten(text, sizeof(text), message);
-	cli_say(t->init->verb, "%s: %s", what, text);
+	connect_one_line(text, sizeof(text), message);
+	cli_error(t->init->verb, "%s: %s", what, text);
 }
 
 /* The settings' address, or --admin's; always this database. */
@@ -113,9 +113,9 @@ static bool make_database(const struct target *t)
 		return false;
 	if (exists(conn, "SELECT 1 FROM pg_database WHERE datname = $1::text",
 		   t->name)) {
-		init_tell(t->init, true, "the database %s", t->name);
+		init_report(t->init, true, "the database %s", t->name);
 	} else {
-		init_tell(t->init, false, "the database %s", t->name);
+		init_report(t->init, false, "the database %s", t->name);
 		name = PQescapeIdentifier(conn, t->name, strlen(t->name));
 		sql = xasprintf("CREATE DATABASE %s ENCODING 'UTF8' "
 				"TEMPLATE template0",
@@ -130,15 +130,15 @@ static bool make_database(const struct target *t)
 
 static bool install(const struct target *t, PGconn *conn)
 {
-	char *path = cli_data("sql/humcli.sql");
+	char *path = cli_data_path("sql/humcli.sql");
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	struct buf sql = { 0 };
 	bool ok = fd >= 0 && read_all(fd, SQL_LIMIT, &sql);
 
-	init_tell(t->init, false, "the schema humcli, or up to date, by %s",
-		  path);
+	init_report(t->init, false, "the schema humcli, or up to date, by %s",
+		    path);
 	if (!ok)
-		cli_say(t->init->verb, "%s: %m", path);
+		cli_error(t->init->verb, "%s: %m", path);
 	else
 		ok = run(t, conn, "can't install the schema", sql.data);
 	if (fd >= 0)
@@ -184,9 +184,9 @@ static bool grant(const struct target *t, PGconn *conn)
 	    !exists(conn, find, "humcli_writer"))
 		return true;
 	if (exists(conn, find, t->role)) {
-		init_tell(t->init, true, "the role %s", t->role);
+		init_report(t->init, true, "the role %s", t->role);
 	} else {
-		init_tell(t->init, false, "the role %s", t->role);
+		init_report(t->init, false, "the role %s", t->role);
 		sql = role_statement(t, conn);
 		ok = run(t, conn, "can't make the role", sql);
 		explicit_bzero(sql, strlen(sql));
@@ -232,26 +232,27 @@ static int set_up_as_superuser(struct target *t)
 		t->admin = t->init->database ? t->init->database : "";
 		return set_up(t);
 	}
-	if (cli_as("postgres", set_up, t, &code))
+	if (cli_run_as("postgres", set_up, t, &code))
 		return code;
-	cli_say(t->init->verb,
-		"there is no system user postgres to install the schema as: "
-		"give --admin CONNINFO of a role that may");
+	cli_error(t->init->verb,
+		  "there is no system user postgres to install the schema as: "
+		  "give --admin CONNINFO of a role that may");
 	return EX_NOUSER;
 }
 
-static void tell_only(const struct target *t)
+static void report_plan(const struct target *t)
 {
 	const char *name = t->name ? t->name : "of the settings";
 
 	if (!t->admin)
-		init_tell(t->init, false, "the database %s, unless it is there",
-			  name);
-	init_tell(t->init, false, "in the database %s the schema humcli", name);
+		init_report(t->init, false,
+			    "the database %s, unless it is there", name);
+	init_report(t->init, false, "in the database %s the schema humcli",
+		    name);
 	if (t->role)
-		init_tell(t->init, false,
-			  "the role %s, unless it is there, which may record",
-			  t->role);
+		init_report(t->init, false,
+			    "the role %s, unless it is there, which may record",
+			    t->role);
 }
 
 int init_database(struct init *i, const struct settings *s)
@@ -262,7 +263,8 @@ int init_database(struct init *i, const struct settings *s)
 	t.options = PQconninfoParse(s->database, NULL);
 	if (!t.options) {
 		/* libpq's message can quote what may be a password. */
-		cli_say(i->verb,
+		cli_error(
+			i->verb,
 			"HUMCLI_WEBHOOK_DATABASE can't be parsed: it is "
 			"key=value pairs, or a URI postgresql://user@host/"
 			"database; a value with a space stands between ', and "
@@ -279,7 +281,7 @@ int init_database(struct init *i, const struct settings *s)
 	if (!i->home && !t.name)
 		t.name = t.role;
 	if (i->dry_run) {
-		tell_only(&t);
+		report_plan(&t);
 		code = EX_OK;
 	} else if (t.admin) {
 		code = set_up(&t);

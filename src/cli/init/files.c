@@ -18,12 +18,12 @@ static const char first_secret[] = "main";
 
 static int fail(const struct init *i, const char *path)
 {
-	cli_say(i->verb, "%s: %s", path, strerror(errno));
+	cli_error(i->verb, "%s: %s", path, strerror(errno));
 	return errno == EACCES || errno == EPERM ? EX_NOPERM : EX_CANTCREAT;
 }
 
 /* The mode of what the receiver reads: by its group, or by us alone. */
-static mode_t shared(const struct init *i, mode_t group, mode_t alone)
+static mode_t file_mode(const struct init *i, mode_t group, mode_t alone)
 {
 	return i->home ? alone : group;
 }
@@ -34,10 +34,10 @@ static int make_folder(const struct init *i, const char *path, mode_t mode)
 	struct stat st;
 
 	if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
-		init_tell(i, true, "%s", path);
+		init_report(i, true, "%s", path);
 		return EX_OK;
 	}
-	init_tell(i, false, "%s, mode %04o", path, (unsigned)mode);
+	init_report(i, false, "%s, mode %04o", path, (unsigned)mode);
 	if (i->dry_run)
 		return EX_OK;
 	/* chown() takes the set-group-ID bit off: chmod() comes last. */
@@ -62,7 +62,7 @@ static int make_file(const struct init *i, const char *path, mode_t mode,
 	char *folder = xstrdup(path), *temporary = NULL;
 	int fd = -1, code = EX_OK;
 
-	init_tell(i, false, "%s, mode %04o", path, (unsigned)mode);
+	init_report(i, false, "%s, mode %04o", path, (unsigned)mode);
 	if (i->dry_run)
 		goto out;
 	/* The leading dot: a receiver at work passes it over. */
@@ -92,7 +92,7 @@ static int make_secret(const struct init *i, const char *path)
 		abort();
 	hmac_to_hex(drawn, hex);
 	buf_printf(&text, "whsec_%s", hex);
-	code = make_file(i, path, shared(i, 0640, 0600), &text);
+	code = make_file(i, path, file_mode(i, 0640, 0600), &text);
 	buf_wipe(&text);
 	explicit_bzero(hex, sizeof(hex));
 	explicit_bzero(drawn, sizeof(drawn));
@@ -111,23 +111,24 @@ static bool find_user(struct init *i)
 	return true;
 }
 
-static int need_user(struct init *i)
+static int ensure_user(struct init *i)
 {
 	char program[] = "systemd-sysusers";
 	char *argv[] = { program, NULL };
 
 	if (find_user(i)) {
-		init_tell(i, true, "the system user humcli-webhook");
+		init_report(i, true, "the system user humcli-webhook");
 		return EX_OK;
 	}
-	init_tell(i, false,
-		  "the system user humcli-webhook, by "
-		  "systemd-sysusers");
+	init_report(i, false,
+		    "the system user humcli-webhook, by "
+		    "systemd-sysusers");
 	if (i->dry_run)
 		return EX_OK;
-	if (cli_run(argv) && find_user(i))
+	if (cli_run_program(argv) && find_user(i))
 		return EX_OK;
-	cli_say(i->verb,
+	cli_error(
+		i->verb,
 		"there is no user humcli-webhook, and systemd-sysusers did not "
 		"make it: useradd --system --home-dir /var/lib/humcli-webhook "
 		"humcli-webhook, and again");
@@ -137,20 +138,21 @@ static int need_user(struct init *i)
 /* Settings that are there count as they are. */
 static int load(const struct init *i, struct settings *s)
 {
-	struct settings_places places = settings_places();
+	struct settings_sources places = settings_sources();
 	struct buf errors = { 0 };
 	int code = EX_OK;
 
 	if (!settings_load(s, &places, &errors))
-		code = cli_faults(i->verb, &errors);
+		code = cli_config_errors(i->verb, &errors);
 	else if (s->file && strcmp(s->file, i->config) != 0) {
-		cli_say(i->verb,
-			"the receiver would read %s, not %s: remove it, or "
-			"give %s--home",
-			s->file, i->config, i->home ? "no " : "");
+		cli_error(i->verb,
+			  "the receiver would read %s, not %s: remove it, or "
+			  "give %s--home",
+			  s->file, i->config, i->home ? "no " : "");
 		code = EX_CONFIG;
 	} else if (i->database && strcmp(i->database, s->database) != 0) {
-		cli_say(i->verb,
+		cli_error(
+			i->verb,
 			"%s names another database than --database: change it "
 			"there",
 			i->config);
@@ -172,14 +174,14 @@ static int write_settings(const struct init *i, const char *secret_dir)
 		   i->database);
 	if (!i->home)
 		buf_printf(&text, "HUMCLI_WEBHOOK_SECRET_DIR=%s\n", secret_dir);
-	code = make_file(i, i->config, shared(i, 0640, 0600), &text);
+	code = make_file(i, i->config, file_mode(i, 0640, 0600), &text);
 	buf_wipe(&text);
 	return code;
 }
 
 /* As if they had been written and read. */
-static void imagine(const struct init *i, struct settings *s,
-		    const char *secret_dir)
+static void assume_written(const struct init *i, struct settings *s,
+			   const char *secret_dir)
 {
 	s->database = xstrdup(i->database);
 	s->secret_dir = xstrdup(secret_dir);
@@ -191,13 +193,14 @@ static int init_settings(struct init *i, struct settings *s,
 	int code;
 
 	if (access(i->config, F_OK) == 0) {
-		init_tell(i, true, "%s", i->config);
+		init_report(i, true, "%s", i->config);
 		return load(i, s);
 	}
 	if (!i->database && i->home)
-		return cli_usage(i->verb, "--database is missing, such as "
-					  "'host=localhost dbname=you user=you "
-					  "password=...'");
+		return cli_usage_error(i->verb,
+				       "--database is missing, such as "
+				       "'host=localhost dbname=you user=you "
+				       "password=...'");
 	if (!i->database)
 		i->database = "dbname=humcli";
 	code = write_settings(i, secret_dir);
@@ -205,7 +208,7 @@ static int init_settings(struct init *i, struct settings *s,
 		return code;
 	if (!i->dry_run)
 		return load(i, s);
-	imagine(i, s, secret_dir);
+	assume_written(i, s, secret_dir);
 	return EX_OK;
 }
 
@@ -225,12 +228,12 @@ static int init_secret(struct init *i, const struct settings *s)
 			i->secret = xasprintf("%s/%s", s->secret_dir,
 					      set->list[0].name);
 		}
-		init_tell(i, true, "the secret %s", i->secret);
+		init_report(i, true, "the secret %s", i->secret);
 		secrets_release(secrets, set);
 		secrets_close(secrets);
 	} else if (access(i->secret, F_OK) == 0) {
 		/* Not for want of a secret. */
-		code = i->dry_run ? EX_OK : cli_faults(i->verb, &errors);
+		code = i->dry_run ? EX_OK : cli_config_errors(i->verb, &errors);
 	} else {
 		code = make_secret(i, i->secret);
 	}
@@ -240,12 +243,12 @@ static int init_secret(struct init *i, const struct settings *s)
 
 int init_files(struct init *i, struct settings *s)
 {
-	const struct settings_places places = settings_places();
+	const struct settings_sources places = settings_sources();
 	char *folder, *secret_dir;
 	int code = EX_OK;
 
 	if (i->home && !places.home) {
-		cli_say(i->verb, "this user has no home");
+		cli_error(i->verb, "this user has no home");
 		return EX_OSFILE;
 	}
 	folder = i->home ? xasprintf("%s/.humcli-webhook", places.home)
@@ -256,14 +259,14 @@ int init_files(struct init *i, struct settings *s)
 	if (i->home)
 		code = make_folder(i, folder, 0700);
 	else
-		code = need_user(i);
+		code = ensure_user(i);
 	if (code == EX_OK)
 		code = init_settings(i, s, secret_dir);
 	if (code == EX_OK && !s->secret_dir)
 		/* Whoever has SECRET or SECRET_FILE has chosen so. */
 		s->secret_dir = xstrdup(secret_dir);
 	if (code == EX_OK)
-		code = make_folder(i, s->secret_dir, shared(i, 02750, 0700));
+		code = make_folder(i, s->secret_dir, file_mode(i, 02750, 0700));
 	if (code == EX_OK)
 		code = init_secret(i, s);
 	free(secret_dir);

@@ -25,7 +25,7 @@ struct init {
 };
 
 /* "  kept: …", "  made: …" or "  would make: …" */
-void init_tell(const struct init *i, bool done, const char *format, ...)
+void init_report(const struct init *i, bool done, const char *format, ...)
 	PRINTF(3, 4);
 
 /*
@@ -41,6 +41,6 @@ int init_files(struct init *i, struct settings *s) MUST_CHECK;
 int init_database(struct init *i, const struct settings *s) MUST_CHECK;
 
 /* What is left to do, as commands to paste. */
-void init_advise(const struct init *i);
+void init_print_next_steps(const struct init *i);
 
 #endif

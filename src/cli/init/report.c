@@ -38,7 +38,7 @@ static void advise_socket(const struct init *i)
 static void advise_copy(const struct init *i, const char *sample,
 			const char *place)
 {
-	char *path = cli_data(sample);
+	char *path = cli_data_path(sample);
 
 	if (access(place, F_OK) != 0)
 		printf("    %scp %s \\\n        %s\n", as_root(i), path, place);
@@ -85,8 +85,8 @@ static bool has_cgi(const struct init *i)
 
 static void advise_hosting(void)
 {
-	char *sample = cli_data("apache/htaccess");
-	char *program = cli_responder();
+	char *sample = cli_data_path("apache/htaccess");
+	char *program = cli_responder_path();
 
 	printf("\nThe web server, with the site in ~/public_html:\n\n"
 	       "    mkdir -p ~/public_html/humcli && cd ~/public_html/humcli\n"
@@ -156,10 +156,10 @@ static char *guess_url(const struct init *i)
 			 i->home ? "/webhook.cgi" : "");
 }
 
-void init_advise(const struct init *i)
+void init_print_next_steps(const struct init *i)
 {
 	char *url = i->url ? xstrdup(i->url) : guess_url(i);
-	char *program = cli_program();
+	char *program = cli_program_name();
 
 	advise_server(i);
 	printf("\nThen this should find nothing wrong%s:\n\n"

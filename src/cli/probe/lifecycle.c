@@ -33,16 +33,16 @@ static struct post *add(struct plan *p)
 	return &p->list[p->count++];
 }
 
-static void add_sample(struct plan *p, const struct sample *s, int64_t ms,
+static void add_sample(struct plan *p, const struct event_fields *s, int64_t ms,
 		       const char *remark)
 {
 	struct post *post = add(p);
-	struct sample stamped = *s;
+	struct event_fields stamped = *s;
 
-	time_text(ms * 1000, post->timestamp);
+	format_time(ms * 1000, post->timestamp);
 	stamped.timestamp = post->timestamp;
 	post->name = xasprintf("%s%s", s->status, remark);
-	post->body = json_event(&stamped);
+	post->body = json_event_body(&stamped);
 	post->length = strlen(post->body);
 }
 
@@ -50,10 +50,10 @@ static void add_event(struct plan *p, const struct simulation *s,
 		      const char *status, const char *previous_status,
 		      int64_t ms)
 {
-	struct sample sample = { .event = s->event,
-				 .task_id = s->task_id,
-				 .status = status,
-				 .previous_status = previous_status };
+	struct event_fields sample = { .event = s->event,
+				       .task_id = s->task_id,
+				       .status = status,
+				       .previous_status = previous_status };
 
 	add_sample(p, &sample, ms, "");
 	if (s->duplicate)
@@ -65,7 +65,7 @@ static void add_event(struct plan *p, const struct simulation *s,
 void plan_event(struct plan *p, const struct simulation *s, const char *status,
 		const char *previous_status)
 {
-	add_event(p, s, status, previous_status, now_us() / 1000);
+	add_event(p, s, status, previous_status, wall_clock_us() / 1000);
 }
 
 bool plan_lifecycle(struct plan *p, const struct simulation *s,
@@ -74,7 +74,7 @@ bool plan_lifecycle(struct plan *p, const struct simulation *s,
 	const struct lifecycle *life = lifecycles;
 	const struct lifecycle *end = life + ARRAY_SIZE(lifecycles);
 	const char *previous = "PENDING";
-	int64_t ms = now_us() / 1000;
+	int64_t ms = wall_clock_us() / 1000;
 	size_t steps = 0;
 
 	while (life < end && strcmp(life->name, name) != 0)
@@ -100,7 +100,7 @@ void plan_bytes(struct plan *p, const char *name, struct buf *body,
 	post->name = xstrdup(name);
 	post->body = body->data;
 	post->length = body->length;
-	time_text(now_us(), post->timestamp);
+	format_time(wall_clock_us(), post->timestamp);
 	*body = (struct buf){ 0 };
 	if (duplicate) {
 		struct post *again = add(p);
@@ -112,7 +112,7 @@ void plan_bytes(struct plan *p, const char *name, struct buf *body,
 }
 
 /* Sebastiano Vigna's SplitMix64. */
-static uint64_t draw(uint64_t *state)
+static uint64_t next_random(uint64_t *state)
 {
 	uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
 
@@ -124,7 +124,7 @@ static uint64_t draw(uint64_t *state)
 void plan_shuffle(struct plan *p, uint64_t seed)
 {
 	for (size_t i = p->count; i > 1; i--) {
-		size_t j = (size_t)(draw(&seed) % i);
+		size_t j = (size_t)(next_random(&seed) % i);
 		struct post other = p->list[j];
 
 		p->list[j] = p->list[i - 1];

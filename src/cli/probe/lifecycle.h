@@ -11,7 +11,7 @@ struct post {
 	char *name; /* for the terminal */
 	char *body;
 	size_t length;
-	char timestamp[TIME_TEXT];
+	char timestamp[TIME_TEXT_SIZE];
 };
 
 struct plan {

@@ -242,8 +242,9 @@ static void sign(const void *key, size_t length, const struct buf *body,
 	hmac_to_hex(digest, hex);
 }
 
-static void sign_otherwise(const void *key, size_t length,
-			   const struct buf *body, char hex[HMAC_HEX + 1])
+static void sign_with_other_secret(const void *key, size_t length,
+				   const struct buf *body,
+				   char hex[HMAC_HEX + 1])
 {
 	struct buf other = { 0 };
 
@@ -264,7 +265,7 @@ static void sign_other_body(const void *key, size_t length,
 	buf_free(&other);
 }
 
-static void flip(char *digit, unsigned bit)
+static void flip_bit(char *digit, unsigned bit)
 {
 	static const char digits[] = "0123456789abcdef";
 	const char *at = strchr(digits, *digit);
@@ -284,13 +285,13 @@ bool vector_sign(const struct vector *v, const void *key, size_t key_length,
 		return false;
 	sign(key, key_length, body, hex);
 	if (strcmp(way, "other-secret") == 0)
-		sign_otherwise(key, key_length, body, hex);
+		sign_with_other_secret(key, key_length, body, hex);
 	else if (strcmp(way, "other-body") == 0)
 		sign_other_body(key, key_length, body, hex);
 	else if (strcmp(way, "first-bit") == 0)
-		flip(hex, 8);
+		flip_bit(hex, 8);
 	else if (strcmp(way, "last-bit") == 0)
-		flip(hex + HMAC_HEX - 1, 1);
+		flip_bit(hex + HMAC_HEX - 1, 1);
 	else if (strcmp(way, "cut") == 0)
 		hex[HMAC_HEX - 1] = '\0';
 	else if (strcmp(way, "prefixed") == 0)
@@ -365,7 +366,7 @@ static void put_text(cJSON *object, const char *key, const char *value)
 	    value ? cJSON_CreateString(value) : cJSON_CreateNull());
 }
 
-char *outcome_json(const struct outcome_row *row)
+char *check_result_json(const struct check_result *row)
 {
 	cJSON *object = cJSON_CreateObject();
 	char *text;

@@ -65,7 +65,7 @@ bool vector_accepts(const struct vector *v, long status) MUST_CHECK;
 void vector_answers(const struct vector *v, struct buf *text);
 
 /* What came of one check; texts may be NULL. */
-struct outcome_row {
+struct check_result {
 	const char *group;
 	const char *name;
 	const char *result;
@@ -77,6 +77,6 @@ struct outcome_row {
 };
 
 /* It as one line of JSON. */
-char *outcome_json(const struct outcome_row *row) MUST_CHECK;
+char *check_result_json(const struct check_result *row) MUST_CHECK;
 
 #endif

@@ -29,12 +29,12 @@ static int redrive_some(struct query *q, const char *pool, const char *id,
 	int code;
 
 	snprintf(max, sizeof(max), "%d", EVENTS_AT_ONCE);
-	code = query_ask(q, "SELECT humcli.redrive($1, $2, $3)", values, 3,
+	code = query_run(q, "SELECT humcli.redrive($1, $2, $3)", values, 3,
 			 &rows);
 	*count = 0;
 	if (code == EX_OK &&
 	    !parse_u64(rows_get(rows, 0, 0), 0, UINT64_MAX, count)) {
-		cli_say(q->verb, "humcli.redrive() gave no number");
+		cli_error(q->verb, "humcli.redrive() gave no number");
 		code = EX_CONFIG;
 	}
 	rows_free(rows);
@@ -73,18 +73,18 @@ int cmd_dead(const struct verb *v, int argc, char **argv)
 			 &code))
 		return code;
 	if (argc == 0)
-		return cli_usage(v, "what to do is missing");
+		return cli_usage_error(v, "what to do is missing");
 	listing = strcmp(argv[0], "list") == 0;
 	if (!listing && strcmp(argv[0], "redrive") != 0)
-		return cli_usage(v, "there is no 'dead %s'", argv[0]);
+		return cli_usage_error(v, "there is no 'dead %s'", argv[0]);
 	if (json && !listing)
-		return cli_usage(v, "--json goes with list");
+		return cli_usage_error(v, "--json goes with list");
 	if (id && listing)
-		return cli_usage(v, "--id goes with redrive");
+		return cli_usage_error(v, "--id goes with redrive");
 	if (!pool && !listing)
-		return cli_usage(v, "--pool is missing");
+		return cli_usage_error(v, "--pool is missing");
 	if (id && !parse_u64(id, 1, INT64_MAX, &number))
-		return cli_usage(v, "--id '%s' is no id", id);
+		return cli_usage_error(v, "--id '%s' is no id", id);
 	code = query_open(&q, v);
 	if (code == EX_OK)
 		code = listing ? list(&q, pool, json) : redrive(&q, pool, id);

@@ -12,7 +12,7 @@
 #include "cli/http.h"
 #endif
 
-struct examination {
+struct doctor_run {
 	const struct verb *verb;
 	struct findings findings;
 	struct secret_choice secret;
@@ -29,14 +29,15 @@ struct examination {
  * As whom to look: root would see what the receiver does not. False: it was
  * said, and nothing is to be seen so.
  */
-static bool take_role(struct examination *x)
+static bool switch_user(struct doctor_run *x)
 {
 	const char *name = x->user;
 
 	if (geteuid() != 0) {
 		if (!name)
 			return true;
-		finding(&x->findings, FINDING_FAILURE, "user",
+		report_finding(
+			&x->findings, FINDING_FAILURE, "user",
 			"run it as root, or as that user, without --user",
 			"only root can become %s", name);
 		return false;
@@ -48,15 +49,16 @@ static bool take_role(struct examination *x)
 		name = "humcli-webhook";
 	if (!name)
 		return true;
-	if (!cli_become(name)) {
-		finding(&x->findings, FINDING_FAILURE, "user",
+	if (!cli_switch_user(name)) {
+		report_finding(
+			&x->findings, FINDING_FAILURE, "user",
 			"systemd-sysusers makes humcli-webhook; --user NAME "
 			"takes another",
 			"can't become %s", name);
 		return false;
 	}
-	finding(&x->findings, FINDING_FINE, "user", NULL, "looking as %s",
-		name);
+	report_finding(&x->findings, FINDING_OK, "user", NULL, "looking as %s",
+		       name);
 	return true;
 }
 
@@ -64,37 +66,37 @@ static void report_errors(struct findings *f, struct buf *errors)
 {
 	for (char *line = strtok(errors->data, "\n"); line;
 	     line = strtok(NULL, "\n"))
-		finding(f, FINDING_FAILURE, "settings",
-			"humcli-webhook.conf(5) has all the keys; "
-			"humcli-webhook init writes a file that works",
-			"%s", line);
+		report_finding(f, FINDING_FAILURE, "settings",
+			       "humcli-webhook.conf(5) has all the keys; "
+			       "humcli-webhook init writes a file that works",
+			       "%s", line);
 }
 
 #ifdef HAVE_CURL
-static int look_at_url(struct examination *x)
+static int check_url(struct doctor_run *x)
 {
 	struct http_target target = { .url = x->url,
 				      .cacert = x->cacert,
 				      .insecure = x->insecure };
-	struct keyring keys;
-	int code = keyring_open(&keys, x->verb, &x->secret);
+	struct signing_keys keys;
+	int code = signing_keys_open(&keys, x->verb, &x->secret);
 
 	/* Any of them will do. */
 	if (code == EX_OK && keys.count)
 		doctor_http(&x->findings, &target, keys.list, x->plain);
 	else
-		finding(&x->findings, FINDING_FAILURE, "signed",
-			"see above: the secrets are at fault",
-			"there is no secret to sign with");
-	keyring_close(&keys);
+		report_finding(&x->findings, FINDING_FAILURE, "signed",
+			       "see above: the secrets are at fault",
+			       "there is no secret to sign with");
+	signing_keys_close(&keys);
 	return code == EX_USAGE ? code : EX_OK;
 }
 #endif
 
-static int examine(struct examination *x)
+static int examine(struct doctor_run *x)
 {
 	struct findings *f = &x->findings;
-	struct settings_places places = settings_places();
+	struct settings_sources places = settings_sources();
 	struct settings settings = { 0 };
 	struct buf errors = { 0 };
 	int code = EX_OK;
@@ -107,7 +109,7 @@ static int examine(struct examination *x)
 		doctor_database(f, settings.database, x->reader);
 #ifdef HAVE_CURL
 		if (x->url)
-			code = look_at_url(x);
+			code = check_url(x);
 #endif
 	} else {
 		report_errors(f, &errors);
@@ -119,7 +121,7 @@ static int examine(struct examination *x)
 
 int cmd_doctor(const struct verb *v, int argc, char **argv)
 {
-	struct examination x = { .verb = v };
+	struct doctor_run x = { .verb = v };
 	const struct cli_option options[] = {
 		{ "nagios", NULL, &x.findings.nagios },
 		{ "reader", &x.reader, NULL },
@@ -145,9 +147,10 @@ int cmd_doctor(const struct verb *v, int argc, char **argv)
 			 OPERANDS, &code))
 		return code;
 	if (x.cacert && x.insecure)
-		return cli_usage(v, "give --cacert or --insecure, not both");
+		return cli_usage_error(v,
+				       "give --cacert or --insecure, not both");
 	x.url = argv[0];
-	code = take_role(&x) ? examine(&x) : EX_OK;
+	code = switch_user(&x) ? examine(&x) : EX_OK;
 	state = findings_end(&x.findings);
 	return code == EX_OK ? state : code;
 }

@@ -34,8 +34,9 @@ int cmd_events(const struct verb *v, int argc, char **argv)
 			 &code))
 		return code;
 	if (!parse_u64(values[4], 1, LIMIT_MAX, &limit))
-		return cli_usage(v, "--limit '%s' is not a number from 1 to %d",
-				 values[4], LIMIT_MAX);
+		return cli_usage_error(
+			v, "--limit '%s' is not a number from 1 to %d",
+			values[4], LIMIT_MAX);
 	code = query_open(&q, v);
 	if (code == EX_OK)
 		code = query_print(&q, events_sql, values, ARRAY_SIZE(values),

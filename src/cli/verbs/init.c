@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-void init_tell(const struct init *i, bool done, const char *format, ...)
+void init_report(const struct init *i, bool done, const char *format, ...)
 {
 	va_list args;
 
@@ -33,7 +33,7 @@ static int check(const struct init *i, struct settings *s)
 	int code;
 
 	puts("\nThe way to the database, as the receiver has it:\n");
-	if (i->home || !cli_as("humcli-webhook", check_database, s, &code))
+	if (i->home || !cli_run_as("humcli-webhook", check_database, s, &code))
 		code = check_database(s);
 	return code;
 }
@@ -63,7 +63,7 @@ static int set_up(struct init *i)
 	if (code == EX_OK && !i->dry_run)
 		code = check(i, &settings);
 	if (code == EX_OK)
-		init_advise(i);
+		init_print_next_steps(i);
 	settings_free(&settings);
 	buf_wipe(&line);
 	free(i->config);
@@ -86,13 +86,14 @@ int cmd_init(const struct verb *v, int argc, char **argv)
 		return code;
 	if (i.server && strcmp(i.server, "apache") != 0 &&
 	    strcmp(i.server, "lighttpd") != 0)
-		return cli_usage(v, "--server is apache or lighttpd");
+		return cli_usage_error(v, "--server is apache or lighttpd");
 	if (i.url && strncmp(i.url, "https://", 8) != 0)
-		return cli_usage(v, "--url has to start with https://: HumCLI "
-				    "takes no other callback_url");
+		return cli_usage_error(
+			v, "--url has to start with https://: HumCLI "
+			   "takes no other callback_url");
 	if (!i.home && !i.dry_run && geteuid() != 0) {
-		cli_say(v, "run it with sudo, for the whole system, or give "
-			   "--home, for this account alone");
+		cli_error(v, "run it with sudo, for the whole system, or give "
+			     "--home, for this account alone");
 		return EX_NOPERM;
 	}
 	return set_up(&i);

@@ -25,7 +25,7 @@ enum {
 struct listener {
 	struct session *session;
 	int signals; /* SIGTERM and SIGINT, by signalfd() */
-	int64_t end; /* clock_ms() */
+	int64_t end; /* monotonic_ms() */
 	uint64_t left; /* notifications to be printed */
 };
 
@@ -33,14 +33,14 @@ static bool start_listening(struct listener *l)
 {
 	if (!session_open(l->session))
 		return false;
-	if (session_ask(l->session, "LISTEN humcli_events", NULL, 0, LISTEN_MS,
-			NULL) != ANSWER_OK) {
+	if (session_query(l->session, "LISTEN humcli_events", NULL, 0,
+			  LISTEN_MS, NULL) != QUERY_OK) {
 		log_message(LEVEL_ERROR, "can't LISTEN: %s",
 			    session_message(l->session));
 		session_close(l->session);
 		return false;
 	}
-	session_proven(l->session);
+	session_reset_backoff(l->session);
 	log_message(LEVEL_INFO, "listening on humcli_events");
 	return true;
 }
@@ -51,7 +51,7 @@ static bool print_notifications(struct listener *l)
 	struct notification n;
 
 	while (l->left && session_notification(l->session, &n)) {
-		char *line = json_line(n.payload);
+		char *line = json_notification(n.payload);
 		bool written = puts(line) >= 0 && fflush(stdout) == 0;
 
 		free(line);
@@ -70,8 +70,8 @@ static bool wait_for_news(struct listener *l)
 				 { .fd = session_socket(l->session),
 				   .events = POLLIN } };
 	bool open = session_is_open(l->session);
-	int64_t limit = open ? INT64_MAX : session_due(l->session);
-	int64_t left = (limit < l->end ? limit : l->end) - clock_ms();
+	int64_t limit = open ? INT64_MAX : session_retry_at(l->session);
+	int64_t left = (limit < l->end ? limit : l->end) - monotonic_ms();
 
 	left = left < 0 ? 0 : left > LONGEST_WAIT_MS ? LONGEST_WAIT_MS : left;
 	if (poll(fds, 2, (int)left) > 0 && fds[0].revents)
@@ -80,13 +80,14 @@ static bool wait_for_news(struct listener *l)
 		log_message(LEVEL_WARNING,
 			    "the connection is lost; what is notified "
 			    "meanwhile is missed");
-	return clock_ms() < l->end;
+	return monotonic_ms() < l->end;
 }
 
 static int print_until_end(struct listener *l, bool counted)
 {
 	if (!start_listening(l))
-		return session_told(l->session) ? EX_OK : EX_UNAVAILABLE;
+		return session_stop_requested(l->session) ? EX_OK
+							  : EX_UNAVAILABLE;
 	do {
 		if (!session_is_open(l->session) && !start_listening(l))
 			continue;
@@ -95,7 +96,7 @@ static int print_until_end(struct listener *l, bool counted)
 		if (l->left == 0)
 			return EX_OK;
 	} while (wait_for_news(l));
-	return counted && clock_ms() >= l->end ? EXIT_NEGATIVE : EX_OK;
+	return counted && monotonic_ms() >= l->end ? EXIT_NEGATIVE : EX_OK;
 }
 
 /* From here on the two signals wait to be read. */
@@ -149,23 +150,23 @@ static int print_notified(const struct options *o, const char *conninfo,
 
 static int load_and_listen(const struct verb *v, struct options *o)
 {
-	struct settings_places places = settings_places();
+	struct settings_sources places = settings_sources();
 	struct settings settings = { 0 };
 	struct buf errors = { 0 };
 	int signals = take_signals();
 	int code;
 
 	if (signals < 0) {
-		cli_say(v, "can't wait for signals");
+		cli_error(v, "can't wait for signals");
 		return EX_OSERR;
 	}
 	if (!settings_load(&settings, &places, &errors)) {
-		code = cli_faults(v, &errors);
-	} else if (o->consumer.feed.name) {
+		code = cli_config_errors(v, &errors);
+	} else if (o->consumer.source.name) {
 		o->consumer.conninfo = settings.database;
 		name_worker(&o->worker);
 		if (o->pool)
-			o->consumer.feed.worker = o->worker.text;
+			o->consumer.source.worker = o->worker.text;
 		code = consume(&o->consumer, signals);
 	} else {
 		code = print_notified(o, settings.database, signals);
@@ -180,21 +181,25 @@ static int load_and_listen(const struct verb *v, struct options *o)
 static int check(const struct verb *v, const struct options *o, bool ended)
 {
 	const struct consumer_options *c = &o->consumer;
-	const char *from = c->feed.from;
+	const char *from = c->source.from;
 
 	if (o->subscription && o->pool)
-		return cli_usage(v, "--subscription and --pool are two ways");
+		return cli_usage_error(
+			v, "--subscription and --pool are two ways");
 	if ((o->concurrency || o->lease) && !o->pool)
-		return cli_usage(v, "--concurrency and --lease are for --pool");
-	if (c->feed.name && ended)
-		return cli_usage(v, "--count and --timeout are for listening "
-				    "without --subscription and --pool");
-	if (!c->feed.name &&
-	    (from || c->feed.statuses || c->command || c->once || c->poll_only))
-		return cli_usage(v, "--subscription or --pool is missing");
+		return cli_usage_error(
+			v, "--concurrency and --lease are for --pool");
+	if (c->source.name && ended)
+		return cli_usage_error(
+			v, "--count and --timeout are for listening "
+			   "without --subscription and --pool");
+	if (!c->source.name && (from || c->source.statuses || c->command ||
+				c->once || c->poll_only))
+		return cli_usage_error(v,
+				       "--subscription or --pool is missing");
 	if (from && strcmp(from, "now") != 0 && strcmp(from, "beginning") != 0)
-		return cli_usage(v, "--from '%s' is neither now nor beginning",
-				 from);
+		return cli_usage_error(
+			v, "--from '%s' is neither now nor beginning", from);
 	return EX_OK;
 }
 
@@ -204,20 +209,22 @@ static int read_pool(const struct verb *v, struct options *o)
 	uint64_t number = 1;
 	int64_t us = LEASE_MS * INT64_C(1000);
 
-	if (o->concurrency && !parse_u64(o->concurrency, 1, FEED_MAX, &number))
-		return cli_usage(v,
-				 "--concurrency '%s' is not a number from 1 to "
-				 "%d",
-				 o->concurrency, FEED_MAX);
+	if (o->concurrency && !parse_u64(o->concurrency, 1, FETCH_MAX, &number))
+		return cli_usage_error(
+			v,
+			"--concurrency '%s' is not a number from 1 to "
+			"%d",
+			o->concurrency, FETCH_MAX);
 	if (o->lease &&
 	    (!parse_duration(o->lease, &us) || us / 1000 < LEAST_LEASE_MS ||
 	     us / 1000 > LONGEST_LEASE_MS))
-		return cli_usage(v,
-				 "--lease '%s' is not a duration from 1s to "
-				 "24h",
-				 o->lease);
+		return cli_usage_error(
+			v,
+			"--lease '%s' is not a duration from 1s to "
+			"24h",
+			o->lease);
 	c->concurrency = number;
-	c->feed.lease_ms = us / 1000;
+	c->source.lease_ms = us / 1000;
 	return EX_OK;
 }
 
@@ -233,8 +240,8 @@ int cmd_listen(const struct verb *v, int argc, char **argv)
 		{ "pool", &o.pool, NULL },
 		{ "concurrency", &o.concurrency, NULL },
 		{ "lease", &o.lease, NULL },
-		{ "from", &c->feed.from, NULL },
-		{ "status", &c->feed.statuses, NULL },
+		{ "from", &c->source.from, NULL },
+		{ "status", &c->source.statuses, NULL },
 		{ "exec", &c->command, NULL },
 		{ "once", NULL, &c->once },
 		{ "poll-only", NULL, &c->poll_only },
@@ -246,17 +253,18 @@ int cmd_listen(const struct verb *v, int argc, char **argv)
 			 &code))
 		return code;
 	if (count && !parse_u64(count, 1, UINT64_MAX, &o.count))
-		return cli_usage(v, "--count '%s' is not a number from 1 on",
-				 count);
+		return cli_usage_error(
+			v, "--count '%s' is not a number from 1 on", count);
 	if (timeout) {
 		if (!parse_duration(timeout, &us))
-			return cli_usage(v,
-					 "--timeout '%s' is not a duration "
-					 "such as 5s, 500ms, 10min or 1h",
-					 timeout);
-		o.end = clock_ms() + us / 1000;
+			return cli_usage_error(
+				v,
+				"--timeout '%s' is not a duration "
+				"such as 5s, 500ms, 10min or 1h",
+				timeout);
+		o.end = monotonic_ms() + us / 1000;
 	}
-	c->feed.name = o.pool ? o.pool : o.subscription;
+	c->source.name = o.pool ? o.pool : o.subscription;
 	code = check(v, &o, count || timeout);
 	if (code == EX_OK)
 		code = read_pool(v, &o);

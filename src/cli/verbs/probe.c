@@ -15,7 +15,8 @@ struct probe {
 	struct http_target target;
 	struct secret_choice secret;
 	const char *folder; /* of the vectors */
-	const char *plain; /* the same without TLS; NULL: http_plain_url() */
+	const char
+		*plain; /* the same without TLS; NULL: http_url_without_tls() */
 	bool json;
 	char run[VECTOR_RUN + 1];
 	const struct secret *key;
@@ -67,7 +68,7 @@ static bool post(const struct probe *p, struct http *h, const struct vector *v,
 
 /* Rows. */
 
-static void print_table_row(const struct outcome_row *r)
+static void print_table_row(const struct check_result *r)
 {
 	struct buf line = { 0 };
 	char status[24] = "-";
@@ -75,11 +76,11 @@ static void print_table_row(const struct outcome_row *r)
 	if (r->status)
 		snprintf(status, sizeof(status), "%ld", r->status);
 	buf_printf(&line, "%-5s %-10s  ", r->result, r->group);
-	cli_put_plain(&line, r->name);
+	cli_escape(&line, r->name);
 	printf("%-42s %4s %6" PRId64 " ms", line.data, status, r->ms);
 	buf_free(&line);
 	if (r->fault) {
-		cli_put_plain(&line, r->fault);
+		cli_escape(&line, r->fault);
 		printf("  expected %s: %s", r->expected, line.data);
 		buf_free(&line);
 	}
@@ -87,7 +88,7 @@ static void print_table_row(const struct outcome_row *r)
 }
 
 /* Counts a row and prints it. must: what HumCLI's documentation asks for. */
-static void report(struct probe *p, struct outcome_row *r, bool must)
+static void report(struct probe *p, struct check_result *r, bool must)
 {
 	char *line;
 
@@ -105,7 +106,7 @@ static void report(struct probe *p, struct outcome_row *r, bool must)
 		print_table_row(r);
 		return;
 	}
-	line = outcome_json(r);
+	line = check_result_json(r);
 	puts(line);
 	free(line);
 }
@@ -114,11 +115,11 @@ static void judge(struct probe *p, const struct vector *v, bool answered,
 		  const struct http_answer *a)
 {
 	struct buf expected = { 0 }, fault = { 0 };
-	struct outcome_row row = { .group = v->group,
-				   .name = v->name,
-				   .why = v->why,
-				   .status = answered ? a->status : 0,
-				   .ms = a->ms };
+	struct check_result row = { .group = v->group,
+				    .name = v->name,
+				    .why = v->why,
+				    .status = answered ? a->status : 0,
+				    .ms = a->ms };
 
 	vector_answers(v, &expected);
 	row.expected = expected.data;
@@ -143,14 +144,14 @@ static void judge(struct probe *p, const struct vector *v, bool answered,
 static void judge_plain(struct probe *p, bool answered,
 			const struct http_answer *a)
 {
-	struct outcome_row row = { .group = "https",
-				   .name = "plain-http",
-				   .expected = "4xx or nobody",
-				   .why = "HumCLI asks for HTTPS; whoever is "
-					  "in between could read and replay "
-					  "what comes without",
-				   .status = answered ? a->status : 0,
-				   .ms = a->ms };
+	struct check_result row = { .group = "https",
+				    .name = "plain-http",
+				    .expected = "4xx or nobody",
+				    .why = "HumCLI asks for HTTPS; whoever is "
+					   "in between could read and replay "
+					   "what comes without",
+				    .status = answered ? a->status : 0,
+				    .ms = a->ms };
 	bool refused = !answered || (a->status >= 400 && a->status < 500);
 
 	if (answered && a->redirect)
@@ -163,7 +164,7 @@ static void judge_plain(struct probe *p, bool answered,
 static int probe_plain(struct probe *p, const struct vector *v)
 {
 	char *url = p->plain ? xstrdup(p->plain)
-			     : http_plain_url(p->target.url);
+			     : http_url_without_tls(p->target.url);
 	char reason[256];
 	struct http_target target = { .url = url };
 	struct http_answer answer;
@@ -178,13 +179,14 @@ static int probe_plain(struct probe *p, const struct vector *v)
 		http_close(h);
 	}
 	free(url);
-	return h ? EX_OK : cli_usage(p->verb, "can't use --http: %s", reason);
+	return h ? EX_OK
+		 : cli_usage_error(p->verb, "can't use --http: %s", reason);
 }
 
 static void probe_scheme(struct probe *p)
 {
 	bool plain = strncmp(p->target.url, "https://", 8) != 0;
-	struct outcome_row row = {
+	struct check_result row = {
 		.group = "https",
 		.name = "url",
 		.expected = "https://",
@@ -208,8 +210,8 @@ static int probe_all(struct probe *p, struct http *h, const struct vectors *all)
 
 		/* Nobody there: no use in asking all the others. */
 		if (i == 0 && !now)
-			cli_say(p->verb, "no answer in %" PRId64 " ms: %s",
-				answer.ms, answer.reason);
+			cli_error(p->verb, "no answer in %" PRId64 " ms: %s",
+				  answer.ms, answer.reason);
 		else
 			judge(p, v, now, &answer);
 		answered = answered || now;
@@ -223,18 +225,18 @@ static int probe_all(struct probe *p, struct http *h, const struct vectors *all)
 
 static int probe_with(struct probe *p, const struct vectors *all)
 {
-	struct keyring keys;
+	struct signing_keys keys;
 	struct http *h = NULL;
 	char reason[256];
-	int code = keyring_open_one(&keys, p->verb, &p->secret);
+	int code = signing_keys_open_one(&keys, p->verb, &p->secret);
 
 	if (code != EX_OK)
 		goto out;
 	p->key = keys.list;
 	h = http_open(&p->target, reason, sizeof(reason));
 	if (!h) {
-		code = cli_usage(p->verb, "can't use '%s': %s", p->target.url,
-				 reason);
+		code = cli_usage_error(p->verb, "can't use '%s': %s",
+				       p->target.url, reason);
 		goto out;
 	}
 	code = probe_all(p, h, all);
@@ -246,13 +248,14 @@ static int probe_with(struct probe *p, const struct vectors *all)
 	code = p->failed ? EXIT_NEGATIVE : EX_OK;
 out:
 	http_close(h);
-	keyring_close(&keys);
+	signing_keys_close(&keys);
 	return code;
 }
 
 static int load_and_probe(struct probe *p)
 {
-	char *folder = p->folder ? xstrdup(p->folder) : cli_data("vectors");
+	char *folder = p->folder ? xstrdup(p->folder)
+				 : cli_data_path("vectors");
 	struct buf errors = { 0 };
 	struct vectors all;
 	uint64_t drawn;
@@ -264,7 +267,7 @@ static int load_and_probe(struct probe *p)
 	if (vectors_load(&all, folder, &errors)) {
 		code = probe_with(p, &all);
 	} else {
-		(void)cli_faults(p->verb, &errors);
+		(void)cli_config_errors(p->verb, &errors);
 		code = EX_NOINPUT;
 	}
 	vectors_free(&all);
@@ -291,9 +294,10 @@ int cmd_probe(const struct verb *v, int argc, char **argv)
 			 &code))
 		return code;
 	if (argc < 1)
-		return cli_usage(v, "the URL is missing");
+		return cli_usage_error(v, "the URL is missing");
 	if (p.target.cacert && p.target.insecure)
-		return cli_usage(v, "give --cacert or --insecure, not both");
+		return cli_usage_error(v,
+				       "give --cacert or --insecure, not both");
 	p.target.url = argv[0];
 	return load_and_probe(&p);
 }

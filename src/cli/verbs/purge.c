@@ -16,7 +16,8 @@ static int count_spooled(const struct verb *v, struct spool *s, size_t *count)
 
 	for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
 		if (!spool_list(s, folders[i], &list)) {
-			cli_say(v, "can't read the spool: %s", strerror(errno));
+			cli_error(v, "can't read the spool: %s",
+				  strerror(errno));
 			return EX_IOERR;
 		}
 		*count += list.count;
@@ -45,10 +46,10 @@ static int check_spool(const struct query *q)
 	code = count_spooled(q->verb, s, &count);
 	spool_close(s);
 	if (code == EX_OK && count) {
-		cli_say(q->verb,
-			"the spool %s holds %zu event%s; see humcli-webhook "
-			"spool, and purge after that",
-			path, count, count == 1 ? "" : "s");
+		cli_error(q->verb,
+			  "the spool %s holds %zu event%s; see humcli-webhook "
+			  "spool, and purge after that",
+			  path, count, count == 1 ? "" : "s");
 		code = EX_TEMPFAIL;
 	}
 	return code;
@@ -63,14 +64,14 @@ static int purge(struct query *q, const char *older_than)
 
 	do {
 		done = 0;
-		code = query_ask(
+		code = query_run(
 			q,
 			"SELECT humcli.purge($1::interval, " TASKS_AT_ONCE ")",
 			values, 1, &rows);
 		if (code != EX_OK)
 			break;
 		if (!parse_u64(rows_get(rows, 0, 0), 0, UINT64_MAX, &done)) {
-			cli_say(q->verb, "humcli.purge() gave no number");
+			cli_error(q->verb, "humcli.purge() gave no number");
 			code = EX_CONFIG;
 		}
 		rows_free(rows);
@@ -96,7 +97,7 @@ int cmd_purge(const struct verb *v, int argc, char **argv)
 			 &code))
 		return code;
 	if (!older_than)
-		return cli_usage(v, "--older-than is missing");
+		return cli_usage_error(v, "--older-than is missing");
 	code = query_open(&q, v);
 	if (code == EX_OK)
 		code = check_spool(&q);

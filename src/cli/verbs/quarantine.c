@@ -70,7 +70,7 @@ static struct delivery *read_delivery(const struct rows *r, size_t row)
 
 static int forget(struct query *q, const char *id)
 {
-	return query_ask(q, "DELETE FROM humcli.quarantine WHERE id = $1", &id,
+	return query_run(q, "DELETE FROM humcli.quarantine WHERE id = $1", &id,
 			 1, NULL);
 }
 
@@ -82,10 +82,11 @@ static enum outcome record(struct retry *t, struct delivery *d)
 
 	for (int i = 0; i < 2 && answers && outcome == OUTCOME_UNAVAILABLE;
 	     i++) {
-		struct delivery *same = delivery_share(d);
+		struct delivery *same = delivery_ref(d);
 
-		answers = recorder_drain(t->recorder, &same, 1,
-					 clock_ms() + SUBMIT_MS, &outcome);
+		answers = recorder_submit_and_wait(t->recorder, &same, 1,
+						   monotonic_ms() + SUBMIT_MS,
+						   &outcome);
 	}
 	return outcome;
 }
@@ -97,13 +98,13 @@ static int retry_row(struct retry *t, const struct rows *r, size_t row)
 	enum outcome outcome;
 
 	if (d->reason) {
-		cli_say(t->query->verb, "%s: %s", id, d->reason);
-		delivery_free(d);
+		cli_error(t->query->verb, "%s: %s", id, d->reason);
+		delivery_unref(d);
 		t->left++;
 		return EX_OK;
 	}
 	outcome = record(t, d);
-	delivery_free(d);
+	delivery_unref(d);
 	switch (outcome) {
 	case OUTCOME_RECORDED:
 	case OUTCOME_DUPLICATE:
@@ -111,14 +112,14 @@ static int retry_row(struct retry *t, const struct rows *r, size_t row)
 		return forget(t->query, id);
 	case OUTCOME_SPOOLED:
 	case OUTCOME_UNAVAILABLE:
-		cli_say(t->query->verb, "the database takes no events now");
+		cli_error(t->query->verb, "the database takes no events now");
 		return EX_UNAVAILABLE;
 	case OUTCOME_QUARANTINED:
 	case OUTCOME_MALFORMED:
 	case OUTCOME_INVALID:
 		break;
 	}
-	cli_say(t->query->verb, "%s: PostgreSQL still refuses it", id);
+	cli_error(t->query->verb, "%s: PostgreSQL still refuses it", id);
 	t->left++;
 	return EX_OK;
 }
@@ -126,7 +127,7 @@ static int retry_row(struct retry *t, const struct rows *r, size_t row)
 static int retry_all(struct retry *t, const char *ids)
 {
 	struct rows *rows = NULL;
-	int code = query_ask(
+	int code = query_run(
 		t->query,
 		"SELECT id, secret_name, signature, "
 		"(extract(epoch FROM received_at) * 1000000)::bigint, "
@@ -147,9 +148,9 @@ static int retry(struct query *q, const char *ids)
 	struct retry t = { .query = q };
 	int code;
 
-	t.recorder = recorder_start(&q->settings, RECORDER_RESIDENT, false);
+	t.recorder = recorder_start(&q->settings, RECORDER_DAEMON, false);
 	code = retry_all(&t, ids);
-	if (!recorder_stop(t.recorder, clock_ms() + END_MS)) {
+	if (!recorder_stop(t.recorder, monotonic_ms() + END_MS)) {
 		/* The writer is stuck, and holds on to what would be freed. */
 		fflush(stdout);
 		_exit(code);
@@ -165,7 +166,7 @@ static bool read_ids(const struct verb *v, char **argv, struct buf *ids,
 
 	for (; *argv; argv++) {
 		if (!parse_u64(*argv, 1, INT64_MAX, &id)) {
-			*code = cli_usage(v, "'%s' is no id", *argv);
+			*code = cli_usage_error(v, "'%s' is no id", *argv);
 			return false;
 		}
 		buf_printf(ids, "%s%llu", ids->length ? "," : "{",
@@ -188,12 +189,13 @@ int cmd_quarantine(const struct verb *v, int argc, char **argv)
 			 &code))
 		return code;
 	if (argc == 0)
-		return cli_usage(v, "what to do is missing");
+		return cli_usage_error(v, "what to do is missing");
 	listing = strcmp(argv[0], "list") == 0;
 	if (!listing && strcmp(argv[0], "retry") != 0)
-		return cli_usage(v, "there is no 'quarantine %s'", argv[0]);
+		return cli_usage_error(v, "there is no 'quarantine %s'",
+				       argv[0]);
 	if (json && !listing)
-		return cli_usage(v, "--json goes with list");
+		return cli_usage_error(v, "--json goes with list");
 	if (!read_ids(v, argv + 1, &ids, &code))
 		return code;
 	code = query_open(&q, v);

@@ -22,12 +22,12 @@ int cmd_replay(const struct verb *v, int argc, char **argv)
 			 &code))
 		return code;
 	if (!values[0])
-		return cli_usage(v, "--subscription is missing");
+		return cli_usage_error(v, "--subscription is missing");
 	if (!values[1] && !values[2] && !values[3] && !values[4] && !values[5])
-		return cli_usage(v, "say what to hand out again");
+		return cli_usage_error(v, "say what to hand out again");
 	code = query_open(&q, v);
 	if (code == EX_OK)
-		code = query_ask(
+		code = query_run(
 			&q,
 			"SELECT humcli.replay($1, "
 			"pg_catalog.string_to_array($2, ',')::bigint[], "

@@ -39,7 +39,7 @@ static void print_answer(const struct post *p, const struct http_answer *a)
 {
 	struct buf line = { 0 };
 
-	cli_put_plain(&line, p->name);
+	cli_escape(&line, p->name);
 	buf_printf(&line, ": %ld in %lld ms", a->status, (long long)a->ms);
 	/* A newline at its end would only be noise. */
 	if (a->body.length) {
@@ -50,7 +50,7 @@ static void print_answer(const struct post *p, const struct http_answer *a)
 			length--;
 		body = xstrndup(a->body.data, length);
 		buf_add(&line, " ", 1);
-		cli_put_plain(&line, body);
+		cli_escape(&line, body);
 		free(body);
 	}
 	puts(line.data);
@@ -61,12 +61,12 @@ static void print_redirect(const struct verb *v, const char *where)
 {
 	struct buf plain = { 0 };
 
-	cli_put_plain(&plain, where);
-	cli_say(v,
-		"the answer is a redirect to %s, which is not followed: a "
-		"redirected POST loses its body; give HumCLI that URL as "
-		"callback_url if it is yours",
-		plain.data);
+	cli_escape(&plain, where);
+	cli_error(v,
+		  "the answer is a redirect to %s, which is not followed: a "
+		  "redirected POST loses its body; give HumCLI that URL as "
+		  "callback_url if it is yours",
+		  plain.data);
 	buf_free(&plain);
 }
 
@@ -81,7 +81,7 @@ static int judge(const struct verb *v, const struct send *o,
 	if (a->status == expected)
 		return EX_OK;
 	if (o->bad_signature)
-		cli_say(v, "a bad signature should be answered 401");
+		cli_error(v, "a bad signature should be answered 401");
 	return EXIT_NEGATIVE;
 }
 
@@ -100,8 +100,8 @@ static int post_one(const struct verb *v, const struct send *o, struct http *h,
 	if (http_post(h, headers, p->body, p->length, &answer))
 		code = judge(v, o, p, &answer);
 	else
-		cli_say(v, "%s: no answer in %lld ms: %s", p->name,
-			(long long)answer.ms, answer.reason);
+		cli_error(v, "%s: no answer in %lld ms: %s", p->name,
+			  (long long)answer.ms, answer.reason);
 	http_answer_free(&answer);
 	buf_free(&signature);
 	buf_free(&timestamp);
@@ -112,17 +112,17 @@ static int post_one(const struct verb *v, const struct send *o, struct http *h,
 static int post_all(const struct verb *v, const struct send *o,
 		    const struct plan *plan)
 {
-	struct keyring keys;
+	struct signing_keys keys;
 	struct http *h = NULL;
 	char reason[256];
-	int code = keyring_open_one(&keys, v, &o->secret);
+	int code = signing_keys_open_one(&keys, v, &o->secret);
 
 	if (code != EX_OK)
 		goto out;
 	h = http_open(&o->target, reason, sizeof(reason));
 	if (!h) {
-		code = cli_usage(v, "can't use '%s': %s", o->target.url,
-				 reason);
+		code = cli_usage_error(v, "can't use '%s': %s", o->target.url,
+				       reason);
 		goto out;
 	}
 	for (size_t i = 0; i < plan->count; i++) {
@@ -132,7 +132,7 @@ static int post_all(const struct verb *v, const struct send *o,
 	}
 out:
 	http_close(h);
-	keyring_close(&keys);
+	signing_keys_close(&keys);
 	return code;
 }
 
@@ -180,7 +180,8 @@ static int plan_all(const struct verb *v, struct send *o, struct plan *plan)
 	if (!o->lifecycle)
 		plan_event(plan, &o->simulation, o->status, o->previous_status);
 	else if (!plan_lifecycle(plan, &o->simulation, o->lifecycle))
-		return cli_usage(v, "there is no lifecycle '%s'", o->lifecycle);
+		return cli_usage_error(v, "there is no lifecycle '%s'",
+				       o->lifecycle);
 	return EX_OK;
 }
 
@@ -189,7 +190,7 @@ static void shuffle(const struct verb *v, struct send *o, struct plan *plan)
 {
 	if (!o->seed_text && !random_u64(&o->seed))
 		abort();
-	cli_say(v, "shuffled by --seed %llu", (unsigned long long)o->seed);
+	cli_error(v, "shuffled by --seed %llu", (unsigned long long)o->seed);
 	plan_shuffle(plan, o->seed);
 }
 
@@ -200,19 +201,22 @@ static int check(const struct verb *v, struct send *o)
 
 	if (o->body && (o->lifecycle || o->status || o->previous_status ||
 			s->event || s->task_id || s->restamp))
-		return cli_usage(v, "--body sends a file as it is; that goes "
-				    "with neither an event's values nor "
-				    "--lifecycle nor --restamp");
+		return cli_usage_error(
+			v, "--body sends a file as it is; that goes "
+			   "with neither an event's values nor "
+			   "--lifecycle nor --restamp");
 	if (o->lifecycle && (o->status || o->previous_status))
-		return cli_usage(v, "--lifecycle has its own --status and "
-				    "--previous-status");
+		return cli_usage_error(v,
+				       "--lifecycle has its own --status and "
+				       "--previous-status");
 	if (o->target.cacert && o->target.insecure)
-		return cli_usage(v, "give --cacert or --insecure, not both");
+		return cli_usage_error(v,
+				       "give --cacert or --insecure, not both");
 	if (o->seed_text && !o->shuffle)
-		return cli_usage(v, "--seed is for --shuffle");
+		return cli_usage_error(v, "--seed is for --shuffle");
 	if (o->seed_text && !parse_u64(o->seed_text, 0, UINT64_MAX, &o->seed))
-		return cli_usage(v, "--seed '%s' is not a number",
-				 o->seed_text);
+		return cli_usage_error(v, "--seed '%s' is not a number",
+				       o->seed_text);
 	return EX_OK;
 }
 
@@ -243,7 +247,7 @@ int cmd_send(const struct verb *v, int argc, char **argv)
 			 &code))
 		return code;
 	if (argc < 1)
-		return cli_usage(v, "the URL is missing");
+		return cli_usage_error(v, "the URL is missing");
 	o.target.url = argv[0];
 	code = check(v, &o);
 	if (code == EX_OK)

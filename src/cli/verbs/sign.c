@@ -13,13 +13,13 @@ int cmd_sign(const struct verb *v, int argc, char **argv)
 	unsigned char digest[HMAC_BYTES];
 	char hex[HMAC_HEX + 1];
 	struct buf body = { 0 };
-	struct keyring keys;
+	struct signing_keys keys;
 	int code;
 
 	if (!cli_options(v, &argc, &argv, options, ARRAY_SIZE(options), 1,
 			 &code))
 		return code;
-	code = keyring_open_one(&keys, v, &choice);
+	code = signing_keys_open_one(&keys, v, &choice);
 	if (code != EX_OK)
 		goto out;
 	if (!cli_read(v, argv[0], &body)) {
@@ -32,6 +32,6 @@ int cmd_sign(const struct verb *v, int argc, char **argv)
 	puts(hex);
 out:
 	buf_free(&body);
-	keyring_close(&keys);
+	signing_keys_close(&keys);
 	return code;
 }

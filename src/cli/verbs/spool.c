@@ -56,7 +56,7 @@ static void print_row(const struct column columns[7], bool title)
 		const char *value = title ? columns[i].title : columns[i].value;
 		struct buf text = { 0 };
 
-		cli_put_plain(&text, value && *value ? value : "-");
+		cli_escape(&text, value && *value ? value : "-");
 		printf("%s%-*s", i ? "  " : "", columns[i].width, text.data);
 		buf_free(&text);
 	}
@@ -70,7 +70,7 @@ static void print_spooled(const struct spooled *s, bool json)
 	char *line;
 
 	if (json) {
-		line = json_spooled(s);
+		line = json_spool_line(s);
 		puts(line);
 		free(line);
 		return;
@@ -84,7 +84,7 @@ static void print_spooled(const struct spooled *s, bool json)
 static void print_item(const struct job *j, enum spool_folder folder,
 		       const struct spool_item *item)
 {
-	char received[TIME_TEXT];
+	char received[TIME_TEXT_SIZE];
 	struct spool_file f;
 	struct delivery *d = delivery_new();
 	enum spool_read got = spool_read(j->spool, folder, item->name, &f);
@@ -93,9 +93,9 @@ static void print_item(const struct job *j, enum spool_folder folder,
 			     .received = received,
 			     .size = item->size };
 
-	time_text(item->mtime, received);
+	format_time(item->mtime, received);
 	if (got == SPOOL_READ_OK) {
-		time_text(f.entry.received_at, received);
+		format_time(f.entry.received_at, received);
 		s.secret = f.entry.secret_name;
 		if (delivery_parse(d, f.entry.body, f.entry.length) ==
 		    EVENT_OK) {
@@ -106,7 +106,7 @@ static void print_item(const struct job *j, enum spool_folder folder,
 	if (got != SPOOL_READ_GONE)
 		print_spooled(&s, j->json);
 	spool_file_free(&f);
-	delivery_free(d);
+	delivery_unref(d);
 }
 
 static int list(const struct job *j)
@@ -115,7 +115,8 @@ static int list(const struct job *j)
 	struct column titles[7];
 
 	if (*j->names)
-		return cli_usage(j->verb, "list takes no '%s'", *j->names);
+		return cli_usage_error(j->verb, "list takes no '%s'",
+				       *j->names);
 	if (!j->json) {
 		fill_columns(&(struct spooled){ 0 }, NULL, titles);
 		print_row(titles, true);
@@ -124,8 +125,8 @@ static int list(const struct job *j)
 		struct spool_list items;
 
 		if (!spool_list(j->spool, folders[i], &items)) {
-			cli_say(j->verb, "can't read the spool: %s",
-				strerror(errno));
+			cli_error(j->verb, "can't read the spool: %s",
+				  strerror(errno));
 			return EX_IOERR;
 		}
 		for (size_t k = 0; k < items.count; k++)
@@ -141,10 +142,10 @@ static int list(const struct job *j)
 static bool drain_in_turn(const struct drain_source *source,
 			  struct drain_count *count)
 {
-	int64_t until = clock_ms() + TURN_MS;
+	int64_t until = monotonic_ms() + TURN_MS;
 
 	while (!drain(source, SIZE_MAX, 0, count)) {
-		if (clock_ms() >= until)
+		if (monotonic_ms() >= until)
 			return false;
 		(void)poll(NULL, 0, LOOK_MS);
 	}
@@ -161,25 +162,26 @@ static int drain_all(const struct job *j, const struct drain_source *source)
 		struct drain_count count;
 
 		if (!drain_in_turn(source, &count)) {
-			cli_say(j->verb, "another process drains it");
+			cli_error(j->verb, "another process drains it");
 			code = EX_TEMPFAIL;
 			break;
 		}
 		sum.recorded += count.recorded;
-		sum.failed += count.failed;
-		sum.left = count.left;
-		sum.away = count.away;
+		sum.moved_to_failed += count.moved_to_failed;
+		sum.deferred = count.deferred;
+		sum.database_unavailable = count.database_unavailable;
 		/* More may have come meanwhile. */
-		again = count.recorded && !count.left && !count.away;
+		again = count.recorded && !count.deferred &&
+			!count.database_unavailable;
 	}
-	if (sum.away)
+	if (sum.database_unavailable)
 		code = EX_UNAVAILABLE;
-	else if (sum.left)
+	else if (sum.deferred)
 		code = EX_TEMPFAIL;
 	printf("%zu recorded, %zu set aside in failed/, %zu left\n",
-	       sum.recorded, sum.failed, sum.left);
+	       sum.recorded, sum.moved_to_failed, sum.deferred);
 	if (code == EX_UNAVAILABLE)
-		cli_say(j->verb, "the database takes no events now");
+		cli_error(j->verb, "the database takes no events now");
 	return code;
 }
 
@@ -190,19 +192,19 @@ static int drain_verb(const struct job *j)
 	int code;
 
 	if (*j->names)
-		return cli_usage(j->verb, "drain takes no '%s'", *j->names);
+		return cli_usage_error(j->verb, "drain takes no '%s'",
+				       *j->names);
 	/* Its sum is what we print; cron mails what goes to stderr. */
 	if (!log_open("stderr", LEVEL_WARNING))
 		return EX_OSERR;
 	source.secrets = secrets_open(&j->settings, &errors);
-	code = source.secrets ? EX_OK : cli_faults(j->verb, &errors);
+	code = source.secrets ? EX_OK : cli_config_errors(j->verb, &errors);
 	buf_free(&errors);
 	if (!source.secrets)
 		return code;
-	source.recorder =
-		recorder_start(&j->settings, RECORDER_RESIDENT, false);
+	source.recorder = recorder_start(&j->settings, RECORDER_DAEMON, false);
 	code = drain_all(j, &source);
-	if (!recorder_stop(source.recorder, clock_ms() + END_MS)) {
+	if (!recorder_stop(source.recorder, monotonic_ms() + END_MS)) {
 		/* The writer is stuck, and holds on to what would be freed. */
 		fflush(stdout);
 		_exit(code);
@@ -217,9 +219,9 @@ static bool retry(const struct job *j, const char *name)
 {
 	if (spool_retry(j->spool, name))
 		return true;
-	cli_say(j->verb, "%s: %s", name,
-		errno == EEXIST ? "is already among those that wait"
-				: strerror(errno));
+	cli_error(j->verb, "%s: %s", name,
+		  errno == EEXIST ? "is already among those that wait"
+				  : strerror(errno));
 	return false;
 }
 
@@ -229,7 +231,7 @@ static int retry_failed(const struct job *j)
 	size_t moved = 0, tried = 0;
 
 	if (!spool_list(j->spool, SPOOL_FAILED, &items)) {
-		cli_say(j->verb, "can't read the spool: %s", strerror(errno));
+		cli_error(j->verb, "can't read the spool: %s", strerror(errno));
 		return EX_IOERR;
 	}
 	for (char **name = j->names; *name; name++, tried++)
@@ -263,11 +265,11 @@ static bool is_ours(const struct job *j, const struct stat *st)
 	if (st->st_uid == geteuid())
 		return true;
 	owner = getpwuid(st->st_uid);
-	cli_say(j->verb,
-		"%s belongs to %s: be that user, as by runuser -u %s -- "
-		"humcli-webhook spool ...",
-		j->settings.spool, owner ? owner->pw_name : "nobody we know",
-		owner ? owner->pw_name : "USER");
+	cli_error(j->verb,
+		  "%s belongs to %s: be that user, as by runuser -u %s -- "
+		  "humcli-webhook spool ...",
+		  j->settings.spool, owner ? owner->pw_name : "nobody we know",
+		  owner ? owner->pw_name : "USER");
 	return false;
 }
 
@@ -277,18 +279,18 @@ static int open_and_run(struct job *j, const struct action *a)
 	int code;
 
 	if (!*j->settings.spool) {
-		cli_say(j->verb,
-			"there is none: HUMCLI_WEBHOOK_SPOOL is empty");
+		cli_error(j->verb,
+			  "there is none: HUMCLI_WEBHOOK_SPOOL is empty");
 		return EX_CONFIG;
 	}
 	if (stat(j->settings.spool, &st) < 0) {
 		/* The responder makes it, with its first start. */
 		if (errno == ENOENT)
-			cli_say(j->verb, "%s is not there yet: it is empty",
-				j->settings.spool);
+			cli_error(j->verb, "%s is not there yet: it is empty",
+				  j->settings.spool);
 		else
-			cli_say(j->verb, "%s: %s", j->settings.spool,
-				strerror(errno));
+			cli_error(j->verb, "%s: %s", j->settings.spool,
+				  strerror(errno));
 		return errno == ENOENT ? EX_OK : EX_NOPERM;
 	}
 	if (!is_ours(j, &st))
@@ -303,14 +305,14 @@ static int open_and_run(struct job *j, const struct action *a)
 
 static int load_and_run(struct job *j, const struct action *a)
 {
-	struct settings_places places = settings_places();
+	struct settings_sources places = settings_sources();
 	struct buf errors = { 0 };
 	int code;
 
 	if (settings_load(&j->settings, &places, &errors))
 		code = open_and_run(j, a);
 	else
-		code = cli_faults(j->verb, &errors);
+		code = cli_config_errors(j->verb, &errors);
 	buf_free(&errors);
 	settings_free(&j->settings);
 	return code;
@@ -326,14 +328,14 @@ int cmd_spool(const struct verb *v, int argc, char **argv)
 			 &code))
 		return code;
 	if (argc == 0)
-		return cli_usage(v, "what to do is missing");
+		return cli_usage_error(v, "what to do is missing");
 	j.names = argv + 1;
 	for (size_t i = 0; i < ARRAY_SIZE(actions); i++) {
 		if (strcmp(argv[0], actions[i].name) != 0)
 			continue;
 		if (j.json && actions[i].run != list)
-			return cli_usage(v, "--json goes with list");
+			return cli_usage_error(v, "--json goes with list");
 		return load_and_run(&j, &actions[i]);
 	}
-	return cli_usage(v, "there is no 'spool %s'", argv[0]);
+	return cli_usage_error(v, "there is no 'spool %s'", argv[0]);
 }

@@ -44,14 +44,14 @@ int cmd_task(const struct verb *v, int argc, char **argv)
 			 &code))
 		return code;
 	if (argc < 1)
-		return cli_usage(v, "the task's id is missing");
+		return cli_usage_error(v, "the task's id is missing");
 	code = query_open(&q, v);
 	if (code == EX_OK)
 		code = query_print(&q, task_sql,
 				   (const char *const[]){ argv[0] }, 1, json,
 				   &printed);
 	if (code == EX_OK && !printed) {
-		cli_say(v, "nothing is recorded of this task");
+		cli_error(v, "nothing is recorded of this task");
 		code = EXIT_NEGATIVE;
 	}
 	query_close(&q);

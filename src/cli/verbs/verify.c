@@ -4,21 +4,22 @@
 
 #include <stdio.h>
 
-static int judge(const struct verb *v, const struct keyring *keys,
+static int judge(const struct verb *v, const struct signing_keys *keys,
 		 const struct buf *body, const unsigned char given[HMAC_BYTES])
 {
-	const struct secret *s = verify_match(keys->list, keys->count,
-					      body->data, body->length, given);
+	const struct secret *s = signature_find_secret(
+		keys->list, keys->count, body->data, body->length, given);
 	struct buf name = { 0 };
 
 	if (!s) {
-		cli_say(v,
+		cli_error(
+			v,
 			"the signature matches none of %zu live secret%s; was "
 			"the body changed on its way?",
 			keys->count, keys->count == 1 ? "" : "s");
 		return EXIT_NEGATIVE;
 	}
-	cli_put_plain(&name, s->name);
+	cli_escape(&name, s->name);
 	printf("signature matches secret %s\n", name.data);
 	buf_free(&name);
 	return EX_OK;
@@ -35,26 +36,26 @@ int cmd_verify(const struct verb *v, int argc, char **argv)
 	};
 	unsigned char given[HMAC_BYTES];
 	struct buf body = { 0 };
-	struct keyring keys;
+	struct signing_keys keys;
 	int code;
 
 	if (!cli_options(v, &argc, &argv, options, ARRAY_SIZE(options), 1,
 			 &code))
 		return code;
 	if (!signature)
-		return cli_usage(v, "--signature is missing");
+		return cli_usage_error(v, "--signature is missing");
 	if (!hmac_from_hex(signature, given)) {
-		cli_say(v, "'%s' is no signature: those are 64 hex digits",
-			signature);
+		cli_error(v, "'%s' is no signature: those are 64 hex digits",
+			  signature);
 		return EXIT_NEGATIVE;
 	}
-	code = keyring_open(&keys, v, &choice);
+	code = signing_keys_open(&keys, v, &choice);
 	if (code != EX_OK)
 		goto out;
 	code = cli_read(v, argv[0], &body) ? judge(v, &keys, &body, given)
 					   : EX_NOINPUT;
 out:
 	buf_free(&body);
-	keyring_close(&keys);
+	signing_keys_close(&keys);
 	return code;
 }

@@ -103,7 +103,7 @@ static void test_values(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		char *wanted = xasprintf(" k=%s", cases[i].shown), *got;
 
-		log_pairs(LEVEL_INFO, "k", cases[i].value, NULL);
+		log_fields(LEVEL_INFO, "k", cases[i].value, NULL);
 		got = take_line(s);
 		if (strcmp(got, wanted) != 0)
 			fail_msg("line %d: '%s', not '%s'", cases[i].line, got,
@@ -119,8 +119,8 @@ static void test_pairs(void **state)
 	const char *absent = NULL;
 	char *line;
 
-	log_pairs(LEVEL_INFO, "outcome", "recorded", "task_id", absent, "ms",
-		  "3", NULL);
+	log_fields(LEVEL_INFO, "outcome", "recorded", "task_id", absent, "ms",
+		   "3", NULL);
 	line = take_line(s);
 	assert_string_equal(line, " outcome=recorded ms=3");
 	free(line);
@@ -156,7 +156,7 @@ static void test_levels(void **state)
 		assert_true(log_open(path, level));
 		for (size_t j = 0; j < ARRAY_SIZE(cases); j++) {
 			log_message(cases[j].level, "said");
-			log_pairs(cases[j].level, "msg", "said", NULL);
+			log_fields(cases[j].level, "msg", "said", NULL);
 		}
 		text = scratch_read(s, "log");
 		for (size_t j = 0; j < ARRAY_SIZE(cases); j++) {
@@ -198,7 +198,7 @@ static void test_long_lines(void **state)
 				 strlen(text));
 		free(text);
 		scratch_write(s, "log", 0600, "");
-		log_pairs(LEVEL_INFO, "a", value, "b", value, NULL);
+		log_fields(LEVEL_INFO, "a", value, "b", value, NULL);
 		text = scratch_read(s, "log");
 		if (strlen(text) != 4096 || count_of(text, "\n") != 1)
 			fail_msg("line %d: %zu bytes", cases[i / 2].line,
@@ -221,7 +221,7 @@ static void test_errno_is_kept(void **state)
 	assert_string_equal(line, " msg=\"No such file or directory\"");
 	free(line);
 	errno = EACCES;
-	log_pairs(LEVEL_INFO, "a", "b", NULL);
+	log_fields(LEVEL_INFO, "a", "b", NULL);
 	assert_int_equal(errno, EACCES);
 	line = take_line(s);
 	free(line);
@@ -289,7 +289,7 @@ static void *talk(void *argument)
 	const char *who = argument;
 
 	for (int i = 0; i < LINES; i++)
-		log_pairs(LEVEL_INFO, "from", who, "to", who, NULL);
+		log_fields(LEVEL_INFO, "from", who, "to", who, NULL);
 	return NULL;
 }
 

@@ -107,13 +107,13 @@ static void pause_briefly(void)
 /* The contract: within a second, without a restart. */
 static void expect_soon(int line, struct world *w, const char *wanted)
 {
-	int64_t start = clock_ms();
+	int64_t start = monotonic_ms();
 
 	for (;;) {
 		char *got = live(w);
 		bool there = strcmp(got, wanted) == 0;
 
-		if (!there && clock_ms() - start > 1000)
+		if (!there && monotonic_ms() - start > 1000)
 			fail_msg("line %d: still '%s', not '%s'", line, got,
 				 wanted);
 		free(got);
@@ -135,10 +135,10 @@ static size_t logged(struct world *w, const char *what)
 /* Waits until it was logged, with requests coming in. */
 static void expect_logged(int line, struct world *w, const char *what)
 {
-	int64_t start = clock_ms();
+	int64_t start = monotonic_ms();
 
 	while (logged(w, what) == 0) {
-		if (clock_ms() - start > 5000)
+		if (monotonic_ms() - start > 5000)
 			fail_msg("line %d: '%s' was not logged", line, what);
 		free(live(w));
 		pause_briefly();
@@ -580,7 +580,7 @@ static void expect_kept(int line, struct world *w, const char *wanted)
 {
 	char *path = scratch_path(&w->scratch, "log");
 	int log = open(path, O_RDONLY | O_CLOEXEC);
-	int64_t start = clock_ms();
+	int64_t start = monotonic_ms();
 	struct rlimit old, none;
 	struct stat before, now;
 	bool kept = true;
@@ -599,7 +599,7 @@ static void expect_kept(int line, struct world *w, const char *wanted)
 		free(got);
 		pause_briefly();
 	} while (fstat(log, &now) == 0 && now.st_size == before.st_size &&
-		 clock_ms() - start < 5000);
+		 monotonic_ms() - start < 5000);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
 	close(log);
 	if (!kept || now.st_size == before.st_size)

@@ -64,10 +64,10 @@ static void world_set(struct world *w, const char *variable)
 
 static void world_load(struct world *w)
 {
-	struct settings_places places = { .environment = w->environment,
-					  .sysconfdir = w->sysconfdir,
-					  .localstatedir = w->localstatedir,
-					  .home = w->home };
+	struct settings_sources places = { .environment = w->environment,
+					   .sysconfdir = w->sysconfdir,
+					   .localstatedir = w->localstatedir,
+					   .home = w->home };
 
 	buf_add(&w->errors, "", 0);
 	w->good = settings_load(&w->settings, &places, &w->errors);
@@ -950,7 +950,7 @@ static void test_quotes_are_warned_of(void **state)
 
 static void test_own_places(void **state)
 {
-	struct settings_places places = settings_places();
+	struct settings_sources places = settings_sources();
 
 	(void)state;
 	assert_ptr_equal(places.environment, environ);

@@ -47,7 +47,7 @@ struct recorder {
 };
 
 bool recorder_submit(struct recorder *r, struct delivery *d, int64_t deadline,
-		     answer_fn answer, void *context)
+		     outcome_fn answer, void *context)
 {
 	enum outcome o = d->reason && r->outcome == OUTCOME_RECORDED
 				 ? OUTCOME_QUARANTINED
@@ -61,7 +61,7 @@ bool recorder_submit(struct recorder *r, struct delivery *d, int64_t deadline,
 	r->reason = d->reason ? xstrdup(d->reason) : NULL;
 	r->task_id = d->event.task_id ? xstrdup(d->event.task_id) : NULL;
 	r->secret_name = xstrdup(d->secret_name);
-	delivery_free(d);
+	delivery_unref(d);
 	if (r->late)
 		return true;
 	if (o == OUTCOME_UNAVAILABLE)
@@ -151,8 +151,8 @@ static const struct row rows[] = {
 	  OUTCOME_RECORDED, 415, "{\"error\":", 0 },
 	{ __LINE__, "POST", "text/plain", GOOD, BODY_TOO_LARGE, false,
 	  OUTCOME_RECORDED, 413, "{\"error\":", 0 },
-	{ __LINE__, "POST", JSON, GOOD, BODY_LATE, false, OUTCOME_RECORDED, 408,
-	  "{\"error\":", 0 },
+	{ __LINE__, "POST", JSON, GOOD, BODY_TIMEOUT, false, OUTCOME_RECORDED,
+	  408, "{\"error\":", 0 },
 	{ __LINE__, "POST", JSON, GOOD, BODY_BROKEN, true, OUTCOME_RECORDED,
 	  400, "{\"error\":", 0 },
 	{ __LINE__, "GET", JSON, GOOD, BODY_TOO_LARGE, true, OUTCOME_RECORDED,
@@ -216,10 +216,10 @@ static void answered(struct exchange *x)
 static void get_reply(struct exchange *x)
 {
 	answers = 0;
-	if (handle(x))
+	if (handler_handle(x))
 		assert_int_equal(answers, 0);
 	else if (answers == 0)
-		handle_overdue(x);
+		handler_spool_overdue(x);
 	else
 		assert_int_equal(answers, 1);
 }
@@ -233,7 +233,7 @@ static void make_request(struct request *r, const struct row *row,
 	r->body = xstrdup(row->body);
 	r->length = strlen(row->body);
 	r->state = row->state;
-	r->body_end = r->accepted + 10;
+	r->body_read_at = r->accepted_at + 10;
 }
 
 static void test_rows(void **state)
@@ -293,7 +293,7 @@ static void test_signature_headers(void **state)
 	exchange_free(&x);
 	exchange_init(&x, &w.handler, answered);
 	make_request(&x.request, &rows[0], hex);
-	x.request.signatures = 0;
+	x.request.signature_count = 0;
 	get_reply(&x);
 	assert_int_equal(x.reply.status, 401);
 	exchange_free(&x);
@@ -332,9 +332,10 @@ static void test_deadlines(void **state)
 		sign(GOOD, hex);
 		exchange_init(&x, &w.handler, answered);
 		make_request(&x.request, &rows[0], hex);
-		x.request.body_end = x.request.accepted + times[i].body_ms;
+		x.request.body_read_at =
+			x.request.accepted_at + times[i].body_ms;
 		get_reply(&x);
-		assert_int_equal(w.recorder.deadline - x.request.accepted,
+		assert_int_equal(w.recorder.deadline - x.request.accepted_at,
 				 times[i].expected);
 		exchange_free(&x);
 		world_free(&w);

@@ -67,8 +67,8 @@ static const struct row rows[] = {
 	{ __LINE__, "five", "hello", 0, BODY_BROKEN },
 	{ __LINE__, "5", "hello", -1, BODY_BROKEN },
 	{ __LINE__, "", "hel", -1, BODY_BROKEN },
-	{ __LINE__, "5", "hel", -2, BODY_LATE },
-	{ __LINE__, "x", "hel", -2, BODY_LATE },
+	{ __LINE__, "5", "hel", -2, BODY_TIMEOUT },
+	{ __LINE__, "x", "hel", -2, BODY_TIMEOUT },
 };
 
 static void test_bodies(void **state)
@@ -92,7 +92,7 @@ static void test_bodies(void **state)
 						 strlen(rows[i].text));
 				assert_string_equal(r.body, rows[i].text);
 			}
-			assert_true(r.body_end >= r.accepted);
+			assert_true(r.body_read_at >= r.accepted_at);
 			request_free(&r);
 		}
 	}
@@ -124,12 +124,12 @@ static void test_signatures(void **state)
 
 	(void)state;
 	request_init(&r);
-	assert_int_equal(r.signatures, 0);
+	assert_int_equal(r.signature_count, 0);
 	request_set(&r, "HTTP_X_SIGNATURE", "one");
 	request_set(&r, "HTTP_X_SIGNATURES", "other");
-	assert_int_equal(r.signatures, 1);
+	assert_int_equal(r.signature_count, 1);
 	request_set(&r, "HTTP_X_SIGNATURE", "two");
-	assert_int_equal(r.signatures, 2);
+	assert_int_equal(r.signature_count, 2);
 	assert_string_equal(r.x_signature, "one");
 }
 

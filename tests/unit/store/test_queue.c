@@ -12,14 +12,14 @@
 #include "base/threads.h"
 #include "store/queue.h"
 
-enum { PATIENCE_MS = 10000 };
+enum { TEST_TIMEOUT_MS = 10000 };
 
 /* One delivery. Out of the spool, a thread of its own waits for it. */
-struct bringer {
+struct submitter {
 	struct queue *queue;
 	enum outcome outcome;
 	bool told; /* by the queue, of the outcome */
-	bool answered; /* what queue_drain() said */
+	bool answered; /* what queue_submit_and_wait() said */
 };
 
 static struct delivery *delivery(void)
@@ -33,38 +33,38 @@ static struct delivery *delivery(void)
 
 static void answer(void *context, enum outcome outcome)
 {
-	struct bringer *b = context;
+	struct submitter *b = context;
 
 	assert_false(b->told);
 	b->told = true;
 	b->outcome = outcome;
 }
 
-static bool submit(struct bringer *b, int64_t patience)
+static bool submit(struct submitter *b, int64_t timeout)
 {
-	return queue_submit(b->queue, delivery(), clock_ms() + patience, answer,
-			    b);
+	return queue_submit(b->queue, delivery(), monotonic_ms() + timeout,
+			    answer, b);
 }
 
 static void *drain(void *context)
 {
-	struct bringer *b = context;
+	struct submitter *b = context;
 	struct delivery *d = delivery();
 
-	b->answered = queue_drain(b->queue, &d, 1, clock_ms() + PATIENCE_MS,
-				  &b->outcome);
+	b->answered = queue_submit_and_wait(
+		b->queue, &d, 1, monotonic_ms() + TEST_TIMEOUT_MS, &b->outcome);
 	return NULL;
 }
 
 /* Started, and in line. */
-static void start_draining(pthread_t *thread, struct bringer *b)
+static void start_draining(pthread_t *thread, struct submitter *b)
 {
-	struct pollfd p = { .fd = queue_wake_fd(b->queue), .events = POLLIN };
+	struct pollfd p = { .fd = queue_writer_fd(b->queue), .events = POLLIN };
 
-	queue_asleep(b->queue, 1);
+	queue_arm_wakeup(b->queue, 1);
 	assert_int_equal(pthread_create(thread, NULL, drain, b), 0);
-	assert_int_equal(poll(&p, 1, PATIENCE_MS), 1);
-	queue_awake(b->queue, true);
+	assert_int_equal(poll(&p, 1, TEST_TIMEOUT_MS), 1);
+	queue_disarm_wakeup(b->queue, true);
 }
 
 static bool readable(int fd)
@@ -75,14 +75,14 @@ static bool readable(int fd)
 }
 
 /* As a gateway waits: until the time it is told, or the alarm. */
-static struct bringer *wait_for_overdue(struct queue *q)
+static struct submitter *wait_for_overdue(struct queue *q)
 {
-	struct pollfd p = { .fd = queue_alarm_fd(q), .events = POLLIN };
-	int64_t end = clock_ms() + PATIENCE_MS, next;
-	struct bringer *b;
+	struct pollfd p = { .fd = queue_overdue_fd(q), .events = POLLIN };
+	int64_t end = monotonic_ms() + TEST_TIMEOUT_MS, next;
+	struct submitter *b;
 
-	while (!(b = queue_overdue(q, &next)) && clock_ms() < end) {
-		int64_t left = later(earlier(next, end) - clock_ms(), 0);
+	while (!(b = queue_overdue(q, &next)) && monotonic_ms() < end) {
+		int64_t left = max_i64(min_i64(next, end) - monotonic_ms(), 0);
 
 		if (poll(&p, 1, (int)left) == 1)
 			wakeup_clear(p.fd);
@@ -95,30 +95,30 @@ static void finish(struct queue *q, struct batch *batch, enum outcome outcome)
 {
 	for (size_t i = 0; i < batch->count; i++)
 		batch->jobs[i]->outcome = outcome;
-	queue_finish(q, batch);
+	queue_complete(q, batch);
 }
 
 /* The writer is woken by as many as it asked for, and once; and counts them. */
 static void test_enough(void **state)
 {
 	struct queue *q = queue_new(true, 0);
-	struct bringer b[3];
+	struct submitter b[3];
 
 	(void)state;
-	queue_asleep(q, 2);
+	queue_arm_wakeup(q, 2);
 	for (size_t i = 0; i < 3; i++) {
-		b[i] = (struct bringer){ .queue = q };
-		assert_true(submit(&b[i], PATIENCE_MS));
-		assert_int_equal(queue_lined_up(q), i + 1);
-		assert_int_equal(readable(queue_wake_fd(q)), i == 1);
+		b[i] = (struct submitter){ .queue = q };
+		assert_true(submit(&b[i], TEST_TIMEOUT_MS));
+		assert_int_equal(queue_length(q), i + 1);
+		assert_int_equal(readable(queue_writer_fd(q)), i == 1);
 		if (i == 1)
-			wakeup_clear(queue_wake_fd(q));
+			wakeup_clear(queue_writer_fd(q));
 	}
-	queue_awake(q, false);
+	queue_disarm_wakeup(q, false);
 	finish(q, queue_take(q, 2), OUTCOME_RECORDED);
-	assert_int_equal(queue_lined_up(q), 1);
+	assert_int_equal(queue_length(q), 1);
 	finish(q, queue_take(q, 2), OUTCOME_RECORDED);
-	assert_int_equal(queue_lined_up(q), 0);
+	assert_int_equal(queue_length(q), 0);
 	for (size_t i = 0; i < 3; i++)
 		assert_true(b[i].told);
 	queue_free(q);
@@ -128,15 +128,15 @@ static void test_enough(void **state)
 static void test_outcome(void **state)
 {
 	struct queue *q = queue_new(true, 0);
-	struct bringer b = { .queue = q };
+	struct submitter b = { .queue = q };
 	struct batch *batch;
 	int64_t next;
 
 	(void)state;
-	assert_true(submit(&b, PATIENCE_MS));
+	assert_true(submit(&b, TEST_TIMEOUT_MS));
 	batch = queue_take(q, 10);
 	assert_int_equal(batch->count, 1);
-	assert_false(batch->jobs[0]->was_busy);
+	assert_false(batch->jobs[0]->lock_retried);
 	finish(q, batch, OUTCOME_DUPLICATE);
 	assert_true(b.told);
 	assert_int_equal(b.outcome, OUTCOME_DUPLICATE);
@@ -148,7 +148,7 @@ static void test_outcome(void **state)
 static void test_drained(void **state)
 {
 	struct queue *q = queue_new(true, 0);
-	struct bringer b = { .queue = q };
+	struct submitter b = { .queue = q };
 	pthread_t thread;
 	struct batch *batch;
 
@@ -156,7 +156,7 @@ static void test_drained(void **state)
 	start_draining(&thread, &b);
 	batch = queue_take(q, 10);
 	assert_int_equal(batch->count, 1);
-	assert_true(batch->jobs[0]->was_busy);
+	assert_true(batch->jobs[0]->lock_retried);
 	finish(q, batch, OUTCOME_DUPLICATE);
 	assert_int_equal(pthread_join(thread, NULL), 0);
 	assert_int_equal(b.outcome, OUTCOME_DUPLICATE);
@@ -169,21 +169,21 @@ static void test_overdue(void **state)
 	(void)state;
 	for (int taken = 0; taken <= 1; taken++) {
 		struct queue *q = queue_new(true, 0);
-		struct bringer b = { .queue = q };
+		struct submitter b = { .queue = q };
 		struct batch *batch;
 
 		assert_true(submit(&b, 50));
 		batch = taken ? queue_take(q, 10) : NULL;
 		assert_ptr_equal(wait_for_overdue(q), &b);
 		if (batch)
-			assert_null(queue_prune(q, batch));
+			assert_null(queue_drop_abandoned(q, batch));
 		else
 			assert_null(queue_take(q, 10));
 		/* The breaker is open from then on. */
-		assert_true(queue_is_open(q));
-		assert_false(submit(&b, PATIENCE_MS));
-		queue_committed(q);
-		assert_false(queue_is_open(q));
+		assert_true(queue_breaker_open(q));
+		assert_false(submit(&b, TEST_TIMEOUT_MS));
+		queue_close_breaker(q);
+		assert_false(queue_breaker_open(q));
 		queue_free(q);
 	}
 }
@@ -192,7 +192,7 @@ static void test_overdue(void **state)
 static void test_too_late(void **state)
 {
 	struct queue *q = queue_new(true, 0);
-	struct bringer b = { .queue = q };
+	struct submitter b = { .queue = q };
 	struct batch *batch;
 	int64_t next;
 
@@ -210,20 +210,20 @@ static void test_too_late(void **state)
 static void test_given_up(void **state)
 {
 	struct queue *q = queue_new(true, 0);
-	struct bringer b[2] = { { .queue = q }, { .queue = q } };
+	struct submitter b[2] = { { .queue = q }, { .queue = q } };
 	struct batch *batch;
 	int64_t next;
 
 	(void)state;
-	assert_true(submit(&b[0], PATIENCE_MS));
+	assert_true(submit(&b[0], TEST_TIMEOUT_MS));
 	batch = queue_take(q, 10);
-	assert_true(submit(&b[1], PATIENCE_MS));
+	assert_true(submit(&b[1], TEST_TIMEOUT_MS));
 	assert_null(queue_overdue(q, &next));
 	finish(q, batch, OUTCOME_UNAVAILABLE);
-	assert_true(readable(queue_alarm_fd(q)));
+	assert_true(readable(queue_overdue_fd(q)));
 	assert_ptr_equal(wait_for_overdue(q), &b[0]);
 	assert_null(queue_overdue(q, &next));
-	assert_false(queue_is_open(q));
+	assert_false(queue_breaker_open(q));
 	finish(q, queue_take(q, 10), OUTCOME_RECORDED);
 	assert_true(b[1].told);
 	queue_free(q);
@@ -233,7 +233,7 @@ static void test_given_up(void **state)
 static void test_alarm(void **state)
 {
 	static const struct {
-		int64_t first, second; /* patience, ms */
+		int64_t first, second; /* timeout, ms */
 		bool alarm;
 	} cases[] = {
 		{ 1000, 2000, false },
@@ -244,8 +244,8 @@ static void test_alarm(void **state)
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		struct queue *q = queue_new(true, 0);
-		struct bringer b[2] = { { .queue = q }, { .queue = q } };
-		int64_t now = clock_ms(), next;
+		struct submitter b[2] = { { .queue = q }, { .queue = q } };
+		int64_t now = monotonic_ms(), next;
 
 		if (cases[i].first)
 			assert_true(submit(&b[0], cases[i].first));
@@ -258,7 +258,7 @@ static void test_alarm(void **state)
 		else
 			assert_true(next == INT64_MAX);
 		assert_true(submit(&b[1], cases[i].second));
-		assert_int_equal(readable(queue_alarm_fd(q)), cases[i].alarm);
+		assert_int_equal(readable(queue_overdue_fd(q)), cases[i].alarm);
 		assert_null(queue_overdue(q, &next));
 		assert_true(next - now <= 1500);
 		finish(q, queue_take(q, 10), OUTCOME_RECORDED);
@@ -270,14 +270,14 @@ static void test_alarm(void **state)
 static void test_few_alarms(void **state)
 {
 	struct queue *q = queue_new(true, 0);
-	struct bringer b;
+	struct submitter b;
 	int64_t next;
 
 	(void)state;
 	for (int i = 0; i < 10; i++) {
-		b = (struct bringer){ .queue = q };
-		assert_true(submit(&b, PATIENCE_MS));
-		assert_false(readable(queue_alarm_fd(q)));
+		b = (struct submitter){ .queue = q };
+		assert_true(submit(&b, TEST_TIMEOUT_MS));
+		assert_false(readable(queue_overdue_fd(q)));
 		finish(q, queue_take(q, 10), OUTCOME_RECORDED);
 		assert_null(queue_overdue(q, &next));
 		assert_true(next < INT64_MAX);
@@ -304,14 +304,14 @@ static void test_crowd(void **state)
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		struct queue *q = queue_new(cases[i].breaker, CROWD);
-		struct bringer b[CROWD];
-		int64_t begin = clock_ms(), next;
+		struct submitter b[CROWD];
+		int64_t begin = monotonic_ms(), next;
 
 		for (size_t n = 0; n < cases[i].count; n++) {
-			b[n] = (struct bringer){ .queue = q };
+			b[n] = (struct submitter){ .queue = q };
 			assert_true(submit(&b[n], PATIENCE));
 			assert_null(queue_overdue(q, &next));
-			wakeup_clear(queue_alarm_fd(q));
+			wakeup_clear(queue_overdue_fd(q));
 			if (n + 2 == cases[i].count)
 				assert_true(next - begin >= PATIENCE);
 		}
@@ -319,11 +319,12 @@ static void test_crowd(void **state)
 			wait_for_overdue(q);
 			/* All of them, and not before their time. */
 			if (cases[i].soon)
-				assert_in_range(clock_ms() - begin, 1, SOON);
+				assert_in_range(monotonic_ms() - begin, 1,
+						SOON);
 			else
-				assert_true(clock_ms() - begin >= PATIENCE);
+				assert_true(monotonic_ms() - begin >= PATIENCE);
 		}
-		assert_int_equal(queue_is_open(q), cases[i].breaker);
+		assert_int_equal(queue_breaker_open(q), cases[i].breaker);
 		queue_free(q);
 	}
 }
@@ -343,11 +344,11 @@ static void test_answered(void **state)
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		struct queue *q = queue_new(true, 0);
-		struct bringer b = { .queue = q };
+		struct submitter b = { .queue = q };
 		pthread_t thread;
 
 		start_draining(&thread, &b);
-		queue_note_trip(q, cases[i].trip);
+		queue_round_trip_done(q, cases[i].trip);
 		finish(q, queue_take(q, 10), cases[i].outcome);
 		assert_int_equal(pthread_join(thread, NULL), 0);
 		assert_int_equal(b.outcome, cases[i].outcome);
@@ -361,23 +362,23 @@ static void test_turns(void **state)
 {
 	enum { LIVE = 12, SPOOLED = 2, ALL = LIVE + SPOOLED };
 	struct queue *q = queue_new(true, 0);
-	struct bringer b[ALL];
+	struct submitter b[ALL];
 	pthread_t threads[SPOOLED];
 	struct batch *batches[ALL];
 	size_t first = ALL, second = ALL;
 
 	(void)state;
 	for (size_t i = 0; i < ALL; i++) {
-		b[i] = (struct bringer){ .queue = q };
+		b[i] = (struct submitter){ .queue = q };
 		if (i < SPOOLED)
 			start_draining(&threads[i], &b[i]);
 		else
-			assert_true(submit(&b[i], PATIENCE_MS));
+			assert_true(submit(&b[i], TEST_TIMEOUT_MS));
 	}
 	for (size_t i = 0; i < ALL; i++) {
 		batches[i] = queue_take(q, 1);
 		assert_non_null(batches[i]);
-		if (batches[i]->jobs[0]->was_busy) {
+		if (batches[i]->jobs[0]->lock_retried) {
 			second = first < ALL ? i : second;
 			first = first < ALL ? first : i;
 		}
@@ -385,7 +386,7 @@ static void test_turns(void **state)
 	assert_in_range(first, 2, LIVE / 2);
 	assert_in_range(second, first + 2, LIVE);
 	for (size_t i = 0; i < ALL; i++)
-		queue_finish(q, batches[i]);
+		queue_complete(q, batches[i]);
 	for (size_t i = 0; i < SPOOLED; i++)
 		assert_int_equal(pthread_join(threads[i], NULL), 0);
 	queue_free(q);
@@ -395,17 +396,17 @@ static void test_turns(void **state)
 static void test_hurry(void **state)
 {
 	struct queue *q = queue_new(false, 0);
-	struct bringer b = { .queue = q };
+	struct submitter b = { .queue = q };
 	pthread_t thread;
-	int64_t begin = clock_ms();
+	int64_t begin = monotonic_ms();
 
 	(void)state;
 	start_draining(&thread, &b);
-	queue_hurry(q, begin);
+	queue_set_stop_deadline(q, begin);
 	assert_int_equal(pthread_join(thread, NULL), 0);
 	assert_int_equal(b.outcome, OUTCOME_UNAVAILABLE);
 	assert_false(b.answered);
-	assert_true(clock_ms() - begin < PATIENCE_MS / 2);
+	assert_true(monotonic_ms() - begin < TEST_TIMEOUT_MS / 2);
 	assert_null(queue_take(q, 10));
 	queue_free(q);
 }
@@ -414,18 +415,18 @@ static void test_hurry(void **state)
 static void test_health_of_a_silent_database(void **state)
 {
 	struct queue *q = queue_new(true, 0);
-	int64_t begin = clock_ms(), after;
+	int64_t begin = monotonic_ms(), after;
 
 	(void)state;
 	assert_false(queue_healthy(q));
-	after = clock_ms();
-	assert_in_range(after - begin, 1000, PATIENCE_MS);
-	assert_true(queue_wants_probe(q));
+	after = monotonic_ms();
+	assert_in_range(after - begin, 1000, TEST_TIMEOUT_MS);
+	assert_true(queue_probe_wanted(q));
 	for (int i = 0; i < 100; i++)
 		assert_false(queue_healthy(q));
-	assert_true(clock_ms() - after < 500);
+	assert_true(monotonic_ms() - after < 500);
 	/* The answer counts, however late. */
-	queue_note_trip(q, true);
+	queue_round_trip_done(q, true);
 	assert_true(queue_healthy(q));
 	queue_free(q);
 }
@@ -438,16 +439,16 @@ static void test_hurry_live(void **state)
 	(void)state;
 	for (int breaker = 0; breaker <= 1; breaker++) {
 		struct queue *q = queue_new(breaker, 0);
-		struct bringer b = { .queue = q };
-		int64_t begin = clock_ms();
+		struct submitter b = { .queue = q };
+		int64_t begin = monotonic_ms();
 
 		assert_true(submit(&b, PATIENCE));
-		queue_hurry(q, begin + PATIENCE_MS);
+		queue_set_stop_deadline(q, begin + TEST_TIMEOUT_MS);
 		assert_ptr_equal(wait_for_overdue(q), &b);
 		if (breaker)
-			assert_in_range(clock_ms() - begin, 1, SOON);
+			assert_in_range(monotonic_ms() - begin, 1, SOON);
 		else
-			assert_true(clock_ms() - begin >= PATIENCE);
+			assert_true(monotonic_ms() - begin >= PATIENCE);
 		queue_free(q);
 	}
 }

@@ -325,7 +325,7 @@ static void test_fail_and_retry(void **state)
 	struct spool *s = open_in(dir_of(state), 1 << 20);
 
 	assert_true(spool_put(s, &entry));
-	spool_fail(s, SIGNATURE, "a test");
+	spool_move_to_failed(s, SIGNATURE, "a test");
 	assert_int_equal(count(s, SPOOL_NEW), 0);
 	assert_int_equal(count(s, SPOOL_FAILED), 1);
 	assert_true(spool_retry(s, SIGNATURE));
