@@ -25,7 +25,7 @@ BEGIN
 	INSERT INTO humcli.schema_version (version) VALUES (ours) ON CONFLICT DO NOTHING;
 END $$;
 
--- What happened: each visit of a task to a status (see functions/record.sql).
+-- What happened: each visit of a task to a status (see functions/record/record.sql).
 DO $$ BEGIN IF to_regclass('humcli.events') IS NULL THEN
 	CREATE TABLE humcli.events (
 		id		bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -117,7 +117,7 @@ DO $$ BEGIN IF to_regclass('humcli.late') IS NULL THEN
 	);
 END IF; END $$;
 
--- Who listens, and how far he is (see functions/fetch.sql). Of the worker pool
+-- Who listens, and how far he is (see functions/subscribe/fetch.sql). Of the worker pool
 -- only the tables are here, for purge and status; pool.sql has the functions.
 -- No foreign key to the events: to make one would hold up the recording.
 DO $$ BEGIN IF to_regclass('humcli.subscriptions') IS NULL THEN

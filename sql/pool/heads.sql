@@ -10,7 +10,7 @@ CREATE OR REPLACE FUNCTION humcli.heads(p_name text, p_present timestamptz, p_ro
 RETURNS bigint[]
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
--- see functions/record.sql
+-- see functions/record/record.sql
 SET enable_seqscan = off
 SET enable_bitmapscan = off
 SET enable_hashjoin = off

@@ -4,7 +4,7 @@ CREATE OR REPLACE FUNCTION humcli.top_up(s humcli.subscriptions, p_rows bigint)
 RETURNS humcli.subscriptions
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
--- see functions/record.sql
+-- see functions/record/record.sql
 SET enable_seqscan = off
 SET enable_bitmapscan = off
 SET enable_hashjoin = off

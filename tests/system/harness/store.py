@@ -13,7 +13,7 @@ LOCAL_WRITER = "test_local_writer"
 
 def lock_class(sql):
     """The class of the tasks' advisory locks; sql: the folder of the SQL."""
-    text = (sql / "functions" / "lock_tasks.sql").read_text()
+    text = (sql / "functions/record/lock_tasks.sql").read_text()
     return int(re.search(r"class constant int := (\d+)", text)[1])
 
 

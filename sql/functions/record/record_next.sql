@@ -21,12 +21,12 @@ CREATE OR REPLACE FUNCTION humcli.record_next(
 RETURNS bigint
 LANGUAGE sql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
--- see functions/record.sql
+-- see functions/record/record.sql
 SET enable_seqscan = off
 SET enable_bitmapscan = off
 SET jit = off
 AS $$
-	-- The lock of functions/lock_tasks.sql, if it is free; a statement of its
+	-- The lock of functions/record/lock_tasks.sql, if it is free; a statement of its
 	-- own, so that the next one sees what others have recorded up to here.
 	SELECT set_config('humcli.locked', pg_try_advisory_xact_lock(1752526179, hashtext(p_task_id))::text, true);
 
@@ -57,7 +57,7 @@ AS $$
 		AND (SELECT r.id FROM humcli.repeats r WHERE r.task_id = p_task_id LIMIT 1) IS NULL
 		AND (SELECT t.event_id FROM humcli.retired t WHERE t.task_id = p_task_id) IS NULL
 	ON CONFLICT DO NOTHING
-	-- As functions/notify.sql does it, once a row; neither call gives NULL.
+	-- As functions/notify/notify.sql does it, once a row; neither call gives NULL.
 	RETURNING CASE WHEN set_config('lock_timeout', '250ms', true) IS NOT NULL
 		AND pg_notify('humcli_events', humcli.notification(e.id, p_task_id, p_status,
 			p_previous_status, e.first_of_status)) IS NOT NULL

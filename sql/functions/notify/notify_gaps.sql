@@ -6,7 +6,7 @@ CREATE OR REPLACE FUNCTION humcli.notify_gaps(p_id bigint[])
 RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
--- see functions/record.sql
+-- see functions/record/record.sql
 SET enable_seqscan = off
 SET enable_bitmapscan = off
 SET jit = off
