@@ -16,17 +16,17 @@ BEGIN
 		humcli.record(text[], text[], text[], text[], timestamptz[], timestamptz[], text[], text[], json[], interval, boolean),
 		humcli.record_next(text, text, text, text, timestamptz, timestamptz, text, text, json),
 		humcli.notify(bigint[]),
-		humcli.set_aside(timestamptz[], text[], text[], text[], bytea[])
+		humcli.quarantine_add(timestamptz[], text[], text[], text[], bytea[])
 		TO humcli_writer;
 
 	GRANT SELECT ON ALL TABLES IN SCHEMA humcli TO humcli_reader;
 	-- A view's functions are called as the one who reads it.
 	GRANT EXECUTE ON FUNCTION
 		humcli.payload(json),
-		humcli.ahead(txid_snapshot, txid_snapshot, bigint, bigint, text[], bigint),
-		humcli.reach(humcli.subscriptions),
-		humcli.restored(text),
-		humcli.whole_xid(xid)
+		humcli.unread_events(txid_snapshot, txid_snapshot, bigint, bigint, text[], bigint),
+		humcli.cursor_horizon(humcli.subscriptions),
+		humcli.has_foreign_xids(text),
+		humcli.xid_to_bigint(xid)
 		TO humcli_reader;
 
 	GRANT EXECUTE ON FUNCTION

@@ -24,9 +24,9 @@ END $$;
 
 \ir roles.sql
 \ir pool/pool.sql
-\ir pool/top_up.sql
-\ir pool/bury.sql
-\ir pool/heads.sql
+\ir pool/enqueue_unread.sql
+\ir pool/move_to_dead.sql
+\ir pool/claimable_heads.sql
 \ir pool/claim.sql
 \ir pool/complete.sql
 \ir pool/extend.sql

@@ -8,16 +8,16 @@ DO $$ BEGIN IF to_regclass('humcli.subscription_status') IS NULL THEN
 	SELECT s.name, s.owner, s.statuses, s.pool,
 		least(a.rows + r.rows + j.rows - j.claimed, 10001) AS pending,
 		(SELECT e.recorded_at FROM humcli.events e WHERE e.id = least(a.first, j.first)) AS oldest,
-		j.claimed, d.rows AS dead, s.last_seen, humcli.restored(s.name) AS needs_rebase
+		j.claimed, d.rows AS dead, s.last_seen, humcli.has_foreign_xids(s.name) AS needs_rebase
 	FROM humcli.subscriptions s
 	CROSS JOIN LATERAL (
 		SELECT count(*) AS rows, min(n.id) AS first
 		FROM (
 			SELECT w.id, w.status
-			FROM humcli.ahead(s.done, s.win, s.win_xid, s.win_id, NULL, 10001) w
+			FROM humcli.unread_events(s.done, s.win, s.win_xid, s.win_id, NULL, 10001) w
 			UNION ALL
 			SELECT w.id, w.status
-			FROM humcli.ahead(coalesce(s.win, s.done), txid_current_snapshot(), 0, 0, NULL, 10001) w
+			FROM humcli.unread_events(coalesce(s.win, s.done), txid_current_snapshot(), 0, 0, NULL, 10001) w
 		) n
 		WHERE s.statuses IS NULL OR n.status = ANY (s.statuses)
 	) a

@@ -37,23 +37,23 @@ SET enable_mergejoin = off
 SET jit = off
 AS $$
 DECLARE
-	slice constant int := 500;
+	refill_rows constant int := 500;
 	s humcli.subscriptions;
 	present timestamptz := clock_timestamp();
 	ready int;
-	more boolean;
-	picked bigint[];
-	spent bigint[];
-	mine bigint[];
+	has_unread boolean;
+	candidates bigint[];
+	exhausted bigint[];
+	claimed bigint[];
 BEGIN
 	IF claim.worker IS NULL OR max_rows IS NULL OR max_rows < 1 OR lease IS NULL OR lease <= interval '0' THEN
 		RAISE EXCEPTION 'humcli: a claim needs a worker, at least one row and a lease'
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
-	s := humcli.subscription(claim.name);
+	s := humcli.require_subscription(claim.name);
 	IF NOT s.pool THEN
 		PERFORM humcli.pool(claim.name);
-		s := humcli.subscription(claim.name);
+		s := humcli.require_subscription(claim.name);
 	END IF;
 
 	-- Is there enough to choose from, and more in the log? Where there is
@@ -62,39 +62,39 @@ BEGIN
 		SELECT FROM humcli.jobs j
 		WHERE j.subscription = s.name AND j.due <= present AND j.attempts < s.max_attempts
 		LIMIT max_rows) r);
-	more := (s.in_order OR ready < max_rows) AND (
+	has_unread := (s.in_order OR ready < max_rows) AND (
 		EXISTS (SELECT FROM humcli.replays r WHERE r.subscription = s.name)
-		OR EXISTS (SELECT FROM humcli.ahead(s.done, s.win, s.win_xid, s.win_id, s.statuses, 1))
-		OR (humcli.next_window(s)).name IS NOT NULL);
-	IF NOT more AND NOT EXISTS (
+		OR EXISTS (SELECT FROM humcli.unread_events(s.done, s.win, s.win_xid, s.win_id, s.statuses, 1))
+		OR (humcli.open_next_window(s)).name IS NOT NULL);
+	IF NOT has_unread AND NOT EXISTS (
 		SELECT FROM humcli.jobs j WHERE j.subscription = s.name AND j.due <= present)
 	THEN
 		RETURN;
 	END IF;
 
 	IF s.in_order THEN
-		s := humcli.subscription(claim.name, 'work');
-	ELSIF more THEN
+		s := humcli.require_subscription(claim.name, 'work');
+	ELSIF has_unread THEN
 		-- One worker brings more; the others need not wait for it.
 		PERFORM FROM humcli.subscriptions u WHERE u.name = s.name FOR NO KEY UPDATE SKIP LOCKED;
-		more := FOUND;
-		s := humcli.subscription(claim.name);
+		has_unread := FOUND;
+		s := humcli.require_subscription(claim.name);
 	END IF;
-	IF more THEN	-- the rest of a window, then the next
+	IF has_unread THEN	-- the rest of a window, then the next
 		IF s.win IS NOT NULL THEN
-			s := humcli.top_up(s, CASE WHEN NOT s.in_order THEN slice END);
+			s := humcli.enqueue_unread(s, CASE WHEN NOT s.in_order THEN refill_rows END);
 		END IF;
 		IF s.win IS NULL THEN
-			s := humcli.top_up(s, CASE WHEN NOT s.in_order THEN slice END);
+			s := humcli.enqueue_unread(s, CASE WHEN NOT s.in_order THEN refill_rows END);
 		END IF;
 	END IF;
 
 	LOOP
 		present := clock_timestamp();
 		IF s.in_order THEN
-			picked := humcli.heads(s.name, present, max_rows);
+			candidates := humcli.claimable_heads(s.name, present, max_rows);
 		ELSE
-			SELECT array_agg(d.event_id) INTO picked
+			SELECT array_agg(d.event_id) INTO candidates
 			FROM (
 				SELECT j.event_id
 				FROM humcli.jobs j
@@ -106,20 +106,20 @@ BEGIN
 		END IF;
 		SELECT array_agg(d.event_id) FILTER (WHERE d.attempts >= s.max_attempts),
 			array_agg(d.event_id) FILTER (WHERE d.attempts < s.max_attempts)
-		INTO spent, mine
+		INTO exhausted, claimed
 		FROM (
 			SELECT j.event_id, j.attempts
 			FROM humcli.jobs j
-			WHERE j.subscription = s.name AND j.event_id = ANY (picked) AND j.due <= present
+			WHERE j.subscription = s.name AND j.event_id = ANY (candidates) AND j.due <= present
 			FOR UPDATE SKIP LOCKED
 		) d;
 
-		PERFORM humcli.bury(s.name, spent, NULL);
+		PERFORM humcli.move_to_dead(s.name, exhausted, NULL);
 		RETURN QUERY
 		WITH taken AS (
 			UPDATE humcli.jobs j
 			SET claim_no = DEFAULT, attempts = j.attempts + 1, worker = claim.worker, due = present + lease
-			WHERE j.subscription = s.name AND j.event_id = ANY (mine)
+			WHERE j.subscription = s.name AND j.event_id = ANY (claimed)
 			RETURNING j.event_id, j.claim_no, j.attempts
 		)
 		SELECT e.id, t.claim_no, t.attempts, e.event, e.task_id, e.status, e.previous_status, e.occurred_at,
@@ -127,6 +127,6 @@ BEGIN
 		FROM taken t
 		JOIN humcli.events e ON e.id = t.event_id
 		ORDER BY e.occurred_at, e.id;
-		EXIT WHEN mine IS NOT NULL OR spent IS NULL;
+		EXIT WHEN claimed IS NOT NULL OR exhausted IS NULL;
 	END LOOP;
 END $$;

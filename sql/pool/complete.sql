@@ -8,7 +8,7 @@ SET enable_seqscan = off
 SET jit = off
 AS $$
 BEGIN
-	PERFORM humcli.subscription(complete.name);
+	PERFORM humcli.require_subscription(complete.name);
 	DELETE FROM humcli.jobs j
 	WHERE j.subscription = complete.name AND j.event_id = complete.id
 		AND j.claim_no = complete.claim_no AND j.worker IS NOT NULL;

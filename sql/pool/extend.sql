@@ -14,9 +14,9 @@ BEGIN
 	IF lease IS NULL OR lease <= interval '0' THEN
 		RAISE EXCEPTION 'humcli: a lease must be longer than nothing' USING ERRCODE = 'invalid_parameter_value';
 	END IF;
-	s := humcli.subscription(extend.name);
+	s := humcli.require_subscription(extend.name);
 	IF s.in_order THEN
-		s := humcli.subscription(extend.name, 'work');
+		s := humcli.require_subscription(extend.name, 'work');
 	END IF;
 	UPDATE humcli.jobs j
 	SET due = clock_timestamp() + lease

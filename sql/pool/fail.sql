@@ -18,7 +18,7 @@ DECLARE
 	s humcli.subscriptions;
 	tried int;
 BEGIN
-	s := humcli.subscription(fail.name);
+	s := humcli.require_subscription(fail.name);
 	SELECT j.attempts INTO tried
 	FROM humcli.jobs j
 	WHERE j.subscription = s.name AND j.event_id = fail.id
@@ -28,7 +28,7 @@ BEGIN
 		RETURN 'lost';
 	END IF;
 	IF tried >= s.max_attempts THEN
-		PERFORM humcli.bury(s.name, ARRAY[fail.id], left(fail.error, 2000));
+		PERFORM humcli.move_to_dead(s.name, ARRAY[fail.id], left(fail.error, 2000));
 		RETURN 'dead';
 	END IF;
 	-- A quarter more or less, so that not all come back at once.

@@ -21,7 +21,7 @@ AS $$
 DECLARE
 	s humcli.subscriptions;
 BEGIN
-	s := humcli.subscription(pool.name, 'change');
+	s := humcli.require_subscription(pool.name, 'change');
 	-- What was fetched before can no longer be acknowledged.
 	UPDATE humcli.subscriptions u
 	SET pool = true, in_order = pool.in_order, max_attempts = pool.max_attempts,

@@ -8,7 +8,7 @@ AS $$
 DECLARE
 	rows int;
 BEGIN
-	PERFORM humcli.subscription(redrive.name);
+	PERFORM humcli.require_subscription(redrive.name);
 	WITH chosen AS (
 		SELECT d.event_id
 		FROM humcli.dead d

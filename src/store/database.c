@@ -294,7 +294,8 @@ static bool send_quarantine(struct database *db, struct delivery *const *batch,
 		array_text(&p[3], d->signature);
 		array_bytes(&p[4], d->payload, d->length);
 	}
-	return send_query(db, "SELECT humcli.set_aside($1, $2, $3, $4, $5)",
+	return send_query(db,
+			  "SELECT humcli.quarantine_add($1, $2, $3, $4, $5)",
 			  types, db->parameters, ARRAY_SIZE(types));
 }
 

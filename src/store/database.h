@@ -28,7 +28,7 @@ enum database_request { DATABASE_RECORD, DATABASE_NOTIFY, DATABASE_PING };
 
 /*
  * Records deliveries in one transaction: humcli.record() for events,
- * humcli.set_aside() for those with a reason. None at all still writes
+ * humcli.quarantine_add() for those with a reason. None at all still writes
  * something, and so tries the whole way. notify: wake the listeners in the
  * same transaction; one event alone then tries humcli.record_next() first.
  * False: the connection is gone.

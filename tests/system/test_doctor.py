@@ -310,7 +310,7 @@ def test_a_pool_that_gave_up(doctor, database, paths):
 
 
 def test_quarantine(doctor, database):
-    database.execute("SELECT humcli.set_aside(ARRAY[now()], ARRAY['no JSON'], ARRAY['main'],"
+    database.execute("SELECT humcli.quarantine_add(ARRAY[now()], ARRAY['no JSON'], ARRAY['main'],"
                      " ARRAY[repeat('0', 64)], ARRAY['x'::bytea])")
     faults, code = doctor.faults()
     assert code == WARNING and faults["quarantine"].startswith("1 signed bodies")

@@ -258,12 +258,12 @@ def test_dead_list(ask, database):
 # ---- quarantine
 
 
-def set_aside(database, *bodies):
+def quarantine_add(database, *bodies):
     """Bodies in the quarantine, received at 12:00; returns their ids."""
     connection = database.connect()
     with connection.cursor() as cursor:
         for n, body in enumerate(bodies):
-            cursor.execute("SELECT humcli.set_aside(ARRAY[%s], ARRAY['why not'], ARRAY['default'],"
+            cursor.execute("SELECT humcli.quarantine_add(ARRAY[%s], ARRAY['why not'], ARRAY['default'],"
                            " ARRAY[%s], ARRAY[%s::bytea])", (at(n), f"{n:064x}", body))
         cursor.execute("SELECT id::text FROM humcli.quarantine ORDER BY id")
         ids = [row[0] for row in cursor.fetchall()]
@@ -273,7 +273,7 @@ def set_aside(database, *bodies):
 
 def test_quarantine_list(ask, database):
     assert ask("quarantine", "list").out == ""
-    first, second = set_aside(database, b"\xff\0{\n", b"[]")
+    first, second = quarantine_add(database, b"\xff\0{\n", b"[]")
     assert objects(ask("quarantine", "list", "--json"))[0] == {
         "id": first, "received_at": "2026-03-01T12:00:00+00:00", "secret_name": "default",
         "seen": 1, "bytes": 4, "reason": "why not", "signature": "0" * 64,
@@ -285,7 +285,7 @@ def test_quarantine_list(ask, database):
 
 
 def test_quarantine_retry(ask, database):
-    ids = set_aside(database, BODY % b"t1", b"[]", BODY % b"t2", BODY % b"t3\\u0000",
+    ids = quarantine_add(database, BODY % b"t1", b"[]", BODY % b"t2", BODY % b"t3\\u0000",
                     (BODY % b"t4")[:-1] + b',"x":01}')
     done = ask("quarantine", "retry", ids[0], "999")
     assert (done.returncode, done.out) == (OK, "1 recorded, 0 left\n"), done.err
@@ -300,13 +300,13 @@ def test_quarantine_retry(ask, database):
             (task, at(2 * n), "default", f"{2 * n:064x}", (BODY % task.encode()).decode())
             for n, task in enumerate(("t1", "t2"))]
     # What was recorded meanwhile is done as well.
-    set_aside(database, BODY % b"t1")
+    quarantine_add(database, BODY % b"t1")
     assert ask("quarantine", "retry").out == "1 recorded, 3 left\n"
 
 
 def test_quarantine_retry_waits_for_a_lock(ask, database, paths):
     """As that of an event that comes in does: 0.5 s, and once more."""
-    set_aside(database, BODY % b"t1")
+    quarantine_add(database, BODY % b"t1")
     with contextlib.closing(database.connect()) as other:
         other.autocommit = False
         with other.cursor() as cursor:
@@ -320,7 +320,7 @@ def test_quarantine_retry_waits_for_a_lock(ask, database, paths):
 
 
 def test_quarantine_retry_needs_rights(ask, database):
-    set_aside(database, BODY % b"t1")
+    quarantine_add(database, BODY % b"t1")
     database.execute("CREATE ROLE only_reads LOGIN IN ROLE humcli_reader")
     try:
         assert len(table(ask("quarantine", "list", DATABASE=database.dsn("only_reads")))) == 1

@@ -330,7 +330,9 @@ def test_upgrade_from_version_1(bare, paths):
     connection.close()
     new = Database(bare.cluster, bare.cluster.create_database())
     by_string(new, paths)
-    assert [row for row in fingerprint(bare) if row[0] != "version"] == [
+    # functions that have another name by now are left to a receiver of version 1 that still runs
+    renamed = {("function", "beside"), ("function", "set_aside")}
+    assert [row for row in fingerprint(bare) if row[0] != "version" and row[:2] not in renamed] == [
         row for row in fingerprint(new) if row[0] != "version"]
     bare.cluster.drop_database(new.name)
 

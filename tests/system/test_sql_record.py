@@ -1,4 +1,4 @@
-"""humcli.record() and humcli.set_aside(): every case of the rule, and those around it."""
+"""humcli.record() and humcli.quarantine_add(): every case of the rule, and those around it."""
 
 import threading
 import time
@@ -497,13 +497,13 @@ def test_isolation(connection, level):
 
 @pytest.mark.parametrize("setting, then", (("off", "on"), ("local", "local"), ("on", "on"),
                                            ("remote_apply", "remote_apply")))
-@pytest.mark.parametrize("call", ("record", "set_aside"))
+@pytest.mark.parametrize("call", ("record", "quarantine_add"))
 def test_synchronous_commit(connection, setting, then, call):
     run(connection, f"SET synchronous_commit = {setting}; BEGIN")
     if call == "record":
         record(connection, [first()])
     else:
-        set_aside(connection, [("a" * 64, "reason")])
+        quarantine_add(connection, [("a" * 64, "reason")])
     assert one(connection, "SHOW synchronous_commit") == then
     run(connection, "COMMIT")
     assert one(connection, "SHOW synchronous_commit") == setting
@@ -654,16 +654,16 @@ def test_plans_made_on_small_tables(database, connection):
 # Quarantine.
 
 
-def set_aside(connection, bodies):
-    """Calls humcli.set_aside() with signatures and reasons."""
-    run(connection, "SELECT humcli.set_aside(%s::timestamptz[], %s, %s, %s, %s::bytea[])",
+def quarantine_add(connection, bodies):
+    """Calls humcli.quarantine_add() with signatures and reasons."""
+    run(connection, "SELECT humcli.quarantine_add(%s::timestamptz[], %s, %s, %s, %s::bytea[])",
         [START] * len(bodies), [reason for _, reason in bodies], ["default"] * len(bodies),
         [signature for signature, _ in bodies], [psycopg2.Binary(b"\x00\xff{") for _ in bodies])
 
 
 def test_quarantine(connection):
-    set_aside(connection, [("b" * 64, "one"), ("a" * 64, "two"), ("b" * 64, "three")])
-    set_aside(connection, [("b" * 64, "four")])
+    quarantine_add(connection, [("b" * 64, "one"), ("a" * 64, "two"), ("b" * 64, "three")])
+    quarantine_add(connection, [("b" * 64, "four")])
     with connection.cursor() as cursor:
         cursor.execute("SELECT signature, reason, seen, received_at, secret_name, body"
                        " FROM humcli.quarantine ORDER BY signature")
@@ -682,7 +682,7 @@ def test_quarantine_in_opposite_order(database, connection):
         try:
             for _ in range(40):
                 barrier.wait()
-                set_aside(mine, [(signature, "x") for signature in order])
+                quarantine_add(mine, [(signature, "x") for signature in order])
         except Exception as failure:    # pylint: disable=broad-except
             failures.append(failure)
             barrier.abort()

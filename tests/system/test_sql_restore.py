@@ -192,8 +192,8 @@ def test_no_false_alarm(database):
 
 @pytest.mark.parametrize("xid, present, whole", (
     (5, 10, 5), (4294967295, 2 ** 32 + 10, 2 ** 32 - 1), (3, 2 ** 32 + 10, 2 ** 32 + 3), (10, 2 ** 32 - 10, 2 ** 32 + 10)))
-def test_whole_xid(database, xid, present, whole):
+def test_xid_to_bigint(database, xid, present, whole):
     """Around the turn of the 32 bits; the function's own arithmetic, for another present."""
-    body, = database.execute("SELECT prosrc FROM pg_proc WHERE proname = 'whole_xid'")[0]
+    body, = database.execute("SELECT prosrc FROM pg_proc WHERE proname = 'xid_to_bigint'")[0]
     body = body.replace("txid_snapshot_xmax(txid_current_snapshot())", f"{present}::bigint").replace("p_xid", f"'{xid}'::xid")
     assert database.execute(body) == [(whole,)]

@@ -14,7 +14,7 @@ VIEWS = ("deliveries", "timeline", "tasks", "gaps", "subscription_status")
 CONSUMERS = {"consumer", "admin"}
 RECORD = ("SELECT humcli.record(ARRAY['e'], ARRAY['t'], ARRAY['s'], ARRAY['p'], ARRAY[now()],"
           " ARRAY[now()], ARRAY['n'], ARRAY['f'], ARRAY['{}']::json[], '10 min', true)")
-SET_ASIDE = ("SELECT humcli.set_aside(ARRAY[now()], ARRAY['r'], ARRAY['n'], ARRAY['f'], ARRAY['x'::bytea])")
+QUARANTINE_ADD = ("SELECT humcli.quarantine_add(ARRAY[now()], ARRAY['r'], ARRAY['n'], ARRAY['f'], ARRAY['x'::bytea])")
 
 NEXT = "SELECT humcli.record_next('e', 't', 's', NULL, now(), now(), 'n', 'f', '{}')"
 
@@ -22,22 +22,24 @@ NEXT = "SELECT humcli.record_next('e', 't', 's', NULL, now(), now(), 'n', 'f', '
 MATRIX = [
     (RECORD, {"writer"}),
     (NEXT, {"writer"}),
-    (SET_ASIDE, {"writer"}),
+    (QUARANTINE_ADD, {"writer"}),
     ("SELECT humcli.notify(ARRAY[1])", {"writer"}),
     ("SELECT humcli.notify(NULL)", {"writer"}),
     ("SELECT humcli.payload('{}')", READERS),
     ("SELECT humcli.lock_tasks(ARRAY['t'])", set()),
-    ("SELECT humcli.notification(1, 't', 's', NULL, true)", set()),
-    ("SELECT humcli.beside('t', 'e', now(), 's', true, '10 min')", set()),
+    ("SELECT humcli.notification_payload(1, 't', 's', NULL, true)", set()),
+    ("SELECT humcli.history_neighbor('t', 'e', now(), 's', true, '10 min')", set()),
     ("SELECT humcli.subscribe('mine')", CONSUMERS),
     *((f"SELECT humcli.subscribe('mine'); SELECT humcli.{call}", CONSUMERS)
       for call in ("fetch('mine')", "replay('mine', ids => ARRAY[1])", "seek('mine', 'now')", "unsubscribe('mine')")),
     ("SELECT humcli.ack('mine', 'x')", CONSUMERS),
     *((f"SELECT humcli.{call}", set())
-      for call in ("subscription('s')", "caller()", "reached()", "is_past(NULL, 0, 0)", "next_window(NULL)",
-                   "move(NULL)", "write_cursor(NULL)", "notify_gaps(NULL)", "purgeable('t', now(), NULL)")),
+      for call in ("require_subscription('s')", "calling_role()", "complete_snapshot()",
+                   "cursor_has_passed(NULL, 0, 0)", "open_next_window(NULL)", "save_cursor(NULL)",
+                   "update_cursor(NULL)", "notify_gaps(NULL)", "task_is_purgeable('t', now(), NULL)")),
     *((f"SELECT humcli.{call}", READERS)
-      for call in ("restored('s')", "whole_xid('3')", "reach(NULL)", "ahead(NULL, NULL, 0, 0, NULL, 1)")),
+      for call in ("has_foreign_xids('s')", "xid_to_bigint('3')", "cursor_horizon(NULL)",
+                   "unread_events(NULL, NULL, 0, 0, NULL, 1)")),
     ("SELECT humcli.purge('1 day')", {"admin"}),
     ("SELECT humcli.rebase()", {"admin"}),
     *((f"SELECT * FROM humcli.{name}", READERS) for name in TABLES + VIEWS),
@@ -117,8 +119,8 @@ def test_definer_functions(database):
         " EXISTS (SELECT FROM aclexplode(proacl) WHERE grantee = 0)"
         " FROM pg_proc WHERE pronamespace = 'humcli'::regnamespace")
     assert {row[0] for row in rows if row[3]} == {
-        "record", "record_next", "notify", "set_aside", "subscribe", "fetch", "ack", "replay", "seek", "unsubscribe",
-        "purge", "rebase"}
+        "record", "record_next", "notify", "quarantine_add", "subscribe", "fetch", "ack", "replay", "seek",
+        "unsubscribe", "purge", "rebase"}
     for name, owner, config, definer, public in rows:
         assert owner == "humcli_owner" and not public, name
         if definer:
@@ -157,7 +159,7 @@ def test_callers_objects(database, users):
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pg_temp.events")
         assert cursor.fetchone() == (0,)
-        cursor.execute(SET_ASIDE)
+        cursor.execute(QUARANTINE_ADD)
     connection.close()
     superuser = database.connect()
     assert sorted(stored(superuser, "events"), key=str) == sorted(deliveries, key=str)

@@ -272,7 +272,7 @@ def test_cursor_is_of_a_younger_transaction(database, connection, way):
     consumer.commit()
     consumer.close()
     rows = database.execute("SELECT greatest(txid_snapshot_xmax(done), txid_snapshot_xmax(win)),"
-                            " humcli.whole_xid(xmin) FROM humcli.subscriptions")
+                            " humcli.xid_to_bigint(xmin) FROM humcli.subscriptions")
     assert all(reach <= written for reach, written in rows)
     assert max(reach for reach, _ in rows) > mine
 

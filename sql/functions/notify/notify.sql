@@ -26,7 +26,7 @@ BEGIN
 		SELECT e.id, e.whole
 		FROM (SELECT DISTINCT unnest(p_id) AS id) n
 		CROSS JOIN LATERAL (
-			SELECT v.id, humcli.notification(v.id, v.task_id, v.status,
+			SELECT v.id, humcli.notification_payload(v.id, v.task_id, v.status,
 				v.previous_status, v.first_of_status) AS whole
 			FROM humcli.events v
 			WHERE v.id = n.id

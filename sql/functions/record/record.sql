@@ -62,16 +62,16 @@ SET jit = off
 AS $$
 DECLARE
 	busy text[];
-	several text[];		-- of what more than one is here
-	fresh bigint[];		-- by place: the id, where all else of the task is earlier
+	repeated_tasks text[];	-- of what more than one is here
+	appended_ids bigint[];	-- by place: the id, where all else of the task is earlier
 	x record;
 	before record;
 	after record;
 	retired humcli.retired;
-	beside_before boolean;
-	beside_after boolean;
-	known boolean;
-	news bigint[] := '{}';
+	same_visit_before boolean;
+	same_visit_after boolean;
+	in_repeats boolean;
+	new_ids bigint[] := '{}';
 BEGIN
 	IF NOT cardinality(p_event) = ALL (ARRAY[cardinality(p_task_id), cardinality(p_status),
 		cardinality(p_previous_status), cardinality(p_occurred_at), cardinality(p_received_at),
@@ -97,7 +97,7 @@ BEGIN
 	-- One task, one writer, until the commit. A statement of its own, so that
 	-- those below see what others have recorded up to here.
 	busy := humcli.lock_tasks(p_task_id);
-	several := ARRAY(SELECT t.id FROM unnest(p_task_id) AS t (id) GROUP BY t.id HAVING count(*) > 1);
+	repeated_tasks := ARRAY(SELECT t.id FROM unnest(p_task_id) AS t (id) GROUP BY t.id HAVING count(*) > 1);
 
 	-- What comes after all else of its task, and begins another visit than
 	-- the last, is an event; most of a full batch are such: all those at once,
@@ -116,7 +116,7 @@ BEGIN
 			p_received_at, p_secret_name, p_signature, p_payload)
 			AS i (event, task_id, status, previous_status, occurred_at,
 			received_at, secret_name, signature, payload)
-		WHERE i.task_id <> ALL (several) AND i.task_id <> ALL (busy)
+		WHERE i.task_id <> ALL (repeated_tasks) AND i.task_id <> ALL (busy)
 			AND coalesce((SELECT v.occurred_at < i.occurred_at AND (v.status <> i.status
 					OR v.previous_status IS DISTINCT FROM i.previous_status
 					OR i.occurred_at - v.occurred_at > p_window)
@@ -127,18 +127,18 @@ BEGIN
 		ON CONFLICT DO NOTHING
 		RETURNING e.id, e.task_id
 	)
-	SELECT array_agg(n.id ORDER BY i.place) INTO fresh
+	SELECT array_agg(n.id ORDER BY i.place) INTO appended_ids
 	FROM unnest(p_task_id) WITH ORDINALITY AS i (task_id, place)
 	LEFT JOIN inserted n ON n.task_id = i.task_id;
 
 	-- If all of them were, as under load, that is it.
-	IF array_position(fresh, NULL) IS NULL AND p_event <> '{}' THEN
+	IF array_position(appended_ids, NULL) IS NULL AND p_event <> '{}' THEN
 		IF p_notify THEN
-			PERFORM humcli.notify(fresh);
+			PERFORM humcli.notify(appended_ids);
 		END IF;
 		RETURN QUERY
 		SELECT f.place::int, 'recorded', f.id, NULL, NULL, NULL
-		FROM unnest(fresh) WITH ORDINALITY AS f (id, place)
+		FROM unnest(appended_ids) WITH ORDINALITY AS f (id, place)
 		ORDER BY f.place;
 		RETURN;
 	END IF;
@@ -162,10 +162,10 @@ BEGIN
 			RETURN NEXT;
 			CONTINUE;
 		END IF;
-		IF fresh[x.place] IS NOT NULL THEN
+		IF appended_ids[x.place] IS NOT NULL THEN
 			outcome := 'recorded';
-			id := fresh[x.place];
-			news := news || id;
+			id := appended_ids[x.place];
+			new_ids := new_ids || id;
 			RETURN NEXT;
 			CONTINUE;
 		END IF;
@@ -196,26 +196,26 @@ BEGIN
 		SELECT r.previous_status INTO before FROM humcli.repeats r
 		WHERE r.task_id = x.task_id AND r.event = x.event
 			AND r.occurred_at = x.occurred_at AND r.status = x.status;
-		known := FOUND;
-		IF known THEN
+		in_repeats := FOUND;
+		IF in_repeats THEN
 			x.previous_status := before.previous_status;
 		END IF;
 
 		-- Beside a neighbour of the same visit?
-		SELECT * INTO before FROM humcli.beside(x.task_id, x.event, x.occurred_at, x.status, false, p_window);
-		SELECT * INTO after FROM humcli.beside(x.task_id, x.event, x.occurred_at, x.status, true, p_window);
-		beside_before := before.status = x.status
+		SELECT * INTO before FROM humcli.history_neighbor(x.task_id, x.event, x.occurred_at, x.status, false, p_window);
+		SELECT * INTO after FROM humcli.history_neighbor(x.task_id, x.event, x.occurred_at, x.status, true, p_window);
+		same_visit_before := before.status = x.status
 			AND before.previous_status IS NOT DISTINCT FROM x.previous_status
 			AND x.occurred_at - before.occurred_at <= p_window;
-		beside_after := after.status = x.status
+		same_visit_after := after.status = x.status
 			AND after.previous_status IS NOT DISTINCT FROM x.previous_status
 			AND after.occurred_at - x.occurred_at <= p_window;
-		IF known OR beside_before OR beside_after THEN
-			outcome := CASE WHEN known THEN 'duplicate' ELSE 'repeat' END;
+		IF in_repeats OR same_visit_before OR same_visit_after THEN
+			outcome := CASE WHEN in_repeats THEN 'duplicate' ELSE 'repeat' END;
 			id := coalesce(
-				CASE WHEN beside_before THEN before.event_id END,
-				CASE WHEN beside_after THEN after.event_id END);
-			IF NOT known THEN
+				CASE WHEN same_visit_before THEN before.event_id END,
+				CASE WHEN same_visit_after THEN after.event_id END);
+			IF NOT in_repeats THEN
 				INSERT INTO humcli.repeats (event, task_id, status, previous_status, occurred_at,
 					received_at, secret_name, signature, payload)
 				VALUES (x.event, x.task_id, x.status, x.previous_status, x.occurred_at,
@@ -245,7 +245,7 @@ BEGIN
 			CONTINUE;
 		END IF;
 		outcome := 'recorded';
-		news := news || id;
+		new_ids := new_ids || id;
 		RETURN NEXT;
 
 		-- Has it split a visit, and left a half without an event? That half
@@ -267,19 +267,19 @@ BEGIN
 		INTO id, task_id, status, previous_status;
 		CONTINUE WHEN NOT FOUND;
 		outcome := 'promoted';
-		news := news || id;
+		new_ids := new_ids || id;
 		RETURN NEXT;
 	END LOOP;
 
 	-- A commit that writes nothing waits neither for the disk nor for a
 	-- synchronous standby. But a duplicate is as safe as the first delivery
 	-- is by then: write, so that this commit waits for all that is before it.
-	IF news = '{}' THEN
+	IF new_ids = '{}' THEN
 		PERFORM pg_logical_emit_message(true, 'humcli', '');
 	END IF;
 
 	-- Where a process brings a single event, one transaction is enough.
-	IF p_notify AND news <> '{}' THEN
-		PERFORM humcli.notify(news);
+	IF p_notify AND new_ids <> '{}' THEN
+		PERFORM humcli.notify(new_ids);
 	END IF;
 END $$;

@@ -59,7 +59,7 @@ AS $$
 	ON CONFLICT DO NOTHING
 	-- As functions/notify/notify.sql does it, once a row; neither call gives NULL.
 	RETURNING CASE WHEN set_config('lock_timeout', '250ms', true) IS NOT NULL
-		AND pg_notify('humcli_events', humcli.notification(e.id, p_task_id, p_status,
+		AND pg_notify('humcli_events', humcli.notification_payload(e.id, p_task_id, p_status,
 			p_previous_status, e.first_of_status)) IS NOT NULL
 		THEN e.id END
 $$;

@@ -11,7 +11,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	before constant timestamptz := now() - older_than;
+	cutoff constant timestamptz := now() - older_than;
 	subscriptions humcli.subscriptions[];
 	tasks text[];
 	busy text[];
@@ -33,7 +33,9 @@ BEGIN
 	-- From here on nobody winds a subscription back, or replays; consumers
 	-- go on.
 	PERFORM FROM humcli.subscriptions s ORDER BY s.name FOR KEY SHARE;
-	IF humcli.restored(NULL) OR EXISTS (SELECT FROM humcli.subscriptions s WHERE humcli.restored(s.name)) THEN
+	IF humcli.has_foreign_xids(NULL)
+		OR EXISTS (SELECT FROM humcli.subscriptions s WHERE humcli.has_foreign_xids(s.name))
+	THEN
 		RAISE EXCEPTION 'humcli: this database was restored from a dump of another cluster'
 			USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'SELECT humcli.rebase();';
 	END IF;
@@ -44,17 +46,17 @@ BEGIN
 	-- an event are of a visit that began before their task was retired.)
 	tasks := ARRAY(
 		(SELECT e.task_id FROM humcli.events e
-		WHERE e.recorded_at < before AND e.occurred_at < before
+		WHERE e.recorded_at < cutoff AND e.occurred_at < cutoff
 			AND NOT EXISTS (SELECT FROM humcli.events f WHERE f.task_id = e.task_id AND f.id < e.id)
-			AND humcli.purgeable(e.task_id, before, subscriptions)
+			AND humcli.task_is_purgeable(e.task_id, cutoff, subscriptions)
 		ORDER BY e.id
 		LIMIT max_tasks)
 		UNION ALL
 		(SELECT r.task_id FROM humcli.repeats r
-		WHERE r.recorded_at < before AND r.occurred_at < before
+		WHERE r.recorded_at < cutoff AND r.occurred_at < cutoff
 			AND NOT EXISTS (SELECT FROM humcli.events f WHERE f.task_id = r.task_id)
 			AND NOT EXISTS (SELECT FROM humcli.repeats f WHERE f.task_id = r.task_id AND f.id < r.id)
-			AND humcli.purgeable(r.task_id, before, subscriptions)
+			AND humcli.task_is_purgeable(r.task_id, cutoff, subscriptions)
 		ORDER BY r.id
 		LIMIT max_tasks)
 		LIMIT max_tasks);
@@ -63,7 +65,7 @@ BEGIN
 	busy := humcli.lock_tasks(tasks);
 	tasks := ARRAY(
 		SELECT t.id FROM unnest(tasks) t (id)
-		WHERE t.id <> ALL (busy) AND humcli.purgeable(t.id, before, subscriptions));
+		WHERE t.id <> ALL (busy) AND humcli.task_is_purgeable(t.id, cutoff, subscriptions));
 
 	INSERT INTO humcli.retired AS r (task_id, event, occurred_at, status, previous_status, event_id, statuses)
 	SELECT DISTINCT ON (d.task_id)

@@ -13,21 +13,21 @@ AS $$
 DECLARE
 	s humcli.subscriptions;
 	n bigint[];
-	fresh boolean;
+	is_pending boolean;
 BEGIN
 	IF ack."position" IS NULL OR ack."position" !~ '^[0-9]{1,18}(:[0-9]{1,18}){3}$' THEN
 		RAISE EXCEPTION 'humcli: "%" is not a position', coalesce(ack."position", 'NULL')
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
 	n := string_to_array(ack."position", ':')::bigint[];
-	s := humcli.subscription(ack.name, 'work');
+	s := humcli.require_subscription(ack.name, 'work');
 
-	fresh := n[1] = s.generation AND CASE WHEN n[3] = 0
+	is_pending := n[1] = s.generation AND CASE WHEN n[3] = 0
 		THEN EXISTS (SELECT FROM humcli.replays r WHERE r.subscription = s.name AND r.place = n[2])
 		ELSE s.win IS NOT NULL AND (n[3], n[4]) > (s.win_xid, s.win_id)
 			AND txid_visible_in_snapshot(n[3], s.win) AND NOT txid_visible_in_snapshot(n[3], s.done)
 		END;
-	IF NOT fresh THEN
+	IF NOT is_pending THEN
 		RAISE EXCEPTION 'humcli: this position of the subscription "%" is acknowledged already', s.name
 			USING ERRCODE = 'serialization_failure',
 			HINT = 'Another consumer was faster, or there was a seek: roll back, and fetch again.';
@@ -40,5 +40,5 @@ BEGIN
 		s.win_xid := n[3];
 		s.win_id := n[4];
 	END IF;
-	PERFORM humcli.move(s);
+	PERFORM humcli.save_cursor(s);
 END $$;

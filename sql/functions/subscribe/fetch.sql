@@ -41,9 +41,9 @@ AS $$
 DECLARE
 	locked boolean;
 	s humcli.subscriptions;
-	again boolean;
-	more boolean;
-	onward humcli.subscriptions;
+	has_replays boolean;
+	has_unread boolean;
+	advanced humcli.subscriptions;
 BEGIN
 	IF max_rows IS NULL OR max_rows < 1 THEN
 		RAISE EXCEPTION 'humcli: max_rows is % but must be at least 1', coalesce(max_rows::text, 'NULL')
@@ -52,23 +52,23 @@ BEGIN
 
 	-- First without the lock, which would be a write.
 	FOREACH locked IN ARRAY ARRAY[false, true] LOOP
-		s := humcli.subscription("fetch".name, CASE WHEN locked THEN 'work' END);
+		s := humcli.require_subscription("fetch".name, CASE WHEN locked THEN 'work' END);
 		IF s.pool THEN
 			RAISE EXCEPTION 'humcli: the subscription "%" is a pool', s.name
 				USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Use humcli.claim().';
 		END IF;
-		again := EXISTS (SELECT FROM humcli.replays r WHERE r.subscription = s.name);
-		more := s.win IS NOT NULL AND EXISTS (
-			SELECT FROM humcli.ahead(s.done, s.win, s.win_xid, s.win_id, s.statuses, 1));
-		onward := CASE WHEN NOT more THEN humcli.next_window(s) END;
-		IF NOT again AND NOT more AND onward.name IS NULL THEN
+		has_replays := EXISTS (SELECT FROM humcli.replays r WHERE r.subscription = s.name);
+		has_unread := s.win IS NOT NULL AND EXISTS (
+			SELECT FROM humcli.unread_events(s.done, s.win, s.win_xid, s.win_id, s.statuses, 1));
+		advanced := CASE WHEN NOT has_unread THEN humcli.open_next_window(s) END;
+		IF NOT has_replays AND NOT has_unread AND advanced.name IS NULL THEN
 			RETURN;
 		END IF;
 	END LOOP;
 
-	IF onward.name IS NOT NULL THEN
-		s := onward;
-		PERFORM humcli.move(s);
+	IF advanced.name IS NOT NULL THEN
+		s := advanced;
+		PERFORM humcli.save_cursor(s);
 	END IF;
 
 	-- Position: which cursor it is of (a seek makes a new one), the last of
@@ -86,7 +86,7 @@ BEGIN
 		FROM replayed r
 		UNION ALL
 		SELECT coalesce((SELECT max(r.place) FROM replayed r), 0), a.xid, a.id, a.id
-		FROM humcli.ahead(s.done, s.win, s.win_xid, s.win_id, s.statuses,
+		FROM humcli.unread_events(s.done, s.win, s.win_xid, s.win_id, s.statuses,
 			max_rows - (SELECT count(*) FROM replayed)) a
 		WHERE s.win IS NOT NULL
 	)

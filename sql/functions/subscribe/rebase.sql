@@ -23,8 +23,8 @@ BEGIN
 	-- Nobody records meanwhile: what the cursors are set to is complete.
 	LOCK TABLE humcli.events IN SHARE ROW EXCLUSIVE MODE;
 	PERFORM FROM humcli.subscriptions u ORDER BY u.name FOR UPDATE;
-	IF NOT humcli.restored(NULL)
-		AND NOT EXISTS (SELECT FROM humcli.subscriptions u WHERE humcli.restored(u.name))
+	IF NOT humcli.has_foreign_xids(NULL)
+		AND NOT EXISTS (SELECT FROM humcli.subscriptions u WHERE humcli.has_foreign_xids(u.name))
 	THEN
 		RETURN false;
 	END IF;
@@ -32,23 +32,23 @@ BEGIN
 
 	INSERT INTO humcli.replays (subscription, event_id)
 	SELECT u.name, e.id
-	FROM (SELECT v AS s, v.name, v.statuses, humcli.reach(v) > humcli.whole_xid(v.xmin) AS foreign
+	FROM (SELECT v AS s, v.name, v.statuses, humcli.cursor_horizon(v) > humcli.xid_to_bigint(v.xmin) AS foreign
 		FROM humcli.subscriptions v) u
 	JOIN humcli.events e ON (u.statuses IS NULL OR e.status = ANY (u.statuses))
-		AND (NOT humcli.is_past(u.s, e.xid, e.id)
-			OR u.foreign AND humcli.whole_xid(e.xmin) - e.xid BETWEEN 0 AND 65535)
+		AND (NOT humcli.cursor_has_passed(u.s, e.xid, e.id)
+			OR u.foreign AND humcli.xid_to_bigint(e.xmin) - e.xid BETWEEN 0 AND 65535)
 	ORDER BY u.name, e.id
 	ON CONFLICT (event_id, subscription) DO NOTHING;
 
 	-- 3 is the first transaction id there is.
 	UPDATE humcli.events e SET xid = 3 WHERE e.xid >= present;
 	FOR s IN SELECT u.* FROM humcli.subscriptions u LOOP
-		s.done := humcli.reached();
+		s.done := humcli.complete_snapshot();
 		s.win := NULL;
 		s.win_xid := 0;
 		s.win_id := 0;
 		s.generation := nextval(pg_get_serial_sequence('humcli.subscriptions', 'generation'));
-		PERFORM humcli.move(s);
+		PERFORM humcli.save_cursor(s);
 	END LOOP;
 	RETURN true;
 END $$;

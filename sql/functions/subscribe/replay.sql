@@ -26,7 +26,7 @@ BEGIN
 	END IF;
 	-- Places are drawn under the lock: what is put in later comes later, and
 	-- no ack() can take what fetch() has not given.
-	s := humcli.subscription(replay.name, 'change');
+	s := humcli.require_subscription(replay.name, 'change');
 
 	-- EXECUTE plans for these values: what is NULL is left out, and what is
 	-- given finds its index.
@@ -40,7 +40,7 @@ BEGIN
 			AND ($5 IS NULL OR e.recorded_at >= $5)
 			AND ($6 IS NULL OR e.recorded_at < $6)
 			AND (($1).statuses IS NULL OR e.status = ANY (($1).statuses))
-			AND humcli.is_past($1, e.xid, e.id)
+			AND humcli.cursor_has_passed($1, e.xid, e.id)
 		ORDER BY e.id
 		ON CONFLICT (event_id, subscription) DO NOTHING'
 	USING s, ids, replay.task_id, replay.statuses, since, until;

@@ -13,16 +13,16 @@ BEGIN
 		RAISE EXCEPTION 'humcli: seek to "now", to the "beginning" or to a time'
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
-	s := humcli.subscription(seek.name, 'change');
+	s := humcli.require_subscription(seek.name, 'change');
 
 	DELETE FROM humcli.replays r WHERE r.subscription = seek.name;
 	DELETE FROM humcli.jobs j WHERE j.subscription = seek.name;
-	s.done := CASE seek."to" WHEN 'beginning' THEN '1:1:' ELSE humcli.reached() END;
+	s.done := CASE seek."to" WHEN 'beginning' THEN '1:1:' ELSE humcli.complete_snapshot() END;
 	s.win := NULL;
 	s.win_xid := 0;
 	s.win_id := 0;
 	s.generation := nextval(pg_get_serial_sequence('humcli.subscriptions', 'generation'));
-	PERFORM humcli.move(s);
+	PERFORM humcli.save_cursor(s);
 
 	IF seek."to" = 'beginning' THEN
 		PERFORM pg_notify('humcli_events', '{}');

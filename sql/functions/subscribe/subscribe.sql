@@ -27,7 +27,7 @@ BEGIN
 		RAISE EXCEPTION 'humcli: the statuses are a list of names, or NULL for all'
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
-	IF humcli.restored(NULL) THEN
+	IF humcli.has_foreign_xids(NULL) THEN
 		RAISE EXCEPTION 'humcli: this database was restored from a dump of another cluster'
 			USING ERRCODE = 'object_not_in_prerequisite_state',
 			HINT = 'Let an administrator run: SELECT humcli.rebase();';
@@ -35,16 +35,16 @@ BEGIN
 
 	-- (1:1: is a snapshot from before the first transaction.)
 	INSERT INTO humcli.subscriptions AS n (name, owner, statuses, done)
-	VALUES (subscribe.name, humcli.caller(), subscribe.statuses, '1:1:')
+	VALUES (subscribe.name, humcli.calling_role(), subscribe.statuses, '1:1:')
 	ON CONFLICT DO NOTHING
 	RETURNING n.* INTO s;
 	IF NOT FOUND THEN
-		PERFORM humcli.subscription(subscribe.name);	-- his own?
+		PERFORM humcli.require_subscription(subscribe.name);	-- his own?
 		RETURN false;
 	END IF;
 	IF start = 'now' THEN
-		s.done := humcli.reached();
-		PERFORM humcli.move(s);
+		s.done := humcli.complete_snapshot();
+		PERFORM humcli.save_cursor(s);
 	END IF;
 	RETURN true;
 END $$;

@@ -5,6 +5,6 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	PERFORM humcli.subscription(unsubscribe.name, 'change', true);
+	PERFORM humcli.require_subscription(unsubscribe.name, 'change', true);
 	DELETE FROM humcli.subscriptions s WHERE s.name = unsubscribe.name;
 END $$;

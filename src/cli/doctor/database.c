@@ -82,7 +82,7 @@ static const struct query_check setup_checks[] = {
 	  "has_function_privilege(p.oid, 'EXECUTE'))) FROM pg_proc p "
 	  "JOIN pg_namespace n ON n.oid = p.pronamespace "
 	  "WHERE n.nspname = 'humcli' AND p.proname IN ('record', 'notify', "
-	  "'set_aside')",
+	  "'quarantine_add')",
 	  "GRANT humcli_writer to this role; where a function is missing, run "
 	  "humcli-webhook init" },
 };

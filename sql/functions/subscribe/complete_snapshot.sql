@@ -1,6 +1,6 @@
 -- The current snapshot, with our own transaction among those under way: the
 -- server leaves it out, but what it still records is not done yet.
-CREATE OR REPLACE FUNCTION humcli.reached()
+CREATE OR REPLACE FUNCTION humcli.complete_snapshot()
 RETURNS txid_snapshot
 LANGUAGE sql STABLE
 AS $$

@@ -1,7 +1,7 @@
 -- Keeps signed bodies that are no events. A body that comes again is only
 -- counted, so that nobody's retries fill the table. In the order of the
 -- signature, so that two calls with the same ones do not deadlock.
-CREATE OR REPLACE FUNCTION humcli.set_aside(
+CREATE OR REPLACE FUNCTION humcli.quarantine_add(
 	p_received_at timestamptz[],
 	p_reason text[],
 	p_secret_name text[],

@@ -5,7 +5,7 @@
 -- the transactions that were under way in the earlier snapshot and are done in
 -- the later one; and those that came after it. So one that stays open for
 -- hours neither holds up the rest nor makes us read everything since again.
-CREATE OR REPLACE FUNCTION humcli.ahead(
+CREATE OR REPLACE FUNCTION humcli.unread_events(
 	p_done txid_snapshot,
 	p_until txid_snapshot,
 	p_xid bigint,

@@ -3,10 +3,10 @@
 -- have been: then new events would pass for old ones. humcli.rebase() mends it.
 --
 -- A cursor never reaches beyond the transaction id that its row was written
--- under, see move(), so one that does was written elsewhere; that stays to be
+-- under, see save_cursor(), so one that does was written elsewhere; that stays to be
 -- seen when the counter has caught up. An event that we see is of an earlier transaction
 -- than our snapshot ends with, or our own.
-CREATE OR REPLACE FUNCTION humcli.restored(p_name text)
+CREATE OR REPLACE FUNCTION humcli.has_foreign_xids(p_name text)
 RETURNS boolean
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -16,7 +16,7 @@ SET jit = off
 AS $$
 	SELECT EXISTS (
 		SELECT FROM humcli.subscriptions s
-		WHERE s.name = p_name AND humcli.reach(s) > humcli.whole_xid(s.xmin)
+		WHERE s.name = p_name AND humcli.cursor_horizon(s) > humcli.xid_to_bigint(s.xmin)
 	) OR coalesce((
 		SELECT e.xid FROM humcli.events e
 		WHERE e.xid <> coalesce(txid_current_if_assigned(), 0)

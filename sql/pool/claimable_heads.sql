@@ -6,7 +6,7 @@
 -- one of their own task, the tasks are looked at instead, each once however
 -- many jobs it has; at most 10,000, from a job's drawn by lot, until 1,000 have
 -- one, of which those that are due longest have their turn.
-CREATE OR REPLACE FUNCTION humcli.heads(p_name text, p_present timestamptz, p_rows int)
+CREATE OR REPLACE FUNCTION humcli.claimable_heads(p_name text, p_present timestamptz, p_rows int)
 RETURNS bigint[]
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -18,7 +18,7 @@ SET enable_mergejoin = off
 SET jit = off
 AS $$
 DECLARE
-	reach constant int := 50 + 4 * least(p_rows, 1000);
+	scan_rows constant int := 50 + 4 * least(p_rows, 1000);
 	seen int;
 	heads bigint[];
 	start text;
@@ -37,10 +37,10 @@ BEGIN
 			SELECT w.event_id, w.task_id FROM humcli.jobs w
 			WHERE w.subscription = p_name AND w.due <= p_present
 			ORDER BY w.due, w.event_id
-			LIMIT reach) d
+			LIMIT scan_rows) d
 		) j;
 	heads := coalesce(heads[:p_rows], '{}');
-	IF cardinality(heads) = p_rows OR seen < reach THEN
+	IF cardinality(heads) = p_rows OR seen < scan_rows THEN
 		RETURN heads;
 	END IF;
 

@@ -1,8 +1,8 @@
 -- Whether a task's whole history is from before a time, and no subscription or
 -- pool needs an event of it.
-CREATE OR REPLACE FUNCTION humcli.purgeable(
+CREATE OR REPLACE FUNCTION humcli.task_is_purgeable(
 	p_task_id text,
-	p_before timestamptz,
+	p_cutoff timestamptz,
 	p_subscriptions humcli.subscriptions[]	-- all there are
 )
 RETURNS boolean
@@ -19,16 +19,16 @@ BEGIN
 	RETURN NOT EXISTS (
 		SELECT FROM humcli.events e
 		WHERE e.task_id = p_task_id
-			AND (e.recorded_at >= p_before OR e.occurred_at >= p_before
+			AND (e.recorded_at >= p_cutoff OR e.occurred_at >= p_cutoff
 				OR EXISTS (SELECT FROM humcli.replays r WHERE r.event_id = e.id)
 				OR EXISTS (SELECT FROM humcli.jobs j WHERE j.event_id = e.id)
 				OR EXISTS (SELECT FROM humcli.dead d WHERE d.event_id = e.id)
 				OR EXISTS (
 					SELECT FROM unnest(p_subscriptions) s
 					WHERE (s.statuses IS NULL OR e.status = ANY (s.statuses))
-						AND NOT humcli.is_past(s, e.xid, e.id)))
+						AND NOT humcli.cursor_has_passed(s, e.xid, e.id)))
 	) AND NOT EXISTS (
 		SELECT FROM humcli.repeats r
-		WHERE r.task_id = p_task_id AND (r.recorded_at >= p_before OR r.occurred_at >= p_before)
+		WHERE r.task_id = p_task_id AND (r.recorded_at >= p_cutoff OR r.occurred_at >= p_cutoff)
 	);
 END $$;

@@ -1,6 +1,6 @@
 -- What the notification of an event says. (A bare expression, so that the
 -- planner puts it in place of its call.)
-CREATE OR REPLACE FUNCTION humcli.notification(
+CREATE OR REPLACE FUNCTION humcli.notification_payload(
 	p_id bigint,
 	p_task_id text,
 	p_status text,

@@ -1,5 +1,5 @@
 -- The transaction id that a cursor does not reach.
-CREATE OR REPLACE FUNCTION humcli.reach(s humcli.subscriptions)
+CREATE OR REPLACE FUNCTION humcli.cursor_horizon(s humcli.subscriptions)
 RETURNS bigint
 LANGUAGE sql IMMUTABLE
 AS $$

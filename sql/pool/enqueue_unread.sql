@@ -1,6 +1,6 @@
 -- Moves the next events of a pool, at most p_rows (NULL: all of a window), from
 -- the log into its jobs; what is replayed first. The caller has its lock.
-CREATE OR REPLACE FUNCTION humcli.top_up(s humcli.subscriptions, p_rows bigint)
+CREATE OR REPLACE FUNCTION humcli.enqueue_unread(s humcli.subscriptions, p_rows bigint)
 RETURNS humcli.subscriptions
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -12,22 +12,22 @@ SET enable_mergejoin = off
 SET jit = off
 AS $$
 DECLARE
-	until constant txid_snapshot := coalesce(s.win, humcli.reached());
+	until constant txid_snapshot := coalesce(s.win, humcli.complete_snapshot());
 	moved record;
 BEGIN
-	WITH again AS (
+	WITH replayed AS (
 		DELETE FROM humcli.replays r WHERE r.subscription = s.name RETURNING r.event_id
 	)
 	INSERT INTO humcli.jobs (subscription, event_id, task_id, occurred_at)
 	SELECT s.name, e.id, e.task_id, e.occurred_at
-	FROM again a
+	FROM replayed a
 	JOIN humcli.events e ON e.id = a.event_id
 	ORDER BY e.id
 	ON CONFLICT (subscription, event_id) DO NOTHING;
 
 	WITH next AS (
 		SELECT a.xid, a.id
-		FROM humcli.ahead(s.done, until, s.win_xid, s.win_id, s.statuses, p_rows) a
+		FROM humcli.unread_events(s.done, until, s.win_xid, s.win_id, s.statuses, p_rows) a
 	), inserted AS (
 		INSERT INTO humcli.jobs (subscription, event_id, task_id, occurred_at)
 		SELECT s.name, e.id, e.task_id, e.occurred_at
@@ -51,6 +51,6 @@ BEGIN
 		s.win_xid := 0;
 		s.win_id := 0;
 	END IF;
-	PERFORM humcli.move(s);
+	PERFORM humcli.save_cursor(s);
 	RETURN s;
 END $$;

@@ -3,10 +3,10 @@
 --
 --	work	one consumer at a time
 --	change	nobody else, purge included
-CREATE OR REPLACE FUNCTION humcli.subscription(
+CREATE OR REPLACE FUNCTION humcli.require_subscription(
 	p_name text,
 	p_lock text DEFAULT NULL,
-	p_restored boolean DEFAULT false	-- also what rebase() has not seen
+	p_allow_foreign_xids boolean DEFAULT false	-- also what rebase() has not seen
 )
 RETURNS humcli.subscriptions
 LANGUAGE plpgsql VOLATILE
@@ -16,8 +16,8 @@ DECLARE
 	s humcli.subscriptions;
 BEGIN
 	SELECT u.* INTO s FROM humcli.subscriptions u WHERE u.name = p_name;
-	IF FOUND AND NOT coalesce(pg_has_role(humcli.caller(), to_regrole(quote_ident(s.owner)), 'USAGE'), false)
-		AND NOT coalesce(pg_has_role(humcli.caller(), to_regrole('humcli_admin'), 'USAGE'), false)
+	IF FOUND AND NOT coalesce(pg_has_role(humcli.calling_role(), to_regrole(quote_ident(s.owner)), 'USAGE'), false)
+		AND NOT coalesce(pg_has_role(humcli.calling_role(), to_regrole('humcli_admin'), 'USAGE'), false)
 	THEN
 		RAISE EXCEPTION 'humcli: the subscription "%" belongs to the role "%"', p_name, s.owner
 			USING ERRCODE = 'insufficient_privilege';
@@ -35,7 +35,7 @@ BEGIN
 			USING ERRCODE = 'no_data_found',
 			HINT = 'SELECT humcli.subscribe(''name'') makes one.';
 	END IF;
-	IF NOT p_restored AND humcli.restored(p_name) THEN
+	IF NOT p_allow_foreign_xids AND humcli.has_foreign_xids(p_name) THEN
 		RAISE EXCEPTION 'humcli: this database was restored from a dump of another cluster'
 			USING ERRCODE = 'object_not_in_prerequisite_state',
 			DETAIL = 'The transaction ids in it are ahead of this cluster''s: new events would be skipped.',

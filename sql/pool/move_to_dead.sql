@@ -1,5 +1,5 @@
 -- Gives up on jobs of a pool: they are kept in humcli.dead, for redrive().
-CREATE OR REPLACE FUNCTION humcli.bury(p_name text, p_event_id bigint[], p_error text)
+CREATE OR REPLACE FUNCTION humcli.move_to_dead(p_name text, p_event_id bigint[], p_error text)
 RETURNS void
 LANGUAGE sql VOLATILE
 AS $$

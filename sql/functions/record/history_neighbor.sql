@@ -1,7 +1,7 @@
 -- Looks along a task's history of one event type, from a point in it to one
 -- side: the nearest delivery there, and of the visit that this one belongs
 -- to, as far as it lies on this side, an event, or else the earliest repeat.
-CREATE OR REPLACE FUNCTION humcli.beside(
+CREATE OR REPLACE FUNCTION humcli.history_neighbor(
 	p_task_id text,
 	p_event text,
 	p_occurred_at timestamptz,
@@ -19,7 +19,7 @@ AS $$
 DECLARE
 	walk refcursor;
 	d humcli.deliveries;
-	reached timestamptz;
+	visit_end timestamptz;
 BEGIN
 	-- Bytes of the status decide between equal times. A third level is not
 	-- needed: task, event type, time and status together are unique.
@@ -41,10 +41,10 @@ BEGIN
 	occurred_at := d.occurred_at;
 	status := d.status;
 	previous_status := d.previous_status;
-	reached := d.occurred_at;
+	visit_end := d.occurred_at;
 	WHILE d.task_id IS NOT NULL
 		AND d.status = status AND d.previous_status IS NOT DISTINCT FROM previous_status
-		AND greatest(d.occurred_at, reached) - least(d.occurred_at, reached) <= p_window
+		AND greatest(d.occurred_at, visit_end) - least(d.occurred_at, visit_end) <= p_window
 	LOOP
 		IF d.event_id IS NOT NULL THEN
 			event_id := d.event_id;
@@ -54,7 +54,7 @@ BEGIN
 		IF repeat_id IS NULL OR NOT p_later THEN
 			repeat_id := d.repeat_id;
 		END IF;
-		reached := d.occurred_at;
+		visit_end := d.occurred_at;
 		FETCH walk INTO d;
 	END LOOP;
 	CLOSE walk;

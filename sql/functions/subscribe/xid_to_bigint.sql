@@ -1,6 +1,6 @@
 -- The transaction id of a row (xmin, 32 bits) as txid_current() counts: the
 -- one next to the present.
-CREATE OR REPLACE FUNCTION humcli.whole_xid(p_xid xid)
+CREATE OR REPLACE FUNCTION humcli.xid_to_bigint(p_xid xid)
 RETURNS bigint
 LANGUAGE sql STABLE
 AS $$

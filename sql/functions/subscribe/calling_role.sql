@@ -1,6 +1,6 @@
 -- Who calls: the role that was SET, else the user who logged in. (In a
 -- SECURITY DEFINER function current_user is the owner.)
-CREATE OR REPLACE FUNCTION humcli.caller()
+CREATE OR REPLACE FUNCTION humcli.calling_role()
 RETURNS name
 LANGUAGE sql STABLE
 AS $$

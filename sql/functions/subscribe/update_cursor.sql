@@ -1,5 +1,5 @@
--- For move() alone.
-CREATE OR REPLACE FUNCTION humcli.write_cursor(s humcli.subscriptions)
+-- For save_cursor() alone.
+CREATE OR REPLACE FUNCTION humcli.update_cursor(s humcli.subscriptions)
 RETURNS void
 LANGUAGE sql VOLATILE
 AS $$

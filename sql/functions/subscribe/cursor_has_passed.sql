@@ -1,5 +1,5 @@
 -- Whether a subscription's cursor has passed an event.
-CREATE OR REPLACE FUNCTION humcli.is_past(s humcli.subscriptions, p_xid bigint, p_id bigint)
+CREATE OR REPLACE FUNCTION humcli.cursor_has_passed(s humcli.subscriptions, p_xid bigint, p_id bigint)
 RETURNS boolean
 LANGUAGE sql IMMUTABLE
 AS $$

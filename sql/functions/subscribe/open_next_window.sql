@@ -1,0 +1,34 @@
+-- A subscription whose window has been read to its end, as it goes on: with
+-- the next window, if that holds an event for it. Without one, but past 1,000
+-- rows that it has no use for, so that nobody reads them each time. Else NULL.
+CREATE OR REPLACE FUNCTION humcli.open_next_window(s humcli.subscriptions)
+RETURNS humcli.subscriptions
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	max_skipped constant int := 1000;
+	base constant txid_snapshot := coalesce(s.win, s.done);
+	present constant txid_snapshot := humcli.complete_snapshot();
+	skipped bigint;
+BEGIN
+	IF EXISTS (SELECT FROM humcli.unread_events(base, present, 0, 0, s.statuses, 1)) THEN
+		s.done := base;
+		s.win := present;
+	ELSE
+		skipped := CASE WHEN s.statuses IS NULL THEN 0 ELSE (
+			SELECT count(*) FROM humcli.unread_events(base, present, 0, 0, NULL, max_skipped + 1)) END;
+		IF s.statuses IS NOT NULL AND s.win IS NOT NULL THEN
+			skipped := skipped + (
+				SELECT count(*) FROM humcli.unread_events(s.done, s.win, s.win_xid, s.win_id, NULL, max_skipped + 1));
+		END IF;
+		IF skipped <= max_skipped THEN
+			RETURN NULL;
+		END IF;
+		s.done := present;
+		s.win := NULL;
+	END IF;
+	s.win_xid := 0;
+	s.win_id := 0;
+	RETURN s;
+END $$;
