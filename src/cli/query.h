@@ -7,6 +7,7 @@
 
 #include "cli/cli.h"
 #include "cli/session.h"
+#include "config/settings.h"
 
 struct query {
 	const struct verb *verb;

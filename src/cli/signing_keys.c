@@ -1,4 +1,4 @@
-#include "cli/cli.h"
+#include "cli/signing_keys.h"
 
 #include <string.h>
 

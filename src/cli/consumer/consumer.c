@@ -4,6 +4,7 @@
 #include "cli/cli.h"
 #include "cli/consumer/command.h"
 #include "cli/consumer/event_listener.h"
+#include "cli/program.h"
 
 #include <errno.h>
 #include <limits.h>

@@ -1,6 +1,7 @@
 #include "cli/doctor/doctor.h"
 
 #include "cli/cli.h"
+#include "cli/program.h"
 #include "postgres/connector.h"
 
 #include <fcntl.h>

@@ -1,9 +1,9 @@
 #include "cli/doctor/doctor.h"
 
 #include "base/hmac.h"
-#include "cli/cli.h"
 #include "cli/http.h"
 #include "cli/json.h"
+#include "config/secrets.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,5 +1,6 @@
 #include "cli/init/init.h"
 
+#include "cli/program.h"
 #include "postgres/connector.h"
 
 #include <fcntl.h>

@@ -1,6 +1,8 @@
 #include "cli/init/init.h"
 
 #include "base/hmac.h"
+#include "cli/program.h"
+#include "config/secrets.h"
 
 #include <errno.h>
 #include <fcntl.h>

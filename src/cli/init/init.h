@@ -6,6 +6,7 @@
 #define INIT_H
 
 #include "cli/cli.h"
+#include "config/settings.h"
 
 #include <sys/types.h>
 

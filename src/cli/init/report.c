@@ -1,5 +1,7 @@
 #include "cli/init/init.h"
 
+#include "cli/program.h"
+
 #include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>

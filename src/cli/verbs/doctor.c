@@ -1,5 +1,7 @@
 #include "cli/doctor/doctor.h"
-#include "cli/cli.h"
+#include "cli/program.h"
+#include "cli/signing_keys.h"
+#include "config/settings.h"
 
 #include "config.h"
 

@@ -1,5 +1,7 @@
 #include "cli/init/init.h"
 #include "cli/doctor/doctor.h"
+#include "cli/program.h"
+#include "config/settings.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -3,6 +3,7 @@
 #include "cli/consumer/consumer.h"
 #include "cli/json.h"
 #include "cli/session.h"
+#include "config/settings.h"
 
 #include <limits.h>
 #include <poll.h>

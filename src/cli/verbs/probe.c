@@ -1,6 +1,8 @@
 #include "cli/cli.h"
 #include "cli/http.h"
 #include "cli/probe/vectors.h"
+#include "cli/program.h"
+#include "cli/signing_keys.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 #include "cli/http.h"
 #include "cli/probe/lifecycle.h"
+#include "cli/signing_keys.h"
 
 #include <stdio.h>
 #include <stdlib.h>

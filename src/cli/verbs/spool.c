@@ -1,5 +1,7 @@
 #include "cli/cli.h"
 #include "cli/json.h"
+#include "config/secrets.h"
+#include "config/settings.h"
 #include "store/drainer.h"
 
 #include <errno.h>

@@ -1,5 +1,6 @@
 #include "base/hmac.h"
 #include "cli/cli.h"
+#include "cli/signing_keys.h"
 #include "event/signature.h"
 
 #include <stdio.h>

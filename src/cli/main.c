@@ -1,0 +1,124 @@
+#include "cli/cli.h"
+#include "cli/signing_keys.h"
+
+#include "config.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct verb verbs[] = {
+	{ "init", cmd_init,
+	  "[--home] [--dry-run] [--url URL] [--database CONNINFO]\n"
+	  "[--admin CONNINFO] [--server apache|lighttpd]",
+	  "set up settings, a secret and the database; say what is left" },
+	{ "doctor", cmd_doctor,
+#ifdef HAVE_CURL
+	  "[--nagios] [--reader CONNINFO] [--user NAME]\n"
+	  "[--web-config PATTERN] [--http URL]\n"
+	  "[--cacert FILE | --insecure] " SECRET_USAGE "\n"
+	  "[URL]",
+#else
+	  "[--nagios] [--reader CONNINFO] [--user NAME]\n"
+	  "[--web-config PATTERN]",
+#endif
+	  "look at all that the receiver needs, and say what helps" },
+	{ "sign", cmd_sign, SECRET_USAGE " [FILE]",
+	  "print the signature of a file or of stdin" },
+	{ "verify", cmd_verify, "--signature HEX " SECRET_USAGE " [FILE]",
+	  "say which secret a signature was made with" },
+#ifdef HAVE_CURL
+	{ "send", cmd_send,
+	  "[--lifecycle main|rejected-estimate|disputed|cancelled]\n"
+	  "[--task-id ID] [--status STATUS] [--previous-status STATUS]\n"
+	  "[--event EVENT] [--body FILE]\n"
+	  "[--duplicate] [--restamp] [--shuffle [--seed N]]\n"
+	  "[--bad-signature] [--cacert FILE | --insecure]\n"
+	  "" SECRET_USAGE " URL",
+	  "sign and POST the documented event, or a simulated task's life" },
+	{ "probe", cmd_probe,
+	  "[--json] [--http URL] [--vectors FOLDER]\n"
+	  "[--cacert FILE | --insecure]\n"
+	  "" SECRET_USAGE " URL",
+	  "test whether any receiver takes and refuses what it should" },
+#endif
+	{ "listen", cmd_listen,
+	  "--subscription NAME [--exec COMMAND] [--once | --poll-only]\n"
+	  "    [--from now|beginning] [--status LIST]\n"
+	  "--pool NAME [--concurrency N] [--lease DURATION]\n"
+	  "    [... as above]\n"
+	  "[--count N] [--timeout DURATION]",
+	  "hand out the events of a subscription or pool, or notifications" },
+	{ "events", cmd_events,
+	  "[--task ID] [--status LIST] [--since TIME] [--until TIME]\n"
+	  "[--limit N] [--json]",
+	  "list what is recorded" },
+	{ "task", cmd_task, "[--json] ID",
+	  "tell a task's history, with its gaps and repeats" },
+	{ "subscriptions", cmd_subscriptions, "[--json]",
+	  "list who listens, and how far each is" },
+	{ "replay", cmd_replay,
+	  "--subscription NAME [--id LIST] [--task ID] [--status LIST]\n"
+	  "[--since TIME] [--until TIME]",
+	  "hand events out once more to a subscription" },
+	{ "dead", cmd_dead,
+	  "list [--pool NAME] [--json]\n"
+	  "redrive --pool NAME [--id ID]",
+	  "list what a pool has given up on, or try it again" },
+	{ "purge", cmd_purge, "--older-than INTERVAL",
+	  "take old tasks out of the database" },
+	{ "quarantine", cmd_quarantine, "list [--json] [ID...]\nretry [ID...]",
+	  "list what was signed but is no event, or try it again" },
+	{ "spool", cmd_spool, "list [--json]\ndrain\nretry-failed [NAME...]",
+	  "show and empty the spool, where events wait for the database" },
+};
+
+static void print_help(FILE *to)
+{
+	fputs("usage: humcli-webhook VERB [options]\n"
+	      "       humcli-webhook VERB --help\n"
+	      "       humcli-webhook --help | --version\n\n",
+	      to);
+	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
+		fprintf(to, "  %-13s %s\n", verbs[i].name, verbs[i].summary);
+	fputs("\nSettings: humcli-webhook.conf(5). More: humcli-webhook(1).\n",
+	      to);
+}
+
+static int run(int argc, char **argv)
+{
+	if (argc < 2) {
+		print_help(stderr);
+		return EX_USAGE;
+	}
+	if (strcmp(argv[1], "--help") == 0) {
+		print_help(stdout);
+		return EX_OK;
+	}
+	if (strcmp(argv[1], "--version") == 0) {
+		puts(PACKAGE_STRING);
+		return EX_OK;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++) {
+		if (strcmp(argv[1], verbs[i].name) == 0)
+			return verbs[i].run(&verbs[i], argc - 1, argv + 1);
+	}
+	fprintf(stderr,
+		"humcli-webhook: there is no verb '%s'; "
+		"'humcli-webhook --help' lists them\n",
+		argv[1]);
+	return EX_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+	int code = run(argc, argv);
+
+	/* What was printed must have arrived: a full disk is no success. */
+	if (fflush(stdout) != 0 || ferror(stdout)) {
+		fprintf(stderr, "humcli-webhook: can't write to stdout: %s\n",
+			strerror(errno));
+		code = EX_IOERR;
+	}
+	return code;
+}

@@ -1,0 +1,140 @@
+#include "cli/program.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+/* Where the programs and their data were moved to; NULL: not there. */
+static char *relocated_path(const char *relative)
+{
+	char program[4096];
+	ssize_t length =
+		readlink("/proc/self/exe", program, sizeof(program) - 1);
+	char *slash, *path = NULL;
+
+	program[length > 0 ? length : 0] = '\0';
+	slash = strrchr(program, '/');
+	if (slash) {
+		*slash = '\0';
+		slash = strrchr(program, '/');
+	}
+	if (slash) {
+		*slash = '\0';
+		path = xasprintf("%s/%s", program, relative);
+	}
+	if (path && access(path, F_OK) == 0)
+		return path;
+	free(path);
+	return NULL;
+}
+
+char *cli_data_path(const char *name)
+{
+	char *relative = xasprintf("share/humcli-webhook/%s", name);
+	char *path = relocated_path(relative);
+
+	free(relative);
+	return path ? path : xasprintf(PKGDATADIR "/%s", name);
+}
+
+char *cli_responder_path(void)
+{
+	char *path =
+		relocated_path("libexec/humcli-webhook/humcli-webhook.fcgi");
+
+	return path ? path : xstrdup(FCGIDIR "/humcli-webhook.fcgi");
+}
+
+/* The program that a shell would run by this name. */
+static bool find_in_path(const char *name, struct stat *st)
+{
+	const char *folder = getenv("PATH");
+	bool found = false;
+
+	while (folder && *folder && !found) {
+		int length = (int)strcspn(folder, ":");
+		char *path = xasprintf("%.*s/%s", length, folder, name);
+
+		found = length && access(path, X_OK) == 0 &&
+			stat(path, st) == 0 && S_ISREG(st->st_mode);
+		folder += length;
+		folder += *folder == ':';
+		free(path);
+	}
+	return found;
+}
+
+char *cli_program_name(void)
+{
+	/* In the hosting bundle it starts through a script. */
+	char *path = relocated_path("bin/humcli-webhook");
+	struct stat ours, first;
+
+	if (path && stat(path, &ours) == 0 &&
+	    !(find_in_path("humcli-webhook", &first) &&
+	      first.st_dev == ours.st_dev && first.st_ino == ours.st_ino))
+		return path;
+	free(path);
+	return xstrdup("humcli-webhook");
+}
+
+bool cli_switch_user(const char *name)
+{
+	const struct passwd *user = getpwnam(name);
+
+	/* HOME: where libpq looks for a .pgpass. */
+	return user && initgroups(user->pw_name, user->pw_gid) == 0 &&
+	       setgid(user->pw_gid) == 0 && setuid(user->pw_uid) == 0 &&
+	       setenv("HOME", user->pw_dir, 1) == 0;
+}
+
+static bool wait_for(pid_t child, int *code)
+{
+	int status;
+
+	while (waitpid(child, &status, 0) < 0) {
+		if (errno != EINTR)
+			return false;
+	}
+	*code = WIFEXITED(status) ? WEXITSTATUS(status) : EX_SOFTWARE;
+	return true;
+}
+
+bool cli_run_as(const char *user, int (*run)(void *context), void *context,
+		int *code)
+{
+	pid_t child;
+
+	if (geteuid() != 0 || !getpwnam(user))
+		return false;
+	/* Or both would write what waits to be written. */
+	fflush(stdout);
+	child = fork();
+	if (child < 0)
+		return false;
+	if (child == 0) {
+		int own = cli_switch_user(user) ? run(context) : EX_NOPERM;
+
+		_exit(fflush(stdout) == 0 ? own : EX_IOERR);
+	}
+	return wait_for(child, code);
+}
+
+bool cli_run_program(char *const *argv)
+{
+	pid_t child;
+	int code = EX_SOFTWARE;
+
+	fflush(stdout);
+	if (posix_spawnp(&child, argv[0], NULL, NULL, argv, environ) != 0)
+		return false;
+	return wait_for(child, &code) && code == EX_OK;
+}

@@ -1,0 +1,30 @@
+/*
+ * Where our files are, how this program is called, and other users to be.
+ */
+#ifndef PROGRAM_H
+#define PROGRAM_H
+
+#include "base/util.h"
+
+/*
+ * A file or folder of our data: beside the program where that was moved as
+ * a whole (DESTDIR, the hosting bundle), else where it was installed.
+ */
+char *cli_data_path(const char *name) MUST_CHECK;
+/* The same for humcli-webhook.fcgi. */
+char *cli_responder_path(void) MUST_CHECK;
+/* How to type this program: its name, where PATH leads to it, else its path. */
+char *cli_program_name(void) MUST_CHECK;
+
+/* Becomes a user for good, where we are root. */
+bool cli_switch_user(const char *user) MUST_CHECK;
+/*
+ * Calls run in a process of its own, as that user; *code is its exit code.
+ * False: there is no such user, or we may not.
+ */
+bool cli_run_as(const char *user, int (*run)(void *context), void *context,
+		int *code) MUST_CHECK;
+/* Runs a program by PATH; false: it failed. */
+bool cli_run_program(char *const *argv) MUST_CHECK;
+
+#endif

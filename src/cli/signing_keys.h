@@ -1,0 +1,36 @@
+/*
+ * The secrets that a verb signs with.
+ */
+#ifndef SIGNING_KEYS_H
+#define SIGNING_KEYS_H
+
+#include "cli/cli.h"
+#include "config/secrets.h"
+
+/* Which secrets to use; both NULL: all of the settings'. */
+struct secret_choice {
+	const char *file;
+	const char *name;
+};
+/* For --secret-file and --secret-name, in the verb's usage. */
+#define SECRET_USAGE "[--secret-file FILE | --secret-name NAME]"
+
+struct signing_keys {
+	struct settings settings;
+	struct secrets *secrets;
+	const struct secret_set *set;
+	/* Those chosen, a part of the set. */
+	const struct secret *list;
+	size_t count;
+};
+
+/* EX_OK, or the exit code of an error that was said. */
+int signing_keys_open(struct signing_keys *k, const struct verb *v,
+		      const struct secret_choice *choice) MUST_CHECK;
+/* The same where there must be exactly one, list[0]. */
+int signing_keys_open_one(struct signing_keys *k, const struct verb *v,
+			  const struct secret_choice *choice) MUST_CHECK;
+/* Also after one of them failed. */
+void signing_keys_close(struct signing_keys *k);
+
+#endif
