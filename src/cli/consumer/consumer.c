@@ -1,9 +1,7 @@
-#include "cli/consumer/consumer.h"
+#include "cli/consumer/consumer_state.h"
 
 #include "base/log.h"
 #include "cli/cli.h"
-#include "cli/consumer/command.h"
-#include "cli/consumer/event_listener.h"
 #include "cli/program.h"
 
 #include <errno.h>
@@ -23,66 +21,16 @@ enum {
 	POLL_FIRST_MS = 2000,
 	POLL_LONGEST_MS = 10000,
 	LOCK_RETRY_MS = 5000, /* between two attempts to be the one consumer */
-	RETRY_FIRST_MS = 1000,
-	RETRY_LONGEST_MS = 60000,
 	GRACE_MS = 10000, /* for commands that run when we are to end */
 	KILL_MS = 2000 /* and then between SIGTERM and SIGKILL */
 };
 
-enum slot_state {
-	IDLE,
-	RUNNING,
-	ENDED, /* and the database does not know yet */
-	PAUSED,
-	KILLED /* its event is not ours any more */
-};
-
-/* Room for one command at work. */
-struct slot {
-	enum slot_state state;
-	struct claimed_event item;
-	pid_t pid;
-	enum command_status status;
-	char status_text[64];
-	int64_t due; /* PAUSED: when to start it again */
-};
-
-struct consumer {
-	const struct consumer_options *options;
-	int stop;
-	int children; /* SIGCHLD, by signalfd() */
-	struct session *session;
-	struct event_listener *listener; /* NULL: only poll */
-	enum listener_state listener_state;
-	bool opened; /* the subscription is there */
-	bool lock_held;
-	bool standby_logged; /* and it was said */
-	int64_t lock_retry_at;
-	bool may_have_events; /* there may be something */
-	int64_t poll_due;
-	int64_t poll_pause;
-	struct claimed_event queue[FETCH_MAX]; /* taken, from first to count */
-	size_t first, count;
-	bool printed; /* the queue is, but not acknowledged */
-	struct slot slots[FETCH_MAX]; /* as many as the concurrency */
-	int once_exit_code; /* of a pool: what --once exits with */
-	bool stopping;
-	bool commands_signalled; /* the commands were told to end */
-	int64_t stop_deadline;
-	int exit_code;
-};
-
-static bool is_pool(const struct consumer *c)
-{
-	return c->options->source.worker != NULL;
-}
-
 static const char *kind(const struct consumer *c)
 {
-	return is_pool(c) ? "pool" : "subscription";
+	return consumer_is_pool(c) ? "pool" : "subscription";
 }
 
-static size_t count_slots(const struct consumer *c, enum slot_state state)
+size_t consumer_count_slots(const struct consumer *c, enum slot_state state)
 {
 	size_t count = 0;
 
@@ -91,8 +39,16 @@ static size_t count_slots(const struct consumer *c, enum slot_state state)
 	return count;
 }
 
+/* How long poll() may wait. */
+int consumer_poll_timeout(int64_t due)
+{
+	int64_t left = due - monotonic_ms();
+
+	return left < 0 ? 0 : (int)min_i64(left, POLL_LISTENING_MS);
+}
+
 /* Ends in good order; the first reason counts. */
-static void begin_stop(struct consumer *c, int code)
+void consumer_begin_stop(struct consumer *c, int code)
 {
 	if (c->stopping)
 		return;
@@ -101,7 +57,7 @@ static void begin_stop(struct consumer *c, int code)
 	c->exit_code = code;
 }
 
-static void drop_queue(struct consumer *c)
+void consumer_drop_queue(struct consumer *c)
 {
 	for (; c->first < c->count; c->first++)
 		claimed_event_free(&c->queue[c->first]);
@@ -109,7 +65,7 @@ static void drop_queue(struct consumer *c)
 	c->printed = false;
 }
 
-static void handle_query_error(struct consumer *c, enum query_status a)
+void consumer_query_failed(struct consumer *c, enum query_status a)
 {
 	int code = EX_OK;
 
@@ -121,9 +77,9 @@ static void handle_query_error(struct consumer *c, enum query_status a)
 		    session_message(c->session));
 	session_close(c->session);
 	if (code != EX_OK)
-		begin_stop(c, code);
+		consumer_begin_stop(c, code);
 	else if (c->options->once)
-		begin_stop(c, EX_UNAVAILABLE);
+		consumer_begin_stop(c, EX_UNAVAILABLE);
 }
 
 /* Connections. */
@@ -135,7 +91,7 @@ static bool has_pools(struct consumer *c)
 	char *file;
 
 	if (a != QUERY_OK) {
-		handle_query_error(c, a);
+		consumer_query_failed(c, a);
 		return false;
 	}
 	if (has)
@@ -147,7 +103,7 @@ static bool has_pools(struct consumer *c)
 		    "-d DATABASE -f %s",
 		    file);
 	free(file);
-	begin_stop(c, EX_CONFIG);
+	consumer_begin_stop(c, EX_CONFIG);
 	return false;
 }
 
@@ -157,11 +113,11 @@ static void open_source(struct consumer *c)
 	bool made;
 	enum query_status a;
 
-	if (is_pool(c) && !has_pools(c))
+	if (consumer_is_pool(c) && !has_pools(c))
 		return;
 	a = event_source_open(f, c->session, &made);
 	if (a != QUERY_OK) {
-		handle_query_error(c, a);
+		consumer_query_failed(c, a);
 		return;
 	}
 	c->opened = true;
@@ -183,7 +139,7 @@ static void maintain_session(struct consumer *c)
 		return;
 	if (!session_open(c->session)) {
 		if (c->options->once && !session_stop_requested(c->session))
-			begin_stop(c, EX_UNAVAILABLE);
+			consumer_begin_stop(c, EX_UNAVAILABLE);
 		return;
 	}
 	c->may_have_events = true;
@@ -219,7 +175,7 @@ static void maintain_connections(struct consumer *c)
 	if (c->listener && session_is_open(c->session) && c->opened) {
 		c->listener_state =
 			event_listener_maintain(c->listener, c->session);
-		if (!is_pool(c))
+		if (!consumer_is_pool(c))
 			maintain_lock(c);
 	}
 }
@@ -229,346 +185,9 @@ static bool may_fetch(const struct consumer *c)
 {
 	if (c->stopping || !c->opened || !session_is_open(c->session))
 		return false;
-	return is_pool(c) || !c->listener ||
+	return consumer_is_pool(c) || !c->listener ||
 	       c->listener_state == LISTENER_OFF || c->lock_held;
 }
-
-/* Leases, of a pool. */
-
-/* At half of a lease it is made longer; without a connection it runs out. */
-static int64_t lease_due(const struct consumer *c,
-			 const struct claimed_event *i)
-{
-	return session_is_open(c->session)
-		       ? i->until - c->options->source.lease_ms / 2
-		       : i->until;
-}
-
-/* When the next of the leases wants something. */
-static int64_t leases_due(const struct consumer *c)
-{
-	int64_t due = INT64_MAX;
-
-	if (!is_pool(c))
-		return due;
-	for (size_t i = 0; i < c->options->concurrency; i++) {
-		if (c->slots[i].state == RUNNING)
-			due = min_i64(due, lease_due(c, &c->slots[i].item));
-	}
-	for (size_t i = c->first; i < c->count; i++)
-		due = min_i64(due, lease_due(c, &c->queue[i]));
-	return due;
-}
-
-/* Whether the event is still ours, as far as we can know. */
-static bool keep_lease(struct consumer *c, struct claimed_event *i)
-{
-	bool lost = false;
-	enum query_status a;
-
-	if (monotonic_ms() < lease_due(c, i))
-		return true;
-	if (session_is_open(c->session)) {
-		a = event_source_extend(&c->options->source, c->session, i,
-					&lost);
-		if (a != QUERY_OK)
-			handle_query_error(c, a);
-	}
-	if (!lost && monotonic_ms() < i->until)
-		return true;
-	log_message(LEVEL_WARNING,
-		    "event %s (task %s, %s), attempt %llu: the lease is lost, "
-		    "another worker of pool %s may have it",
-		    i->event.id, i->event.task_id, i->event.status,
-		    (unsigned long long)i->attempt, c->options->source.name);
-	return false;
-}
-
-/*
- * What is no longer ours is not to be worked on: the command is killed. A
- * line can't be taken back.
- */
-static void keep_leases(struct consumer *c)
-{
-	if (monotonic_ms() < leases_due(c))
-		return;
-	for (size_t i = 0; i < c->options->concurrency; i++) {
-		struct slot *s = &c->slots[i];
-
-		if (s->state != RUNNING || keep_lease(c, &s->item))
-			continue;
-		command_signal(s->pid, SIGKILL);
-		s->state = KILLED;
-	}
-	for (size_t i = c->first; i < c->count; i++) {
-		if (!keep_lease(c, &c->queue[i]))
-			c->queue[i].until = INT64_MAX;
-	}
-}
-
-/* How long poll() may wait. */
-static int poll_timeout(int64_t due)
-{
-	int64_t left = due - monotonic_ms();
-
-	return left < 0 ? 0 : (int)min_i64(left, POLL_LISTENING_MS);
-}
-
-/* Lines. */
-
-/*
- * Waits for room first, and then writes as much as a pipe takes without
- * waiting: a reader that sleeps must not keep us from ending.
- */
-static bool write_out(struct consumer *c, const char *data, size_t length)
-{
-	struct pollfd fds[2] = { { .fd = STDOUT_FILENO, .events = POLLOUT },
-				 { .fd = c->stop, .events = POLLIN } };
-
-	while (length) {
-		size_t part = length < PIPE_BUF ? length : PIPE_BUF;
-
-		keep_leases(c);
-		if (poll(fds, 2, poll_timeout(leases_due(c))) < 0) {
-			if (errno != EINTR)
-				return false;
-			continue;
-		}
-		if (fds[1].revents) {
-			errno = EINTR;
-			return false;
-		}
-		if (!fds[0].revents)
-			continue;
-		if (!write_all(STDOUT_FILENO, data, part))
-			return false;
-		data += part;
-		length -= part;
-	}
-	return true;
-}
-
-static bool print_queue(struct consumer *c)
-{
-	struct buf lines = { 0 };
-	bool written;
-
-	for (size_t i = c->first; i < c->count; i++) {
-		char *line = json_event_line(&c->queue[i].event);
-
-		buf_printf(&lines, "%s\n", line);
-		free(line);
-	}
-	written = write_out(c, lines.data, lines.length);
-	buf_free(&lines);
-	return written;
-}
-
-static void log_lost(const struct consumer *c, const struct claimed_event *i)
-{
-	log_message(LEVEL_WARNING,
-		    is_pool(c) ? "event %s was done, but another worker of "
-				 "pool %s has it too"
-			       : "event %s was acknowledged by another "
-				 "consumer of subscription %s",
-		    i->event.id, c->options->source.name);
-}
-
-/* Acknowledges; false where that has to wait for a connection. */
-static bool acknowledge(struct consumer *c, const struct claimed_event *i)
-{
-	bool lost;
-	enum query_status a;
-
-	if (!session_is_open(c->session))
-		return false;
-	a = event_source_ack(&c->options->source, c->session, i, &lost);
-	if (a != QUERY_OK) {
-		handle_query_error(c, a);
-	} else if (lost) {
-		log_lost(c, i);
-		if (!is_pool(c))
-			drop_queue(c);
-	}
-	return a != QUERY_LOST;
-}
-
-/* The queue was printed: the last stands for all, but not in a pool. */
-static void acknowledge_lines(struct consumer *c)
-{
-	if (!is_pool(c)) {
-		if (acknowledge(c, &c->queue[c->count - 1]))
-			drop_queue(c);
-		return;
-	}
-	while (c->first < c->count && acknowledge(c, &c->queue[c->first]))
-		claimed_event_free(&c->queue[c->first++]);
-	if (c->first == c->count)
-		drop_queue(c);
-}
-
-static void hand_out_lines(struct consumer *c)
-{
-	if (c->first == c->count)
-		return;
-	if (!c->printed && !c->stopping) {
-		c->printed = print_queue(c);
-		if (!c->printed && errno == EINTR)
-			begin_stop(c, EX_OK);
-		else if (!c->printed) {
-			log_message(LEVEL_ERROR, "can't write to stdout: %s",
-				    strerror(errno));
-			begin_stop(c, EX_IOERR);
-		}
-	}
-	if (c->printed)
-		acknowledge_lines(c);
-}
-
-/* Commands. */
-
-static void start_command(struct consumer *c, struct slot *s)
-{
-	s->pid = command_start(c->options->command, &s->item);
-	if (s->pid < 0) {
-		log_message(LEVEL_ERROR, "can't start a process: %s",
-			    strerror(errno));
-		begin_stop(c, EX_OSERR);
-		return;
-	}
-	s->state = RUNNING;
-}
-
-static int64_t retry_delay(uint64_t attempt)
-{
-	int64_t pause = RETRY_FIRST_MS;
-
-	while (attempt-- > 1 && pause < RETRY_LONGEST_MS)
-		pause *= 2;
-	return pause < RETRY_LONGEST_MS ? pause : RETRY_LONGEST_MS;
-}
-
-static void log_failed(const struct slot *s)
-{
-	bool postponed = s->status == COMMAND_DEFERRED;
-
-	log_message(postponed ? LEVEL_INFO : LEVEL_ERROR,
-		    "event %s (task %s, %s), attempt %llu: %s: %s",
-		    s->item.event.id, s->item.event.task_id,
-		    s->item.event.status, (unsigned long long)s->item.attempt,
-		    postponed ? "the command wants it later"
-			      : "the command failed",
-		    s->status_text);
-}
-
-/*
- * The event stays the next one: those behind it wait, so that none is
- * skipped and each task keeps its order.
- */
-static void schedule_retry(struct consumer *c, struct slot *s)
-{
-	if (c->options->once)
-		begin_stop(c, s->status == COMMAND_DEFERRED ? EX_TEMPFAIL
-							    : EXIT_NEGATIVE);
-	s->state = PAUSED;
-	s->due = monotonic_ms() + retry_delay(s->item.attempt);
-	s->item.attempt++;
-}
-
-/*
- * To the pool, for another attempt; false where that has to wait for a
- * connection.
- */
-static bool return_event(struct consumer *c, const struct claimed_event *i,
-			 const char *why, int64_t retry_ms)
-{
-	enum fail_result fate;
-	enum query_status a;
-
-	if (!session_is_open(c->session))
-		return false;
-	a = event_source_fail(&c->options->source, c->session, i, why, retry_ms,
-			      &fate);
-	if (a != QUERY_OK)
-		handle_query_error(c, a);
-	else if (fate == FAIL_LOST)
-		log_message(LEVEL_WARNING,
-			    "event %s: another worker of pool %s has it",
-			    i->event.id, c->options->source.name);
-	else if (fate == FAIL_DEAD)
-		log_message(LEVEL_ERROR,
-			    "event %s (task %s, %s) is given up after %llu "
-			    "attempts: see humcli-webhook dead list",
-			    i->event.id, i->event.task_id, i->event.status,
-			    (unsigned long long)i->attempt);
-	return a != QUERY_LOST;
-}
-
-static bool report_slot(struct consumer *c, const struct slot *s)
-{
-	int64_t retry = -1;
-
-	if (s->status == COMMAND_DONE)
-		return acknowledge(c, &s->item);
-	if (c->commands_signalled)
-		retry = 0; /* it was we who ended it */
-	else if (s->status == COMMAND_DEFERRED)
-		retry = retry_delay(s->item.attempt);
-	return return_event(c, &s->item, s->status_text, retry);
-}
-
-static void poll_command(struct consumer *c, struct slot *s)
-{
-	enum command_status ending =
-		command_poll(s->pid, s->status_text, sizeof(s->status_text));
-
-	if (ending == COMMAND_RUNNING)
-		return;
-	if (s->state == KILLED) {
-		claimed_event_free(&s->item);
-		s->state = IDLE;
-		return;
-	}
-	s->status = ending;
-	s->state = ENDED;
-	if (ending == COMMAND_DONE)
-		return;
-	log_failed(s);
-	if (!is_pool(c))
-		schedule_retry(c, s);
-	else if (c->once_exit_code != EXIT_NEGATIVE)
-		c->once_exit_code = ending == COMMAND_DEFERRED ? EX_TEMPFAIL
-							       : EXIT_NEGATIVE;
-}
-
-static void advance_slot(struct consumer *c, struct slot *s)
-{
-	if (s->state == RUNNING || s->state == KILLED)
-		poll_command(c, s);
-	if (s->state == ENDED && report_slot(c, s)) {
-		claimed_event_free(&s->item);
-		s->state = IDLE;
-		/* What waited for this event of its task may be free now. */
-		c->may_have_events |= is_pool(c);
-	}
-	if (s->state == PAUSED && !c->stopping && monotonic_ms() >= s->due)
-		start_command(c, s);
-}
-
-static void hand_out_to_commands(struct consumer *c)
-{
-	for (size_t i = 0; i < c->options->concurrency; i++) {
-		struct slot *s = &c->slots[i];
-
-		advance_slot(c, s);
-		if (s->state != IDLE || c->stopping || c->first == c->count)
-			continue;
-		s->item = c->queue[c->first++];
-		start_command(c, s);
-	}
-}
-
-/* The loop. */
 
 /* When a pool's next event is due, that a worker has or that failed. */
 static void schedule_next_poll(struct consumer *c)
@@ -578,7 +197,7 @@ static void schedule_next_poll(struct consumer *c)
 		event_source_next_due(&c->options->source, c->session, &pause);
 
 	if (a != QUERY_OK)
-		handle_query_error(c, a);
+		consumer_query_failed(c, a);
 	else if (pause != INT64_MAX)
 		c->poll_due = min_i64(c->poll_due, monotonic_ms() + pause);
 }
@@ -589,8 +208,8 @@ static void fetched_nothing(struct consumer *c)
 
 	c->may_have_events = false;
 	if (c->options->once &&
-	    count_slots(c, IDLE) == c->options->concurrency) {
-		begin_stop(c, c->once_exit_code);
+	    consumer_count_slots(c, IDLE) == c->options->concurrency) {
+		consumer_begin_stop(c, c->once_exit_code);
 		return;
 	}
 	if (c->listener_state == LISTENER_ACTIVE) {
@@ -603,18 +222,18 @@ static void fetched_nothing(struct consumer *c)
 					? c->poll_pause * 2
 					: POLL_LONGEST_MS;
 	}
-	if (is_pool(c))
+	if (consumer_is_pool(c))
 		schedule_next_poll(c);
 }
 
 /* How many events we could take. */
 static size_t free_capacity(const struct consumer *c)
 {
-	size_t idle = count_slots(c, IDLE);
+	size_t idle = consumer_count_slots(c, IDLE);
 
 	if (!may_fetch(c) || c->first < c->count)
 		return 0;
-	return idle && !is_pool(c) ? FETCH_MAX : idle;
+	return idle && !consumer_is_pool(c) ? FETCH_MAX : idle;
 }
 
 static void fetch_events(struct consumer *c)
@@ -628,7 +247,7 @@ static void fetch_events(struct consumer *c)
 			       &c->count);
 	c->first = 0;
 	if (a != QUERY_OK) {
-		handle_query_error(c, a);
+		consumer_query_failed(c, a);
 		return;
 	}
 	session_reset_backoff(c->session);
@@ -643,7 +262,7 @@ static void fetch_events(struct consumer *c)
 /* When to go round again if nothing comes from outside. */
 static int64_t next_due(const struct consumer *c)
 {
-	int64_t due = leases_due(c);
+	int64_t due = claims_next_due(c);
 
 	if (c->stopping)
 		return min_i64(due, c->stop_deadline);
@@ -655,13 +274,13 @@ static int64_t next_due(const struct consumer *c)
 		return min_i64(due, session_retry_at(c->session));
 	if (c->listener)
 		due = min_i64(due, event_listener_next_due(c->listener));
-	if (!is_pool(c) && c->listener_state == LISTENER_ACTIVE &&
+	if (!consumer_is_pool(c) && c->listener_state == LISTENER_ACTIVE &&
 	    !c->lock_held)
 		due = min_i64(due, c->lock_retry_at);
 	if (!may_fetch(c))
 		return due;
 	if (c->first < c->count)
-		return count_slots(c, IDLE) ? 0 : due;
+		return consumer_count_slots(c, IDLE) ? 0 : due;
 	if (free_capacity(c))
 		due = min_i64(due, c->may_have_events ? 0 : c->poll_due);
 	return due;
@@ -678,10 +297,10 @@ static void wait_for_news(struct consumer *c)
 	};
 	struct signalfd_siginfo child;
 
-	if (poll(fds, ARRAY_SIZE(fds), poll_timeout(next_due(c))) < 0)
+	if (poll(fds, ARRAY_SIZE(fds), consumer_poll_timeout(next_due(c))) < 0)
 		return;
 	if (fds[0].revents)
-		begin_stop(c, EX_OK);
+		consumer_begin_stop(c, EX_OK);
 	/* Which child it was is found by asking for each. */
 	while (fds[1].revents &&
 	       read(c->children, &child, sizeof(child)) == sizeof(child))
@@ -689,20 +308,10 @@ static void wait_for_news(struct consumer *c)
 	if (fds[2].revents && !session_receive(c->session)) {
 		log_message(LEVEL_WARNING, "the connection was closed");
 		if (c->options->once)
-			begin_stop(c, EX_UNAVAILABLE);
+			consumer_begin_stop(c, EX_UNAVAILABLE);
 	}
 	if (c->listener && event_listener_receive(c->listener))
 		c->may_have_events = true;
-}
-
-static void signal_command(struct consumer *c, const struct slot *s)
-{
-	if (!c->commands_signalled)
-		log_message(LEVEL_WARNING,
-			    "event %s: the command still runs and is told to "
-			    "end; the event comes again",
-			    s->item.event.id);
-	command_signal(s->pid, c->commands_signalled ? SIGKILL : SIGTERM);
 }
 
 /*
@@ -713,37 +322,16 @@ static bool may_exit(struct consumer *c)
 {
 	if (!c->stopping)
 		return false;
-	if (count_slots(c, RUNNING) == 0)
+	if (consumer_count_slots(c, RUNNING) == 0)
 		return true;
 	if (monotonic_ms() < c->stop_deadline)
 		return false;
-	for (size_t i = 0; i < c->options->concurrency; i++) {
-		if (c->slots[i].state == RUNNING)
-			signal_command(c, &c->slots[i]);
-	}
-	if (!is_pool(c) || c->commands_signalled)
+	consumer_signal_commands(c);
+	if (!consumer_is_pool(c) || c->commands_signalled)
 		return true;
 	c->commands_signalled = true;
 	c->stop_deadline = monotonic_ms() + KILL_MS;
 	return false;
-}
-
-/* What a pool gave us and is not done goes to the next at once. */
-static void return_all_events(struct consumer *c)
-{
-	static const char why[] = "the worker ended";
-
-	for (size_t i = 0; i < c->options->concurrency; i++) {
-		const struct slot *s = &c->slots[i];
-
-		if (s->item.position && s->state != ENDED &&
-		    s->state != KILLED && !return_event(c, &s->item, why, 0))
-			return;
-	}
-	for (size_t i = c->first; i < c->count && !c->printed; i++) {
-		if (!return_event(c, &c->queue[i], why, 0))
-			return;
-	}
 }
 
 static int run(struct consumer *c)
@@ -751,18 +339,18 @@ static int run(struct consumer *c)
 	for (;;) {
 		if (!c->stopping)
 			maintain_connections(c);
-		keep_leases(c);
+		claims_keep_leases(c);
 		if (c->options->command)
-			hand_out_to_commands(c);
+			consumer_run_commands(c);
 		else
-			hand_out_lines(c);
+			consumer_print_lines(c);
 		fetch_events(c);
 		if (may_exit(c))
 			break;
 		wait_for_news(c);
 	}
-	if (is_pool(c))
-		return_all_events(c);
+	if (consumer_is_pool(c))
+		claims_return_all(c);
 	return c->exit_code;
 }
 
@@ -814,7 +402,7 @@ int consume(const struct consumer_options *o, int stop)
 	c->session = session_new(o->conninfo, true, stop);
 	if (!o->once && !o->poll_only)
 		c->listener = event_listener_new(o->conninfo, stop);
-	if (o->once && !is_pool(c)) {
+	if (o->once && !consumer_is_pool(c)) {
 		guardian = session_new(o->conninfo, true, stop);
 		code = lock_once(o, guardian);
 	}
@@ -825,9 +413,9 @@ int consume(const struct consumer_options *o, int stop)
 	}
 	if (code == EX_OK)
 		code = run(c);
-	drop_queue(c);
+	consumer_drop_queue(c);
 	for (size_t i = 0; i < o->concurrency; i++)
-		claimed_event_free(&c->slots[i].item);
+		claimed_event_free(&c->slots[i].event);
 	if (c->children >= 0)
 		close(c->children);
 	event_listener_free(c->listener);

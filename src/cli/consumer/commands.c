@@ -1,0 +1,141 @@
+#include "cli/consumer/consumer_state.h"
+
+#include "base/log.h"
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+
+enum { RETRY_FIRST_MS = 1000, RETRY_LONGEST_MS = 60000 };
+
+static void start_command(struct consumer *c, struct slot *s)
+{
+	s->pid = command_start(c->options->command, &s->event);
+	if (s->pid < 0) {
+		log_message(LEVEL_ERROR, "can't start a process: %s",
+			    strerror(errno));
+		consumer_begin_stop(c, EX_OSERR);
+		return;
+	}
+	s->state = RUNNING;
+}
+
+static int64_t retry_delay(uint64_t attempt)
+{
+	int64_t pause = RETRY_FIRST_MS;
+
+	while (attempt-- > 1 && pause < RETRY_LONGEST_MS)
+		pause *= 2;
+	return pause < RETRY_LONGEST_MS ? pause : RETRY_LONGEST_MS;
+}
+
+static void log_failed(const struct slot *s)
+{
+	bool postponed = s->status == COMMAND_DEFERRED;
+
+	log_message(postponed ? LEVEL_INFO : LEVEL_ERROR,
+		    "event %s (task %s, %s), attempt %llu: %s: %s",
+		    s->event.event.id, s->event.event.task_id,
+		    s->event.event.status, (unsigned long long)s->event.attempt,
+		    postponed ? "the command wants it later"
+			      : "the command failed",
+		    s->status_text);
+}
+
+/*
+ * The event stays the next one: those behind it wait, so that none is
+ * skipped and each task keeps its order.
+ */
+static void schedule_retry(struct consumer *c, struct slot *s)
+{
+	if (c->options->once)
+		consumer_begin_stop(c, s->status == COMMAND_DEFERRED
+					       ? EX_TEMPFAIL
+					       : EXIT_NEGATIVE);
+	s->state = PAUSED;
+	s->due = monotonic_ms() + retry_delay(s->event.attempt);
+	s->event.attempt++;
+}
+
+static bool report_slot(struct consumer *c, const struct slot *s)
+{
+	int64_t retry = -1;
+
+	if (s->status == COMMAND_DONE)
+		return claim_acknowledge(c, &s->event);
+	if (c->commands_signalled)
+		retry = 0; /* it was we who ended it */
+	else if (s->status == COMMAND_DEFERRED)
+		retry = retry_delay(s->event.attempt);
+	return claim_return(c, &s->event, s->status_text, retry);
+}
+
+static void poll_command(struct consumer *c, struct slot *s)
+{
+	enum command_status ending =
+		command_poll(s->pid, s->status_text, sizeof(s->status_text));
+
+	if (ending == COMMAND_RUNNING)
+		return;
+	if (s->state == KILLED) {
+		claimed_event_free(&s->event);
+		s->state = IDLE;
+		return;
+	}
+	s->status = ending;
+	s->state = ENDED;
+	if (ending == COMMAND_DONE)
+		return;
+	log_failed(s);
+	if (!consumer_is_pool(c))
+		schedule_retry(c, s);
+	else if (c->once_exit_code != EXIT_NEGATIVE)
+		c->once_exit_code = ending == COMMAND_DEFERRED ? EX_TEMPFAIL
+							       : EXIT_NEGATIVE;
+}
+
+static void advance_slot(struct consumer *c, struct slot *s)
+{
+	if (s->state == RUNNING || s->state == KILLED)
+		poll_command(c, s);
+	if (s->state == ENDED && report_slot(c, s)) {
+		claimed_event_free(&s->event);
+		s->state = IDLE;
+		/* What waited for this event of its task may be free now. */
+		c->may_have_events |= consumer_is_pool(c);
+	}
+	if (s->state == PAUSED && !c->stopping && monotonic_ms() >= s->due)
+		start_command(c, s);
+}
+
+void consumer_run_commands(struct consumer *c)
+{
+	for (size_t i = 0; i < c->options->concurrency; i++) {
+		struct slot *s = &c->slots[i];
+
+		advance_slot(c, s);
+		if (s->state != IDLE || c->stopping || c->first == c->count)
+			continue;
+		s->event = c->queue[c->first++];
+		start_command(c, s);
+	}
+}
+
+static void signal_command(struct consumer *c, const struct slot *s)
+{
+	if (!c->commands_signalled)
+		log_message(LEVEL_WARNING,
+			    "event %s: the command still runs and is told to "
+			    "end; the event comes again",
+			    s->event.event.id);
+	command_signal(s->pid, c->commands_signalled ? SIGKILL : SIGTERM);
+}
+
+void consumer_signal_commands(struct consumer *c)
+{
+	for (size_t i = 0; i < c->options->concurrency; i++) {
+		if (c->slots[i].state == RUNNING)
+			signal_command(c, &c->slots[i]);
+	}
+}

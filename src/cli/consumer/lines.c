@@ -1,0 +1,92 @@
+#include "cli/consumer/consumer_state.h"
+
+#include "base/log.h"
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/*
+ * Waits for room first, and then writes as much as a pipe takes without
+ * waiting: a reader that sleeps must not keep us from ending.
+ */
+static bool write_out(struct consumer *c, const char *data, size_t length)
+{
+	struct pollfd fds[2] = { { .fd = STDOUT_FILENO, .events = POLLOUT },
+				 { .fd = c->stop, .events = POLLIN } };
+
+	while (length) {
+		size_t part = length < PIPE_BUF ? length : PIPE_BUF;
+
+		claims_keep_leases(c);
+		if (poll(fds, 2, consumer_poll_timeout(claims_next_due(c))) <
+		    0) {
+			if (errno != EINTR)
+				return false;
+			continue;
+		}
+		if (fds[1].revents) {
+			errno = EINTR;
+			return false;
+		}
+		if (!fds[0].revents)
+			continue;
+		if (!write_all(STDOUT_FILENO, data, part))
+			return false;
+		data += part;
+		length -= part;
+	}
+	return true;
+}
+
+static bool print_queue(struct consumer *c)
+{
+	struct buf lines = { 0 };
+	bool written;
+
+	for (size_t i = c->first; i < c->count; i++) {
+		char *line = json_event_line(&c->queue[i].event);
+
+		buf_printf(&lines, "%s\n", line);
+		free(line);
+	}
+	written = write_out(c, lines.data, lines.length);
+	buf_free(&lines);
+	return written;
+}
+
+/* The queue was printed: the last stands for all, but not in a pool. */
+static void acknowledge_lines(struct consumer *c)
+{
+	if (!consumer_is_pool(c)) {
+		if (claim_acknowledge(c, &c->queue[c->count - 1]))
+			consumer_drop_queue(c);
+		return;
+	}
+	while (c->first < c->count && claim_acknowledge(c, &c->queue[c->first]))
+		claimed_event_free(&c->queue[c->first++]);
+	if (c->first == c->count)
+		consumer_drop_queue(c);
+}
+
+void consumer_print_lines(struct consumer *c)
+{
+	if (c->first == c->count)
+		return;
+	if (!c->printed && !c->stopping) {
+		c->printed = print_queue(c);
+		if (!c->printed && errno == EINTR)
+			consumer_begin_stop(c, EX_OK);
+		else if (!c->printed) {
+			log_message(LEVEL_ERROR, "can't write to stdout: %s",
+				    strerror(errno));
+			consumer_begin_stop(c, EX_IOERR);
+		}
+	}
+	if (c->printed)
+		acknowledge_lines(c);
+}
