@@ -3,10 +3,22 @@
 #include "cli/program.h"
 
 #include <libgen.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+void init_report(const struct init *i, bool done, const char *format, ...)
+{
+	va_list args;
+
+	printf("%-11s ", done ? "kept:" : i->dry_run ? "would make:" : "made:");
+	va_start(args, format);
+	vprintf(format, args);
+	va_end(args);
+	putchar('\n');
+}
 
 static bool is_there(const struct init *i, const char *server,
 		     const char *program, const char *other)

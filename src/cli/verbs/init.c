@@ -3,22 +3,10 @@
 #include "cli/program.h"
 #include "config/settings.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-void init_report(const struct init *i, bool done, const char *format, ...)
-{
-	va_list args;
-
-	printf("%-11s ", done ? "kept:" : i->dry_run ? "would make:" : "made:");
-	va_start(args, format);
-	vprintf(format, args);
-	va_end(args);
-	putchar('\n');
-}
 
 /* As the receiver connects; its exit code is the worst that was found. */
 static int check_database(void *context)
