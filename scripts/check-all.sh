@@ -7,7 +7,7 @@ check_all() {
 	step "fuzzing, each harness for 60 s" "$work/source/tests/fuzz/run" || :
 	if [ -d "$work/stage-gcc" ]; then
 		system_tests "system tests, in random order" "$work/stage-gcc" \
-			-p tests.shuffle tests/system
+			-p tests.random_order tests/system
 	fi
 	if [ -d "$work/stage-sanitizers" ]; then
 		sanitized_system_tests

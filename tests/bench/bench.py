@@ -20,7 +20,7 @@ import load  # noqa: E402
 import report  # noqa: E402
 from contenders import NULL, OTHERS, OURS, PHP_CONNECTS  # noqa: E402
 from database import DISKS, BenchDatabase  # noqa: E402
-from harness.responder import give  # noqa: E402
+from harness.responder import chown_to_test_user  # noqa: E402
 
 RECOMMENDED = "lighttpd-socket"
 PARTS = ("latency", "cold", "throughput", "first-events", "duplicates", "listeners", "memory",
@@ -294,7 +294,7 @@ class Bench:
     def count_instructions(self, name, paths, database, count):
         out = self.paths.work / f"callgrind-{name}-{count}"
         out.touch()
-        give(out)
+        chown_to_test_user(out)
         with contextlib.closing(contenders.Setup(
                 name, paths.under(f"valgrind -q --tool=callgrind --callgrind-out-file={out}"),
                 database)) as contender:

@@ -6,16 +6,16 @@ import os
 import shutil
 import subprocess
 
-from harness import setups
+from harness import web_server_setups
 from harness.lighttpd import BASE, Lighttpd
 from harness.postgres import wait_until
-from harness.responder import SECRET, as_user
+from harness.responder import SECRET, as_test_user
 from harness.webserver import WebServer, adapt
 
 HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "contenders")
 CORES = os.cpu_count()
 
-OURS = tuple(setups.SETUPS)
+OURS = tuple(web_server_setups.SETUPS)
 NULL = "records-nothing"
 OTHERS = ("flask", "php-fpm", "fastify")
 # A connection to the database of its own for each request, as with plain CGI.
@@ -33,7 +33,7 @@ class Setup:
     table = "humcli.events"
 
     def __init__(self, name, paths, database):
-        self.setup = setups.make("lighttpd-socket" if name == NULL else name, paths,
+        self.setup = web_server_setups.make("lighttpd-socket" if name == NULL else name, paths,
                                  database.dsn("bench_writer"))
         self.server = self.setup.server
         self.url = self.server.https.url
@@ -151,7 +151,7 @@ class Php(Other, Lighttpd):
         with open(self.path("stderr"), "ab") as stderr:
             self.fpm = subprocess.Popen(
                 [program, "--nodaemonize", "--fpm-config", configuration], cwd="/",
-                stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, **as_user())
+                stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, **as_test_user())
         wait_until(lambda: self.fpm.poll() is not None
                    or os.path.exists(self.path("fpm.sock")), "PHP-FPM to listen")
         super().start()

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import bundle
+from harness import hosting_bundle
 from harness.cli import Cli
 from harness.postgres import Cluster, Database
-from harness.store import Store
+from harness.responder_database import ResponderDatabase
 
 SOURCE = Path(__file__).resolve().parents[2]
 
@@ -120,7 +120,8 @@ def cli(paths, tmp_path):
 @pytest.fixture(scope="module")
 def store(cluster, template, paths):
     """A database for the responder's tests of one module."""
-    it = Store(cluster, cluster.create_database(template=template), paths.source / "sql")
+    it = ResponderDatabase(cluster, cluster.create_database(template=template),
+                           paths.source / "sql")
     yield it
     it.close()
 
@@ -128,7 +129,7 @@ def store(cluster, template, paths):
 @pytest.fixture(scope="session")
 def archive(paths, tmp_path_factory):
     """The archive for hosts without a shell."""
-    return bundle.pack(paths, tmp_path_factory.mktemp("bundle"))
+    return hosting_bundle.pack(paths, tmp_path_factory.mktemp("bundle"))
 
 
 @pytest.fixture

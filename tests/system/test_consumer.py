@@ -15,7 +15,7 @@ import pytest
 from harness.cli import Running
 from harness.failover import PgBouncer, Standby
 from harness.postgres import Cluster, Database, is_alive, wait_until
-from harness.recording import Delivery, at, record
+from harness.record_calls import Delivery, at, record
 
 OK, NEGATIVE, DATA, UNAVAILABLE, IO_ERROR, LATER, NO_PERMISSION, CONFIG \
     = 0, 1, 65, 69, 74, 75, 77, 78

@@ -11,9 +11,9 @@ from collections import Counter, defaultdict
 import pytest
 
 from harness.cli import Running
-from harness.consuming import call, value
 from harness.postgres import Database, is_alive, wait_until
-from harness.recording import Delivery, at, record
+from harness.record_calls import Delivery, at, record
+from harness.subscription_calls import call, value
 
 OK, NEGATIVE, USAGE, IO_ERROR, LATER, CONFIG = 0, 1, 64, 74, 75, 78
 HEARS = "listening on humcli_events"

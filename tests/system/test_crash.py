@@ -11,7 +11,7 @@ import time
 import pytest
 
 from harness import fastcgi
-from harness.killing import Site
+from harness.kill_load import Site
 from harness.postgres import wait_until
 
 # Seconds. lighttpd mostly has it back at once, but takes one or two ticks of
@@ -89,4 +89,4 @@ def test_back_in_time(paths, cluster, rng, name, crasher):
                 assert seconds_until_back(site) < BACK[name], site.logs()
                 # lighttpd starts one at most once in a second of its clock.
                 load.wait_received(3 * RATE)
-        site.account(load).check()
+        site.ledger(load).check()

@@ -12,13 +12,13 @@ import time
 import psycopg2
 import pytest
 
-from harness import setups
+from harness import web_server_setups
+from harness.black_hole import BlackHole, PrivateNetwork, ServiceInside
 from harness.postgres import Cluster, Database, wait_until
-from harness.responder import CGI, event, give, sign, task_of
-from harness.setups import SETUPS
-from harness.silence import Deaf, PrivateNetwork, ServiceInside
+from harness.responder import CGI, chown_to_test_user, event, sign, task_of
+from harness.responder_database import LOCAL_WRITER, WRITER, ResponderDatabase
 from harness.spool import Spool
-from harness.store import LOCAL_WRITER, WRITER, Store
+from harness.web_server_setups import SETUPS
 
 DEADLINE = 1.5
 GRACE = 0.2
@@ -44,7 +44,7 @@ def _cluster():
 def _store(cluster, paths):
     name = cluster.create_database()
     Database(cluster, name).psql("-v", "ON_ERROR_STOP=1", "-q", "-f", str(paths.install_sql))
-    it = Store(cluster, name, paths.source / "sql")
+    it = ResponderDatabase(cluster, name, paths.source / "sql")
     it.query(f"CREATE ROLE {CROWD} LOGIN")
     yield it
     it.connection.close()
@@ -194,7 +194,7 @@ class CgiSite(Site):
 
 
 def web_maker(paths, name, service=None):
-    """service: makes another Service, as setups.Socket does."""
+    """service: makes another Service, as web_server_setups.Socket does."""
     def make(conninfo, **settings):
         setup, kind, sample = SETUPS[name]
         if service is not None:
@@ -476,7 +476,7 @@ def recovering(store):
     path = os.path.join(store.cluster.data, "standby.signal")
     with open(path, "w", encoding="ascii"):
         pass
-    give(path)
+    chown_to_test_user(path)
     store.cluster.start()
     assert store.cluster.execute("SELECT pg_is_in_recovery()") == [(True,)]
     try:
@@ -512,7 +512,7 @@ def test_notifying_commit_of_another_stuck(paths, store):
 
 def test_backlog_full(paths, store):
     """Nobody accepts, and the kernel drops who knocks."""
-    with Deaf(store.socket) as deaf, sites(paths, deaf.conninfo(store.login)) as them:
+    with BlackHole(store.socket) as hole, sites(paths, hole.conninfo(store.login)) as them:
         with contextlib.ExitStack() as stack:
             watch = Watch(them, store)
             # From the start on: no baseline.
@@ -522,7 +522,7 @@ def test_backlog_full(paths, store):
             watch.backends = watch.count_backends() + len(SERVERS)
             watch.begin()
             watch.wait_kind("spooled", watch.began)
-            deaf.speak()
+            hole.start_answering()
             watch.end()
             watch.wait_kind("recorded", watch.back)
         watch.summary()
@@ -587,7 +587,7 @@ def test_cgi_breaker(paths, store):
 def test_mod_fcgid(state, paths, store):
     """From the moment the responder got the request, as its log has it."""
     with Spool() as spool:
-        setup = setups.make("apache-fcgid", paths, store.conninfo, SPOOL=spool.path)
+        setup = web_server_setups.make("apache-fcgid", paths, store.conninfo, SPOOL=spool.path)
         try:
             post = setup.server.https.post
             assert KINDS[post(event()).body] == "recorded"

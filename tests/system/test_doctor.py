@@ -9,11 +9,11 @@ import threading
 
 import pytest
 
-from harness import setups
+from harness import web_server_setups
 from harness.failover import PgBouncer
 from harness.postgres import wait_until
 from harness.responder import SECRET, event
-from harness.store import WRITER
+from harness.responder_database import WRITER
 from harness.webserver import free_port
 
 FINE, WARNING, FAILURE, USAGE = 0, 1, 2, 64
@@ -178,7 +178,7 @@ def test_refusals_in_a_row(doctor, log, code):
 
 def test_what_the_responder_logs(paths, database, tmp_path):
     """The streak is counted in its own words."""
-    setup = setups.make("lighttpd-cgi", paths, database.dsn())
+    setup = web_server_setups.make("lighttpd-cgi", paths, database.dsn())
     with contextlib.closing(setup):
         for _ in range(12):
             assert setup.server.https.post(event(), ["0" * 64]).status == 401
@@ -342,7 +342,7 @@ def test_the_shipped_limits_are_fine(doctor, paths):
 
 @pytest.fixture
 def shop(paths, database, tmp_path):
-    setup = setups.make("lighttpd-socket", paths, database.dsn())
+    setup = web_server_setups.make("lighttpd-socket", paths, database.dsn())
     with contextlib.closing(setup):
         it = Doctor(paths, tmp_path, database.dsn())
         it.url = f"https://localhost:{setup.server.tls_port}/humcli"

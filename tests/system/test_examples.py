@@ -10,7 +10,7 @@ import time
 import pytest
 
 from harness.postgres import wait_until
-from harness.recording import Delivery, at, record
+from harness.record_calls import Delivery, at, record
 
 LIMIT = 20      # one that would only look each half minute is too late
 

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from harness.failover import Pair, PgBouncer
-from harness.killing import WRITER, Site
+from harness.kill_load import WRITER, Site
 from harness.postgres import Database, wait_until
 from harness.responder import event
 
@@ -81,9 +81,9 @@ def test_failover_under_load(site):
         site.fail_over()
         load.wait_received(site.random.randrange(300, 600))
         site.wait_recorded(load)
-    account = site.account(load, site.promoted)
-    print(account)
-    account.check(may_fail=False)
+    ledger = site.ledger(load, site.promoted)
+    print(ledger)
+    ledger.check(may_fail=False)
 
 
 def test_failover_while_commits_wait(site):
@@ -97,9 +97,9 @@ def test_failover_while_commits_wait(site):
         site.pair.standby.start()
         site.pair.standby.promote()
         site.wait_recorded(load)
-    account = site.account(load, site.promoted)
-    print(account)
-    account.check(may_fail=False)
+    ledger = site.ledger(load, site.promoted)
+    print(ledger)
+    ledger.check(may_fail=False)
 
 
 def held_back(site, body):

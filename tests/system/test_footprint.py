@@ -11,9 +11,8 @@ import tempfile
 import pytest
 
 from harness import fastcgi
-from harness.gate import Gate
-from harness.responder import (FastCGI, event, eventually, sign, task_of,
-                               variables)
+from harness.postgres_proxy import PostgresProxy
+from harness.responder import FastCGI, event, eventually, sign, task_of, variables
 from harness.spool import Spool
 
 RECEIVED = b'{"received":true}'
@@ -119,13 +118,13 @@ def test_one_connection(paths, store, spool):
     spool.make()
     for _ in range(300):
         spool.put(event())
-    with Gate(store.socket) as gate, FastCGI(
-            paths.responder, gate.conninfo(store.login), SPOOL=spool.path) as it:
+    with PostgresProxy(store.socket) as proxy, FastCGI(
+            paths.responder, proxy.conninfo(store.login), SPOOL=spool.path) as it:
         with in_flight(it, 64) as (bodies, finish):
             assert set(finish()) == {RECEIVED}
         assert it.get().status == 200
         assert eventually(lambda: not spool.waiting, 10)
-        assert gate.accepted == 1
+        assert proxy.accepted == 1
         assert len(connections(store)) == 1
 
 
@@ -133,8 +132,8 @@ def test_one_connection(paths, store, spool):
 
 def test_one_thread(paths, store, spool):
     """THREADS=1: one at a time, spool and all; the others wait their turn."""
-    with Gate(store.socket) as gate, FastCGI(
-            paths.responder, gate.conninfo(store.login), SPOOL=spool.path, THREADS="1",
+    with PostgresProxy(store.socket) as proxy, FastCGI(
+            paths.responder, proxy.conninfo(store.login), SPOOL=spool.path, THREADS="1",
             DEADLINE="1s") as it:
         # Main, writer, drainer, and the one.
         assert threads(it) == 4
@@ -145,11 +144,11 @@ def test_one_thread(paths, store, spool):
                 connection.send(fastcgi.whole(variables(body=body, changes={
                     "HTTP_X_SIGNATURE": sign(body)}).items(), body))
             assert {connection.answer().body for connection in them} == {RECEIVED}
-        gate.refuse()
+        proxy.refuse()
         spooled = [event() for _ in range(5)]
         answers = [it.post(body) for body in spooled]
         assert {a.status for a in answers} == {200} and max(a.seconds for a in answers) < 1.2
-        gate.open()
+        proxy.open()
         assert eventually(lambda: it.post(event()).body == RECEIVED, 2)
         assert eventually(lambda: not spool.waiting, 3)
         assert threads(it) == 4
@@ -175,34 +174,34 @@ class Short(FastCGI):
     """One that gets no more threads than that, besides its first."""
 
     def __init__(self, library, count, *arguments, **others):
-        self.preload = {"LD_PRELOAD": library, "FEW_THREADS": str(count)}
+        self.preload = {"LD_PRELOAD": library, "THREAD_LIMIT": str(count)}
         super().__init__(*arguments, **others)
 
     def environment(self):
         return {**super().environment(), **self.preload}
 
 
-@pytest.fixture(name="few_threads", scope="session")
-def _few_threads():
-    source = os.path.join(os.path.dirname(fastcgi.__file__), "few_threads.c")
+@pytest.fixture(name="limit_threads", scope="session")
+def _limit_threads():
+    source = os.path.join(os.path.dirname(fastcgi.__file__), "limit_threads.c")
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        library = os.path.join(folder, "few_threads.so")
+        library = os.path.join(folder, "limit_threads.so")
         subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
         os.chmod(folder, 0o755)
         yield library
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_slow_senders_when_threads_are_short(paths, store, spool, few_threads, workers):
+def test_slow_senders_when_threads_are_short(paths, store, spool, limit_threads, workers):
     """However few there are: one looks after what waits for the database."""
     if sanitized(paths.responder):
         pytest.skip("a sanitizer wants to be loaded first")
-    with Gate(store.socket) as gate, Short(
-            few_threads, 2 + workers, paths.responder, gate.conninfo(store.login),
+    with PostgresProxy(store.socket) as proxy, Short(
+            limit_threads, 2 + workers, paths.responder, proxy.conninfo(store.login),
             SPOOL=spool.path) as it, contextlib.ExitStack() as stack, \
             concurrent.futures.ThreadPoolExecutor(1) as pool:
         it.assert_serving()
-        gate.freeze()
+        proxy.freeze()
         waiting = pool.submit(it.post, event())
         # Until shortly before its time is over; then as many as there are threads.
         assert not concurrent.futures.wait([waiting], 2.2).done
@@ -213,7 +212,7 @@ def test_slow_senders_when_threads_are_short(paths, store, spool, few_threads, w
         assert answer.body == SPOOLED and answer.seconds < 3
         assert threads(it) == 3 + workers
         assert f"no more than {workers} threads" in it.log()
-        gate.open()
+        proxy.open()
 
 
 # Memory.

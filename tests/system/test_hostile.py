@@ -15,7 +15,7 @@ import pytest
 
 from harness import fastcgi
 from harness.fastcgi import Broken
-from harness.responder import (CGI, FastCGI, event, eventually, give,
+from harness.responder import (CGI, FastCGI, chown_to_test_user, event, eventually,
                                new_task, sign, task_of, variables)
 from harness.webserver import free_port
 
@@ -529,7 +529,7 @@ def test_ends_in_time_with_a_spool_full_of_damage(paths):
         spool = os.path.join(folder.folder, "spool")
         for path in (spool, f"{spool}/new"):
             os.mkdir(path, 0o700)
-            give(path)
+            chown_to_test_user(path)
         for number in range(20000):
             with open(f"{spool}/new/{number:064x}", "wb") as file:
                 file.write(b"humcli-spool 0\n")

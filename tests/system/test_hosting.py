@@ -16,10 +16,10 @@ import time
 
 import pytest
 
-from harness.bundle import cron_line, cron_lines, edit_settings
-from harness.postgres import Database, unprivileged
-from harness.responder import event, give, on_disk, sign
-from harness.setups import SUEXEC, HostedApache, HostedFastCGI
+from harness.hosting_bundle import cron_line, cron_lines, edit_settings
+from harness.postgres import Database, as_test_user
+from harness.responder import chown_to_test_user, event, on_disk, sign
+from harness.web_server_setups import SUEXEC, HostedApache, HostedFastCGI
 
 HOME = "/home/account"
 # Root of a user namespace is the account inside: it owns what it unpacked.
@@ -44,7 +44,7 @@ class Host:
         for name, folders, _ in os.walk(folder):
             os.chmod(name, 0o755)
             for each in (name, *(os.path.join(name, sub) for sub in folders)):
-                give(each)
+                chown_to_test_user(each)
         # as the host has it, whatever an archive says
         os.chmod(os.path.join(self.home, "public_html"), 0o750)
         self.paths, self.cluster = paths, cluster
@@ -63,7 +63,7 @@ class Host:
             self.command(HOME, "/bin/sh", "-c", line), capture_output=True, text=True,
             timeout=60, check=False,
             env={"HOME": HOME, "SHELL": "/bin/sh", "LOGNAME": "account",
-                 "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, **unprivileged())
+                 "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, **as_test_user())
         print(done.stdout, done.stderr)
         return done
 
@@ -91,7 +91,7 @@ def host(paths, cluster, archive):
         # step 1, by the account
         with open(archive, "rb") as file:
             subprocess.run(["tar", "-xzf", "-", "-C", it.home], stdin=file, check=True,
-                           **unprivileged())
+                           **as_test_user())
         yield it
     finally:
         it.close()
@@ -99,7 +99,7 @@ def host(paths, cluster, archive):
 
 
 def configure(host):
-    give(edit_settings(host.home, host.database))
+    chown_to_test_user(edit_settings(host.home, host.database))
     return os.path.join(host.home, ".humcli-webhook")
 
 

@@ -13,10 +13,9 @@ import time
 import pytest
 
 from harness import fastcgi
-from harness.gate import Gate
-from harness.responder import (ABSENT, CGI, SECRET, FastCGI, event,
-                               eventually, new_task, raw_event, sign,
-                               task_of, variables)
+from harness.postgres_proxy import PostgresProxy
+from harness.responder import (ABSENT, CGI, SECRET, FastCGI, event, eventually,
+                               new_task, raw_event, sign, task_of, variables)
 
 RECEIVED = b'{"received":true}'
 DUPLICATE = b'{"received":true,"duplicate":true}'
@@ -900,10 +899,10 @@ def check_unavailable(answer):
 
 @pytest.mark.parametrize("state", ["refuse", "freeze"])
 def test_database_stopped(transport, paths, store, state):
-    with Gate(store.socket) as gate, transport(
-            paths.responder, gate.conninfo(store.login),
+    with PostgresProxy(store.socket) as proxy, transport(
+            paths.responder, proxy.conninfo(store.login),
             DEADLINE="700ms") as it:
-        getattr(gate, state)()
+        getattr(proxy, state)()
         answer = it.get("/health")
         check(answer, 503, b'{"status":"unavailable"}')
         assert answer.seconds < 1.3
@@ -917,7 +916,7 @@ def test_database_stopped(transport, paths, store, state):
         # What needs no database is answered as ever.
         check(it.post(body, signature="0" * 64), 401)
         check(it.request("PUT"), 405)
-        gate.open()
+        proxy.open()
         assert eventually(lambda: it.post(body).status == 200)
         check(it.post(body), 200, DUPLICATE)
         assert eventually(lambda: it.get().body == b'{"status":"ok"}')
@@ -926,17 +925,17 @@ def test_database_stopped(transport, paths, store, state):
 def test_database_stopped_while_running(transport, paths, store):
     if transport is CGI:
         pytest.skip("a process a request has no connection to lose")
-    with Gate(store.socket) as gate, transport(
-            paths.responder, gate.conninfo(store.login),
+    with PostgresProxy(store.socket) as proxy, transport(
+            paths.responder, proxy.conninfo(store.login),
             DEADLINE="500ms") as it:
-        for state in (gate.refuse, gate.freeze, gate.refuse):
+        for state in (proxy.refuse, proxy.freeze, proxy.refuse):
             check(it.post(event()), 200, RECEIVED)
             state()
             body = event()
             answer = it.post(body)
             check_unavailable(answer)
             assert answer.seconds < 0.7
-            gate.open()
+            proxy.open()
             assert eventually(lambda: it.post(body).status == 200)
             assert len(recorded(store, task_of(body))) == 1
 

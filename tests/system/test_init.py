@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.postgres import unprivileged
+from harness.postgres import as_test_user
 from harness.responder import CGI, event, on_disk, sign
 
 OK, NEGATIVE, USAGE, UNAVAILABLE, NOPERM, CONFIG = 0, 1, 64, 69, 77, 78
@@ -32,7 +32,7 @@ class Account:
         self.program = paths.stage / "bin/humcli-webhook"
         self.home = folder / "home"
         self.home.mkdir(mode=0o700)
-        user = unprivileged()
+        user = as_test_user()
         self.uid, self.gid = user.get("user", os.geteuid()), user.get("group", os.getegid())
         os.chown(self.home, self.uid, self.gid)
         folder.chmod(0o755)

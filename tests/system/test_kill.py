@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from harness import killing
+from harness import kill_load
 from harness.postgres import Cluster
 
 KILLS = 3
@@ -19,8 +19,8 @@ def _cluster():
     server.remove()
 
 
-@pytest.mark.parametrize("name", killing.KILLERS)
+@pytest.mark.parametrize("name", kill_load.KILLERS)
 def test_kill(name, paths, cluster, rng):
-    if name in killing.NEED_ROOT and os.geteuid() != 0:
+    if name in kill_load.NEED_ROOT and os.geteuid() != 0:
         pytest.skip("mounting a small spool needs root")
-    print(killing.run(name, paths, cluster, rng.random(), KILLS, DEADLINE="1s"))
+    print(kill_load.run(name, paths, cluster, rng.random(), KILLS, DEADLINE="1s"))

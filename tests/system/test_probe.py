@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from harness import setups
+from harness import web_server_setups
 from harness.postgres import wait_until
 from harness.responder import SECRET
 from harness.webserver import free_port
@@ -53,9 +53,9 @@ def failed(rows):
 # ---- what we ship
 
 
-@pytest.mark.parametrize("name", setups.SETUPS)
+@pytest.mark.parametrize("name", web_server_setups.SETUPS)
 def test_our_setups(paths, database, probe, name):
-    setup = setups.make(name, paths, database.dsn())
+    setup = web_server_setups.make(name, paths, database.dsn())
     with contextlib.closing(setup):
         web = setup.server
         url = f"https://localhost:{web.tls_port}{web.https.url}"

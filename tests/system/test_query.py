@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from harness.recording import Delivery, at, record
-from harness.store import lock_class
+from harness.record_calls import Delivery, at, record
+from harness.responder_database import lock_class
 
 OK, NEGATIVE, USAGE, DATA, UNAVAILABLE, LATER, CONFIG = 0, 1, 64, 65, 69, 75, 78
 BODY = b'{"event":"task.status_changed","task_id":"%s","status":"SUBMITTED",' \

@@ -37,9 +37,9 @@ import pytest
 
 from harness.lighttpd import Lighttpd
 from harness.postgres import Cluster, wait_until
-from harness.responder import event, give, new_task, sign
-from harness.setups import SUEXEC, HostedApache
+from harness.responder import chown_to_test_user, event, new_task, sign
 from harness.systemd import Service
+from harness.web_server_setups import SUEXEC, HostedApache
 
 KINDS = ("run", "init", "by hand", "listen", "psql", "hosting", "not run")
 URL = "https://localhost/humcli"
@@ -168,7 +168,7 @@ class Reader:
         os.chmod(self.folder, 0o755)
         for name in ("bin", "home", "etc/apache2/conf-available", "etc/lighttpd/conf-available"):
             os.makedirs(self.path(name))
-        give(self.path("etc"))
+        chown_to_test_user(self.path("etc"))
         values = {"folder": self.folder, "stage": self.paths.stage,
                   "group": os.stat(self.path("etc")).st_gid}
         user = pwd.getpwuid(os.stat(self.path("etc")).st_uid)
@@ -224,7 +224,7 @@ class Reader:
         """Hands over what was made as root."""
         for name, _, files in os.walk(folder, followlinks=False):
             for each in (name, *(os.path.join(name, file) for file in files)):
-                give(each)
+                chown_to_test_user(each)
 
     def run(self, block):
         more = self.account if block.kind == "hosting" else {}

@@ -18,11 +18,11 @@ import psycopg2
 import pytest
 
 from harness import fastcgi
-from harness.gate import Gate
-from harness.responder import (CGI, SECRET, FastCGI, event, eventually, give,
-                               new_task, sign, task_of, variables)
+from harness.postgres_proxy import PostgresProxy
+from harness.responder import (CGI, SECRET, FastCGI, chown_to_test_user, event,
+                               eventually, new_task, sign, task_of, variables)
+from harness.responder_database import LOCAL_WRITER, WRITER
 from harness.spool import Spool
-from harness.store import LOCAL_WRITER, WRITER
 from harness.webserver import free_port
 
 RECEIVED = b'{"received":true}'
@@ -231,34 +231,34 @@ def test_notified_after_the_commit(running, store, listener):
 
 
 def test_answer_does_not_wait_for_the_notification(paths, store, listener):
-    with Gate(store.socket) as gate, FastCGI(
-            paths.responder, gate.conninfo(store.login)) as it:
+    with PostgresProxy(store.socket) as proxy, FastCGI(
+            paths.responder, proxy.conninfo(store.login)) as it:
         settle(it, listener)
-        gate.hold(b"notify")
+        proxy.hold_statement(b"notify")
         body = event()
         answer = it.post(body)
         assert answer.body == RECEIVED and answer.seconds < 1
-        assert gate.caught.wait(2)
+        assert proxy.held.wait(2)
         assert not listener.of_task(task_of(body), 0.1)
-        gate.open()
+        proxy.open()
         assert listener.of_task(task_of(body))
 
 
 def test_backend_killed_between_record_and_notify(paths, store, listener):
     """With no further traffic a listener wakes within 2 s."""
-    with Gate(store.socket) as gate, FastCGI(
-            paths.responder, gate.conninfo(store.login)) as it:
+    with PostgresProxy(store.socket) as proxy, FastCGI(
+            paths.responder, proxy.conninfo(store.login)) as it:
         settle(it, listener)
-        gate.hold(b"notify")
+        proxy.hold_statement(b"notify")
         body = event()
         assert it.post(body).body == RECEIVED
-        assert gate.caught.wait(2)
+        assert proxy.held.wait(2)
         listener.got.clear()
         store.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                     " WHERE application_name = 'humcli-webhook'"
                     " AND datname = current_database()")
         assert eventually(lambda: not connections(store))
-        gate.open()
+        proxy.open()
         assert listener.wait(lambda p: True, 2), it.log()
         it.assert_serving()
 
@@ -503,10 +503,10 @@ def test_set_up_wrongly(paths, store):
 def test_deadlines_at_their_default(paths, store):
     """3 s from the end of the body, and never later than 4.5 s after accept:
     a slow body eats into it."""
-    with Gate(store.socket) as gate, FastCGI(
-            paths.responder, gate.conninfo(store.login)) as it, \
+    with PostgresProxy(store.socket) as proxy, FastCGI(
+            paths.responder, proxy.conninfo(store.login)) as it, \
             concurrent.futures.ThreadPoolExecutor(1) as pool:
-        gate.freeze()
+        proxy.freeze()
         prompt = pool.submit(it.post, event())
         body = event()
         params = variables(body=body,
@@ -525,7 +525,7 @@ def test_deadlines_at_their_default(paths, store):
             assert time.monotonic() - start < 4.6
         answer = prompt.result()
         assert answer.status == 503 and 2 < answer.seconds < 3.2
-        gate.open()
+        proxy.open()
 
 
 def test_health_does_not_queue_behind_a_batch(paths, store):
@@ -582,21 +582,21 @@ def test_idle_disconnect(paths, store):
 
 def test_connects_on_first_need(paths, store):
     """Neither a start nor a forged request costs a connection."""
-    with Gate(store.socket) as gate, FastCGI(
-            paths.responder, gate.conninfo(store.login)) as it:
+    with PostgresProxy(store.socket) as proxy, FastCGI(
+            paths.responder, proxy.conninfo(store.login)) as it:
         assert it.post(event(), "whsec_wrong").status == 401
         assert it.post(b"x" * 70000).status == 413
-        assert gate.accepted == 0
+        assert proxy.accepted == 0
         it.assert_serving()
-        assert gate.accepted == 1
+        assert proxy.accepted == 1
 
 
 def test_one_connection_a_process(paths, store):
-    with Gate(store.socket) as gate, FastCGI(
-            paths.responder, gate.conninfo(store.login)) as it:
+    with PostgresProxy(store.socket) as proxy, FastCGI(
+            paths.responder, proxy.conninfo(store.login)) as it:
         bodies = [event() for _ in range(300)]
         assert {a.body for a in post_all(it, bodies)} == {RECEIVED}
-        assert gate.accepted == 1
+        assert proxy.accepted == 1
 
 
 def test_logs_in_as_a_writer_alone(running, store):
@@ -667,7 +667,7 @@ def test_kubernetes_secret_volume(paths, store):
         def generation(name, secret):
             folder = os.path.join(it.secret_dir, name)
             os.mkdir(folder, 0o700)
-            give(folder)
+            chown_to_test_user(folder)
             os.rename(it.write("secret", secret),
                       os.path.join(folder, "hook"))
             link = os.path.join(it.secret_dir, "..data_tmp")
@@ -689,7 +689,7 @@ def test_kubernetes_secret_volume(paths, store):
 @pytest.fixture
 def folder():
     with tempfile.TemporaryDirectory(prefix="humcli-", dir="/tmp") as path:
-        give(path)
+        chown_to_test_user(path)
         yield path
 
 
@@ -705,7 +705,7 @@ def test_listen_replaces_a_dead_socket(paths, store, folder):
     path = folder + "/sock"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(path)
-        give(path)
+        chown_to_test_user(path)
     with FastCGI(paths.responder, store.conninfo, where=path) as it:
         it.assert_serving()
 
@@ -732,7 +732,7 @@ def test_listen_does_not_replace_a_file(paths, store, folder):
     path = folder + "/precious"
     with open(path, "w", encoding="ascii") as file:
         file.write("data")
-    give(path)
+    chown_to_test_user(path)
     assert path in refuses_to_listen(paths, store, path)
     with open(path, encoding="ascii") as file:
         assert file.read() == "data"
@@ -860,12 +860,12 @@ def test_answers_what_waits_for_the_database(paths, store):
 @pytest.mark.parametrize("where", ["inherited", "port"])
 def test_whoever_comes_while_it_ends(paths, store, where):
     """While something waits for the database the door is open, and watched."""
-    with Gate(store.socket) as gate, Spool() as spool, FastCGI(
-            paths.responder, gate.conninfo(store.login), SPOOL=spool.path,
+    with PostgresProxy(store.socket) as proxy, Spool() as spool, FastCGI(
+            paths.responder, proxy.conninfo(store.login), SPOOL=spool.path,
             where=f":{free_port()}" if where == "port" else None) as it, \
             concurrent.futures.ThreadPoolExecutor(2) as pool:
         it.assert_serving()
-        gate.freeze()
+        proxy.freeze()
         first = pool.submit(it.post, event())
         assert eventually(lambda: has_request(it))
         start = time.monotonic()
@@ -909,17 +909,17 @@ def test_ends_under_constant_load(paths, store):
 def test_ends_with_postgresql_frozen(paths, store, listener):
     """Idle, with a request that waits, and while it connects."""
     with contextlib.ExitStack() as stack:
-        gate = stack.enter_context(Gate(store.socket))
+        proxy = stack.enter_context(PostgresProxy(store.socket))
         pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor())
         idle, busy = [stack.enter_context(FastCGI(
             paths.responder, f"{store.conninfo} application_name={name}",
             DEADLINE="10s")) for name in ("frozen-idle", "frozen-busy")]
         connecting = stack.enter_context(FastCGI(
-            paths.responder, gate.conninfo(store.login), DEADLINE="10s"))
+            paths.responder, proxy.conninfo(store.login), DEADLINE="10s"))
         for it in (idle, busy):
             settle(it, listener)
             listener.got.clear()
-        gate.freeze()
+        proxy.freeze()
         frozen = [pid for pid, in store.query(
             "SELECT pid FROM pg_stat_activity"
             " WHERE application_name IN ('frozen-idle', 'frozen-busy')")]
@@ -928,7 +928,7 @@ def test_ends_with_postgresql_frozen(paths, store, listener):
             os.kill(pid, signal.SIGSTOP)
             stack.callback(os.kill, pid, signal.SIGCONT)
         pending = [pool.submit(it.post, event()) for it in (busy, connecting)]
-        assert eventually(lambda: has_request(busy) and gate.accepted)
+        assert eventually(lambda: has_request(busy) and proxy.accepted)
         ends = [pool.submit(it.stop) for it in (idle, busy, connecting)]
         for end in ends:
             assert end.result() < 5

@@ -10,8 +10,8 @@ import tempfile
 
 import pytest
 
-from harness.responder import (CGI, SECRET, FastCGI, as_user, event, give,
-                               task_of)
+from harness.responder import (CGI, SECRET, FastCGI, as_test_user, chown_to_test_user,
+                               event, task_of)
 
 RECEIVED = b'{"received":true}'
 SYSCONF_FILE = "/usr/local/etc/humcli-webhook.conf"
@@ -361,14 +361,14 @@ def home(paths, store):
     if os.path.exists(SYSCONF_FILE):
         pytest.skip(f"{SYSCONF_FILE} comes first")
     with CGI(paths.responder, store.conninfo) as it:
-        user = as_user()
+        user = as_test_user()
         uid = user.get("user", os.getuid())
         gid = user.get("group", os.getgid())
         it.home = os.path.join(it.folder, "home")
         it.own = os.path.join(it.home, ".humcli-webhook")
         for path in (it.home, it.own):
             os.mkdir(path, 0o700)
-            give(path)
+            chown_to_test_user(path)
         os.rename(it.secret_dir, os.path.join(it.own, "secrets"))
         os.rename(it.write("conf", f"HUMCLI_WEBHOOK_DATABASE={store.conninfo}"
                            "\nHUMCLI_WEBHOOK_SPOOL=\n"),

@@ -12,10 +12,10 @@ import time
 import pytest
 
 from harness import fastcgi
-from harness.gate import Gate
-from harness.recording import listen, notifications
-from harness.responder import (CGI, SECRET, FastCGI, as_user, event, eventually,
-                               give, new_task, sign, task_of)
+from harness.postgres_proxy import PostgresProxy
+from harness.record_calls import listen, notifications
+from harness.responder import (CGI, SECRET, FastCGI, as_test_user, chown_to_test_user,
+                               event, eventually, new_task, sign, task_of)
 from harness.spool import Spool, render
 
 RECEIVED = b'{"received":true}'
@@ -31,9 +31,9 @@ def _spool():
         yield it
 
 
-@pytest.fixture(name="gate")
+@pytest.fixture(name="proxy")
 def _gate(store):
-    with Gate(store.socket) as it:
+    with PostgresProxy(store.socket) as it:
         yield it
 
 
@@ -52,10 +52,10 @@ def responder(paths, conninfo, spool, kind=FastCGI, **settings):
             raise
 
 
-def away(paths, gate, store, spool, **settings):
-    """A responder whose database is away until gate.open()."""
-    gate.refuse()
-    return responder(paths, gate.conninfo(store.login), spool, **settings)
+def away(paths, proxy, store, spool, **settings):
+    """A responder whose database is away until proxy.open()."""
+    proxy.refuse()
+    return responder(paths, proxy.conninfo(store.login), spool, **settings)
 
 
 def post_all(it, bodies, workers=16):
@@ -92,10 +92,10 @@ def tasks_locked(store, tasks):
 
 # In and out.
 
-def test_spooled_and_recorded(transport, paths, gate, store, spool):
+def test_spooled_and_recorded(transport, paths, proxy, store, spool):
     """The file is the event, signed by hand; what stands in it survives."""
     body = event(status="ACCEPTED")
-    with away(paths, gate, store, spool, kind=transport) as it:
+    with away(paths, proxy, store, spool, kind=transport) as it:
         before = time.time_ns() // 1000
         answer = it.post(body)
         assert (answer.status, answer.body) == (200, SPOOLED)
@@ -106,7 +106,7 @@ def test_spooled_and_recorded(transport, paths, gate, store, spool):
         for path, mode in ((spool.path, 0o700), (spool.file("new"), 0o700),
                            (spool.file("new", sign(body)), 0o600)):
             assert os.stat(path).st_mode & 0o777 == mode
-        gate.open()
+        proxy.open()
         if transport is CGI:
             # It sees for 2 s what the last one saw; the next request drains.
             assert eventually(lambda: it.post(event()).body == RECEIVED)
@@ -118,42 +118,42 @@ def test_spooled_and_recorded(transport, paths, gate, store, spool):
     assert not spool.failed
 
 
-def test_listeners_are_woken(paths, gate, store, spool):
+def test_listeners_are_woken(paths, proxy, store, spool):
     with contextlib.closing(store.connect()) as connection:
         body = event()
-        with away(paths, gate, store, spool) as it:
+        with away(paths, proxy, store, spool) as it:
             assert it.post(body).body == SPOOLED
             listen(connection)
-            gate.open()
+            proxy.open()
             texts = []
             while not any(task_of(body) in text for text in texts):
                 texts += notifications(connection, 1)
 
 
-def test_the_same_while_it_waits(transport, paths, gate, store, spool):
+def test_the_same_while_it_waits(transport, paths, proxy, store, spool):
     body = event()
-    with away(paths, gate, store, spool, kind=transport) as it:
+    with away(paths, proxy, store, spool, kind=transport) as it:
         assert {it.post(body).body for _ in range(3)} == {SPOOLED}
         assert spool.waiting == [sign(body)]
 
 
-def test_already_recorded(paths, gate, store, spool):
+def test_already_recorded(paths, proxy, store, spool):
     """The replay is a duplicate, and the file goes."""
     body = event()
-    with responder(paths, gate.conninfo(store.login), spool) as it:
+    with responder(paths, proxy.conninfo(store.login), spool) as it:
         assert it.post(body).body == RECEIVED
-        gate.refuse()
+        proxy.refuse()
         assert it.post(body).body == SPOOLED
-        gate.open()
+        proxy.open()
         assert eventually(is_drained(spool), 2)
     assert recorded(store, [body]) == [body]
 
 
-def test_breaker(paths, gate, store, spool):
+def test_breaker(paths, proxy, store, spool):
     """After the first overrun each takes milliseconds, 300 a second and more;
     once the database is back, it is used."""
     bodies = [event() for _ in range(600)]
-    with away(paths, gate, store, spool, DEADLINE="3s") as it:
+    with away(paths, proxy, store, spool, DEADLINE="3s") as it:
         first = it.post(event())
         assert first.body == SPOOLED and first.seconds < 3
         start = time.monotonic()
@@ -162,7 +162,7 @@ def test_breaker(paths, gate, store, spool):
         assert {a.body for a in answers} == {SPOOLED}
         assert sorted(a.seconds for a in answers)[len(answers) // 2] < 0.05
         assert len(bodies) / seconds > 300
-        gate.open()
+        proxy.open()
         assert eventually(lambda: it.post(event()).body == RECEIVED, 2)
         assert eventually(is_drained(spool), 20)
     assert recorded(store, bodies) == sorted(bodies)
@@ -170,17 +170,17 @@ def test_breaker(paths, gate, store, spool):
 
 # What is no event.
 
-def test_quarantined_later(transport, paths, gate, store, spool):
+def test_quarantined_later(transport, paths, proxy, store, spool):
     """What we can see at once is answered so; what only PostgreSQL can see
     is answered as spooled, and blocks nothing."""
     malformed, invalid = event()[:-1], event(status=5)
     poison = event()[:-1] + b',"x":01}'
     good = event()
-    with away(paths, gate, store, spool, kind=transport) as it:
+    with away(paths, proxy, store, spool, kind=transport) as it:
         assert [it.post(body).status for body in (malformed, invalid)] == [400, 422]
         assert [it.post(body).body for body in (poison, good)] == [SPOOLED] * 2
         assert spool.waiting == sorted(map(sign, (malformed, invalid, poison, good)))
-        gate.open()
+        proxy.open()
         if transport is CGI:
             assert eventually(lambda: it.post(event()).body == RECEIVED)
         assert eventually(is_drained(spool), 2)
@@ -203,7 +203,7 @@ def make_link(path):
 
 def make_directory(path):
     os.mkdir(path)
-    give(path)
+    chown_to_test_user(path)
 
 
 def make_large(path):
@@ -287,9 +287,9 @@ def test_hidden_files_are_left_alone(paths, store, spool):
     assert os.listdir(spool.file("new")) == [".nfs0001"] and not spool.failed
 
 
-def test_secret_removed_meanwhile(paths, gate, store, spool):
+def test_secret_removed_meanwhile(paths, proxy, store, spool):
     gone, kept = event(), event()
-    with away(paths, gate, store, spool, secrets={"main": SECRET, "second": OTHER}) as it:
+    with away(paths, proxy, store, spool, secrets={"main": SECRET, "second": OTHER}) as it:
         assert it.post(gone, OTHER).body == SPOOLED
         assert it.post(kept).body == SPOOLED
         received = spool.received(sign(gone, OTHER))
@@ -312,10 +312,10 @@ def test_secret_removed_meanwhile(paths, gate, store, spool):
 
 # Bounds.
 
-def test_spool_max(paths, gate, store, spool):
+def test_spool_max(paths, proxy, store, spool):
     """16 files of 4 KiB; then 503, loudly, and never a false 200."""
     bodies = [event() for _ in range(40)]
-    with away(paths, gate, store, spool, SPOOL_MAX="64KiB") as it:
+    with away(paths, proxy, store, spool, SPOOL_MAX="64KiB") as it:
         it.post(bodies[0])
         answers = [it.post(body) for body in bodies[1:]]
         assert [a.body for a in answers[:15]] == [SPOOLED] * 15
@@ -325,19 +325,19 @@ def test_spool_max(paths, gate, store, spool):
         assert len(spool.waiting) == 16 and not spool.names("tmp")
         assert any("level=error" in line and "SPOOL_MAX" in line
                    for line in it.log().splitlines())
-        gate.open()
+        proxy.open()
         assert eventually(is_drained(spool), 2)
         assert recorded(store, bodies) == sorted(bodies[:16])
-        gate.refuse()
+        proxy.refuse()
         # There is room again.
         assert eventually(lambda: it.post(bodies[20]).body == SPOOLED, 2)
 
 
-def test_spool_max_of_several(paths, gate, store, spool):
+def test_spool_max_of_several(paths, proxy, store, spool):
     """A process that did not fill it sees within a second that it is full."""
-    gate.refuse()
+    proxy.refuse()
     with contextlib.ExitStack() as stack:
-        two = [stack.enter_context(responder(paths, gate.conninfo(store.login), spool,
+        two = [stack.enter_context(responder(paths, proxy.conninfo(store.login), spool,
                                              SPOOL_MAX="64KiB")) for _ in range(2)]
         for body in [event() for _ in range(16)]:
             assert two[0].post(body).body == SPOOLED
@@ -363,7 +363,7 @@ class OnSmallDisk(FastCGI):
     """With a spool on a disk of its own, which only it sees."""
 
     def spawn(self, *arguments, env=None, **streams):
-        user, group = str(as_user()["user"]), str(as_user()["group"])
+        user, group = str(as_test_user()["user"]), str(as_test_user()["group"])
         self.disk = os.path.dirname(self.settings["SPOOL"])
         with open(self.stderr_file, "ab") as stderr:
             return subprocess.Popen(
@@ -393,8 +393,8 @@ def _inside():
     return look
 
 
-def test_full_disk(paths, gate, store, spool, inside):
-    with away(paths, gate, store, spool, kind=OnSmallDisk) as it:
+def test_full_disk(paths, proxy, store, spool, inside):
+    with away(paths, proxy, store, spool, kind=OnSmallDisk) as it:
         kept = filled(it, spool)
         seen = inside(it, spool)
         assert len(kept) > 5
@@ -403,7 +403,7 @@ def test_full_disk(paths, gate, store, spool, inside):
         it.remount("size=1m")
         more = event()
         assert it.post(more).body == SPOOLED
-        gate.open()
+        proxy.open()
         assert eventually(is_drained(seen), 3)
         assert not seen.failed
     assert recorded(store, kept + [more]) == sorted(kept + [more])
@@ -425,8 +425,8 @@ def test_disk_becomes_read_only(paths, store, spool, inside):
 
 
 @pytest.mark.parametrize("folder", ["tmp", "new"])
-def test_not_writable(folder, transport, paths, gate, store, spool):
-    with away(paths, gate, store, spool, kind=transport) as it:
+def test_not_writable(folder, transport, paths, proxy, store, spool):
+    with away(paths, proxy, store, spool, kind=transport) as it:
         assert it.post(event()).body == SPOOLED
         os.chmod(spool.file(folder), 0o500)
         for _ in range(3):
@@ -438,8 +438,8 @@ def test_not_writable(folder, transport, paths, gate, store, spool):
 
 
 @pytest.mark.parametrize("folder", ["", "tmp", "new"])
-def test_taken_away(folder, paths, gate, store, spool):
-    with away(paths, gate, store, spool) as it:
+def test_taken_away(folder, paths, proxy, store, spool):
+    with away(paths, proxy, store, spool) as it:
         assert it.post(event()).body == SPOOLED
         os.rename(spool.file(folder), spool.file(folder).rstrip("/") + ".away")
         for _ in range(3):
@@ -448,14 +448,14 @@ def test_taken_away(folder, paths, gate, store, spool):
         assert it.get().body in (b'{"status":"degraded"}', b'{"status":"unavailable"}')
         os.rename(spool.file(folder).rstrip("/") + ".away", spool.file(folder))
         assert it.post(event()).body == SPOOLED
-        gate.open()
+        proxy.open()
         assert eventually(is_drained(spool), 3)
 
 
-def test_can_not_be_made(transport, paths, gate, store, spool):
+def test_can_not_be_made(transport, paths, proxy, store, spool):
     """It goes on without one, says so, and answers 503."""
     os.chmod(spool.folder, 0o500)
-    with away(paths, gate, store, spool, kind=transport) as it:
+    with away(paths, proxy, store, spool, kind=transport) as it:
         assert it.post(event()).status == 503
         assert any("level=warning" in line and spool.path in line
                    for line in it.log().splitlines())
@@ -464,25 +464,25 @@ def test_can_not_be_made(transport, paths, gate, store, spool):
     os.chmod(spool.folder, 0o700)
 
 
-def test_open_to_others(paths, gate, store, spool):
+def test_open_to_others(paths, proxy, store, spool):
     """Whoever may write there could take events away: that is no spool."""
     spool.make()
     os.chmod(spool.path, 0o770)
-    with away(paths, gate, store, spool) as it:
+    with away(paths, proxy, store, spool) as it:
         assert it.post(event()).status == 503
         assert f"chmod 700 {spool.path}" in it.log()
 
 
 # Health, and who drains when.
 
-def test_health(transport, paths, gate, store, spool):
+def test_health(transport, paths, proxy, store, spool):
     """Degraded as long as something waits, also with the database there."""
     stuck = event()
-    with away(paths, gate, store, spool, kind=transport) as it:
+    with away(paths, proxy, store, spool, kind=transport) as it:
         assert it.post(stuck).body == SPOOLED
         assert it.get().body == b'{"status":"degraded"}'
         with tasks_locked(store, [task_of(stuck)]):
-            gate.open()
+            proxy.open()
             assert eventually(lambda: it.post(event()).body == RECEIVED, 4)
             health = it.get()
             assert (health.status, health.body) == (200, b'{"status":"degraded"}')
@@ -492,10 +492,10 @@ def test_health(transport, paths, gate, store, spool):
         assert not spool.waiting
 
 
-def test_what_a_killed_one_left(paths, gate, store, spool):
+def test_what_a_killed_one_left(paths, proxy, store, spool):
     """Drained by the next one without any traffic."""
     bodies = [event() for _ in range(20)]
-    with away(paths, gate, store, spool) as it:
+    with away(paths, proxy, store, spool) as it:
         assert {a.body for a in post_all(it, bodies)} == {SPOOLED}
         it.process.kill()
         it.process.wait()
@@ -505,23 +505,23 @@ def test_what_a_killed_one_left(paths, gate, store, spool):
     assert recorded(store, bodies) == sorted(bodies)
 
 
-def test_what_another_leaves(paths, gate, store, spool):
+def test_what_another_leaves(paths, proxy, store, spool):
     """By CGI or a process that was killed; a running one looks every 5 s."""
     body = event()
-    gate.refuse()
+    proxy.refuse()
     with responder(paths, store.conninfo, spool), \
-            responder(paths, gate.conninfo(store.login), spool, kind=CGI) as it:
+            responder(paths, proxy.conninfo(store.login), spool, kind=CGI) as it:
         assert it.post(body).body == SPOOLED
         assert eventually(is_drained(spool), 6)
     assert recorded(store, [body]) == [body]
 
 
-def test_several_share_it(paths, gate, store, spool):
+def test_several_share_it(paths, proxy, store, spool):
     """Three processes and CGI, some of the events through all of them."""
     shared = [event() for _ in range(5)]
-    gate.refuse()
+    proxy.refuse()
     with contextlib.ExitStack() as stack:
-        four = [stack.enter_context(responder(paths, gate.conninfo(store.login), spool,
+        four = [stack.enter_context(responder(paths, proxy.conninfo(store.login), spool,
                                               kind=kind))
                 for kind in (FastCGI, FastCGI, FastCGI, CGI)]
         own = [[event() for _ in range(15)] for _ in four]
@@ -531,7 +531,7 @@ def test_several_share_it(paths, gate, store, spool):
             assert {a.result().body for a in answers} == {SPOOLED}
         everything = shared + sum(own, [])
         assert spool.waiting == sorted(map(sign, everything))
-        gate.open()
+        proxy.open()
         assert eventually(is_drained(spool), 5)
     assert recorded(store, everything) == sorted(everything)
     assert not spool.failed and not spool.names("tmp")
@@ -618,7 +618,7 @@ def test_constant_load_does_not_starve_it(paths, store, spool):
 
 # Killed.
 
-def test_killed_at_random(paths, gate, store, spool, rng):
+def test_killed_at_random(paths, proxy, store, spool, rng):
     """By SIGKILL, while it spools and while it drains."""
     acknowledged = []
     over = threading.Event()
@@ -634,8 +634,8 @@ def test_killed_at_random(paths, gate, store, spool, rng):
 
     spool.make()
     for n in range(20):
-        (gate.refuse if n % 2 else gate.open)()
-        with responder(paths, gate.conninfo(store.login), spool, DEADLINE="200ms") as it:
+        (proxy.refuse if n % 2 else proxy.open)()
+        with responder(paths, proxy.conninfo(store.login), spool, DEADLINE="200ms") as it:
             over.clear()
             threads = [threading.Thread(target=load, args=(it,)) for _ in range(4)]
             for thread in threads:
@@ -647,8 +647,8 @@ def test_killed_at_random(paths, gate, store, spool, rng):
             over.set()
             for thread in threads:
                 thread.join()
-    gate.open()
-    with responder(paths, gate.conninfo(store.login), spool):
+    proxy.open()
+    with responder(paths, proxy.conninfo(store.login), spool):
         assert eventually(is_drained(spool), 10)
     assert len(acknowledged) > 500
     assert recorded(store, acknowledged) == sorted(acknowledged)
@@ -666,7 +666,7 @@ def cli(paths, it, *arguments, check_user=True, **settings):
         env={**it.environment(), "PATH": os.environ["PATH"],
              **{f"HUMCLI_WEBHOOK_{k}": v for k, v in settings.items()}},
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
-        **(as_user() if check_user else {}))
+        **(as_test_user() if check_user else {}))
     assert SECRET not in done.stdout + done.stderr
     return done
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from harness.recording import Delivery, at, record, record_as_cgi, stored
+from harness.record_calls import Delivery, at, record, record_as_cgi, stored
 
 LINE = ("PENDING", "ESTIMATE_PENDING", "ACCEPTED", "IN_PROGRESS", "SUBMITTED", "VERIFIED", "COMPLETED")
 

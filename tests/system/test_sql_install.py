@@ -8,7 +8,7 @@ import pytest
 from psycopg2 import errors, extensions
 
 from harness.postgres import Cluster, Database, wait_until
-from harness.recording import START, Delivery, at, outcomes, record
+from harness.record_calls import START, Delivery, at, outcomes, record
 
 ROLES = ("humcli_admin", "humcli_consumer", "humcli_owner", "humcli_reader", "humcli_writer")
 

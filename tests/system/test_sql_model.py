@@ -3,9 +3,10 @@
 import threading
 from datetime import timedelta
 
-from harness.recording import (EVENT, Delivery, at, notification, outcomes, listen,
-                               notifications, record, record_all, record_as_cgi, stored)
-from harness.visits import Model
+from harness.record_calls import (EVENT, Delivery, at, listen, notification,
+                                  notifications, outcomes, record, record_all,
+                                  record_as_cgi, stored)
+from harness.visit_model import Model
 
 WINDOW = timedelta(seconds=60)
 

@@ -8,7 +8,7 @@ import pytest
 from psycopg2 import errors
 
 from harness.postgres import Cluster, Database, wait_until
-from harness.recording import Delivery, at, listen, notification, notifications, record
+from harness.record_calls import Delivery, at, listen, notification, notifications, record
 
 
 @pytest.fixture(name="listener")

@@ -8,9 +8,9 @@ import psycopg2
 import pytest
 from psycopg2 import errors
 
-from harness.consuming import Threads, call, drain, fetch, fill, ids, value
 from harness.postgres import Database, wait_until
-from harness.recording import Delivery, at, listen, notifications, record
+from harness.record_calls import Delivery, at, listen, notifications, record
+from harness.subscription_calls import Threads, call, drain, fetch, fill, ids, value
 
 
 @pytest.fixture(name="database")

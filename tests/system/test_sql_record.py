@@ -9,8 +9,9 @@ import pytest
 from psycopg2 import errors
 
 from harness.postgres import Cluster, Database, wait_until
-from harness.recording import (SIGNATURE, START, Delivery, at, listen, notification,
-                               notifications, outcomes, record, record_all, record_next, stored)
+from harness.record_calls import (SIGNATURE, START, Delivery, at, listen, notification,
+                                  notifications, outcomes, record, record_all,
+                                  record_next, stored)
 
 
 def one(connection, sql, *arguments):

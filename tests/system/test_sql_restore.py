@@ -6,9 +6,9 @@ import psycopg2
 import pytest
 from psycopg2 import errors
 
-from harness.consuming import call, drain, fetch, ids, value
 from harness.postgres import Database
-from harness.recording import Delivery, at, record
+from harness.record_calls import Delivery, at, record
+from harness.subscription_calls import call, drain, fetch, ids, value
 
 TABLES = ("events", "repeats", "retired", "late", "quarantine", "subscriptions", "replays", "jobs", "dead")
 FAR = 5_000_000     # more transactions than a test run has

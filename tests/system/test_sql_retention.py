@@ -6,10 +6,10 @@ import psycopg2
 import pytest
 from psycopg2 import errors
 
-from harness.consuming import Threads, call, drain, fetch, fill, ids, value
 from harness.postgres import wait_until
-from harness.recording import EVENT, Delivery, at, outcomes, record, stored
-from harness.visits import Model
+from harness.record_calls import EVENT, Delivery, at, outcomes, record, stored
+from harness.subscription_calls import Threads, call, drain, fetch, fill, ids, value
+from harness.visit_model import Model
 
 WINDOW = timedelta(seconds=60)
 

@@ -4,7 +4,7 @@ import psycopg2
 import pytest
 from psycopg2 import errors
 
-from harness.recording import Delivery, outcomes, record, record_next, stored
+from harness.record_calls import Delivery, outcomes, record, record_next, stored
 
 WHO = ("writer", "reader", "consumer", "admin", "stranger")
 READERS = {"reader", "consumer", "admin"}

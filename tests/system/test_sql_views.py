@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from harness.recording import Delivery, at, record
+from harness.record_calls import Delivery, at, record
 
 DOCUMENTED = {
     "PENDING", "ESTIMATE_PENDING", "ACCEPTED", "IN_PROGRESS", "SUBMITTED", "VERIFIED",

@@ -15,9 +15,9 @@ import tempfile
 import pytest
 
 from harness.apache import FRONT
-from harness.bundle import cron_line, edit_settings
+from harness.hosting_bundle import cron_line, edit_settings
 from harness.responder import event, on_disk, sign
-from harness.setups import HostedApache
+from harness.web_server_setups import HostedApache
 
 SUEXEC = "/usr/lib/apache2/suexec"
 WEB = "www-data"

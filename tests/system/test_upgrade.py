@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import killing
-from harness.gate import Gate
+from harness import kill_load
 from harness.postgres import wait_until
+from harness.postgres_proxy import PostgresProxy
 from harness.responder import FastCGI, event
 from harness.spool import Spool
 
@@ -46,13 +46,13 @@ class Installation:
 
 
 def both(site, load):
-    killing.responder_stopped(site, load)
-    killing.apache_reloaded(site, load)
+    kill_load.responder_stopped(site, load)
+    kill_load.apache_reloaded(site, load)
 
 
 WAYS = {
-    "lighttpd-socket": killing.responder_stopped,
-    "lighttpd-spawn": killing.lighttpd_reloaded,
+    "lighttpd-socket": kill_load.responder_stopped,
+    "lighttpd-spawn": kill_load.lighttpd_reloaded,
     "apache-proxy_fcgi": both,
 }
 
@@ -77,7 +77,7 @@ def running_program(site):
 @pytest.mark.parametrize("name", WAYS)
 def test_upgrade(name, paths, cluster, rng):
     with Installation(paths) as installation, \
-            killing.Site(installation, cluster, rng.random(), name) as site:
+            kill_load.Site(installation, cluster, rng.random(), name) as site:
         before = running_program(site)
         with site.load(fresh=True) as load:
             for number in range(3):
@@ -90,22 +90,22 @@ def test_upgrade(name, paths, cluster, rng):
                 before = after
                 load.wait_received(50)
                 assert site.setup.responder_log().count("outcome=recorded") > 0
-        account = site.account(load)
-        print(account, site.logs()[-5000:])
-        account.check(may_fail=False)
+        ledger = site.ledger(load)
+        print(ledger, site.logs()[-5000:])
+        ledger.check(may_fail=False)
 
 
 def test_end_while_the_database_is_away(paths, store):
     """What was on its way when it went is spooled: nothing is left to wait
     for, while the successor has to."""
-    with Spool() as spool, Gate(store.socket) as gate, \
-            FastCGI(paths.responder, gate.conninfo(store.login), SPOOL=spool.path,
+    with Spool() as spool, PostgresProxy(store.socket) as proxy, \
+            FastCGI(paths.responder, proxy.conninfo(store.login), SPOOL=spool.path,
                     DEADLINE="500ms") as responder:
         responder.assert_serving()
-        gate.hold(b"humcli.record")
+        proxy.hold_statement(b"humcli.record")
         with ThreadPoolExecutor(1) as pool:
             answer = pool.submit(responder.post, event())
-            assert gate.caught.wait(5)
-            gate.refuse()
+            assert proxy.held.wait(5)
+            proxy.refuse()
             assert answer.result().body == b'{"received":true,"spooled":true}'
         assert responder.stop() < 2

@@ -9,8 +9,8 @@ import threading
 
 import pytest
 
-from harness.responder import (CGI, SECRET, FastCGI, as_user, event,
-                               eventually, give, sign)
+from harness.responder import (CGI, SECRET, FastCGI, as_test_user, chown_to_test_user,
+                               event, eventually, sign)
 from harness.spool import Spool
 
 VALGRIND = shutil.which("valgrind")
@@ -41,7 +41,7 @@ class Valgrind:
         os.chmod(self.folder, 0o755)
         self.reports = os.path.join(self.folder, "reports")
         os.mkdir(self.reports)
-        give(self.reports)
+        chown_to_test_user(self.reports)
 
     def wrap(self, program):
         path = os.path.join(self.folder, os.path.basename(program))
@@ -181,7 +181,7 @@ def _cli(paths, valgrind, spool):
     empty = os.path.join(spool.folder, "empty.conf")
     with open(empty, "w", encoding="ascii"):
         os.chmod(empty, 0o600)
-        give(empty)
+        chown_to_test_user(empty)
     runs = []
 
     def run(*arguments, status=0, stdin=b"", **settings):
@@ -191,7 +191,7 @@ def _cli(paths, valgrind, spool):
                            for k, v in settings.items())
         done = subprocess.run([program, *arguments], input=stdin, timeout=120,
                               capture_output=True, env=environment,
-                              check=False, **as_user())
+                              check=False, **as_test_user())
         runs.append(arguments)
         assert done.returncode == status, done.stderr
         valgrind.check(len(runs))

@@ -14,7 +14,7 @@ import warnings
 
 import pytest
 
-from harness import setups
+from harness import web_server_setups
 from harness.postgres import Database, wait_until
 from harness.responder import event, sign, task_of
 from harness.systemd import read_unit
@@ -39,7 +39,7 @@ def running(paths, store):
 
     def get(name):
         if name not in started:
-            started[name] = setups.make(name, paths, store.dsn())
+            started[name] = web_server_setups.make(name, paths, store.dsn())
         return started[name]
 
     yield get
@@ -47,7 +47,7 @@ def running(paths, store):
         setup.close()
 
 
-@pytest.fixture(params=setups.SETUPS)
+@pytest.fixture(params=web_server_setups.SETUPS)
 def setup(request, running):
     it = running(request.param)
     yield it
@@ -173,9 +173,9 @@ def test_neighbours_are_left_alone(setup):
     assert b'{"error"' not in answer.body, answer
 
 
-@pytest.mark.parametrize("name", setups.SETUPS)
+@pytest.mark.parametrize("name", web_server_setups.SETUPS)
 def test_database_down(name, paths, tmp_path):
-    setup = setups.make(name, paths, f"host={tmp_path} dbname=none user=none")
+    setup = web_server_setups.make(name, paths, f"host={tmp_path} dbname=none user=none")
     try:
         answer = check(setup.server.https.post(event()), 503)
         assert answer.headers["Retry-After"] == "30"
@@ -186,7 +186,8 @@ def test_database_down(name, paths, tmp_path):
 
 
 def test_htaccess_for_fastcgi(paths, store):
-    setup = setups.Hosted(paths, store.dsn(), setups.HostedFastCGI, "htaccess")
+    setup = web_server_setups.Hosted(paths, store.dsn(), web_server_setups.HostedFastCGI,
+                                     "htaccess")
     try:
         body = event()
         check(setup.server.https.post(body), 200, RECEIVED)

@@ -11,8 +11,8 @@ import tempfile
 import psycopg2
 import pytest
 
-from harness.postgres import SUPERUSER, Cluster, unprivileged, wait_until
-from harness.responder import give
+from harness.postgres import SUPERUSER, Cluster, as_test_user, wait_until
+from harness.responder import chown_to_test_user
 from harness.webserver import free_port
 
 
@@ -77,7 +77,7 @@ class PgBouncer:
     def __init__(self, cluster, user):
         self.process = None
         self.folder = tempfile.mkdtemp(prefix="humcli-pgbouncer-", dir="/tmp")
-        give(self.folder)
+        chown_to_test_user(self.folder)
         self.logfile = os.path.join(self.folder, "log")
         self.port = free_port()
         self.user = user
@@ -101,7 +101,7 @@ class PgBouncer:
             with open(self.logfile, "ab") as log:
                 self.process = subprocess.Popen(
                     ["/usr/sbin/pgbouncer", config], cwd="/", stdin=subprocess.DEVNULL,
-                    stdout=log, stderr=log, **unprivileged())
+                    stdout=log, stderr=log, **as_test_user())
             wait_until(self.answers, "PgBouncer to answer", limit=15)
         except BaseException:
             print(self.log())

@@ -36,7 +36,7 @@ def bindir():
     raise RuntimeError("no initdb found; on Debian: apt-get install postgresql, or set HUMCLI_PG_BINDIR")
 
 
-def unprivileged():
+def as_test_user():
     """Arguments for subprocess: PostgreSQL does not run as root."""
     if os.geteuid() != 0:
         return {}
@@ -78,7 +78,7 @@ class Cluster:
         self.data = os.path.join(self.folder, "data")
         self.logfile = os.path.join(self.folder, "log")
         self.server = None
-        owner = unprivileged()
+        owner = as_test_user()
         if owner:
             os.chown(self.folder, owner["user"], owner["group"])
         try:
@@ -126,7 +126,7 @@ class Cluster:
         if not os.path.exists(path):    # a bindir can be without the clients
             path = program
         done = subprocess.run([path, *arguments],
-                              cwd="/", capture_output=True, text=True, **unprivileged())
+                              cwd="/", capture_output=True, text=True, **as_test_user())
         if check and done.returncode != 0:
             raise RuntimeError(f"{program}: {done.stdout}{done.stderr}")
         return done.stdout + done.stderr
@@ -136,7 +136,7 @@ class Cluster:
         with open(self.logfile, "ab") as log:
             self.server = subprocess.Popen(
                 [os.path.join(self.bindir, "postgres"), "-D", self.data],
-                cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, **unprivileged())
+                cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, **as_test_user())
         wait_until(self.answers, "PostgreSQL to start\n" + self.log, limit=30)
 
     def answers(self):

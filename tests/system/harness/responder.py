@@ -17,7 +17,7 @@ import uuid
 
 from harness import fastcgi
 from harness.fastcgi import Answer
-from harness.postgres import unprivileged as as_user
+from harness.postgres import as_test_user
 
 SECRET = "whsec_3f9a1c7e5b2d4860"
 SANITIZERS = ("ASAN_OPTIONS", "LSAN_OPTIONS", "TSAN_OPTIONS",
@@ -29,9 +29,9 @@ REPORTS = ("Sanitizer", "runtime error:")
 ABSENT = object()
 
 
-def give(path):
-    """Hands a file or folder over to the user that as_user() names."""
-    user = as_user()
+def chown_to_test_user(path):
+    """Hands a file or folder over to the user that as_test_user() names."""
+    user = as_test_user()
     if user:
         os.chown(path, user["user"], user["group"])
 
@@ -117,8 +117,8 @@ class Responder:
         self.log_file = os.path.join(self.folder, "log")
         self.stderr_file = os.path.join(self.folder, "stderr")
         os.mkdir(self.secret_dir, 0o700)
-        give(self.secret_dir)
-        give(self.folder)
+        chown_to_test_user(self.secret_dir)
+        chown_to_test_user(self.folder)
         self.secrets = {}
         self.more_environment = {}
         for name, value in ({"main": SECRET} if secrets is None
@@ -138,7 +138,7 @@ class Responder:
         with open(path + ".new", "wb") as file:
             os.fchmod(file.fileno(), mode)
             file.write(fastcgi.to_bytes(text))
-        give(path + ".new")
+        chown_to_test_user(path + ".new")
         os.rename(path + ".new", path)
         return path
 
@@ -168,7 +168,7 @@ class Responder:
             return subprocess.Popen(
                 [self.program, *arguments], cwd="/", stderr=stderr,
                 env=self.environment() if env is None else env,
-                **streams, **as_user())
+                **streams, **as_test_user())
 
     def read(self, path):
         try:

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 
-from harness.responder import SECRET, give, on_disk, sign
+from harness.responder import SECRET, chown_to_test_user, on_disk, sign
 
 MAGIC = b"humcli-spool 1\n"
 
@@ -31,7 +31,7 @@ class Spool:
 
     def __init__(self):
         self.folder = tempfile.mkdtemp(prefix="humcli-spool-", dir=on_disk())
-        give(self.folder)
+        chown_to_test_user(self.folder)
         self.path = os.path.join(self.folder, "spool")
 
     def __enter__(self):
@@ -62,7 +62,7 @@ class Spool:
         for path in (self.path, *map(self.file, ("tmp", "new", "failed"))):
             os.makedirs(path, exist_ok=True)
             os.chmod(path, 0o700)
-            give(path)
+            chown_to_test_user(path)
 
     def put(self, body, name=None, text=None, age=0):
         """A file that waits, as the responder leaves it; age in seconds."""
@@ -71,7 +71,7 @@ class Spool:
         with open(path, "wb") as file:
             os.fchmod(file.fileno(), 0o600)
             file.write(render(body) if text is None else text)
-        give(path)
+        chown_to_test_user(path)
         os.utime(path, times=(time.time() - age,) * 2)
         return name
 

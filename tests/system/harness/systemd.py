@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 
-from harness.responder import as_user, give
+from harness.responder import as_test_user, chown_to_test_user
 
 
 def read_unit(path):
@@ -37,12 +37,12 @@ class Service:
         self.journal = journal
         self.environment = environment
         self.process = None
-        self.user = as_user()
+        self.user = as_test_user()
         self.listener = socket.socket(socket.AF_UNIX)
         try:
             self.listener.bind(path)
             os.chmod(path, int(unit["SocketMode"], 8))
-            give(path)
+            chown_to_test_user(path)
             self.listener.listen(int(unit["Backlog"]))
             self.start()
         except BaseException:

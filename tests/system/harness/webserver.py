@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 
 from harness.postgres import wait_until
-from harness.responder import SECRET, as_user, give, sign
+from harness.responder import SECRET, as_test_user, chown_to_test_user, sign
 
 URL = "/humcli"
 
@@ -131,7 +131,7 @@ class WebServer:
                 path = os.path.join(self.folder, name)
                 os.makedirs(path, exist_ok=True)
                 os.chmod(path, 0o755)
-                give(path)
+                chown_to_test_user(path)
             self.make_certificate()
             self.start()
         except BaseException:
@@ -148,7 +148,7 @@ class WebServer:
         path = self.path(name)
         with open(path, "w", encoding="ascii") as file:
             file.write(text)
-        give(path)
+        chown_to_test_user(path)
         return path
 
     def read(self, name):
@@ -167,8 +167,8 @@ class WebServer:
                         "-addext", "basicConstraints=critical,CA:FALSE",
                         "-keyout", self.key, "-out", self.certificate],
                        check=True, capture_output=True)
-        give(self.key)
-        give(self.certificate)
+        chown_to_test_user(self.key)
+        chown_to_test_user(self.certificate)
 
     def start(self):
         """Ports are free when chosen; should one be taken since, again."""
@@ -197,7 +197,7 @@ class WebServer:
 
     def user(self):
         """Arguments for subprocess: who starts it."""
-        return as_user()
+        return as_test_user()
 
     def answers(self):
         try:

@@ -5,16 +5,16 @@ import struct
 import subprocess
 import sys
 
-from harness import relay
+from harness import tcp_relay
 from harness.postgres import wait_until
 from harness.systemd import Service
 
 PORT = 5432
 
 
-class Deaf:
+class BlackHole:
     """A listener whose backlog is full, so that the kernel drops whoever
-    knocks, until speak() lets all through to PostgreSQL."""
+    knocks, until start_answering() lets all through to PostgreSQL."""
 
     def __init__(self, upstream):
         self.upstream = upstream
@@ -23,11 +23,11 @@ class Deaf:
         self.listener.bind(("127.0.0.1", 0))
         self.listener.listen(0)
         self.port = self.listener.getsockname()[1]
-        self.knocking = []
-        while not self.knocking or self._is_connected(self.knocking[-1]):
-            self.knocking.append(socket.socket())
-            self.knocking[-1].setblocking(False)
-            self.knocking[-1].connect_ex(("127.0.0.1", self.port))
+        self.pending = []
+        while not self.pending or self._is_connected(self.pending[-1]):
+            self.pending.append(socket.socket())
+            self.pending[-1].setblocking(False)
+            self.pending[-1].connect_ex(("127.0.0.1", self.port))
 
     @staticmethod
     def _is_connected(one):
@@ -41,10 +41,10 @@ class Deaf:
     def conninfo(self, rest):
         return f"host=127.0.0.1 port={self.port} {rest}"
 
-    def speak(self):
-        for one in self.knocking:
+    def start_answering(self):
+        for one in self.pending:
             one.close()
-        self.program = subprocess.Popen([sys.executable, relay.__file__, "-", self.upstream],
+        self.program = subprocess.Popen([sys.executable, tcp_relay.__file__, "-", self.upstream],
                                         stdin=self.listener)
         wait_until(self._passes_on, "the relay to accept")
 
@@ -61,7 +61,7 @@ class Deaf:
                 return False
 
     def close(self):
-        for one in self.knocking:
+        for one in self.pending:
             one.close()
         if self.program is not None:
             self.program.kill()
@@ -83,7 +83,7 @@ class PrivateNetwork:
         # A namespace lives as long as a process in it.
         self.program = subprocess.Popen(
             ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh",
-             sys.executable, relay.__file__, str(PORT), upstream])
+             sys.executable, tcp_relay.__file__, str(PORT), upstream])
         try:
             wait_until(self._listens, "the relay to listen")
         except BaseException:

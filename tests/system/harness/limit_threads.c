@@ -1,5 +1,5 @@
 /*
- * LD_PRELOAD: pthread_create() fails once there are FEW_THREADS, as it does
+ * LD_PRELOAD: pthread_create() fails once there are THREAD_LIMIT, as it does
  * where a host limits processes.
  */
 #define _GNU_SOURCE
@@ -18,7 +18,7 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *a,
 	static atomic_int started;
 	create_fn *real = (create_fn *)dlsym(RTLD_NEXT, "pthread_create");
 
-	if (atomic_fetch_add(&started, 1) >= atoi(getenv("FEW_THREADS")))
+	if (atomic_fetch_add(&started, 1) >= atoi(getenv("THREAD_LIMIT")))
 		return EAGAIN;
 	return real(thread, a, start, context);
 }

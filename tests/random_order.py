@@ -1,4 +1,4 @@
-"""A pytest plugin (-p tests.shuffle): the tests in an order drawn anew each
+"""A pytest plugin (-p tests.random_order): the tests in an order drawn anew each
 time, printed as a seed; HUMCLI_SEED=<seed> repeats it. Modules stay together,
 since they share their servers."""
 

@@ -17,7 +17,7 @@ def lock_class(sql):
     return int(re.search(r"class constant int := (\d+)", text)[1])
 
 
-class Store(Database):
+class ResponderDatabase(Database):
     def __init__(self, cluster, name, sql):
         """sql: the folder of the SQL, where the class of the locks stands."""
         super().__init__(cluster, name)
@@ -37,7 +37,7 @@ class Store(Database):
 
     @property
     def login(self):
-        """The same without the server, for a Gate."""
+        """The same without the server, for a PostgresProxy."""
         return f"dbname={self.name} user={WRITER}"
 
     @property

@@ -8,26 +8,26 @@ import socket
 import tempfile
 import threading
 
-from harness.responder import give
+from harness.responder import chown_to_test_user
 
 PORT = 5432
 
 
-class Gate:
+class PostgresProxy:
     def __init__(self, upstream):
         """upstream: the path of PostgreSQL's own unix socket."""
         self.upstream = upstream
-        self.folder = tempfile.mkdtemp(prefix="humcli-gate-", dir="/tmp")
+        self.folder = tempfile.mkdtemp(prefix="humcli-proxy-", dir="/tmp")
         os.chmod(self.folder, 0o755)
-        give(self.folder)
+        chown_to_test_user(self.folder)
         self.path = os.path.join(self.folder, f".s.PGSQL.{PORT}")
         self.lock = threading.Lock()
         self.sockets = set()
         self.threads = []
-        self.flow = threading.Event()
-        self.flow.set()
+        self.running = threading.Event()
+        self.running.set()
         self.pattern = None
-        self.caught = threading.Event()
+        self.held = threading.Event()
         self.accepted = 0
         self.listener = None
         self.open()
@@ -37,7 +37,7 @@ class Gate:
 
     def open(self):
         """Lets connections in (again)."""
-        self.flow.set()
+        self.running.set()
         if self.listener is not None:
             return
         self.listener = socket.socket(socket.AF_UNIX)
@@ -54,12 +54,12 @@ class Gate:
     def freeze(self):
         """As where the server is stopped: connections stand, bytes do not
         move."""
-        self.flow.clear()
+        self.running.clear()
 
-    def hold(self, pattern):
+    def hold_statement(self, pattern):
         """Freezes when the responder sends this text, before it is passed
-        on; `caught` is set then."""
-        self.caught.clear()
+        on; `held` is set then."""
+        self.held.clear()
         self.pattern = pattern
 
     def cut(self):
@@ -74,7 +74,7 @@ class Gate:
     def close(self):
         self._end_listener()
         self.pattern = None
-        self.flow.set()
+        self.running.set()
         self.cut()
         for thread in self.threads:
             thread.join(5)
@@ -132,9 +132,9 @@ class Gate:
                 data = source.recv(1 << 16)
                 if watch and self.pattern and self.pattern in data:
                     self.pattern = None
-                    self.flow.clear()
-                    self.caught.set()
-                self.flow.wait()
+                    self.running.clear()
+                    self.held.set()
+                self.running.wait()
                 if not data:
                     break
                 target.sendall(data)

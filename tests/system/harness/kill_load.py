@@ -1,5 +1,5 @@
 """What the kill tests share, in their short form (system/test_kill.py) and in
-their long one (tests/kill): a site under load, the killers, the account."""
+their long one (tests/kill): a site under load, the killers, the ledger."""
 
 import collections
 import os
@@ -9,10 +9,10 @@ import signal
 import tempfile
 from typing import Callable, NamedTuple
 
-from harness import setups
+from harness import web_server_setups
 from harness.load import Load
 from harness.postgres import Database, is_alive, wait_until
-from harness.responder import give, on_disk
+from harness.responder import chown_to_test_user, on_disk
 from harness.systemd import Service
 
 WRITER = "kill_writer"
@@ -29,7 +29,7 @@ def install(cluster, paths):
     return database
 
 
-class Account:
+class Ledger:
     """What became of what was sent, by the table of the database."""
 
     def __init__(self, load, database):
@@ -80,7 +80,7 @@ class Site:
         try:
             self.database = install(cluster, paths)
             self.spool = tempfile.mkdtemp(prefix="humcli-spool-", dir=on_disk())
-            give(self.spool)
+            chown_to_test_user(self.spool)
             self.setup = self.make(
                 name, paths, f"{self.hosts()} dbname={self.database.name} user={WRITER}",
                 SPOOL=self.spool, **settings)
@@ -95,7 +95,7 @@ class Site:
         return f"host={self.cluster.folder} port={self.cluster.port}"
 
     def make(self, *arguments, **settings):
-        return setups.make(*arguments, **settings)
+        return web_server_setups.make(*arguments, **settings)
 
     def folder(self, name=""):
         """Of the spool, or in it."""
@@ -117,11 +117,11 @@ class Site:
     def load(self, **options):
         return Load(self.server, self.random.random(), **options)
 
-    def account(self, load, database=None):
+    def ledger(self, load, database=None):
         """Once all is back; in the database, unless another one took over."""
         self.wait_drained()
         assert os.listdir(self.folder("failed")) == []
-        return Account(load, database or self.database)
+        return Ledger(load, database or self.database)
 
     def logs(self):
         return self.setup.logs()
@@ -269,7 +269,7 @@ class SmallSpool(Service):
         return f"/proc/{self.process.pid}/root{self.spool}"
 
 
-class SmallSpoolSetup(setups.Socket):
+class SmallSpoolSetup(web_server_setups.Socket):
     def run_service(self, *arguments):
         return SmallSpool(self.responder.settings["SPOOL"], *arguments)
 
@@ -278,7 +278,7 @@ class SmallSpoolSite(Site):
     """Needs root, for the mount."""
 
     def make(self, name, *arguments, **settings):
-        return SmallSpoolSetup(*arguments, *setups.SETUPS[name][1:], **settings)
+        return SmallSpoolSetup(*arguments, *web_server_setups.SETUPS[name][1:], **settings)
 
     def folder(self, name=""):
         return os.path.join(self.service.inside(), name)
@@ -310,7 +310,7 @@ NEED_ROOT = ("spool, ENOSPC",)
 
 def run(name, paths, cluster, seed, kills, **settings):
     """Kills so many times under load, each at a random moment; returns the
-    account, which has passed."""
+    ledger, which has passed."""
     killer = KILLERS[name]
     with killer.site(paths, cluster, seed, name=killer.setup, **settings) as site:
         try:
@@ -319,9 +319,9 @@ def run(name, paths, cluster, seed, kills, **settings):
                     load.wait_sent(site.random.randrange(1, 300))
                     killer.kill(site, load)
                     load.wait_received(20)
-            account = site.account(load)
-            account.check(killer.may_fail)
-            return account
+            ledger = site.ledger(load)
+            ledger.check(killer.may_fail)
+            return ledger
         except BaseException:
             print(site.server.log()[-5000:], site.logs()[-15000:], sep="\n")
             raise

@@ -8,12 +8,12 @@ import shutil
 
 from harness.apache import Apache
 from harness.lighttpd import Lighttpd
-from harness.responder import Responder, give
+from harness.responder import Responder, chown_to_test_user
 from harness.systemd import Service
 from harness.webserver import URL
 
 
-class Setup:
+class WebServerSetup:
     """
     A web server, and what the samples leave to the user: settings, a secret
     and, where the sample talks to a socket, the service behind it.
@@ -65,7 +65,7 @@ class Setup:
             self.responder.close()
 
 
-class Socket(Setup):
+class Socket(WebServerSetup):
     """systemd holds the socket, the service stands behind it."""
 
     def run_service(self, *arguments):
@@ -78,7 +78,7 @@ class Socket(Setup):
         self.server = kind(paths, sample, {name: self.socket_path()})
 
 
-class Started(Setup):
+class Started(WebServerSetup):
     """The web server starts the program, as FastCGI or CGI."""
 
     def start(self, paths, kind, sample):
@@ -159,7 +159,7 @@ class HostedFastCGI(HostedApache):
         return text
 
 
-class Hosted(Setup):
+class Hosted(WebServerSetup):
     """Settings and secret in ~/.humcli-webhook, by nothing but the account."""
 
     def start(self, paths, kind, sample):
@@ -174,7 +174,7 @@ class Hosted(Setup):
             file.write(self.lines("DATABASE", "SPOOL"))
         for path in (home, self.hidden, file.name):
             os.chmod(path, 0o600 if path == file.name else 0o700)
-            give(path)
+            chown_to_test_user(path)
         user = pwd.getpwuid(os.stat(home).st_uid)
         passwd = responder.write("passwd", f"{user.pw_name}:x:{user.pw_uid}:{user.pw_gid}:"
                                            f"account:{home}:/bin/sh\n")

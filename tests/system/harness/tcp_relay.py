@@ -1,6 +1,6 @@
 """From a TCP port on loopback to PostgreSQL's unix socket, which is reached
-from any network namespace. A program: relay.py PORT SOCKET, or with a socket
-that listens as its standard input, relay.py - SOCKET."""
+from any network namespace. A program: tcp_relay.py PORT SOCKET, or with a socket
+that listens as its standard input, tcp_relay.py - SOCKET."""
 
 import asyncio
 import socket
