@@ -1,7 +1,8 @@
--- Acknowledges a position that fetch() has given, and all before it. One
--- that has been acknowledged already, or that is of before a seek, is an
--- error, 40001: another consumer of this subscription has been faster, and
--- what was written along with it in this transaction must not be kept.
+-- Acknowledges a position that fetch() returned, and every event before it.
+--
+-- Raises 40001 if the position is acknowledged already or is older than a seek,
+-- because another consumer of the subscription was faster. The caller must roll
+-- back; otherwise the work that belongs to the event is done twice.
 CREATE OR REPLACE FUNCTION humcli.ack(name text, "position" text)
 RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER

@@ -1,5 +1,6 @@
--- Who calls: the role that was SET, else the user who logged in. (In a
--- SECURITY DEFINER function current_user is the owner.)
+-- Returns the role of the caller: the role chosen by SET ROLE, else the user
+-- who logged in. In a SECURITY DEFINER function, current_user is the owner
+-- instead.
 CREATE OR REPLACE FUNCTION humcli.calling_role()
 RETURNS name
 LANGUAGE sql STABLE

@@ -1,5 +1,5 @@
--- The current snapshot, with our own transaction among those under way: the
--- server leaves it out, but what it still records is not done yet.
+-- Returns the current snapshot, with our own transaction among the running
+-- ones. The server leaves our transaction out, but it may still record events.
 CREATE OR REPLACE FUNCTION humcli.complete_snapshot()
 RETURNS txid_snapshot
 LANGUAGE sql STABLE

@@ -1,4 +1,4 @@
--- Whether a subscription's cursor has passed an event.
+-- Returns whether a subscription's cursor has passed an event.
 CREATE OR REPLACE FUNCTION humcli.cursor_has_passed(s humcli.subscriptions, p_xid bigint, p_id bigint)
 RETURNS boolean
 LANGUAGE sql IMMUTABLE

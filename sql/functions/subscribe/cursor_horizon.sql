@@ -1,4 +1,4 @@
--- The transaction id that a cursor does not reach.
+-- Returns the first transaction id that a cursor does not cover.
 CREATE OR REPLACE FUNCTION humcli.cursor_horizon(s humcli.subscriptions)
 RETURNS bigint
 LANGUAGE sql IMMUTABLE

@@ -1,20 +1,20 @@
--- Hands out the next events of a subscription, at most max_rows. They are
--- handed out again until their position is acknowledged: ack() takes the
--- position of one and with it all before. Nothing returned: nothing there.
+-- Returns the next events of a subscription, at most max_rows; no row if there
+-- is none. An event is returned again until its position is acknowledged: ack()
+-- covers one position and every position before it.
 --
--- Why no event is missed: ids and transaction ids are drawn before the
--- commit, so none of them can be the cursor; it is a pair of snapshots. All
--- that is visible in "done" has been dealt with. "win" is the window being
--- read: what is visible in it and not in "done", in the order of transaction
--- and id up to a position. A window that has been read to its end becomes
--- "done", and the present snapshot the next window. A transaction that is
--- under way when a window opens is in a later one.
+-- No event is missed, because the cursor is a pair of snapshots. Ids and
+-- transaction ids are assigned before the commit, so a cursor made of either
+-- would skip events. Every event visible in "done" is acknowledged. "win" is
+-- the window being read: the events visible in "win" and not in "done", ordered
+-- by transaction id and id, up to a position. At the end of the window, "win"
+-- becomes "done", and the current snapshot becomes the next window. A
+-- transaction that runs while a window opens is part of a later window.
 --
--- What replay() has put in comes first.
+-- Events added by replay() come first.
 --
--- In one transaction, fetch(), the caller's own writes and ack() happen once
--- or not at all. The subscription is locked meanwhile, so a second consumer
--- waits and gets what comes after. A call that finds nothing writes nothing.
+-- In one transaction, fetch(), the caller's writes and ack() happen once or not
+-- at all. The subscription is locked meanwhile: a second consumer waits, and
+-- then gets the events that follow. A call that finds no event writes nothing.
 CREATE OR REPLACE FUNCTION humcli.fetch(name text, max_rows int DEFAULT 100)
 RETURNS TABLE (
 	"position" text,
@@ -50,7 +50,7 @@ BEGIN
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
 
-	-- First without the lock, which would be a write.
+	-- The first pass takes no lock, because a row lock is a write.
 	FOREACH locked IN ARRAY ARRAY[false, true] LOOP
 		s := humcli.require_subscription("fetch".name, CASE WHEN locked THEN 'work' END);
 		IF s.pool THEN
@@ -71,8 +71,9 @@ BEGIN
 		PERFORM humcli.save_cursor(s);
 	END IF;
 
-	-- Position: which cursor it is of (a seek makes a new one), the last of
-	-- the replayed, the last of the others. "Of none" is 0.
+	-- A position has four numbers: the cursor's generation (a seek starts a
+	-- new one), the place of the last replayed event, and the transaction id
+	-- and id of the last other event. 0 means that there is none.
 	RETURN QUERY
 	WITH replayed AS (
 		SELECT r.place, r.event_id

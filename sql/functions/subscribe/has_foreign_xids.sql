@@ -1,11 +1,11 @@
--- Whether transaction ids of another cluster's future are in what a
--- subscription goes by, as after a dump was restored where fewer transactions
--- have been: then new events would pass for old ones. humcli.rebase() mends it.
+-- Returns whether a subscription depends on transaction ids of another cluster,
+-- as after a dump was restored in a cluster with fewer transactions. New events
+-- would then be taken for old ones. humcli.rebase() repairs this.
 --
--- A cursor never reaches beyond the transaction id that its row was written
--- under, see save_cursor(), so one that does was written elsewhere; that stays to be
--- seen when the counter has caught up. An event that we see is of an earlier transaction
--- than our snapshot ends with, or our own.
+-- A cursor never covers an id above the transaction id of its own row, see
+-- save_cursor(). A cursor that does was written in another cluster; this can
+-- still be seen when the counter has caught up. A visible event belongs to a
+-- transaction below the end of our snapshot, or to our own transaction.
 CREATE OR REPLACE FUNCTION humcli.has_foreign_xids(p_name text)
 RETURNS boolean
 LANGUAGE sql STABLE

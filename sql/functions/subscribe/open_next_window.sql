@@ -1,6 +1,7 @@
--- A subscription whose window has been read to its end, as it goes on: with
--- the next window, if that holds an event for it. Without one, but past 1,000
--- rows that it has no use for, so that nobody reads them each time. Else NULL.
+-- Returns a subscription with its next window, once its window is read to the
+-- end. Without an event for the subscription in that window, the cursor is
+-- moved past it if it holds more than 1,000 rows of other statuses, so that
+-- they are not read each time. Returns NULL if there is neither.
 CREATE OR REPLACE FUNCTION humcli.open_next_window(s humcli.subscriptions)
 RETURNS humcli.subscriptions
 LANGUAGE plpgsql VOLATILE

@@ -1,6 +1,7 @@
--- A payload as jsonb; NULL for what jsonb cannot hold, such as \u0000 or a
--- lone surrogate, where payload ->> 'x' would fail for the whole query.
--- (Not PARALLEL SAFE: the exception block is a subtransaction.)
+-- Returns a payload as jsonb; NULL if jsonb can't hold it, such as \u0000 or a
+-- lone surrogate, for which payload ->> 'x' would fail for the whole query. The
+-- function is not PARALLEL SAFE, because its exception block is a
+-- subtransaction.
 CREATE OR REPLACE FUNCTION humcli.payload(p_payload json)
 RETURNS jsonb
 LANGUAGE plpgsql IMMUTABLE STRICT

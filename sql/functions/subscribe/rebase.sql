@@ -1,12 +1,13 @@
--- Mends the subscriptions after a dump was restored in a cluster whose
--- transaction counter is behind that of the one it is from. What a
--- subscription still had to get is put in like a replay, and its cursor set to
--- now. Returns whether there was anything to mend.
+-- Repairs the subscriptions after a dump was restored in a cluster whose
+-- transaction counter is behind that of the original cluster. The events that a
+-- subscription had not acknowledged are added like a replay, and its cursor is
+-- set to now. Returns whether there was anything to repair.
 --
--- The numbers of a cursor from elsewhere tell nothing about what was recorded
--- here since: those rows are new to it. They are known by their own
--- transaction id, xmin, which is the recorded one, or a little younger where
--- record() was called in a subtransaction; a restored row's is the restore's.
+-- The numbers of a cursor from another cluster tell nothing about the rows that
+-- were recorded here since. Such rows are unread. They are recognised by their
+-- xmin: a row recorded here has the transaction id of its column xid, or a
+-- slightly younger one if record() was called in a subtransaction. The xmin of
+-- a restored row is that of the restore.
 CREATE OR REPLACE FUNCTION humcli.rebase()
 RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -20,7 +21,7 @@ BEGIN
 		RAISE EXCEPTION 'humcli: rebase needs READ COMMITTED, not %', current_setting('transaction_isolation')
 			USING ERRCODE = 'active_sql_transaction';
 	END IF;
-	-- Nobody records meanwhile: what the cursors are set to is complete.
+	-- No event can be recorded meanwhile, so the new cursors are complete.
 	LOCK TABLE humcli.events IN SHARE ROW EXCLUSIVE MODE;
 	PERFORM FROM humcli.subscriptions u ORDER BY u.name FOR UPDATE;
 	IF NOT humcli.has_foreign_xids(NULL)
@@ -40,7 +41,7 @@ BEGIN
 	ORDER BY u.name, e.id
 	ON CONFLICT (event_id, subscription) DO NOTHING;
 
-	-- 3 is the first transaction id there is.
+	-- 3 is the first normal transaction id.
 	UPDATE humcli.events e SET xid = 3 WHERE e.xid >= present;
 	FOR s IN SELECT u.* FROM humcli.subscriptions u LOOP
 		s.done := humcli.complete_snapshot();

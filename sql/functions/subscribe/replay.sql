@@ -1,8 +1,11 @@
--- Hands events out once more, to one subscription: those that it is past and
--- that all of what is given says: ids, a task, statuses, recorded from a time
--- on, before a time. (What is still ahead of it comes anyway; what its own
--- statuses leave out stays out.) fetch() hands them out first, in the order
--- of their ids. Returns how many.
+-- Adds events for fetch() to return again, to one subscription. Returns how
+-- many.
+--
+-- An event is added if the cursor has passed it and it meets every condition
+-- given: ids, a task, statuses, recorded at or after "since", recorded before
+-- "until". Events that the cursor has not passed are delivered anyway; statuses
+-- that the subscription excludes stay excluded. fetch() returns added events
+-- first, in the order of their ids.
 CREATE OR REPLACE FUNCTION humcli.replay(
 	name text,
 	ids bigint[] DEFAULT NULL,
@@ -24,12 +27,12 @@ BEGIN
 			USING ERRCODE = 'invalid_parameter_value',
 			HINT = 'For everything, use humcli.seek(name, ''beginning'').';
 	END IF;
-	-- Places are drawn under the lock: what is put in later comes later, and
-	-- no ack() can take what fetch() has not given.
+	-- The lock orders the places: a later replay has later places, and ack()
+	-- can't cover a place that fetch() has not returned.
 	s := humcli.require_subscription(replay.name, 'change');
 
-	-- EXECUTE plans for these values: what is NULL is left out, and what is
-	-- given finds its index.
+	-- EXECUTE makes a plan for these values: conditions that are NULL vanish,
+	-- and the others use their indexes.
 	EXECUTE '
 		INSERT INTO humcli.replays (subscription, event_id)
 		SELECT ($1).name, e.id

@@ -1,12 +1,14 @@
--- A subscription, for one who may use it: the role that made it, its members,
--- humcli_admin; locked until the end of the transaction if p_lock says so:
+-- Returns a subscription that the caller may use. The role that created it, its
+-- members and humcli_admin may. Raises an error if the subscription does not
+-- exist, belongs to another role, or needs rebase(). p_lock locks the
+-- subscription until the end of the transaction:
 --
 --	work	one consumer at a time
---	change	nobody else, purge included
+--	change	no other transaction, purge() included
 CREATE OR REPLACE FUNCTION humcli.require_subscription(
 	p_name text,
 	p_lock text DEFAULT NULL,
-	p_allow_foreign_xids boolean DEFAULT false	-- also what rebase() has not seen
+	p_allow_foreign_xids boolean DEFAULT false	-- accept one that needs rebase()
 )
 RETURNS humcli.subscriptions
 LANGUAGE plpgsql VOLATILE
@@ -23,7 +25,8 @@ BEGIN
 			USING ERRCODE = 'insufficient_privilege';
 	END IF;
 
-	-- Locked first and read again, so that it is as the one before left it.
+	-- Lock the row first and read it afterwards, because the transaction
+	-- before ours may have changed it.
 	IF p_lock = 'work' THEN
 		PERFORM FROM humcli.subscriptions u WHERE u.name = p_name FOR NO KEY UPDATE;
 	ELSIF p_lock = 'change' THEN

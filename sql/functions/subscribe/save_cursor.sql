@@ -1,10 +1,10 @@
--- Moves a subscription's cursor to where s is.
+-- Stores the cursor of a subscription as it is in s.
 --
--- The row is written under a transaction id that was drawn after all that the
--- cursor reaches. For one that was drawn, but not written to the log before a
--- crash or a failover, is drawn again, and a cursor that is beyond it would
--- skip what is recorded under it then; and has_foreign_xids() goes by this too. An
--- older transaction gets a new id from a subtransaction.
+-- The row is written under a transaction id that is above every id the cursor
+-- covers. After a crash or failover, transaction ids that were assigned but not
+-- logged are assigned again. A cursor beyond such an id would skip the new
+-- events under it. has_foreign_xids() relies on the same rule. A transaction
+-- with a smaller id gets a new id from a subtransaction.
 CREATE OR REPLACE FUNCTION humcli.save_cursor(s humcli.subscriptions)
 RETURNS void
 LANGUAGE plpgsql VOLATILE
@@ -17,7 +17,7 @@ BEGIN
 	END IF;
 	BEGIN
 		PERFORM humcli.update_cursor(s);
-	EXCEPTION WHEN assert_failure THEN	-- never: this makes the block a subtransaction
+	EXCEPTION WHEN assert_failure THEN	-- never raised; makes the block a subtransaction
 		RAISE;
 	END;
 END $$;

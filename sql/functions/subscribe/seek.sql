@@ -1,6 +1,6 @@
--- Moves a subscription: to 'now', to the 'beginning' of what is recorded, or
--- back to a time: what was recorded from then on comes again. What was
--- fetched before can no longer be acknowledged.
+-- Moves a subscription to 'now', to the 'beginning' of the recorded events, or
+-- back to a time; events recorded from that time on are delivered again.
+-- Positions fetched before the seek can no longer be acknowledged.
 CREATE OR REPLACE FUNCTION humcli.seek(name text, "to" text)
 RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER

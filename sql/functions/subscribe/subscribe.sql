@@ -1,8 +1,8 @@
--- Makes a durable subscription: from then on fetch() hands out every event,
--- also those that come while nobody listens. From 'now' on, or from the
--- 'beginning' of what is recorded; of all statuses, or of some.
+-- Creates a durable subscription: fetch() returns every event from then on,
+-- also the events recorded while no consumer runs. It starts 'now' or at the
+-- 'beginning' of the recorded events, and covers all statuses or some.
 --
--- Returns whether it was made. One that is there stays as it is.
+-- Returns true if the subscription is new; false if it exists, unchanged.
 CREATE OR REPLACE FUNCTION humcli.subscribe(
 	name text,
 	start text DEFAULT 'now',
@@ -33,13 +33,13 @@ BEGIN
 			HINT = 'Let an administrator run: SELECT humcli.rebase();';
 	END IF;
 
-	-- (1:1: is a snapshot from before the first transaction.)
+	-- '1:1:' is a snapshot from before the first transaction.
 	INSERT INTO humcli.subscriptions AS n (name, owner, statuses, done)
 	VALUES (subscribe.name, humcli.calling_role(), subscribe.statuses, '1:1:')
 	ON CONFLICT DO NOTHING
 	RETURNING n.* INTO s;
 	IF NOT FOUND THEN
-		PERFORM humcli.require_subscription(subscribe.name);	-- his own?
+		PERFORM humcli.require_subscription(subscribe.name);	-- raises if it is another role's
 		RETURN false;
 	END IF;
 	IF start = 'now' THEN

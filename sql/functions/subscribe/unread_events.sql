@@ -1,10 +1,11 @@
--- The events that are in one snapshot and not in an earlier one, after a
--- place, in the order of transaction and id; all, or those of some statuses.
+-- Returns the events that are in snapshot p_until and not in the earlier
+-- snapshot p_done, after the place (p_xid, p_id), ordered by transaction id and
+-- id. p_statuses limits them to some statuses; NULL means all.
 --
--- Three stretches of the index: the rest of the transaction of that place;
--- the transactions that were under way in the earlier snapshot and are done in
--- the later one; and those that came after it. So one that stays open for
--- hours neither holds up the rest nor makes us read everything since again.
+-- Reads three ranges of the index: (1) the rest of the transaction at p_xid;
+-- (2) the transactions running in the older snapshot and finished in the newer;
+-- (3) the transactions started after the older snapshot. A transaction open for
+-- hours therefore neither blocks the other events nor forces a re-read.
 CREATE OR REPLACE FUNCTION humcli.unread_events(
 	p_done txid_snapshot,
 	p_until txid_snapshot,
@@ -21,8 +22,8 @@ SET enable_bitmapscan = off
 SET jit = off
 AS $$
 BEGIN
-	-- EXECUTE plans for these values: a kept plan, for any number of rows,
-	-- may read and sort all there is for the first few.
+	-- EXECUTE makes a plan for these values, because a cached plan may read
+	-- and sort every row to return the first few.
 	RETURN QUERY EXECUTE '
 		SELECT a.xid, a.id, a.status
 		FROM (

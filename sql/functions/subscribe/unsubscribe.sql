@@ -1,4 +1,4 @@
--- Ends a subscription and forgets how far it was.
+-- Deletes a subscription together with its cursor.
 CREATE OR REPLACE FUNCTION humcli.unsubscribe(name text)
 RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER

@@ -1,4 +1,4 @@
--- For save_cursor() alone.
+-- Writes the cursor of a subscription. Only save_cursor() calls this.
 CREATE OR REPLACE FUNCTION humcli.update_cursor(s humcli.subscriptions)
 RETURNS void
 LANGUAGE sql VOLATILE

@@ -1,5 +1,5 @@
--- The transaction id of a row (xmin, 32 bits) as txid_current() counts: the
--- one next to the present.
+-- Returns the transaction id of a row (xmin, 32 bits) in the 64 bits that
+-- txid_current() returns. It is the value nearest to the current id.
 CREATE OR REPLACE FUNCTION humcli.xid_to_bigint(p_xid xid)
 RETURNS bigint
 LANGUAGE sql STABLE
