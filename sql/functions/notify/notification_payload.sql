@@ -1,5 +1,5 @@
--- What the notification of an event says. (A bare expression, so that the
--- planner puts it in place of its call.)
+-- Returns the text of an event's notification. The body is a bare expression,
+-- so that the planner can inline the call.
 CREATE OR REPLACE FUNCTION humcli.notification_payload(
 	p_id bigint,
 	p_task_id text,

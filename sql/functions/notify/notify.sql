@@ -1,18 +1,21 @@
--- Wakes whoever LISTENs on humcli_events: one notification an event, or an
--- empty one, {}, where no event is named: "look now". It is a hint that may
--- be lost, merged or forged. Called once the events are committed, in a
--- transaction of its own: a commit that notifies holds a lock of the whole
--- cluster through its fsync and its wait for a standby.
+-- Notifies the channel humcli_events: one notification an event, or the empty
+-- one, {}, if no event is named, which means "look now". A notification is a
+-- hint; it may be lost, merged or forged.
+--
+-- Call this after the commit of the events, in a transaction of its own,
+-- because a notifying commit holds a lock of the whole cluster through its
+-- fsync and its wait for a standby.
 CREATE OR REPLACE FUNCTION humcli.notify(p_id bigint[])
 RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
-SET enable_seqscan = off	-- a plan made while the table was small stays good
-SET jit = off	-- else a plan that looks costly is compiled anew for each event
+SET enable_seqscan = off	-- see functions/record/record.sql
+SET jit = off
 AS $$
 BEGIN
-	-- The lock is taken by the commit. Another's stuck notifying commit must
-	-- not hold up ours, so this setting outlives the function.
+	-- The commit takes the lock after this function has returned, so the
+	-- setting must outlive the function. Otherwise a stuck notifying commit of
+	-- another application would block our connection.
 	PERFORM set_config('lock_timeout', '250ms', true);
 
 	IF coalesce(cardinality(p_id), 0) = 0 THEN
@@ -30,7 +33,7 @@ BEGIN
 				v.previous_status, v.first_of_status) AS whole
 			FROM humcli.events v
 			WHERE v.id = n.id
-			LIMIT 1		-- keeps it a look-up by the primary key
+			LIMIT 1		-- forces a look-up by the primary key
 		) e
 		ORDER BY e.id
 	) m;

@@ -1,7 +1,7 @@
--- Tells whoever LISTENs on humcli_gaps which gaps some new events have opened:
--- before themselves, or before the event that now comes after them. Nothing
--- in the tables remembers it: like all notifications it may be lost, and the
--- view humcli.gaps has them all.
+-- Notifies the channel humcli_gaps of each gap that some new events have
+-- opened, before themselves or before the event that now follows them. No table
+-- remembers these notifications; one may be lost, and the view humcli.gaps has
+-- every gap.
 CREATE OR REPLACE FUNCTION humcli.notify_gaps(p_id bigint[])
 RETURNS void
 LANGUAGE plpgsql VOLATILE
@@ -14,8 +14,8 @@ AS $$
 DECLARE
 	task text;
 BEGIN
-	-- Most events are their task's latest, and follow on the one before. Only
-	-- for the others is it worth while to lay out the whole history.
+	-- Most events are the latest of their task, and follow the status before
+	-- them. Only the others need the view, which sorts the whole history.
 	FOR task IN
 		SELECT DISTINCT e.task_id
 		FROM (SELECT DISTINCT unnest(p_id) AS id) n
