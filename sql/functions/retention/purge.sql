@@ -1,10 +1,10 @@
--- Takes out the whole histories of at most max_tasks tasks: all events and
--- repeats of a task, once the newest of them happened and was recorded longer
--- ago than older_than, and no subscription or pool needs one. Returns how
--- many tasks; call it until it returns 0.
+-- Deletes the whole histories of at most max_tasks tasks and returns how many;
+-- call it until it returns 0. The history of a task is all its events and
+-- repeats. It is deleted once its newest event happened and was recorded longer
+-- ago than older_than, and no subscription or pool needs an event of it.
 --
--- Of each task a row stays in humcli.retired: the left neighbour of what may
--- still come, so that the rule of record() and the gaps hold on.
+-- A row of each task stays in humcli.retired. It is the left neighbor of later
+-- deliveries, so that the rule of record() and the gaps stay right.
 CREATE OR REPLACE FUNCTION humcli.purge(older_than interval, max_tasks int DEFAULT 1000)
 RETURNS int
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -20,7 +20,7 @@ BEGIN
 		RAISE EXCEPTION 'humcli: only what is older than a day can be purged'
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
-	-- Each is an advisory lock, of which the server has a few thousand.
+	-- Each task takes an advisory lock; the server has a few thousand.
 	IF max_tasks IS NULL OR max_tasks NOT BETWEEN 1 AND 2000 THEN
 		RAISE EXCEPTION 'humcli: max_tasks is % but must be from 1 to 2000', coalesce(max_tasks::text, 'NULL')
 			USING ERRCODE = 'invalid_parameter_value';
@@ -30,8 +30,8 @@ BEGIN
 			USING ERRCODE = 'active_sql_transaction';
 	END IF;
 
-	-- From here on nobody winds a subscription back, or replays; consumers
-	-- go on.
+	-- This lock blocks seek() and replay() until our commit. Consumers are not
+	-- blocked.
 	PERFORM FROM humcli.subscriptions s ORDER BY s.name FOR KEY SHARE;
 	IF humcli.has_foreign_xids(NULL)
 		OR EXISTS (SELECT FROM humcli.subscriptions s WHERE humcli.has_foreign_xids(s.name))
@@ -42,8 +42,8 @@ BEGIN
 
 	subscriptions := ARRAY(SELECT s FROM humcli.subscriptions s);
 
-	-- In the order of recording, each task at its first row. (Repeats without
-	-- an event are of a visit that began before their task was retired.)
+	-- Tasks in the order of their first recorded row. A task with repeats and
+	-- no event has a visit that began before the task was retired.
 	tasks := ARRAY(
 		(SELECT e.task_id FROM humcli.events e
 		WHERE e.recorded_at < cutoff AND e.occurred_at < cutoff
@@ -61,7 +61,8 @@ BEGIN
 		LIMIT max_tasks)
 		LIMIT max_tasks);
 
-	-- What came while we waited for a task's lock is seen by a new statement.
+	-- Check again in a new statement, because deliveries may have been recorded
+	-- while we waited for the locks.
 	busy := humcli.lock_tasks(tasks);
 	tasks := ARRAY(
 		SELECT t.id FROM unnest(tasks) t (id)

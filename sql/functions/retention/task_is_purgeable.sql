@@ -1,9 +1,9 @@
--- Whether a task's whole history is from before a time, and no subscription or
--- pool needs an event of it.
+-- Returns whether a task's whole history is older than a time, and no
+-- subscription or pool needs an event of it.
 CREATE OR REPLACE FUNCTION humcli.task_is_purgeable(
 	p_task_id text,
 	p_cutoff timestamptz,
-	p_subscriptions humcli.subscriptions[]	-- all there are
+	p_subscriptions humcli.subscriptions[]	-- every subscription
 )
 RETURNS boolean
 LANGUAGE plpgsql STABLE
