@@ -1,12 +1,16 @@
--- Takes at most max_rows events for a worker, for as long as the lease. A
--- worker says complete() or fail(), and extend() if it needs longer; else the
--- event goes to another one when the lease has run out. Each claim has a
--- number, without which the others can't be called: who has lost his lease
--- can no longer have a say. Attempts are counted here, so that an event that
--- ends its worker each time is dead at last too.
+-- Claims at most max_rows events for a worker and returns them. The lease says
+-- how long the worker may keep a claim. It ends a claim by complete() or
+-- fail(), and prolongs it by extend(). When a lease expires, the event goes to
+-- another worker.
 --
--- In any order, or in the order of each task (see pool()): then one worker at
--- a time chooses, so that each sees what the others hold.
+-- Each claim has a number, which complete(), fail() and extend() check. A
+-- worker that lost its lease can therefore no longer change the event. Attempts
+-- are counted here, so that an event that kills its worker each time is dead in
+-- the end.
+--
+-- Events are claimed in any order, or in the order of each task (see pool()).
+-- In the order of each task, one worker at a time chooses, because each must
+-- see what the others hold.
 CREATE OR REPLACE FUNCTION humcli.claim(
 	name text,
 	worker text,
@@ -56,8 +60,8 @@ BEGIN
 		s := humcli.require_subscription(claim.name);
 	END IF;
 
-	-- Is there enough to choose from, and more in the log? Where there is
-	-- nothing at all, nothing is written.
+	-- Are there enough jobs, and are there unread events? If there are neither,
+	-- return without a write.
 	ready := (SELECT count(*) FROM (
 		SELECT FROM humcli.jobs j
 		WHERE j.subscription = s.name AND j.due <= present AND j.attempts < s.max_attempts
@@ -75,12 +79,12 @@ BEGIN
 	IF s.in_order THEN
 		s := humcli.require_subscription(claim.name, 'work');
 	ELSIF has_unread THEN
-		-- One worker brings more; the others need not wait for it.
+		-- One worker enqueues unread events; the others do not wait for it.
 		PERFORM FROM humcli.subscriptions u WHERE u.name = s.name FOR NO KEY UPDATE SKIP LOCKED;
 		has_unread := FOUND;
 		s := humcli.require_subscription(claim.name);
 	END IF;
-	IF has_unread THEN	-- the rest of a window, then the next
+	IF has_unread THEN	-- the rest of a window, then the next window
 		IF s.win IS NOT NULL THEN
 			s := humcli.enqueue_unread(s, CASE WHEN NOT s.in_order THEN refill_rows END);
 		END IF;

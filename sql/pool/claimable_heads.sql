@@ -1,11 +1,12 @@
--- Of a pool that keeps the order of each task: the jobs that a worker may have
--- now, at most p_rows. Of each task that is the earliest, if it is due and no
--- other one is out.
+-- Returns at most p_rows claimable jobs of a pool with in_order. Of each task
+-- only its earliest job is claimable, and only if it is due and no other job of
+-- the task is claimed.
 --
--- First from those that are due longest. Where so many of these wait behind
--- one of their own task, the tasks are looked at instead, each once however
--- many jobs it has; at most 10,000, from a job's drawn by lot, until 1,000 have
--- one, of which those that are due longest have their turn.
+-- The scan starts with the jobs that are due longest. If too many of these wait
+-- behind another job of their task, the function visits the tasks instead, each
+-- task once however many jobs it has. That scan starts at the task of a random
+-- job. It visits at most 10,000 tasks and stops at 1,000 claimable jobs. Of
+-- these it returns the jobs that are due longest.
 CREATE OR REPLACE FUNCTION humcli.claimable_heads(p_name text, p_present timestamptz, p_rows int)
 RETURNS bigint[]
 LANGUAGE plpgsql VOLATILE

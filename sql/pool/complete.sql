@@ -1,5 +1,6 @@
--- An event is done. False: the claim is no longer the caller's, another worker
--- has the event or had it; what was written along with it must not be kept.
+-- Completes a claimed event and returns true. Returns false if the claim is
+-- lost, because another worker has claimed the event since. The caller must
+-- then roll back the work that belongs to the event.
 CREATE OR REPLACE FUNCTION humcli.complete(name text, id bigint, claim_no bigint)
 RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER

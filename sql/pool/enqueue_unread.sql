@@ -1,5 +1,6 @@
--- Moves the next events of a pool, at most p_rows (NULL: all of a window), from
--- the log into its jobs; what is replayed first. The caller has its lock.
+-- Moves unread events of a pool from the log into its jobs: replayed events
+-- first, then at most p_rows others (NULL: all of a window). Returns the
+-- subscription with its new cursor. Call with the subscription locked.
 CREATE OR REPLACE FUNCTION humcli.enqueue_unread(s humcli.subscriptions, p_rows bigint)
 RETURNS humcli.subscriptions
 LANGUAGE plpgsql VOLATILE

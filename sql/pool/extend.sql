@@ -1,6 +1,6 @@
--- Makes a claim's lease end that much after now. False: it is lost. (In a pool
--- that keeps the order also when it has only run out: another event of the
--- task may be out by now.)
+-- Sets the end of a claim's lease to now plus "lease" and returns true. Returns
+-- false if the claim is lost. In a pool with in_order an expired lease is lost
+-- too, because another event of the task may be claimed by now.
 CREATE OR REPLACE FUNCTION humcli.extend(name text, id bigint, claim_no bigint, lease interval DEFAULT '60 s')
 RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER

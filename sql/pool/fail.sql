@@ -1,6 +1,6 @@
--- An attempt has failed. 'retry': the event comes again, after retry_in or the
--- pool's backoff; 'dead': that was the last attempt; 'lost': the claim is no
--- longer the caller's.
+-- Ends a claim whose attempt has failed. Returns 'retry' if the event is
+-- delivered again, after retry_in or the pool's backoff; 'dead' if this was the
+-- last attempt; 'lost' if another worker has claimed the event.
 CREATE OR REPLACE FUNCTION humcli.fail(
 	name text,
 	id bigint,
@@ -31,7 +31,7 @@ BEGIN
 		PERFORM humcli.move_to_dead(s.name, ARRAY[fail.id], left(fail.error, 2000));
 		RETURN 'dead';
 	END IF;
-	-- A quarter more or less, so that not all come back at once.
+	-- Jitter of a quarter, so that failed events do not all return at once.
 	UPDATE humcli.jobs j
 	SET worker = NULL, error = left(fail.error, 2000),
 		due = clock_timestamp() + coalesce(retry_in,

@@ -1,4 +1,5 @@
--- Gives up on jobs of a pool: they are kept in humcli.dead, for redrive().
+-- Moves jobs of a pool that have no attempts left to humcli.dead, where
+-- redrive() finds them.
 CREATE OR REPLACE FUNCTION humcli.move_to_dead(p_name text, p_event_id bigint[], p_error text)
 RETURNS void
 LANGUAGE sql VOLATILE

@@ -1,12 +1,12 @@
--- Makes a subscription a worker pool, or changes what a pool goes by:
+-- Makes a subscription a worker pool, or changes the settings of a pool:
 --
---	in_order	no two events of one task are out at a time, and of those
---			recorded the earliest first
---	max_attempts	then it is dead
---	backoff		before the second attempt; doubled with each further one,
---			up to longest_backoff
+--	in_order	workers get a task's events one at a time, the earliest
+--			recorded one first
+--	max_attempts	attempts until an event is dead
+--	backoff		delay before the second attempt; doubled for each
+--			further one, up to longest_backoff
 --
--- claim() makes one of the plain kind by itself.
+-- claim() makes a pool without in_order by itself.
 CREATE OR REPLACE FUNCTION humcli.pool(
 	name text,
 	in_order boolean DEFAULT false,
@@ -22,7 +22,7 @@ DECLARE
 	s humcli.subscriptions;
 BEGIN
 	s := humcli.require_subscription(pool.name, 'change');
-	-- What was fetched before can no longer be acknowledged.
+	-- A new generation makes the positions of earlier fetches invalid.
 	UPDATE humcli.subscriptions u
 	SET pool = true, in_order = pool.in_order, max_attempts = pool.max_attempts,
 		backoff = pool.backoff, longest_backoff = pool.longest_backoff,

@@ -1,5 +1,5 @@
--- Brings the dead back, one or at most max_rows, those that died first first,
--- with all their attempts. Returns how many.
+-- Makes dead events jobs again, with all their attempts: the event with this
+-- id, or at most max_rows, the longest dead first. Returns how many.
 CREATE OR REPLACE FUNCTION humcli.redrive(name text, id bigint DEFAULT NULL, max_rows int DEFAULT 100)
 RETURNS int
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
