@@ -1,6 +1,7 @@
--- Looks along a task's history of one event type, from a point in it to one
--- side: the nearest delivery there, and of the visit that this one belongs
--- to, as far as it lies on this side, an event, or else the earliest repeat.
+-- Returns the nearest delivery on one side of a point in a task's history of
+-- one event type, and the event of that delivery's visit. It looks for the
+-- event on this side only. If there is none, it returns the visit's earliest
+-- repeat instead.
 CREATE OR REPLACE FUNCTION humcli.history_neighbor(
 	p_task_id text,
 	p_event text,
@@ -21,8 +22,8 @@ DECLARE
 	d humcli.deliveries;
 	visit_end timestamptz;
 BEGIN
-	-- Bytes of the status decide between equal times. A third level is not
-	-- needed: task, event type, time and status together are unique.
+	-- Equal times are ordered by the bytes of the status. No third level is
+	-- needed, because task, event type, time and status together are unique.
 	IF p_later THEN
 		OPEN walk NO SCROLL FOR
 			SELECT v.* FROM humcli.deliveries v

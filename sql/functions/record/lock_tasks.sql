@@ -1,12 +1,13 @@
--- Locks tasks until the end of the transaction, waiting half a second for
--- all of them together; returns those it did not get. Whoever changes a
--- task's history holds its lock.
+-- Locks tasks until the end of the transaction and returns the tasks it did not
+-- get. Waits at most 500 ms for all of them together. Every function that
+-- changes the history of a task holds its lock.
 --
--- Always in the order of the key, and each key once: sorted by task_id, two
--- callers whose tasks share a hash would wait for each other.
+-- Locks are taken once a key, in the order of the key. In the order of task_id,
+-- two callers whose tasks share a key could deadlock.
 --
--- Not for a statement that also reads: it would see the tables as they were
--- before the lock. SET lock_timeout puts the caller's back at the end.
+-- Call this in a statement of its own. A statement that also reads would see
+-- the tables as they were before the lock. SET lock_timeout restores the
+-- caller's setting at the end.
 CREATE OR REPLACE FUNCTION humcli.lock_tasks(p_task_id text[])
 RETURNS text[]
 LANGUAGE plpgsql VOLATILE
@@ -24,7 +25,7 @@ BEGIN
 		CONTINUE WHEN pg_try_advisory_xact_lock(class, key);
 
 		rest := 1000 * extract(epoch FROM until - clock_timestamp());
-		IF rest > 0 THEN	-- a lock_timeout of 0 would be none at all
+		IF rest > 0 THEN	-- a lock_timeout of 0 means no limit
 			BEGIN
 				PERFORM set_config('lock_timeout', rest::text, true);
 				PERFORM pg_advisory_xact_lock(class, key);

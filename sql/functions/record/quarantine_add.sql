@@ -1,6 +1,6 @@
--- Keeps signed bodies that are no events. A body that comes again is only
--- counted, so that nobody's retries fill the table. In the order of the
--- signature, so that two calls with the same ones do not deadlock.
+-- Adds signed bodies that are no events to humcli.quarantine. A repeated body
+-- is only counted, so that a sender's retries do not fill the table. Rows are
+-- written in the order of the signature; otherwise two calls could deadlock.
 CREATE OR REPLACE FUNCTION humcli.quarantine_add(
 	p_received_at timestamptz[],
 	p_reason text[],

@@ -1,35 +1,36 @@
--- The recording rule.
+-- The recording rule. Records a batch of signed deliveries.
 --
--- Records a batch of signed deliveries and returns a row an input: its place
--- in the arrays, the outcome, and the id of the event:
+-- Returns a row an input, with its place in the arrays, the outcome, and the id
+-- of the visit's event:
 --
 --	recorded	a new event
---	duplicate	the same task, event type, status and time were here before,
---			or the task is retired, and it is not after what is left
---			of it; kept in humcli.late
---	repeat		the same visit delivered again with another time; kept
+--	duplicate	the same task, event type, status and time were recorded
+--			before; or the task is retired and the delivery is not
+--			later than its retired row, so it is in humcli.late
+--	repeat		the same visit delivered again with another time; it is
 --			in humcli.repeats, and answered like a duplicate
---	busy		another transaction holds the task: try once more
+--	busy		another transaction holds the task's lock: try again
 --
--- and a row a promotion (below), with the place of the input that caused it.
+-- Also returns a row a promotion (see below), with the place of the input that
+-- caused it.
 --
--- HumCLI says: drop what has the same task_id and status, against repeated
--- delivery. To the letter that drops the second ESTIMATE_PENDING of a task
--- whose first estimate was rejected, and its owner waits for ever. So the
--- rule holds per visit to a status. Put all distinct deliveries of one task
--- and event type in order, by time, then by the bytes of the status: a visit
--- is a stretch of one (status, previous_status) without a step longer than
--- p_window. Each visit has a row in humcli.events, the other deliveries of
--- it are in humcli.repeats.
+-- HumCLI's documentation says: drop a delivery that has the same task_id and
+-- status as an earlier one. Taken literally, that rule drops the second
+-- ESTIMATE_PENDING of a task whose first estimate was rejected, and the agent
+-- waits forever. So the rule applies per visit to a status. Sort all distinct
+-- deliveries of one task and event type by time, then by the bytes of the
+-- status. A visit is a stretch of one (status, previous_status) without a step
+-- longer than p_window. Each visit has a row in humcli.events; its other
+-- deliveries are in humcli.repeats.
 --
--- That holds in whatever order they arrive:
---  - Beside a neighbour of the same visit, a delivery is a repeat.
---  - Else it is an event, and if its neighbours were of one visit, it has
---    split that in two. The half that is left without an event gets one, by
---    promotion of its earliest repeat: a transition that was taken for a
---    repeat is news after all.
--- Farther apart than the window, the same status again is an event even with
--- nothing in between: what was in between may have been lost on the way.
+-- This holds in any order of arrival. A delivery next to a neighbor of the same
+-- visit is a repeat. Any other delivery is an event. If the two neighbors of an
+-- event belong to one visit, the event has split that visit. A half without an
+-- event then gets one by the promotion of its earliest repeat.
+--
+-- Farther apart than the window, the same status again is an event even if
+-- nothing is recorded in between, because the transition in between may have
+-- been lost.
 CREATE OR REPLACE FUNCTION humcli.record(
 	p_event text[],
 	p_task_id text[],
@@ -53,17 +54,17 @@ RETURNS TABLE (
 )
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
--- Plans are kept for the life of the session, also one made while the tables
--- were empty and reading them whole was cheapest: let it be by index always.
--- And none is worth compiling: it would be compiled anew each time.
+-- Plans are cached for the life of the session. Without these settings a plan
+-- made while the tables were small would read them whole when they are large, and
+-- a plan with a high cost would be compiled at each call.
 SET enable_seqscan = off
 SET enable_bitmapscan = off
 SET jit = off
 AS $$
 DECLARE
 	busy text[];
-	repeated_tasks text[];	-- of what more than one is here
-	appended_ids bigint[];	-- by place: the id, where all else of the task is earlier
+	repeated_tasks text[];	-- tasks with several deliveries in this batch
+	appended_ids bigint[];	-- by place: the id of an event recorded by the fast way
 	x record;
 	before record;
 	after record;
@@ -83,27 +84,27 @@ BEGIN
 		RAISE EXCEPTION 'humcli: the window is % but cannot be', coalesce(p_window::text, 'NULL')
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
-	-- With one snapshot for the whole transaction, what another one recorded
-	-- while we waited for its lock would stay unseen.
+	-- Under other levels the whole transaction has one snapshot. The rule would
+	-- not see events that were recorded while it waited for a lock.
 	IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
 		RAISE EXCEPTION 'humcli: recording needs READ COMMITTED, not %', current_setting('transaction_isolation')
 			USING ERRCODE = 'active_sql_transaction';
 	END IF;
-	-- Recorded means durable, whatever the role or the database has set.
+	-- "recorded" promises a durable commit, whatever the role or the database sets.
 	IF current_setting('synchronous_commit') = 'off' THEN
 		PERFORM set_config('synchronous_commit', 'on', true);
 	END IF;
 
-	-- One task, one writer, until the commit. A statement of its own, so that
-	-- those below see what others have recorded up to here.
+	-- Lock the tasks until the commit. A statement of its own, so that the
+	-- statements below see every event recorded up to here.
 	busy := humcli.lock_tasks(p_task_id);
 	repeated_tasks := ARRAY(SELECT t.id FROM unnest(p_task_id) AS t (id) GROUP BY t.id HAVING count(*) > 1);
 
-	-- What comes after all else of its task, and begins another visit than
-	-- the last, is an event; most of a full batch are such: all those at once,
-	-- at a third of the cost. Where the task has repeats, or something has
-	-- been retired of it, the way below decides. (As scalar subqueries the
-	-- look-ups cannot become joins, which might read the tables whole.)
+	-- The fast way: one statement records each delivery that is later than
+	-- every other event of its task and begins another visit than the last. In
+	-- most batches all deliveries are such, and this costs a third of the slow
+	-- way. A task with repeats or a retired row goes the slow way. The look-ups
+	-- are scalar subqueries, because joins might read the tables whole.
 	WITH inserted AS (
 		INSERT INTO humcli.events AS e (event, task_id, status, previous_status, occurred_at,
 			received_at, first_of_status, secret_name, signature, payload)
@@ -131,7 +132,7 @@ BEGIN
 	FROM unnest(p_task_id) WITH ORDINALITY AS i (task_id, place)
 	LEFT JOIN inserted n ON n.task_id = i.task_id;
 
-	-- If all of them were, as under load, that is it.
+	-- Usually every delivery went the fast way.
 	IF array_position(appended_ids, NULL) IS NULL AND p_event <> '{}' THEN
 		IF p_notify THEN
 			PERFORM humcli.notify(appended_ids);
@@ -170,8 +171,8 @@ BEGIN
 			CONTINUE;
 		END IF;
 
-		-- From before what is left of a retired task? Its history is gone, so
-		-- that nobody can tell; it was most likely in there.
+		-- Not later than the retired row of its task? The history is gone, and
+		-- most likely the delivery was in it.
 		SELECT t.* INTO retired FROM humcli.retired t WHERE t.task_id = x.task_id;
 		IF (x.occurred_at, x.status COLLATE "C") <= (retired.occurred_at, retired.status) THEN
 			INSERT INTO humcli.late (event, task_id, status, previous_status, occurred_at,
@@ -184,7 +185,7 @@ BEGIN
 			CONTINUE;
 		END IF;
 
-		-- The same again?
+		-- Recorded before, as an event or as a repeat?
 		SELECT e.id INTO id FROM humcli.events e
 		WHERE e.task_id = x.task_id AND e.event = x.event
 			AND e.occurred_at = x.occurred_at AND e.status = x.status;
@@ -201,7 +202,7 @@ BEGIN
 			x.previous_status := before.previous_status;
 		END IF;
 
-		-- Beside a neighbour of the same visit?
+		-- Next to a neighbor of the same visit?
 		SELECT * INTO before FROM humcli.history_neighbor(x.task_id, x.event, x.occurred_at, x.status, false, p_window);
 		SELECT * INTO after FROM humcli.history_neighbor(x.task_id, x.event, x.occurred_at, x.status, true, p_window);
 		same_visit_before := before.status = x.status
@@ -226,8 +227,8 @@ BEGIN
 			CONTINUE;
 		END IF;
 
-		-- An event. The lock keeps others out, unless somebody writes by hand:
-		-- then the constraint does.
+		-- An event. The lock excludes other writers; the constraint also
+		-- excludes an INSERT that does not take the lock.
 		INSERT INTO humcli.events AS e (event, task_id, status, previous_status, occurred_at,
 			received_at, first_of_status, secret_name, signature, payload)
 		VALUES (x.event, x.task_id, x.status, x.previous_status, x.occurred_at, x.received_at,
@@ -248,10 +249,10 @@ BEGIN
 		new_ids := new_ids || id;
 		RETURN NEXT;
 
-		-- Has it split a visit, and left a half without an event? That half
-		-- names its earliest repeat; a whole visit has an event, and names none.
+		-- Has the event split a visit and left a half without an event? Only for
+		-- such a half history_neighbor() returns a repeat.
 		CONTINUE WHEN coalesce(before.repeat_id, after.repeat_id) IS NULL;
-		-- The id and the transaction of the promoted row are new: readers find it.
+		-- The promoted row has a new id and transaction id, so readers find it.
 		WITH promoted AS (
 			DELETE FROM humcli.repeats r
 			WHERE r.id = coalesce(before.repeat_id, after.repeat_id)
@@ -272,13 +273,14 @@ BEGIN
 	END LOOP;
 
 	-- A commit that writes nothing waits neither for the disk nor for a
-	-- synchronous standby. But a duplicate is as safe as the first delivery
-	-- is by then: write, so that this commit waits for all that is before it.
+	-- synchronous standby. A duplicate is acknowledged as durable, though, and
+	-- the first delivery's commit may still be waiting. Write a message, so that
+	-- this commit waits for every commit before it.
 	IF new_ids = '{}' THEN
 		PERFORM pg_logical_emit_message(true, 'humcli', '');
 	END IF;
 
-	-- Where a process brings a single event, one transaction is enough.
+	-- A process that records a single event notifies in the same transaction.
 	IF p_notify AND new_ids <> '{}' THEN
 		PERFORM humcli.notify(new_ids);
 	END IF;

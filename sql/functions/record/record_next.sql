@@ -1,12 +1,12 @@
--- The usual case of humcli.record(), for a backend that lives for one event,
--- as under plain CGI: there loading PL/pgSQL, and planning all that the rule
--- needs, costs several times the work. One event that comes after all else of
--- its task and follows on its last status, with no repeat and nothing retired
--- of that task, is recorded and notified in one plain statement: whatever the
--- window, it begins a visit, splits none and opens no gap.
+-- Records and notifies the usual event in one plain statement, for a backend
+-- that lives for one event, as under plain CGI. There, loading PL/pgSQL and
+-- planning the whole rule costs several times the work. An event is usual if it
+-- is later than every other event of its task and follows the task's last
+-- status, and the task has no repeat and is not retired. Such an event begins a
+-- visit, splits none and opens no gap, whatever the window.
 --
--- Returns its id. NULL: nothing was done; call humcli.record(), in another
--- transaction, which has the whole rule.
+-- Returns the event's id; NULL if nothing was done. Then call humcli.record(),
+-- which has the whole rule, in another transaction.
 CREATE OR REPLACE FUNCTION humcli.record_next(
 	p_event text,
 	p_task_id text,
@@ -26,12 +26,12 @@ SET enable_seqscan = off
 SET enable_bitmapscan = off
 SET jit = off
 AS $$
-	-- The lock of functions/record/lock_tasks.sql, if it is free; a statement of its
-	-- own, so that the next one sees what others have recorded up to here.
+	-- The lock of lock_tasks(), if it is free. A statement of its own, so that
+	-- the next statement sees every event recorded up to here.
 	SELECT set_config('humcli.locked', pg_try_advisory_xact_lock(1752526179, hashtext(p_task_id))::text, true);
 
-	-- The history in one reading. Which of two at the same time came first is
-	-- not asked here; and of text this long notify() tells the id alone.
+	-- Read the history once. Decline if the order of equal times matters, and
+	-- if the text is so long that notify() may send the id alone.
 	INSERT INTO humcli.events AS e (event, task_id, status, previous_status, occurred_at,
 		received_at, first_of_status, secret_name, signature, payload)
 	SELECT p_event, p_task_id, p_status, p_previous_status, p_occurred_at,
@@ -57,7 +57,7 @@ AS $$
 		AND (SELECT r.id FROM humcli.repeats r WHERE r.task_id = p_task_id LIMIT 1) IS NULL
 		AND (SELECT t.event_id FROM humcli.retired t WHERE t.task_id = p_task_id) IS NULL
 	ON CONFLICT DO NOTHING
-	-- As functions/notify/notify.sql does it, once a row; neither call gives NULL.
+	-- Notify as notify() does. Neither call returns NULL.
 	RETURNING CASE WHEN set_config('lock_timeout', '250ms', true) IS NOT NULL
 		AND pg_notify('humcli_events', humcli.notification_payload(e.id, p_task_id, p_status,
 			p_previous_status, e.first_of_status)) IS NOT NULL
