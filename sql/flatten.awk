@@ -1,4 +1,5 @@
-# Puts the files that install.sql names into it: plain SQL, one query string.
+# Replaces each \ir line of install.sql or pool.sql by the file that it names.
+# The result is plain SQL that runs as one query string.
 /^\\ir / {
 	part = dir "/" $2
 	while ((got = (getline line < part)) > 0)
@@ -10,5 +11,5 @@
 	close(part)
 	next
 }
-/^\\/ { next }	# what is left for psql alone
+/^\\/ { next }	# commands of psql
 { print }

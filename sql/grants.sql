@@ -1,4 +1,4 @@
--- Who may do what. Nothing for PUBLIC; with the roles, this and no more.
+-- Grants each role what it needs and no more; PUBLIC has nothing.
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA humcli FROM PUBLIC;
 
@@ -20,7 +20,7 @@ BEGIN
 		TO humcli_writer;
 
 	GRANT SELECT ON ALL TABLES IN SCHEMA humcli TO humcli_reader;
-	-- A view's functions are called as the one who reads it.
+	-- The functions that a view calls run as the role that reads the view.
 	GRANT EXECUTE ON FUNCTION
 		humcli.payload(json),
 		humcli.unread_events(txid_snapshot, txid_snapshot, bigint, bigint, text[], bigint),

@@ -1,9 +1,9 @@
--- Installs the schema humcli, or brings it up to date; safe to run again.
+-- Installs the schema humcli, or upgrades it. Safe to run again.
 --
 --	psql -X -v ON_ERROR_STOP=1 -f install.sql
 --
--- humcli.sql is this file with its parts put in, for those without psql.
--- ASCII only, so that no client_encoding can change what it says.
+-- humcli.sql is this file with its parts put in, for users without psql. All
+-- parts are ASCII, so that no client_encoding can change them.
 
 \set ON_ERROR_STOP on
 

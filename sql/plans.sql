@@ -1,6 +1,6 @@
--- Recording and waking keep the plans that they make, for any values: made
--- anew for each call's arrays, they are the same and cost more than the work
--- of a small batch. (The setting is there from PostgreSQL 12 on.)
+-- record() and notify() keep one plan for all values. A plan made for the
+-- arrays of each call would be the same, and would cost more than the work of a
+-- small batch. The setting exists from PostgreSQL 12 on.
 DO $$
 BEGIN
 	IF current_setting('server_version_num')::int >= 120000 THEN

@@ -1,9 +1,9 @@
--- Installs the functions of the worker pool, on request, after install.sql;
--- safe to run again. To be run again whenever install.sql is.
+-- Installs the functions of the worker pool, on request, after install.sql.
+-- Safe to run again. Run it again whenever you run install.sql again.
 --
 --	psql -X -v ON_ERROR_STOP=1 -f pool.sql
 --
--- humcli-pool.sql is this file with its parts put in, for those without psql.
+-- humcli-pool.sql is this file with its parts put in, for users without psql.
 
 \set ON_ERROR_STOP on
 

@@ -1,17 +1,18 @@
--- The roles, and who owns what. Grant them to the users of your own:
+-- Creates the roles and gives the schema to humcli_owner. Grant these roles to
+-- your own users:
 --
---	humcli_owner	owns the schema, so that no function of it runs as more
+--	humcli_owner	owns the schema, so that no function runs as a superuser
 --	humcli_writer	for the responder: may call the recording functions
 --	humcli_reader	may read everything
---	humcli_consumer	for listeners
---	humcli_admin	may clean up
+--	humcli_consumer	may use subscriptions
+--	humcli_admin	may purge
 --
--- Without the right to create roles (CREATEROLE) they are left out, and
+-- Without the right to create roles (CREATEROLE), the roles are left out, and
 -- everything works as the one user who installs it.
 
 DO $$
 DECLARE
-	-- From 16 on, a member may be barred from acting as the role.
+	-- From PostgreSQL 16 on, a member may lack the right to SET ROLE.
 	acting text := CASE WHEN current_setting('server_version_num')::int >= 160000
 		THEN 'SET' ELSE 'MEMBER' END;
 	new record;
@@ -29,9 +30,9 @@ BEGIN
 			BEGIN
 				EXECUTE format('CREATE ROLE %I NOLOGIN %s', new.column1, new.column2);
 			EXCEPTION
-				-- made meanwhile, from another database of this cluster
+				-- another database of this cluster has just created the role
 				WHEN duplicate_object OR unique_violation THEN NULL;
-				-- 16 and on: the roles exist, and are another's to grant
+				-- from 16 on: the role IN ROLE names can be granted by another user only
 				WHEN insufficient_privilege THEN NULL;
 			END;
 		END LOOP;
@@ -57,7 +58,7 @@ BEGIN
 		RETURN;
 	END IF;
 
-	-- An installation made without the roles is handed over to their owner.
+	-- Hand an installation made without the roles over to humcli_owner.
 	IF (SELECT n.nspowner FROM pg_namespace n WHERE n.nspname = 'humcli') <> 'humcli_owner'::regrole THEN
 		ALTER SCHEMA humcli OWNER TO humcli_owner;
 		FOR object IN
@@ -76,6 +77,6 @@ BEGIN
 		END LOOP;
 	END IF;
 
-	-- Whatever follows is made by, and belongs to, the owner.
+	-- The rest of the installation creates its objects as the owner.
 	SET LOCAL ROLE humcli_owner;
 END $$;

@@ -1,12 +1,12 @@
--- What must hold before anything is made, and the schema itself.
+-- Checks the requirements and creates the schema.
 
 DO $$
 BEGIN
-	-- Two installers at once: the second waits, and finds the work done.
+	-- If two installers run at once, the second waits and finds the work done.
 	PERFORM pg_advisory_xact_lock(1752526179);
 
-	-- Signed text is kept and compared byte by byte; in any other encoding
-	-- the server would convert it, or refuse an event that has an emoji.
+	-- Signed text is stored and compared byte by byte. With another encoding
+	-- the server would convert the text, or refuse an event with an emoji.
 	IF getdatabaseencoding() = 'SQL_ASCII' THEN
 		RAISE WARNING 'humcli: the encoding of database "%" is SQL_ASCII; UTF8 is better',
 			current_database();

@@ -1,8 +1,9 @@
--- How far each subscription and pool is. Counts end at 10,001, "more than
--- 10,000": to count on would take long just when many wait. For the same
--- reason a subscription of some statuses is counted among the next 10,001 rows.
--- "oldest": when the first of what waits was recorded. (Of its own file,
--- since it needs functions, and some of them need the other views.)
+-- The view of how far each subscription and pool is. Counts stop at 10,001,
+-- "more than 10,000", because a longer count is slow when many events wait. For
+-- the same reason a subscription of some statuses is counted among the next
+-- 10,001 rows. "oldest" is the recording time of the first waiting event. The
+-- view has a file of its own, because it needs functions, and some functions
+-- need the other views.
 DO $$ BEGIN IF to_regclass('humcli.subscription_status') IS NULL THEN
 	CREATE VIEW humcli.subscription_status AS
 	SELECT s.name, s.owner, s.statuses, s.pool,

@@ -1,8 +1,8 @@
--- The tables. What is there is not touched, since to touch it would hold up
--- whoever writes at this moment.
+-- The tables. An existing table is not altered, because its lock would block
+-- every writer.
 --
--- Text that is compared has the collation "C": bytes, the same on every
--- system, and one index then finds duplicates and neighbours.
+-- Compared text has the collation "C": bytes, the same on every system. One
+-- index then finds duplicates and neighbors.
 
 DO $$ BEGIN IF to_regclass('humcli.schema_version') IS NULL THEN
 	CREATE TABLE humcli.schema_version (
@@ -11,7 +11,7 @@ DO $$ BEGIN IF to_regclass('humcli.schema_version') IS NULL THEN
 	);
 END IF; END $$;
 
--- A step from an older version goes here, by what max(version) says.
+-- Steps from older versions belong here; max(version) tells which.
 DO $$
 DECLARE
 	ours constant int := 2;
@@ -25,7 +25,7 @@ BEGIN
 	INSERT INTO humcli.schema_version (version) VALUES (ours) ON CONFLICT DO NOTHING;
 END $$;
 
--- What happened: each visit of a task to a status (see functions/record/record.sql).
+-- Events: one row a visit of a task to a status, see functions/record/record.sql.
 DO $$ BEGIN IF to_regclass('humcli.events') IS NULL THEN
 	CREATE TABLE humcli.events (
 		id		bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -43,16 +43,16 @@ DO $$ BEGIN IF to_regclass('humcli.events') IS NULL THEN
 		xid		bigint NOT NULL DEFAULT txid_current(),
 		UNIQUE (task_id, event, occurred_at, status)
 	);
-	-- Ids are drawn before the commit: who reads on goes by transaction first.
+	-- Ids are assigned before the commit, so subscriptions read by transaction id.
 	CREATE INDEX events_feed ON humcli.events (xid, id);
 	CREATE INDEX events_recorded_at ON humcli.events USING brin (recorded_at);
-	-- Rows are only ever added: by default vacuum would come by too seldom.
+	-- Rows are only added, and by default vacuum would run too seldom.
 	IF current_setting('server_version_num')::int >= 130000 THEN
 		ALTER TABLE humcli.events SET (autovacuum_vacuum_insert_scale_factor = 0.05);
 	END IF;
 END IF; END $$;
 
--- Further deliveries of a visit that has its event: not news, but not lost.
+-- Repeats: further deliveries of a visit that has its event.
 DO $$ BEGIN IF to_regclass('humcli.repeats') IS NULL THEN
 	CREATE TABLE humcli.repeats (
 		id		bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -70,7 +70,7 @@ DO $$ BEGIN IF to_regclass('humcli.repeats') IS NULL THEN
 	);
 END IF; END $$;
 
--- Signed, but no event: what the sender was answered 400 or 422 for.
+-- Quarantine: signed bodies that are no events, answered 400 or 422.
 DO $$ BEGIN IF to_regclass('humcli.quarantine') IS NULL THEN
 	CREATE TABLE humcli.quarantine (
 		id		bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -83,8 +83,8 @@ DO $$ BEGIN IF to_regclass('humcli.quarantine') IS NULL THEN
 	);
 END IF; END $$;
 
--- What purge() leaves of a task: the last delivery of its history, as the left
--- neighbour of those to come, and the statuses that have been.
+-- Retired tasks: purge() leaves one row a task, the last delivery of its
+-- history, as the left neighbor of later deliveries, and its statuses.
 DO $$ BEGIN IF to_regclass('humcli.retired') IS NULL THEN
 	CREATE TABLE humcli.retired (
 		task_id		text COLLATE "C" PRIMARY KEY,
@@ -98,8 +98,8 @@ DO $$ BEGIN IF to_regclass('humcli.retired') IS NULL THEN
 	);
 END IF; END $$;
 
--- Deliveries from before what is left of a retired task: no rule can place
--- them any more, but they are not lost.
+-- Late deliveries: older than the row that purge() left of their task. The rule
+-- can't place them any more, because the history is gone.
 DO $$ BEGIN IF to_regclass('humcli.late') IS NULL THEN
 	CREATE TABLE humcli.late (
 		id		bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -117,9 +117,10 @@ DO $$ BEGIN IF to_regclass('humcli.late') IS NULL THEN
 	);
 END IF; END $$;
 
--- Who listens, and how far he is (see functions/subscribe/fetch.sql). Of the worker pool
--- only the tables are here, for purge and status; pool.sql has the functions.
--- No foreign key to the events: to make one would hold up the recording.
+-- Subscriptions and their cursors, see functions/subscribe/fetch.sql. The tables
+-- of the worker pool are here because purge() and the status view read them;
+-- pool.sql has the functions. There is no foreign key to the events, because
+-- creating one would block the recording.
 DO $$ BEGIN IF to_regclass('humcli.subscriptions') IS NULL THEN
 	CREATE TABLE humcli.subscriptions (
 		name		text COLLATE "C" PRIMARY KEY,
@@ -140,7 +141,7 @@ DO $$ BEGIN IF to_regclass('humcli.subscriptions') IS NULL THEN
 	) WITH (fillfactor = 30, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
 END IF; END $$;
 
--- What is to be handed out once more, before anything else.
+-- Replays: events that fetch() returns again, before all others.
 DO $$ BEGIN IF to_regclass('humcli.replays') IS NULL THEN
 	CREATE TABLE humcli.replays (
 		subscription	text COLLATE "C" NOT NULL REFERENCES humcli.subscriptions ON DELETE CASCADE,
@@ -151,7 +152,7 @@ DO $$ BEGIN IF to_regclass('humcli.replays') IS NULL THEN
 	);
 END IF; END $$;
 
--- What a pool has to do, and what it has given up on. Done is no row.
+-- Jobs and dead letters of the pools. A completed job has no row.
 DO $$ BEGIN IF to_regclass('humcli.jobs') IS NULL THEN
 	CREATE TABLE humcli.jobs (
 		subscription	text COLLATE "C" NOT NULL REFERENCES humcli.subscriptions ON DELETE CASCADE,
@@ -183,8 +184,8 @@ DO $$ BEGIN IF to_regclass('humcli.jobs_out') IS NULL THEN
 	CREATE INDEX jobs_out ON humcli.jobs (subscription, task_id, due) WHERE worker IS NOT NULL;
 END IF; END $$;
 
--- The event types of HumCLI's documentation. Nothing refers to this table:
--- a status that is not in it is recorded all the same.
+-- The event types of HumCLI's documentation. No constraint refers to this table,
+-- so an unknown status is recorded.
 DO $$ BEGIN IF to_regclass('humcli.statuses') IS NULL THEN
 	CREATE TABLE humcli.statuses (
 		status		text COLLATE "C" PRIMARY KEY,

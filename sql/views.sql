@@ -1,11 +1,10 @@
--- The views. One that is there is not touched: to replace it would wait for
--- those who read it, and they could wait for us. An upgrade replaces those that
--- it changes, and only those.
+-- The views. An existing view is not replaced, because that would wait for its
+-- readers, and they could wait for us. An upgrade replaces only the views that
+-- it changes.
 
--- Everything delivered that is an event by form: events and repeats together,
--- and the one that purge() has left of a task in place of its history.
--- Version 1 had no retired tasks: replaced, not dropped, as whoever records at
--- this moment has the old one in a plan.
+-- All deliveries: events, repeats, and the row that purge() left of a retired
+-- task. Version 1 had no retired tasks. Its view is replaced and not dropped,
+-- because sessions that record now have the old view in a cached plan.
 DO $$ BEGIN IF to_regclass('humcli.deliveries') IS NULL
 	OR strpos(pg_get_viewdef(to_regclass('humcli.deliveries')), 'retired') = 0
 THEN
@@ -23,9 +22,9 @@ THEN
 	FROM humcli.retired t;
 END IF; END $$;
 
--- Each task's history in order. What happened in one millisecond is put in
--- order by previous_status: a row comes after those it follows from, and
--- "depth" counts them (a circle ends where it comes back to a row).
+-- Timeline: the history of each task in order. Events with equal times are ordered
+-- by previous_status: a row comes after the rows that it follows from. "depth"
+-- counts these rows; a cycle ends where it returns to a row.
 DO $$ BEGIN IF to_regclass('humcli.timeline') IS NULL THEN
 	CREATE VIEW humcli.timeline AS
 	SELECT t.task_id,
@@ -56,10 +55,11 @@ DO $$ BEGIN IF to_regclass('humcli.timeline') IS NULL THEN
 	ORDER BY t.task_id, t.occurred_at, t.depth, t.id;
 END IF; END $$;
 
--- What is missing: an event that says it follows on another status than the
--- one recorded before it; a task's first only if that is not PENDING, where
--- tasks begin. (One that does not say is none.) It goes when the missing one
--- comes. kind: 'start', nothing is recorded before it; 'hole', another is.
+-- Gaps: events whose previous_status is not the status recorded before them. A
+-- task's first event is a gap only if its previous_status is not PENDING, because
+-- tasks begin there. An event without previous_status is no gap. A gap closes
+-- when the missing event arrives. kind is 'start' if no event is recorded before
+-- it, 'hole' if another one is.
 DO $$ BEGIN IF to_regclass('humcli.gaps') IS NULL THEN
 	CREATE VIEW humcli.gaps AS
 	SELECT g.task_id, CASE WHEN g.status_before IS NULL THEN 'start' ELSE 'hole' END AS kind,
@@ -78,7 +78,7 @@ DO $$ BEGIN IF to_regclass('humcli.gaps') IS NULL THEN
 	ORDER BY g.task_id, g.place;
 END IF; END $$;
 
--- Each task as it stands: the last row of its timeline.
+-- Tasks: the current status of each task, which is the last row of its timeline.
 DO $$ BEGIN IF to_regclass('humcli.tasks') IS NULL THEN
 	CREATE VIEW humcli.tasks AS
 	SELECT DISTINCT ON (l.task_id)
