@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -33,19 +34,6 @@ enum {
 	ACCEPT_RETRY_MS = 100 /* accept() fails: look again after this */
 };
 
-/*
- * A thread's, and what the overseer sees of its connection: when the body has
- * to be there.
- */
-struct worker_slot {
-	pthread_t thread;
-	pthread_mutex_t lock; /* over the rest */
-	int fd; /* -1: no connection, or its body has been read */
-	int64_t accepted_at; /* monotonic_ms() */
-	int64_t read_deadline; /* monotonic_ms() */
-	bool timed_out;
-};
-
 struct server {
 	const struct handler *handler;
 	int listener;
@@ -54,7 +42,7 @@ struct server {
 
 	pthread_mutex_t lock; /* over the rest */
 	pthread_cond_t worker_exited; /* a thread ended */
-	unsigned workers_started; /* threads, one a seat */
+	unsigned workers_started;
 	unsigned workers_running; /* of them are there still */
 	unsigned workers_idle; /* of these wait, or wait for their turn */
 	unsigned in_flight; /* accepted, not answered yet */
@@ -63,12 +51,10 @@ struct server {
 	bool backlog_drained; /* stopping, and nobody stands at the door */
 	int64_t stopping_since; /* monotonic_ms() of the signal; 0: none came */
 	int64_t error_logged_at; /* monotonic_ms() of the last accept() error */
-	struct worker_slot *slots;
-};
+	pthread_t *threads; /* the first workers_started are set */
 
-struct worker {
-	struct server *server;
-	struct worker_slot *slot;
+	pthread_mutex_t reading_lock; /* over the list and its deadlines */
+	LIST_HEAD(, connection) reading;
 };
 
 /* A connection and its request, from accept() until it is answered. */
@@ -77,23 +63,12 @@ struct connection {
 	struct server *server;
 	FCGX_Request fcgi;
 	int fd;
+
+	/* While the request is being read; with server.reading_lock held. */
+	LIST_ENTRY(connection) reading;
+	int64_t read_deadline; /* ms, monotonic */
+	bool timed_out; /* the main thread ended the reading */
 };
-
-/* A request being read: what read_some needs. */
-struct body_reader {
-	FCGX_Request *fcgi;
-	struct worker_slot *slot;
-};
-
-static bool get_flag(pthread_mutex_t *mutex, const bool *flag)
-{
-	bool value;
-
-	mutex_lock(mutex);
-	value = *flag;
-	mutex_unlock(mutex);
-	return value;
-}
 
 static int64_t stopping_since(struct server *s)
 {
@@ -105,65 +80,63 @@ static int64_t stopping_since(struct server *s)
 	return since;
 }
 
-/* Seats. */
+/* Connections whose request is being read. */
 
-static void watch_reading(struct worker_slot *seat, int fd, int64_t taken)
+static void watch_reading(struct connection *c)
 {
-	mutex_lock(&seat->lock);
-	seat->fd = fd;
-	seat->accepted_at = taken;
-	seat->read_deadline = taken + BODY_LIMIT_MS;
-	seat->timed_out = false;
-	mutex_unlock(&seat->lock);
+	struct server *s = c->server;
+
+	mutex_lock(&s->reading_lock);
+	c->read_deadline = c->exchange.request.accepted_at + BODY_LIMIT_MS;
+	LIST_INSERT_HEAD(&s->reading, c, reading);
+	mutex_unlock(&s->reading_lock);
 }
 
-/* Before the descriptor is closed, and can be somebody else's. */
-static void unwatch_reading(struct worker_slot *seat)
+/* Call before the descriptor is closed, because it can be reused then. */
+static void unwatch_reading(struct connection *c)
 {
-	mutex_lock(&seat->lock);
-	seat->fd = -1;
-	mutex_unlock(&seat->lock);
+	mutex_lock(&c->server->reading_lock);
+	LIST_REMOVE(c, reading);
+	mutex_unlock(&c->server->reading_lock);
 }
 
-/* The body has to be there by then, or soon. */
-static void shorten_read_deadline(struct worker_slot *seat, int64_t limit)
+static bool reading_timed_out(struct connection *c)
 {
-	mutex_lock(&seat->lock);
-	seat->read_deadline =
-		min_i64(seat->read_deadline,
-			max_i64(limit, seat->accepted_at + LATE_BODY_MS));
-	mutex_unlock(&seat->lock);
+	bool timed_out;
+
+	mutex_lock(&c->server->reading_lock);
+	timed_out = c->timed_out;
+	mutex_unlock(&c->server->reading_lock);
+	return timed_out;
 }
 
 /*
- * A read has its own limit, but a trickle of bytes starts that anew each
- * time, and libfcgi reads on by itself; so somebody else ends it.
+ * Ends a read that is late. SO_RCVTIMEO alone would not, because each byte
+ * starts it anew, and libfcgi reads on by itself. Call with reading_lock held.
  */
-static void check_read_deadline(struct worker_slot *seat, int64_t now)
+static void check_read_deadline(struct connection *c, int64_t now)
 {
-	mutex_lock(&seat->lock);
-	if (seat->fd >= 0 && now >= seat->read_deadline && !seat->timed_out) {
-		seat->timed_out = true;
-		if (shutdown(seat->fd, SHUT_RD) < 0)
-			log_message(LEVEL_DEBUG, "shutdown: %m");
-	}
-	mutex_unlock(&seat->lock);
+	if (c->timed_out || now < c->read_deadline)
+		return;
+	c->timed_out = true;
+	if (shutdown(c->fd, SHUT_RD) < 0)
+		log_message(LEVEL_DEBUG, "shutdown: %m");
 }
 
 /* One request. */
 
 static long read_some(void *context, char *data, size_t size)
 {
-	struct body_reader *r = context;
-	int n = FCGX_GetStr(data, (int)size, r->fcgi->in);
+	struct connection *c = context;
+	int n = FCGX_GetStr(data, (int)size, c->fcgi.in);
 
 	if (n > 0)
 		return n;
-	if (get_flag(&r->slot->lock, &r->slot->timed_out))
+	if (reading_timed_out(c))
 		return -2;
-	if (FCGX_GetError(r->fcgi->in) == EAGAIN)
+	if (FCGX_GetError(c->fcgi.in) == EAGAIN)
 		return -2; /* SO_RCVTIMEO */
-	return FCGX_GetError(r->fcgi->in) ? -1 : 0;
+	return FCGX_GetError(c->fcgi.in) ? -1 : 0;
 }
 
 static void fill_request(struct request *r, FCGX_Request *fcgi)
@@ -263,16 +236,15 @@ static bool connection_start(struct connection *c)
 	return true;
 }
 
-static void read_request(struct worker *w, struct connection *c)
+static void read_request(struct connection *c)
 {
-	const struct settings *s = w->server->handler->settings;
+	const struct settings *s = c->server->handler->settings;
 	struct request *r = &c->exchange.request;
-	struct body_reader reading = { &c->fcgi, w->slot };
 
 	fill_request(r, &c->fcgi);
 	if (strcmp(r->method, "POST") != 0)
 		return;
-	request_read_body(r, s->max_body, read_some, &reading);
+	request_read_body(r, s->max_body, read_some, c);
 	/*
 	 * There is room for a reply, unless the peer has asked for much and
 	 * read nothing; then it goes without, and holds nobody up.
@@ -282,28 +254,27 @@ static void read_request(struct worker *w, struct connection *c)
 }
 
 /* Takes the connection over. */
-static void serve_connection(struct worker *w, int fd)
+static void serve_connection(struct server *s, int fd)
 {
 	struct connection *c = xcalloc(1, sizeof(*c));
 	bool there;
 
-	c->server = w->server;
+	c->server = s;
 	c->fd = fd;
-	exchange_init(&c->exchange, w->server->handler, connection_reply);
+	exchange_init(&c->exchange, s->handler, connection_reply);
 	if (!connection_start(c)) {
 		/* c->fcgi has nothing to end yet. */
 		close(fd);
 		exchange_free(&c->exchange);
-		connection_finished(w->server);
+		connection_finished(s);
 		free(c);
 		return;
 	}
-	watch_reading(w->slot, fd, c->exchange.request.accepted_at);
+	watch_reading(c);
 	there = FCGX_Accept_r(&c->fcgi) == 0;
 	if (there)
-		read_request(w, c);
-	/* Before the descriptor is closed, and can be somebody else's. */
-	unwatch_reading(w->slot);
+		read_request(c);
+	unwatch_reading(c);
 	if (!there)
 		connection_end(c);
 	else if (handler_handle(&c->exchange))
@@ -349,18 +320,15 @@ static void *worker_main(void *context);
 /* Under the lock. */
 static bool start_worker(struct server *s)
 {
-	struct worker *w = xmalloc(sizeof(*w));
-	struct worker_slot *seat = &s->slots[s->workers_started];
 	pthread_attr_t a;
 	int error;
 
-	*w = (struct worker){ s, seat };
 	pthread_check(pthread_attr_init(&a));
 	pthread_check(pthread_attr_setstacksize(&a, STACK_BYTES));
-	error = pthread_create(&seat->thread, &a, worker_main, w);
+	error = pthread_create(&s->threads[s->workers_started], &a, worker_main,
+			       s);
 	pthread_check(pthread_attr_destroy(&a));
 	if (error) {
-		free(w);
 		errno = error;
 		return false;
 	}
@@ -503,13 +471,13 @@ static bool next_work(struct server *s, struct work_item *e)
 	return true;
 }
 
-static void do_work(struct worker *w, const struct work_item *e)
+static void do_work(struct server *s, const struct work_item *e)
 {
 	if (e->overdue) {
 		handler_spool_overdue(e->overdue);
 		connection_reply(e->overdue);
 	} else {
-		serve_connection(w, e->fd);
+		serve_connection(s, e->fd);
 	}
 }
 
@@ -542,8 +510,7 @@ static void worker_idle(struct server *s)
 
 static void *worker_main(void *context)
 {
-	struct worker *w = context;
-	struct server *s = w->server;
+	struct server *s = context;
 	struct work_item e;
 	bool more;
 
@@ -556,7 +523,7 @@ static void *worker_main(void *context)
 		mutex_unlock(&s->leader_lock);
 		if (!more)
 			break;
-		do_work(w, &e);
+		do_work(s, &e);
 		worker_idle(s);
 	}
 	mutex_lock(&s->lock);
@@ -564,7 +531,6 @@ static void *worker_main(void *context)
 	s->workers_running--;
 	cond_signal(&s->worker_exited);
 	mutex_unlock(&s->lock);
-	free(w);
 	return NULL;
 }
 
@@ -578,15 +544,24 @@ static void stop_signals(sigset_t *set)
 	sigaddset(set, SIGUSR1);
 }
 
+/* Once we stop, bodies have less time. */
 static void check_read_deadlines(struct server *s)
 {
 	int64_t now = monotonic_ms(), since = stopping_since(s);
+	struct connection *c;
 
-	for (unsigned i = 0; i < s->handler->settings->threads; i++) {
+	mutex_lock(&s->reading_lock);
+	LIST_FOREACH(c, &s->reading, reading)
+	{
+		int64_t latest =
+			max_i64(since + DRAIN_MS,
+				c->exchange.request.accepted_at + LATE_BODY_MS);
+
 		if (since)
-			shorten_read_deadline(&s->slots[i], since + DRAIN_MS);
-		check_read_deadline(&s->slots[i], now);
+			c->read_deadline = min_i64(c->read_deadline, latest);
+		check_read_deadline(c, now);
 	}
+	mutex_unlock(&s->reading_lock);
 }
 
 static void wait_for_signal(struct server *s)
@@ -628,7 +603,7 @@ static bool wait_for_workers(struct server *s, int64_t deadline)
 static void join_workers(struct server *s)
 {
 	for (unsigned i = 0; i < s->workers_started; i++)
-		pthread_check(pthread_join(s->slots[i].thread, NULL));
+		pthread_check(pthread_join(s->threads[i], NULL));
 }
 
 /* Answers what there is; false: somebody is stuck. */
@@ -655,18 +630,16 @@ static struct server *server_new(const struct handler *h, int listener)
 	mutex_init(&s->leader_lock);
 	mutex_init(&s->lock);
 	cond_init(&s->worker_exited);
-	s->slots = xcalloc(h->settings->threads, sizeof(s->slots[0]));
-	for (unsigned i = 0; i < h->settings->threads; i++) {
-		mutex_init(&s->slots[i].lock);
-		s->slots[i].fd = -1;
-	}
+	mutex_init(&s->reading_lock);
+	LIST_INIT(&s->reading);
+	s->threads = xcalloc(h->settings->threads, sizeof(s->threads[0]));
 	return s;
 }
 
 static void server_free(struct server *s)
 {
 	close(s->leader_wakeup);
-	free(s->slots);
+	free(s->threads);
 	free(s);
 }
 
