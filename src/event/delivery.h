@@ -1,6 +1,6 @@
 /*
  * A delivery: one verified POST on its way into the database. Shared by the
- * request that brought it and the recorder, either of which can be the last
+ * request that brought it and the writer, either of which can be the last
  * to need it.
  */
 #ifndef DELIVERY_H
@@ -13,7 +13,7 @@
 
 struct delivery {
 	struct event event; /* empty where reason is set */
-	/* Why it goes to humcli.quarantine; NULL: an event. The recorder may
+	/* Why it goes to humcli.quarantine; NULL: an event. The writer may
 	 * set it; from then on nobody else reads it. */
 	char *reason;
 	char *secret_name;

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/threads.h"
 #include "responder/gateway.h"
+#include "store/breaker_file.h"
 
 extern char **environ;
 
@@ -114,7 +115,7 @@ static void on_reply(struct exchange *x)
 /* True once it is answered, false when something has to be looked at. */
 static bool wait_for_answer(const struct cgi_exchange *v, int64_t until)
 {
-	int alarm = recorder_overdue_fd(v->exchange.handler->recorder);
+	int alarm = queue_overdue_fd(v->exchange.handler->queue);
 	struct pollfd p[2] = { { .fd = v->replied, .events = POLLIN },
 			       { .fd = alarm, .events = POLLIN } };
 	int64_t left = max_i64(until - monotonic_ms(), 0);
@@ -137,11 +138,28 @@ static void get_reply(struct cgi_exchange *v)
 	if (handler_handle(x))
 		return;
 	do {
-		if (recorder_overdue(x->handler->recorder, &next)) {
+		if (queue_overdue(x->handler->queue, &next)) {
 			handler_spool_overdue(x);
 			return;
 		}
 	} while (!wait_for_answer(v, next));
+}
+
+static void save_round_trip(void *context, bool ok)
+{
+	const struct handler *h = context;
+
+	breaker_file_save(h->settings->spool, ok);
+}
+
+void gateway_cgi_remember(const struct handler *h)
+{
+	int64_t age;
+	bool ok;
+
+	if (breaker_file_load(h->settings->spool, &age, &ok))
+		queue_restore_round_trip(h->queue, ok, age);
+	queue_on_round_trip(h->queue, save_round_trip, (void *)h);
 }
 
 void gateway_cgi_serve(const struct handler *h)

@@ -38,6 +38,11 @@ enum gateway_end gateway_fcgi_serve(const struct handler *h, int listener,
 
 /* Whether the environment is that of a CGI request (RFC 3875). */
 bool gateway_cgi_is_started(void) MUST_CHECK;
+/*
+ * Takes up what the process before this one learned of the database, and
+ * leaves what this one learns: in a file of the spool, which there must be.
+ */
+void gateway_cgi_remember(const struct handler *h);
 /* Serves the one request of this process; stdin and stdout are then closed. */
 void gateway_cgi_serve(const struct handler *h);
 

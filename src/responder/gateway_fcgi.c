@@ -1,7 +1,7 @@
 /*
  * FastCGI: threads that take turns to wait for what there is to do: a
- * connection, with one request, or a request that the recorder did not take
- * in time. None waits for the recorder; its thread answers what it recorded.
+ * connection, with one request, or a request that the writer did not record
+ * in time. None waits for the writer; its thread answers what it recorded.
  * The only file with libfcgi (fcgiapp.h).
  */
 #include <errno.h>
@@ -216,7 +216,7 @@ static void connection_end(struct connection *c)
 	free(c);
 }
 
-/* From a worker, or from the recorder's thread, which must not be held up. */
+/* From a worker, or from the writer's thread, which must not be held up. */
 static void connection_reply(struct exchange *x)
 {
 	struct connection *c = (struct connection *)x;
@@ -372,7 +372,7 @@ enum wait {
 
 /*
  * Under the lock. Whoever takes a call leaves somebody behind who looks after
- * those that wait for the recorder: there are some where there are more calls
+ * those that wait for the writer: there are some where there are more calls
  * than threads that serve one.
  */
 static bool has_room(struct server *s, bool *complain)
@@ -419,7 +419,7 @@ static enum wait choose_wait(struct server *s, int64_t *until)
 static bool wait_for_work(struct server *s, enum wait wait, int64_t until)
 {
 	bool door = wait != WAIT_IN_FLIGHT;
-	int alarm = recorder_overdue_fd(s->handler->recorder);
+	int alarm = queue_overdue_fd(s->handler->queue);
 	struct pollfd p[3] = { { .fd = s->leader_wakeup, .events = POLLIN },
 			       { .fd = alarm, .events = POLLIN },
 			       { .fd = s->listener, .events = POLLIN } };
@@ -457,7 +457,7 @@ static bool next_work(struct server *s, struct work_item *e)
 
 	*e = (struct work_item){ .fd = -1 };
 	while (e->fd < 0) {
-		e->overdue = recorder_overdue(s->handler->recorder, &until);
+		e->overdue = queue_overdue(s->handler->queue, &until);
 		if (e->overdue)
 			return true;
 		wait = choose_wait(s, &until);
@@ -612,7 +612,7 @@ static bool stop(struct server *s, int64_t now)
 	mutex_lock(&s->lock);
 	s->stopping_since = now;
 	mutex_unlock(&s->lock);
-	recorder_set_stop_deadline(s->handler->recorder, now + REPLY_LIMIT_MS);
+	queue_set_stop_deadline(s->handler->queue, now + REPLY_LIMIT_MS);
 	wakeup_signal(s->leader_wakeup);
 	if (!wait_for_workers(s, now + GATEWAY_STOP_MS))
 		return false;

@@ -197,8 +197,8 @@ static bool submit_delivery(struct exchange *x)
 	d->received_at = r->received;
 	if (x->verdict == EVENT_OK)
 		x->x_timestamp = timestamp_mismatch(r, &d->event);
-	if (recorder_submit(h->recorder, delivery_ref(d),
-			    database_deadline(h, r), on_outcome, x))
+	if (queue_submit(h->queue, delivery_ref(d), database_deadline(h, r),
+			 on_outcome, x))
 		return false;
 	handler_spool_overdue(x);
 	return true;
@@ -230,7 +230,7 @@ static bool handle_post(struct exchange *x)
 /* Degraded still takes events, so a balancer may send us more. */
 static void reply_health(const struct handler *h, struct reply *reply)
 {
-	bool healthy = recorder_healthy(h->recorder);
+	bool healthy = queue_healthy(h->queue);
 
 	if (!healthy && !h->spool)
 		reply_json(reply, 503, "{\"status\":\"unavailable\"}");

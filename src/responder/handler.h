@@ -8,13 +8,13 @@
 #include "config/secrets.h"
 #include "responder/reply.h"
 #include "responder/request.h"
+#include "store/queue.h"
 #include "store/spool.h"
-#include "store/writer.h"
 
 struct handler {
 	const struct settings *settings; /* NULL: not configured (CGI) */
 	struct secrets *secrets;
-	struct recorder *recorder;
+	struct queue *queue;
 	struct spool *spool; /* NULL: none */
 };
 
@@ -42,8 +42,8 @@ void exchange_init(struct exchange *x, const struct handler *h,
 void exchange_free(struct exchange *x);
 
 /*
- * True: the reply is there. False: the recorder has it. Then x->answered is
- * called, once and perhaps before this returns, or recorder_overdue() gives
+ * True: the reply is there. False: the queue has it. Then x->answered is
+ * called, once and perhaps before this returns, or queue_overdue() gives
  * x out: for handler_spool_overdue(), after which the reply is there as well.
  */
 bool handler_handle(struct exchange *x) MUST_CHECK;

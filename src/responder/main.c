@@ -1,6 +1,6 @@
 /*
  * humcli-webhook.fcgi: finds out how it was started, reads the settings,
- * joins gateway, handler and recorder. See humcli-webhook.fcgi(8).
+ * joins gateway, handler, queue and writer. See humcli-webhook.fcgi(8).
  */
 #include "config.h"
 
@@ -18,6 +18,7 @@
 #include "responder/gateway.h"
 #include "responder/listener.h"
 #include "store/drainer.h"
+#include "store/writer.h"
 
 /* CGI drains this much after its answer. */
 enum { CGI_DRAIN_FILES = 100, CGI_DRAIN_MS = 1000 };
@@ -115,6 +116,7 @@ static void log_errors(const struct buf *errors)
 struct responder {
 	struct settings settings;
 	struct handler handler;
+	struct writer *writer;
 	struct drainer *drainer;
 };
 
@@ -146,17 +148,22 @@ static void release_config(struct responder *r)
 	settings_free(&r->settings);
 }
 
-/* Spool and recorder: what takes deliveries. */
-static struct drain_source start_storage(struct responder *r,
-					 enum recorder_kind mode)
+/* Spool, queue and writer: what takes deliveries. */
+static struct drain_source start_storage(struct responder *r, bool cgi)
 {
+	const struct writer_options options = { .notify_in_commit = cgi,
+						.probe_while_open = !cgi };
 	struct handler *h = &r->handler;
 
 	h->spool = spool_open(r->settings.spool, r->settings.spool_max);
-	h->recorder = recorder_start(&r->settings, mode, h->spool != NULL);
+	/* Some may still be reading a request. */
+	h->queue = queue_new(h->spool != NULL, r->settings.threads * 3 / 4);
+	if (cgi && h->spool)
+		gateway_cgi_remember(h);
+	r->writer = writer_start(&r->settings, h->queue, &options);
 	return (struct drain_source){ .spool = h->spool,
 				      .secrets = h->secrets,
-				      .recorder = h->recorder };
+				      .queue = h->queue };
 }
 
 static void print_secrets(struct secrets *secrets)
@@ -198,15 +205,17 @@ static int check_config(void)
 /* False: a thread is stuck, and holds on to what would be freed. */
 static bool stop_storage(struct responder *r, int64_t end)
 {
-	recorder_set_stop_deadline(r->handler.recorder, end);
-	return drainer_stop(r->drainer, end) &&
-	       recorder_stop(r->handler.recorder, end);
+	queue_set_stop_deadline(r->handler.queue, end);
+	if (!drainer_stop(r->drainer, end) || !writer_stop(r->writer, end))
+		return false;
+	queue_free(r->handler.queue);
+	return true;
 }
 
 static enum gateway_end serve(struct responder *r, int listener,
 			      const char *where)
 {
-	struct drain_source source = start_storage(r, RECORDER_DAEMON);
+	struct drain_source source = start_storage(r, false);
 	enum gateway_end ended;
 	int64_t end = monotonic_ms() + GATEWAY_STOP_MS;
 
@@ -216,7 +225,7 @@ static enum gateway_end serve(struct responder *r, int listener,
 		    "humcli-webhook " PACKAGE_VERSION " serves FastCGI on %s",
 		    where ? where : "its standard input");
 	ended = gateway_fcgi_serve(&r->handler, listener, where, &end);
-	/* A worker that is stuck still uses the recorder. */
+	/* A worker that is stuck still uses the queue. */
 	return ended != GATEWAY_STUCK && stop_storage(r, end) ? ended
 							      : GATEWAY_STUCK;
 }
@@ -255,7 +264,7 @@ static void drain_after_reply(const struct drain_source *source)
 	struct drain_count count;
 
 	if (source->spool && !spool_is_empty(source->spool) &&
-	    recorder_healthy(source->recorder) &&
+	    queue_healthy(source->queue) &&
 	    !drain(source, CGI_DRAIN_FILES, monotonic_ms() + CGI_DRAIN_MS,
 		   &count))
 		log_message(LEVEL_DEBUG, "spool: somebody else drains it");
@@ -268,7 +277,7 @@ _Noreturn static void serve_cgi(void)
 
 	gateway_block_signals();
 	if (configure(&r))
-		source = start_storage(&r, RECORDER_ONE_SHOT);
+		source = start_storage(&r, true);
 	else
 		r.handler.settings = NULL;
 	gateway_cgi_serve(&r.handler);

@@ -1,5 +1,5 @@
 /*
- * The connection to PostgreSQL and the few things the recorder asks of it,
+ * The connection to PostgreSQL and the few things the writer asks of it,
  * as a pipeline: each request is a transaction of its own, and its result
  * counts once its Sync came back. Not safe for several threads. With
  * connect.c the only file of the responder with libpq; SQL text does not

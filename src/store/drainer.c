@@ -110,8 +110,8 @@ static size_t drain_batch(const struct drain_source *source,
 		names[loaded] = items[used].name;
 		deliveries[loaded++] = d;
 	}
-	count->database_unavailable = !recorder_submit_and_wait(
-		source->recorder, deliveries, loaded,
+	count->database_unavailable = !queue_submit_and_wait(
+		source->queue, deliveries, loaded,
 		until && until < limit ? until : limit, outcomes);
 	for (size_t i = 0; i < loaded; i++) {
 		if (outcomes[i] == OUTCOME_UNAVAILABLE) {

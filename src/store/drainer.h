@@ -6,14 +6,14 @@
 #define DRAINER_H
 
 #include "config/secrets.h"
+#include "store/queue.h"
 #include "store/spool.h"
-#include "store/writer.h"
 
 /* Nothing else of ours is needed, so that the command line can drain. */
 struct drain_source {
 	struct spool *spool;
 	struct secrets *secrets;
-	struct recorder *recorder;
+	struct queue *queue;
 };
 
 struct drain_count {
@@ -35,8 +35,8 @@ struct drainer;
 /* A thread that drains whenever there is something. */
 struct drainer *drainer_start(const struct drain_source *source) MUST_CHECK;
 /*
- * After recorder_set_stop_deadline(), so that it waits for no database. False: it is
- * not done by then, and the process can only be left by _exit().
+ * After queue_set_stop_deadline(), so that it waits for no database. False: it
+ * is not done by then, and the process can only be left by _exit().
  */
 bool drainer_stop(struct drainer *d, int64_t deadline) MUST_CHECK;
 

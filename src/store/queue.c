@@ -1,4 +1,4 @@
-#include "store/queue.h"
+#include "store/batch.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -54,13 +54,12 @@ struct queue {
 	bool no_new_entry; /* nothing was submitted since it was called */
 	pthread_cond_t backlog_done;
 	bool stopping;
-	bool ended;
-	pthread_cond_t writer_ended;
 	int64_t stop_deadline; /* monotonic_ms() at which every wait ends */
 	int64_t stop_requested_at; /* when that was said; 0: never */
 
 	bool breaker_enabled;
 	bool breaker_open;
+	bool half_open; /* the next delivery tries for all processes */
 	size_t pressure_threshold; /* so many live ones are one */
 	size_t deadline_count; /* live ones */
 	int64_t round_trip_at; /* monotonic_ms() of the last round trip */
@@ -68,6 +67,9 @@ struct queue {
 	bool round_trip_known;
 	bool probe_wanted;
 	pthread_cond_t probe_done;
+
+	void (*on_round_trip)(void *context, bool ok); /* NULL: nobody asks */
+	void *round_trip_context;
 };
 
 struct queue *queue_new(bool breaker, size_t crowd)
@@ -83,7 +85,6 @@ struct queue *queue_new(bool breaker, size_t crowd)
 	mutex_init(&q->lock);
 	cond_init(&q->backlog_done);
 	cond_init(&q->probe_done);
-	cond_init(&q->writer_ended);
 	q->writer_wakeup = wakeup_new();
 	q->overdue_wakeup = wakeup_new();
 	return q;
@@ -93,11 +94,24 @@ void queue_free(struct queue *q)
 {
 	cond_destroy(&q->backlog_done);
 	cond_destroy(&q->probe_done);
-	cond_destroy(&q->writer_ended);
 	mutex_destroy(&q->lock);
 	close(q->overdue_wakeup);
 	close(q->writer_wakeup);
 	free(q);
+}
+
+void queue_on_round_trip(struct queue *q, void (*round_trip)(void *, bool ok),
+			 void *context)
+{
+	q->on_round_trip = round_trip;
+	q->round_trip_context = context;
+}
+
+/* Not under the lock. */
+static void tell_round_trip(const struct queue *q, bool ok)
+{
+	if (q->on_round_trip)
+		q->on_round_trip(q->round_trip_context, ok);
 }
 
 /* The side of the requests. */
@@ -229,10 +243,20 @@ bool queue_submit(struct queue *q, struct delivery *d, int64_t deadline,
 		  outcome_fn answer, void *context)
 {
 	struct entry *w = entry_new(d, answer);
-	bool open;
+	bool open, half_open;
 
 	w->deadline = deadline;
 	w->context = context;
+	mutex_lock(&q->lock);
+	half_open = q->half_open;
+	q->half_open = false;
+	mutex_unlock(&q->lock);
+	/*
+	 * Those after us go to the spool at once while we find out whether the
+	 * database is back: each that waits in vain leaves a backend behind.
+	 */
+	if (half_open)
+		tell_round_trip(q, false);
 	mutex_lock(&q->lock);
 	open = q->breaker_open;
 	if (!open) {
@@ -264,9 +288,10 @@ void *queue_overdue(struct queue *q, int64_t *next)
 	int64_t now = monotonic_ms();
 	struct entry *w;
 	void *context = NULL;
-	bool ours = false;
+	bool ours = false, was_open, opened;
 
 	mutex_lock(&q->lock);
+	was_open = q->breaker_open;
 	w = TAILQ_FIRST(&q->by_deadline);
 	if (w && now >= effective_deadline(q, w)) {
 		if (!w->completed)
@@ -278,7 +303,10 @@ void *queue_overdue(struct queue *q, int64_t *next)
 	/* Whoever gets one is to look for the next one at once. */
 	*next = context ? INT64_MIN : schedule_check(q, now);
 	q->next_check = *next;
+	opened = q->breaker_open && !was_open;
 	mutex_unlock(&q->lock);
+	if (opened)
+		tell_round_trip(q, false);
 	if (ours)
 		entry_free(w);
 	return context;
@@ -476,6 +504,8 @@ void queue_complete(struct queue *q, struct batch *b)
 
 void queue_round_trip_done(struct queue *q, bool ok)
 {
+	/* Before those who wait go on by it. */
+	tell_round_trip(q, ok);
 	mutex_lock(&q->lock);
 	q->round_trip_at = monotonic_ms();
 	q->round_trip_ok = ok;
@@ -492,6 +522,7 @@ void queue_restore_round_trip(struct queue *q, bool ok, int64_t age)
 	q->round_trip_ok = ok;
 	q->round_trip_known = true;
 	q->breaker_open = q->breaker_enabled && !ok && age < RESTORE_OPEN_MS;
+	q->half_open = !ok && !q->breaker_open;
 	mutex_unlock(&q->lock);
 }
 
@@ -585,24 +616,4 @@ bool queue_stopping(struct queue *q)
 	stopping = q->stopping;
 	mutex_unlock(&q->lock);
 	return stopping;
-}
-
-void queue_writer_ended(struct queue *q)
-{
-	mutex_lock(&q->lock);
-	q->ended = true;
-	cond_signal(&q->writer_ended);
-	mutex_unlock(&q->lock);
-}
-
-bool queue_wait_writer_end(struct queue *q, int64_t deadline)
-{
-	bool ended;
-
-	mutex_lock(&q->lock);
-	while (!q->ended && monotonic_ms() < deadline)
-		cond_wait(&q->writer_ended, &q->lock, deadline);
-	ended = q->ended;
-	mutex_unlock(&q->lock);
-	return ended;
 }

@@ -1,34 +1,15 @@
 /*
  * Where requests and the writer meet: deliveries wait here to be recorded,
  * until their time is over. All locking between the two sides is in here,
- * and what both have to know: how the database does.
+ * and what both have to know: how the database does. This is the side of the
+ * requests, for any thread; the writer's is in batch.h.
  */
 #ifndef QUEUE_H
 #define QUEUE_H
 
-#include <sys/queue.h>
-
 #include "event/delivery.h"
 
 struct queue;
-
-/* A delivery on its way; the writer's to change between take and answer. */
-struct job {
-	struct delivery *delivery;
-	enum outcome outcome; /* counts from queue_complete() on */
-	enum outcome quarantine_outcome; /* where the quarantine is its end */
-	bool lock_retried; /* its task was locked once already */
-	struct entry *entry; /* the queue's own */
-};
-
-/* What goes into one transaction. */
-struct batch {
-	STAILQ_ENTRY(batch) next;
-	size_t count;
-	struct job *jobs[];
-};
-
-/* The side of the requests; from any thread. */
 
 /*
  * breaker: once a delivery was not recorded in time, refuse those that wait
@@ -36,7 +17,21 @@ struct batch {
  * many that wait for the database together, has less time; 0: never.
  */
 struct queue *queue_new(bool breaker, size_t crowd) MUST_CHECK;
+/* After the end of all threads that use it. */
 void queue_free(struct queue *q);
+/*
+ * For a process that remembers for the next one: called at the end of each
+ * round trip, and when requests find out that the database fails; from the
+ * thread that finds out. Before any other thread uses the queue.
+ */
+void queue_on_round_trip(struct queue *q, void (*round_trip)(void *, bool ok),
+			 void *context);
+/*
+ * The last round trip of another process, age ms ago. A failed one opens the
+ * breaker if it is fresh; else the first delivery tries the database for all
+ * processes, and is reported as failed before, so that the others do not.
+ */
+void queue_restore_round_trip(struct queue *q, bool ok, int64_t age);
 
 /*
  * Takes d over. False: refused, the breaker is open. Else, once and perhaps
@@ -68,48 +63,5 @@ bool queue_healthy(struct queue *q) MUST_CHECK;
  */
 void queue_set_stop_deadline(struct queue *q, int64_t deadline);
 int64_t queue_stop_deadline(struct queue *q) MUST_CHECK;
-
-/* The side of the writer; from its one thread. */
-
-struct batch *batch_new(size_t count) MUST_CHECK;
-
-/*
- * Up to max live deliveries; out of the backlog where there are none, and
- * every few times where there are. NULL: nothing.
- */
-struct batch *queue_take(struct queue *q, size_t max) MUST_CHECK;
-/* Without those that nobody waits for any more; NULL: none is left. */
-struct batch *queue_drop_abandoned(struct queue *q, struct batch *b) MUST_CHECK;
-/*
- * Answers all jobs of the batch with the outcomes that stand in them, or
- * makes them overdue where that is OUTCOME_UNAVAILABLE, and frees it; places
- * that are NULL by now are passed over.
- */
-void queue_complete(struct queue *q, struct batch *b);
-
-/* A round trip's end: for queue_healthy(). */
-void queue_round_trip_done(struct queue *q, bool ok);
-/* One that another process made, age ms ago; opens the breaker if fresh. */
-void queue_restore_round_trip(struct queue *q, bool ok, int64_t age);
-bool queue_probe_wanted(struct queue *q) MUST_CHECK;
-/* A recording committed: closes the breaker. */
-void queue_close_breaker(struct queue *q);
-bool queue_breaker_open(struct queue *q) MUST_CHECK;
-
-/* Something can be taken. */
-bool queue_has_work(struct queue *q) MUST_CHECK;
-size_t queue_length(struct queue *q) MUST_CHECK;
-/* To poll() for reading: submitting wakes the writer while it sleeps. */
-int queue_writer_fd(const struct queue *q) MUST_CHECK;
-/* Submitting is a reason to wake up once so many are in line; 0: never. */
-void queue_arm_wakeup(struct queue *q, size_t enough);
-void queue_disarm_wakeup(struct queue *q, bool poked);
-
-/* Ending the writer's thread. */
-void queue_stop(struct queue *q);
-bool queue_stopping(struct queue *q) MUST_CHECK;
-void queue_writer_ended(struct queue *q);
-/* False where it has not ended by then. */
-bool queue_wait_writer_end(struct queue *q, int64_t deadline) MUST_CHECK;
 
 #endif

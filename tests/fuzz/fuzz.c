@@ -72,32 +72,31 @@ static void check_delivery(const struct delivery *d)
 		CHECK(*d->event.event && *d->event.task_id && *d->event.status);
 }
 
-static enum outcome take(struct recorder *r, struct delivery *d)
+static enum outcome take(struct queue *q, struct delivery *d)
 {
 	check_delivery(d);
 	delivery_unref(d);
-	r->taken++;
-	return r->outcome;
+	q->taken++;
+	return q->outcome;
 }
 
-bool recorder_submit(struct recorder *r, struct delivery *d, int64_t deadline,
-		     outcome_fn answer, void *context)
+bool queue_submit(struct queue *q, struct delivery *d, int64_t deadline,
+		  outcome_fn answer, void *context)
 {
 	(void)deadline;
-	if (take(r, d) == OUTCOME_UNAVAILABLE)
+	if (take(q, d) == OUTCOME_UNAVAILABLE)
 		return false;
-	answer(context, r->outcome);
+	answer(context, q->outcome);
 	return true;
 }
 
-bool recorder_submit_and_wait(struct recorder *r, struct delivery **deliveries,
-			      size_t count, int64_t until,
-			      enum outcome *outcomes)
+bool queue_submit_and_wait(struct queue *q, struct delivery **deliveries,
+			   size_t count, int64_t until, enum outcome *outcomes)
 {
 	(void)until;
 	for (size_t i = 0; i < count; i++)
-		outcomes[i] = take(r, deliveries[i]);
-	return r->outcome != OUTCOME_UNAVAILABLE;
+		outcomes[i] = take(q, deliveries[i]);
+	return q->outcome != OUTCOME_UNAVAILABLE;
 }
 
 void fuzz_answered(struct exchange *x)
@@ -105,9 +104,9 @@ void fuzz_answered(struct exchange *x)
 	(void)x;
 }
 
-bool recorder_healthy(struct recorder *r)
+bool queue_healthy(struct queue *q)
 {
-	return r->outcome != OUTCOME_UNAVAILABLE;
+	return q->outcome != OUTCOME_UNAVAILABLE;
 }
 
 /* The input, taken apart. */

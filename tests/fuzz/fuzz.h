@@ -1,14 +1,14 @@
 /*
  * What the fuzzing harnesses share: a check that ends the run, and the
  * stand-ins for what the handler and the drainer work with, linked in place
- * of secrets.c and recorder.c.
+ * of secrets.c and queue.c.
  */
 #ifndef FUZZ_H
 #define FUZZ_H
 
 #include "config/secrets.h"
 #include "event/delivery.h"
-#include "store/writer.h"
+#include "store/queue.h"
 
 /* libFuzzer keeps the input that made it abort. */
 #define CHECK(condition)                                              \
@@ -31,7 +31,7 @@ struct secrets *fuzz_secrets(void);
 void fuzz_sign(const void *body, size_t length, char hex[HMAC_HEX + 1]);
 
 /* Answers with the outcome that stands in it, after these checks: */
-struct recorder {
+struct queue {
 	enum outcome outcome;
 	unsigned taken; /* deliveries, each of them signed and consistent */
 };

@@ -37,10 +37,10 @@ static bool second_is_json(const char *value)
 static void check_content_type(const char *value)
 {
 	struct settings settings = { .deadline = 3000 };
-	struct recorder recorder = { OUTCOME_RECORDED, 0 };
+	struct queue queue = { OUTCOME_RECORDED, 0 };
 	struct handler h = { .settings = &settings,
 			     .secrets = fuzz_secrets(),
-			     .recorder = &recorder };
+			     .queue = &queue };
 	struct exchange x;
 
 	exchange_init(&x, &h, fuzz_answered);
@@ -48,7 +48,7 @@ static void check_content_type(const char *value)
 	request_set(&x.request, "CONTENT_TYPE", value);
 	CHECK(handler_handle(&x));
 	CHECK(x.reply.status == (second_is_json(value) ? 401 : 415));
-	CHECK(!recorder.taken);
+	CHECK(!queue.taken);
 	exchange_free(&x);
 }
 

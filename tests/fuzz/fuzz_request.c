@@ -1,8 +1,8 @@
 /*
  * The whole way of a request: parameters and a body in pieces, as a gateway
- * hands them in, to the verdict, and what reaches recorder and spool.
+ * hands them in, to the verdict, and what reaches queue and spool.
  *
- * Input: a byte each for the recorder's outcome, the spool, the size of the
+ * Input: a byte each for the queue's outcome, the spool, the size of the
  * pieces and how the stream ends; lines NAME=value; an empty line; the body.
  * The value "@" stands for the right signature.
  */
@@ -66,7 +66,7 @@ static long read_some(void *context, char *data, size_t size)
 
 struct world {
 	struct settings settings;
-	struct recorder recorder;
+	struct queue queue;
 	struct spool spool;
 	struct handler handler;
 	char *names[MAX_PARAMETERS];
@@ -104,16 +104,16 @@ static void world_init(struct world *w, struct input *in)
 	*w = (struct world){ 0 };
 	w->settings.deadline = 3000;
 	w->settings.max_body = MAX_BODY;
-	w->recorder.outcome = (enum outcome)(outcome % 7);
+	w->queue.outcome = (enum outcome)(outcome % 7);
 	/* The spool's own outcome is the handler's to make. */
-	if (w->recorder.outcome == OUTCOME_SPOOLED)
-		w->recorder.outcome = OUTCOME_UNAVAILABLE;
+	if (w->queue.outcome == OUTCOME_SPOOLED)
+		w->queue.outcome = OUTCOME_UNAVAILABLE;
 	w->spool.works = spool & 1;
 	w->spool.empty = spool & 2;
 	w->handler = (struct handler){
 		.settings = spool & 8 ? NULL : &w->settings,
 		.secrets = fuzz_secrets(),
-		.recorder = &w->recorder,
+		.queue = &w->queue,
 		.spool = spool & 4 ? &w->spool : NULL,
 	};
 	take_parameters(w, in);
@@ -145,36 +145,35 @@ static void fill(struct world *w, struct request *r)
 /* 200 to a POST means: recorded, or kept in the spool (the promise). */
 static void check_kept(const struct world *w, const struct reply *reply)
 {
-	bool recorded = w->recorder.taken == 1 &&
-			(w->recorder.outcome == OUTCOME_RECORDED ||
-			 w->recorder.outcome == OUTCOME_DUPLICATE);
+	bool recorded = w->queue.taken == 1 &&
+			(w->queue.outcome == OUTCOME_RECORDED ||
+			 w->queue.outcome == OUTCOME_DUPLICATE);
 
-	CHECK(w->recorder.taken <= 1 && w->spool.kept <= w->recorder.taken);
+	CHECK(w->queue.taken <= 1 && w->spool.kept <= w->queue.taken);
 	if (reply->status == 200)
 		CHECK(recorded || w->spool.kept == 1);
 	if (reply->status == 400 || reply->status == 422)
-		CHECK(!w->recorder.taken ||
-		      w->recorder.outcome != OUTCOME_UNAVAILABLE ||
-		      w->spool.kept);
-	/* recorder_submit() has checked that it was signed. */
-	CHECK((w->recorder.taken == 1) ==
+		CHECK(!w->queue.taken ||
+		      w->queue.outcome != OUTCOME_UNAVAILABLE || w->spool.kept);
+	/* queue_submit() has checked that it was signed. */
+	CHECK((w->queue.taken == 1) ==
 	      (reply->status == 200 || reply->status == 422 ||
 	       (reply->status == 503 && w->handler.settings) ||
-	       (reply->status == 400 && w->recorder.taken)));
+	       (reply->status == 400 && w->queue.taken)));
 }
 
 static void check_post(const struct world *w, const struct request *r,
 		       const struct reply *reply)
 {
 	if (!w->handler.settings) {
-		CHECK(reply->status == 503 && !w->recorder.taken);
+		CHECK(reply->status == 503 && !w->queue.taken);
 		return;
 	}
 	check_kept(w, reply);
 	CHECK(reply->allow == (reply->status == 405));
 	if (strcmp(r->method, "POST") != 0)
 		CHECK(reply->status == 405);
-	if (w->recorder.taken) {
+	if (w->queue.taken) {
 		CHECK(r->state == BODY_COMPLETE && r->signature_count == 1);
 		CHECK(strcmp(r->method, "POST") == 0);
 		CHECK(r->length <= MAX_BODY);
@@ -230,10 +229,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		request_read_body(r, MAX_BODY, read_some, &w.stream);
 	at_once = handler_handle(&x);
 	CHECK(at_once ==
-	      !(w.recorder.taken && w.recorder.outcome != OUTCOME_UNAVAILABLE));
+	      !(w.queue.taken && w.queue.outcome != OUTCOME_UNAVAILABLE));
 	health = request_is_health(r) && w.handler.settings;
 	if (health)
-		CHECK(!w.recorder.taken &&
+		CHECK(!w.queue.taken &&
 		      (x.reply.status == 200 || x.reply.status == 503));
 	else
 		check_post(&w, r, &x.reply);

@@ -1,9 +1,9 @@
 /*
  * spool.c and drainer.c: a file of any content in new/. What is recorded is
- * signed (recorder_submit_and_wait() looks), nothing is held up, and what was read
+ * signed (queue_submit_and_wait() looks), nothing is held up, and what was read
  * comes back out of a second spool as it was.
  *
- * Input: the recorder's outcome, then the file; the first "@" in it stands
+ * Input: the queue's outcome, then the file; the first "@" in it stands
  * for the signature of what follows the empty line.
  *
  * The two spools are in TMPDIR and stay there: tests/fuzz/run has one in
@@ -122,8 +122,8 @@ static void check_again(const struct spool_file *f)
 
 static void check_drain(enum outcome outcome)
 {
-	struct recorder recorder = { outcome, 0 };
-	struct drain_source source = { first.spool, fuzz_secrets(), &recorder };
+	struct queue queue = { outcome, 0 };
+	struct drain_source source = { first.spool, fuzz_secrets(), &queue };
 	struct drain_count count;
 	size_t left, failed;
 
@@ -132,7 +132,7 @@ static void check_drain(enum outcome outcome)
 	failed = empty(&first, "failed");
 	CHECK(count.recorded + count.moved_to_failed + count.deferred == 1);
 	CHECK(left == count.deferred && failed == count.moved_to_failed);
-	CHECK(recorder.taken == count.recorded + count.deferred);
+	CHECK(queue.taken == count.recorded + count.deferred);
 	CHECK((outcome == OUTCOME_UNAVAILABLE) || !count.deferred);
 }
 

@@ -27,7 +27,7 @@ static int list(struct query *q, const char *ids, bool json)
 
 struct retry {
 	struct query *query;
-	struct recorder *recorder;
+	struct queue *queue;
 	size_t recorded;
 	size_t left;
 };
@@ -84,9 +84,9 @@ static enum outcome record(struct retry *t, struct delivery *d)
 	     i++) {
 		struct delivery *same = delivery_ref(d);
 
-		answers = recorder_submit_and_wait(t->recorder, &same, 1,
-						   monotonic_ms() + SUBMIT_MS,
-						   &outcome);
+		answers = queue_submit_and_wait(t->queue, &same, 1,
+						monotonic_ms() + SUBMIT_MS,
+						&outcome);
 	}
 	return outcome;
 }
@@ -145,16 +145,20 @@ static int retry_all(struct retry *t, const char *ids)
 
 static int retry(struct query *q, const char *ids)
 {
+	static const struct writer_options options;
 	struct retry t = { .query = q };
+	struct writer *writer;
 	int code;
 
-	t.recorder = recorder_start(&q->settings, RECORDER_DAEMON, false);
+	t.queue = queue_new(false, 0);
+	writer = writer_start(&q->settings, t.queue, &options);
 	code = retry_all(&t, ids);
-	if (!recorder_stop(t.recorder, monotonic_ms() + END_MS)) {
+	if (!writer_stop(writer, monotonic_ms() + END_MS)) {
 		/* The writer is stuck, and holds on to what would be freed. */
 		fflush(stdout);
 		_exit(code);
 	}
+	queue_free(t.queue);
 	return code;
 }
 

@@ -3,6 +3,7 @@
 #include "config/secrets.h"
 #include "config/settings.h"
 #include "store/drainer.h"
+#include "store/writer.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -189,8 +190,10 @@ static int drain_all(const struct job *j, const struct drain_source *source)
 
 static int drain_verb(const struct job *j)
 {
+	static const struct writer_options options;
 	struct buf errors = { 0 };
 	struct drain_source source = { .spool = j->spool };
+	struct writer *writer;
 	int code;
 
 	if (*j->names)
@@ -204,13 +207,15 @@ static int drain_verb(const struct job *j)
 	buf_free(&errors);
 	if (!source.secrets)
 		return code;
-	source.recorder = recorder_start(&j->settings, RECORDER_DAEMON, false);
+	source.queue = queue_new(false, 0);
+	writer = writer_start(&j->settings, source.queue, &options);
 	code = drain_all(j, &source);
-	if (!recorder_stop(source.recorder, monotonic_ms() + END_MS)) {
+	if (!writer_stop(writer, monotonic_ms() + END_MS)) {
 		/* The writer is stuck, and holds on to what would be freed. */
 		fflush(stdout);
 		_exit(code);
 	}
+	queue_free(source.queue);
 	secrets_close(source.secrets);
 	return code;
 }

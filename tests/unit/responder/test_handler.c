@@ -1,6 +1,6 @@
 /*
  * The policy: which request gets which answer, in which order. Secrets and
- * recorder are stand-ins, linked in place of the real ones.
+ * queue are stand-ins, linked in place of the real ones.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -35,7 +35,7 @@ void secrets_release(struct secrets *s, const struct secret_set *set)
 	(void)set;
 }
 
-struct recorder {
+struct queue {
 	enum outcome outcome;
 	bool healthy;
 	bool late; /* the answer never comes */
@@ -46,23 +46,23 @@ struct recorder {
 	int64_t deadline;
 };
 
-bool recorder_submit(struct recorder *r, struct delivery *d, int64_t deadline,
-		     outcome_fn answer, void *context)
+bool queue_submit(struct queue *q, struct delivery *d, int64_t deadline,
+		  outcome_fn answer, void *context)
 {
-	enum outcome o = d->reason && r->outcome == OUTCOME_RECORDED
+	enum outcome o = d->reason && q->outcome == OUTCOME_RECORDED
 				 ? OUTCOME_QUARANTINED
-				 : r->outcome;
+				 : q->outcome;
 
-	r->submitted++;
-	r->deadline = deadline;
-	free(r->reason);
-	free(r->task_id);
-	free(r->secret_name);
-	r->reason = d->reason ? xstrdup(d->reason) : NULL;
-	r->task_id = d->event.task_id ? xstrdup(d->event.task_id) : NULL;
-	r->secret_name = xstrdup(d->secret_name);
+	q->submitted++;
+	q->deadline = deadline;
+	free(q->reason);
+	free(q->task_id);
+	free(q->secret_name);
+	q->reason = d->reason ? xstrdup(d->reason) : NULL;
+	q->task_id = d->event.task_id ? xstrdup(d->event.task_id) : NULL;
+	q->secret_name = xstrdup(d->secret_name);
 	delivery_unref(d);
-	if (r->late)
+	if (q->late)
 		return true;
 	if (o == OUTCOME_UNAVAILABLE)
 		return false;
@@ -70,9 +70,9 @@ bool recorder_submit(struct recorder *r, struct delivery *d, int64_t deadline,
 	return true;
 }
 
-bool recorder_healthy(struct recorder *r)
+bool queue_healthy(struct queue *q)
 {
-	return r->healthy;
+	return q->healthy;
 }
 
 struct spool {
@@ -165,7 +165,7 @@ struct world {
 	struct settings settings;
 	struct secret secret;
 	struct secrets secrets;
-	struct recorder recorder;
+	struct queue queue;
 	struct spool spool;
 	struct handler handler;
 };
@@ -182,16 +182,16 @@ static void world_init(struct world *w)
 	w->spool.works = w->spool.empty = true;
 	w->handler = (struct handler){ .settings = &w->settings,
 				       .secrets = &w->secrets,
-				       .recorder = &w->recorder };
+				       .queue = &w->queue };
 }
 
 static void world_free(struct world *w)
 {
 	free(w->secret.name);
 	free(w->secret.key);
-	free(w->recorder.reason);
-	free(w->recorder.task_id);
-	free(w->recorder.secret_name);
+	free(w->queue.reason);
+	free(w->queue.task_id);
+	free(w->queue.secret_name);
 	free(w->spool.body);
 	free(w->spool.secret_name);
 }
@@ -247,7 +247,7 @@ static void test_rows(void **state)
 
 		print_message("line %d\n", row->line);
 		world_init(&w);
-		w.recorder.outcome = row->outcome;
+		w.queue.outcome = row->outcome;
 		sign(row->body, hex);
 		if (!row->signed_right)
 			hex[0] = hex[0] == '0' ? '1' : '0';
@@ -257,11 +257,11 @@ static void test_rows(void **state)
 		assert_int_equal(x.reply.status, row->status);
 		assert_memory_equal(x.reply.body, row->answer,
 				    strlen(row->answer));
-		assert_int_equal(w.recorder.submitted, row->submitted);
+		assert_int_equal(w.queue.submitted, row->submitted);
 		assert_int_equal(x.reply.allow, row->status == 405);
 		assert_int_equal(x.reply.retry, row->status == 503);
 		if (row->submitted)
-			assert_string_equal(w.recorder.secret_name, "main");
+			assert_string_equal(w.queue.secret_name, "main");
 		exchange_free(&x);
 		world_free(&w);
 	}
@@ -297,7 +297,7 @@ static void test_signature_headers(void **state)
 	get_reply(&x);
 	assert_int_equal(x.reply.status, 401);
 	exchange_free(&x);
-	assert_int_equal(w.recorder.submitted, 0);
+	assert_int_equal(w.queue.submitted, 0);
 	world_free(&w);
 }
 
@@ -335,7 +335,7 @@ static void test_deadlines(void **state)
 		x.request.body_read_at =
 			x.request.accepted_at + times[i].body_ms;
 		get_reply(&x);
-		assert_int_equal(w.recorder.deadline - x.request.accepted_at,
+		assert_int_equal(w.queue.deadline - x.request.accepted_at,
 				 times[i].expected);
 		exchange_free(&x);
 		world_free(&w);
@@ -362,7 +362,7 @@ static void test_health(void **state)
 		struct exchange x;
 
 		world_init(&w);
-		w.recorder.healthy = cases[i].healthy;
+		w.queue.healthy = cases[i].healthy;
 		w.handler.spool = cases[i].spool ? &w.spool : NULL;
 		w.spool.empty = cases[i].empty;
 		exchange_init(&x, &w.handler, answered);
@@ -415,10 +415,9 @@ static void test_spool(void **state)
 		world_init(&w);
 		w.handler.spool = &w.spool;
 		w.spool.works = cases[i].works;
-		w.recorder.outcome = cases[i].outcome;
+		w.queue.outcome = cases[i].outcome;
 		/* Refused at once, or not recorded in time. */
-		w.recorder.late = cases[i].outcome == OUTCOME_UNAVAILABLE &&
-				  n % 2;
+		w.queue.late = cases[i].outcome == OUTCOME_UNAVAILABLE && n % 2;
 		row.body = cases[i].body;
 		sign(row.body, hex);
 		exchange_init(&x, &w.handler, answered);

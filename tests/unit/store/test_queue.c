@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "base/threads.h"
-#include "store/queue.h"
+#include "store/batch.h"
 
 enum { TEST_TIMEOUT_MS = 10000 };
 

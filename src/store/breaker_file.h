@@ -3,8 +3,8 @@
  * lives for one request, and would else have to ask the database each time
  * that a balancer asks for /health.
  */
-#ifndef HEALTH_H
-#define HEALTH_H
+#ifndef BREAKER_FILE_H
+#define BREAKER_FILE_H
 
 #include "base/util.h"
 

@@ -1,4 +1,4 @@
-#include "store/health.h"
+#include "store/breaker_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
