@@ -5,7 +5,10 @@
 #ifndef HMAC_H
 #define HMAC_H
 
-#include "base/util.h"
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/macros.h"
 
 enum { HMAC_BYTES = 32, HMAC_HEX = 64 };
 

@@ -8,6 +8,9 @@
 #include <syslog.h>
 #include <unistd.h>
 
+#include "base/buf.h"
+#include "base/clock.h"
+
 enum { LINE_MAX_BYTES = 4096 };
 
 static const char *const names[] = { "error", "warning", "info", "debug" };

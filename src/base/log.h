@@ -6,7 +6,9 @@
 #ifndef LOG_H
 #define LOG_H
 
-#include "base/util.h"
+#include <stdbool.h>
+
+#include "base/macros.h"
 
 enum log_level { LEVEL_ERROR, LEVEL_WARNING, LEVEL_INFO, LEVEL_DEBUG };
 

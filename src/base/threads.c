@@ -5,6 +5,8 @@
 #include <sys/eventfd.h>
 #include <time.h>
 
+#include "base/clock.h"
+
 void pthread_check(int error)
 {
 	if (error)

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/util.h"
+#include "base/macros.h"
 
 /* Ends the process if there is an error: what pthread functions return. */
 void pthread_check(int error);

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/alloc.h"
+
 enum { INPUT_MAX = 16 << 20 };
 
 static void print_error(const struct verb *v, const char *format, va_list args)

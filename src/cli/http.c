@@ -7,6 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/alloc.h"
+#include "base/clock.h"
+
 enum { BODY_KEPT = 4096 };
 
 struct http {

@@ -1,5 +1,7 @@
 #include "cli/json.h"
 
+#include "base/alloc.h"
+#include "base/buf.h"
 #include "event/event.h"
 
 #include <cjson/cJSON.h>

@@ -1,3 +1,4 @@
+#include "base/macros.h"
 #include "cli/cli.h"
 #include "cli/signing_keys.h"
 

@@ -12,6 +12,8 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "base/alloc.h"
+
 /* Where the programs and their data were moved to; NULL: not there. */
 static char *relocated_path(const char *relative)
 {

@@ -4,7 +4,9 @@
 #ifndef PROGRAM_H
 #define PROGRAM_H
 
-#include "base/util.h"
+#include <stdbool.h>
+
+#include "base/macros.h"
 
 /*
  * A file or folder of our data: beside the program where that was moved as

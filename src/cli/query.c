@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/alloc.h"
+#include "base/buf.h"
+
 int query_open(struct query *q, const struct verb *v)
 {
 	struct settings_sources places = settings_sources();

@@ -5,6 +5,10 @@
 #ifndef QUERY_H
 #define QUERY_H
 
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/macros.h"
 #include "cli/cli.h"
 #include "cli/session.h"
 #include "config/settings.h"

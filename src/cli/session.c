@@ -1,5 +1,7 @@
 #include "cli/session.h"
 
+#include "base/alloc.h"
+#include "base/clock.h"
 #include "postgres/connector.h"
 
 #include <poll.h>

@@ -6,7 +6,11 @@
 #ifndef SESSION_H
 #define SESSION_H
 
-#include "base/util.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/macros.h"
 
 struct session;
 

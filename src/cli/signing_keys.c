@@ -2,6 +2,9 @@
 
 #include <string.h>
 
+#include "base/alloc.h"
+#include "base/buf.h"
+
 static bool load_settings(struct signing_keys *k,
 			  const struct secret_choice *choice,
 			  struct buf *errors)

@@ -4,6 +4,9 @@
 #ifndef SIGNING_KEYS_H
 #define SIGNING_KEYS_H
 
+#include <stddef.h>
+
+#include "base/macros.h"
 #include "cli/cli.h"
 #include "config/secrets.h"
 

@@ -9,6 +9,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/parse.h"
 #include "base/threads.h"
 
 enum { CHECK_MS = 250, SECRET_LIMIT = 4096 };

@@ -6,6 +6,10 @@
 #ifndef SECRETS_H
 #define SECRETS_H
 
+#include <stddef.h>
+
+#include "base/buf.h"
+#include "base/macros.h"
 #include "config/settings.h"
 
 struct secret {

@@ -12,6 +12,9 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "base/alloc.h"
+#include "base/parse.h"
+
 static const char prefix[] = "HUMCLI_WEBHOOK_";
 enum { PREFIX_LENGTH = sizeof(prefix) - 1, FILE_LIMIT = 64 * 1024 };
 
@@ -54,78 +57,6 @@ static bool is_text(enum settings_type type)
 static void *field(struct settings *s, const struct settings_key *key)
 {
 	return (char *)s + key->offset;
-}
-
-/* The digits text begins with; *text is moved behind them. */
-static bool parse_digits(const char **text, size_t max, char digits[24])
-{
-	size_t n = strspn(*text, "0123456789");
-
-	if (n == 0 || n > max)
-		return false;
-	memcpy(digits, *text, n);
-	digits[n] = '\0';
-	*text += n;
-	return true;
-}
-
-bool parse_size(const char *text, uint64_t *bytes)
-{
-	static const struct {
-		const char *name;
-		unsigned shift;
-	} units[] = { { "B", 0 }, { "KiB", 10 }, { "MiB", 20 }, { "GiB", 30 } };
-	char digits[24];
-	uint64_t value;
-
-	if (!parse_digits(&text, sizeof(digits) - 1, digits))
-		return false;
-	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
-		if (strcmp(text, units[i].name) != 0)
-			continue;
-		if (!parse_u64(digits, 0, UINT64_MAX >> units[i].shift, &value))
-			return false;
-		*bytes = value << units[i].shift;
-		return true;
-	}
-	return false;
-}
-
-bool parse_duration(const char *text, int64_t *us)
-{
-	static const struct {
-		const char *name;
-		uint64_t us;
-	} units[] = { { "ms", 1000 },
-		      { "s", 1000000 },
-		      { "min", UINT64_C(60) * 1000000 },
-		      { "h", UINT64_C(3600) * 1000000 } };
-	/* Nine places times the us of an hour are below 2^63. */
-	enum { PLACES = 9 };
-	char digits[24], places[24] = "0";
-	uint64_t whole, part, scale = 1;
-
-	if (!parse_digits(&text, sizeof(digits) - 1, digits))
-		return false;
-	if (*text == '.') {
-		text++;
-		if (!parse_digits(&text, PLACES, places))
-			return false;
-		for (size_t i = 0; places[i]; i++)
-			scale *= 10;
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
-		if (strcmp(text, units[i].name) != 0)
-			continue;
-		if (!parse_u64(digits, 0, INT64_MAX / units[i].us - 1,
-			       &whole) ||
-		    !parse_u64(places, 0, UINT64_MAX, &part))
-			return false;
-		*us = (int64_t)(whole * units[i].us +
-				part * units[i].us / scale);
-		return true;
-	}
-	return false;
 }
 
 /* A number of any of the four types: bytes, a count, or us. */

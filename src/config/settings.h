@@ -6,8 +6,13 @@
 #ifndef SETTINGS_H
 #define SETTINGS_H
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
 #include "base/log.h"
-#include "base/util.h"
+#include "base/macros.h"
 
 struct settings {
 	char *database; /* conninfo or URI; "" leaves it to libpq */
@@ -81,11 +86,6 @@ struct settings_key {
 };
 extern const struct settings_key settings_keys[];
 extern const size_t settings_key_count;
-
-/* "64KiB": an integer and B, KiB, MiB or GiB, in bytes. */
-bool parse_size(const char *text, uint64_t *bytes) MUST_CHECK;
-/* "1.5s": a decimal and ms, s, min or h, in microseconds. */
-bool parse_duration(const char *text, int64_t *us) MUST_CHECK;
 
 /*
  * Whether a file that holds a secret is fit: not readable or writable by

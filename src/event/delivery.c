@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#include "base/alloc.h"
+
 struct delivery *delivery_new(void)
 {
 	struct delivery *d = xcalloc(1, sizeof(*d));

@@ -7,8 +7,11 @@
 #define DELIVERY_H
 
 #include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
 
 #include "base/hmac.h"
+#include "base/macros.h"
 #include "event/event.h"
 
 struct delivery {

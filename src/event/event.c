@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/alloc.h"
+
 bool utf8_valid(const char *text, size_t length)
 {
 	const unsigned char *p = (const unsigned char *)text;

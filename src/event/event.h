@@ -6,7 +6,11 @@
 #ifndef EVENT_H
 #define EVENT_H
 
-#include "base/util.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/macros.h"
 
 enum { FIELD_MAX = 200 }; /* bytes of a field, UTF-8, unescaped */
 

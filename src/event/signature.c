@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "base/alloc.h"
+
 const struct secret *
 signature_find_secret(const struct secret *list, size_t count, const void *body,
 		      size_t length, const unsigned char given[HMAC_BYTES])

@@ -5,7 +5,10 @@
 #ifndef SIGNATURE_H
 #define SIGNATURE_H
 
+#include <stddef.h>
+
 #include "base/hmac.h"
+#include "base/macros.h"
 #include "config/secrets.h"
 #include "responder/request.h"
 

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/alloc.h"
+#include "base/clock.h"
 #include "base/log.h"
 
 /* One host is given this long (doc/design.md, "Connecting"). */

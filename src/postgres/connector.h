@@ -5,9 +5,12 @@
 #ifndef CONNECTOR_H
 #define CONNECTOR_H
 
-#include "base/util.h"
-
 #include <libpq-fe.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/macros.h"
 
 struct connector;
 

@@ -10,7 +10,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "base/clock.h"
 #include "base/log.h"
+#include "base/macros.h"
 #include "base/threads.h"
 #include "responder/gateway.h"
 #include "store/breaker_file.h"

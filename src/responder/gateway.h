@@ -5,6 +5,10 @@
 #ifndef GATEWAY_H
 #define GATEWAY_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/macros.h"
 #include "responder/handler.h"
 
 /*

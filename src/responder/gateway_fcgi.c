@@ -18,6 +18,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/threads.h"
 #include "responder/gateway.h"

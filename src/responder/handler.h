@@ -5,6 +5,9 @@
 #ifndef HANDLER_H
 #define HANDLER_H
 
+#include <stdbool.h>
+
+#include "base/macros.h"
 #include "config/secrets.h"
 #include "responder/reply.h"
 #include "responder/request.h"

@@ -9,7 +9,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/alloc.h"
 #include "base/log.h"
+#include "base/parse.h"
 
 enum { BACKLOG = 1024 }; /* as systemd/humcli-webhook.socket has it */
 

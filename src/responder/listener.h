@@ -4,7 +4,7 @@
 #ifndef LISTENER_H
 #define LISTENER_H
 
-#include "base/util.h"
+#include "base/macros.h"
 
 /*
  * A path (mode 0660; a socket there that nobody answers on is replaced),

@@ -14,7 +14,10 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "base/buf.h"
+#include "base/clock.h"
 #include "base/log.h"
+#include "base/parse.h"
 #include "responder/gateway.h"
 #include "responder/listener.h"
 #include "store/drainer.h"

@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 
+#include "base/macros.h"
+
 static const char *reason(int status)
 {
 	static const struct {

@@ -4,7 +4,9 @@
 #ifndef REPLY_H
 #define REPLY_H
 
-#include "base/util.h"
+#include <stdbool.h>
+
+#include "base/buf.h"
 
 struct reply {
 	int status;

@@ -3,6 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/parse.h"
+
 /* How much of a body that is too large is thrown away at most. */
 enum { DISCARD_MS = 1000, DISCARD_BYTES = 8 * 1024 * 1024 };
 

@@ -5,7 +5,11 @@
 #ifndef REQUEST_H
 #define REQUEST_H
 
-#include "base/util.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/macros.h"
 
 enum body_state {
 	BODY_COMPLETE,

@@ -5,8 +5,11 @@
 #ifndef BATCH_H
 #define BATCH_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <sys/queue.h>
 
+#include "base/macros.h"
 #include "store/queue.h"
 
 /* A delivery on its way; the writer's to change between take and answer. */

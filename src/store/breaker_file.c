@@ -6,6 +6,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "base/clock.h"
 #include "base/log.h"
 
 static int open_file(const char *spool, int flags)

@@ -6,7 +6,10 @@
 #ifndef BREAKER_FILE_H
 #define BREAKER_FILE_H
 
-#include "base/util.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/macros.h"
 
 /*
  * How old the file in this directory is, in ms, and what it says. False:

@@ -8,6 +8,11 @@
 #ifndef DATABASE_H
 #define DATABASE_H
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/macros.h"
 #include "event/delivery.h"
 
 struct database;

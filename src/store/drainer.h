@@ -5,6 +5,11 @@
 #ifndef DRAINER_H
 #define DRAINER_H
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/macros.h"
 #include "config/secrets.h"
 #include "store/queue.h"
 #include "store/spool.h"

@@ -7,6 +7,11 @@
 #ifndef QUEUE_H
 #define QUEUE_H
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/macros.h"
 #include "event/delivery.h"
 
 struct queue;

@@ -11,7 +11,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/alloc.h"
+#include "base/clock.h"
 #include "base/log.h"
+#include "base/parse.h"
 #include "base/threads.h"
 
 enum {

@@ -7,8 +7,13 @@
 #ifndef SPOOL_H
 #define SPOOL_H
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
 #include "base/hmac.h"
-#include "base/util.h"
+#include "base/macros.h"
 
 struct spool;
 

@@ -6,6 +6,11 @@
 #ifndef WRITER_H
 #define WRITER_H
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/macros.h"
 #include "config/settings.h"
 #include "store/queue.h"
 

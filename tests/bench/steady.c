@@ -27,7 +27,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/util.h"
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "base/parse.h"
 
 enum {
 	LIMIT_SECONDS = 30, /* for an answer */

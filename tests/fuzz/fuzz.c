@@ -10,6 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/alloc.h"
+#include "base/buf.h"
 #include "base/log.h"
 
 const char fuzz_key[] = "whsec_fuzz";

@@ -6,6 +6,11 @@
 #ifndef FUZZ_H
 #define FUZZ_H
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/macros.h"
 #include "config/secrets.h"
 #include "event/delivery.h"
 #include "store/queue.h"

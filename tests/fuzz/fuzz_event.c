@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/alloc.h"
+
 static const char *const names[] = { "event", "task_id", "status", "timestamp",
 				     "previous_status" };
 

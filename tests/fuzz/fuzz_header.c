@@ -11,7 +11,10 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/alloc.h"
+#include "base/buf.h"
 #include "base/log.h"
+#include "base/macros.h"
 #include "event/signature.h"
 #include "responder/handler.h"
 

@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/alloc.h"
+#include "base/buf.h"
 #include "responder/handler.h"
 
 enum { MAX_BODY = 2048, MAX_PARAMETERS = 64 };

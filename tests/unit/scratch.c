@@ -11,6 +11,9 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "base/alloc.h"
+#include "base/buf.h"
+
 static void need(bool done, const char *what)
 {
 	if (done)

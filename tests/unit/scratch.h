@@ -5,9 +5,11 @@
 #ifndef SCRATCH_H
 #define SCRATCH_H
 
-#include "base/util.h"
-
+#include <stdbool.h>
+#include <stddef.h>
 #include <sys/types.h>
+
+#include "base/macros.h"
 
 struct scratch {
 	char *path;

@@ -10,6 +10,9 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "base/alloc.h"
+#include "base/buf.h"
+
 extern char **environ;
 
 static void put_variable(struct buf *list, const char *name, const char *value)

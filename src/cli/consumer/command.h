@@ -5,8 +5,10 @@
 #ifndef COMMAND_H
 #define COMMAND_H
 
+#include "base/macros.h"
 #include "cli/consumer/event_source.h"
 
+#include <stddef.h>
 #include <sys/types.h>
 
 /*

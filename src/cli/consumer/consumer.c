@@ -1,5 +1,8 @@
 #include "cli/consumer/consumer_state.h"
 
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "cli/cli.h"
 #include "cli/program.h"

@@ -7,6 +7,10 @@
 #ifndef CONSUMER_H
 #define CONSUMER_H
 
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/macros.h"
 #include "cli/consumer/event_source.h"
 
 struct consumer_options {

@@ -6,6 +6,11 @@
 #ifndef CONSUMER_STATE_H
 #define CONSUMER_STATE_H
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/macros.h"
 #include "cli/consumer/command.h"
 #include "cli/consumer/consumer.h"
 #include "cli/consumer/event_listener.h"

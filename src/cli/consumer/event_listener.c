@@ -1,5 +1,7 @@
 #include "cli/consumer/event_listener.h"
 
+#include "base/alloc.h"
+#include "base/clock.h"
 #include "base/log.h"
 
 #include <stdlib.h>

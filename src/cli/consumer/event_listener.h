@@ -6,6 +6,10 @@
 #ifndef EVENT_LISTENER_H
 #define EVENT_LISTENER_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/macros.h"
 #include "cli/session.h"
 
 struct event_listener;

@@ -4,6 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/parse.h"
+
 enum { QUERY_TIMEOUT_MS = 30000 };
 
 /* The class of the advisory locks of consumers, "huml" (recording: "humc"). */

@@ -5,6 +5,11 @@
 #ifndef EVENT_SOURCE_H
 #define EVENT_SOURCE_H
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/macros.h"
 #include "cli/json.h"
 #include "cli/session.h"
 

@@ -1,5 +1,6 @@
 #include "cli/consumer/consumer_state.h"
 
+#include "base/buf.h"
 #include "base/log.h"
 #include "cli/cli.h"
 

@@ -1,5 +1,9 @@
 #include "cli/doctor/doctor.h"
 
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/macros.h"
+#include "base/parse.h"
 #include "cli/cli.h"
 #include "cli/program.h"
 #include "postgres/connector.h"

@@ -1,5 +1,8 @@
 #include "cli/doctor/doctor.h"
 
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "base/clock.h"
 #include "base/hmac.h"
 #include "cli/http.h"
 #include "cli/json.h"

@@ -1,5 +1,8 @@
 #include "cli/doctor/doctor.h"
 
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "base/macros.h"
 #include "config/secrets.h"
 
 #include <dirent.h>

@@ -5,7 +5,11 @@
 #ifndef FINDINGS_H
 #define FINDINGS_H
 
-#include "base/util.h"
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/buf.h"
+#include "base/macros.h"
 
 enum severity { FINDING_OK, FINDING_WARNING, FINDING_FAILURE };
 

@@ -1,3 +1,6 @@
+#include "base/buf.h"
+#include "base/macros.h"
+#include "base/parse.h"
 #include "cli/doctor/doctor.h"
 
 #include <fcntl.h>

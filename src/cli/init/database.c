@@ -1,5 +1,7 @@
 #include "cli/init/init.h"
 
+#include "base/alloc.h"
+#include "base/buf.h"
 #include "cli/program.h"
 #include "postgres/connector.h"
 

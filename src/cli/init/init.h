@@ -5,9 +5,11 @@
 #ifndef INIT_H
 #define INIT_H
 
+#include "base/macros.h"
 #include "cli/cli.h"
 #include "config/settings.h"
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 struct init {

@@ -1,5 +1,6 @@
 #include "cli/init/init.h"
 
+#include "base/alloc.h"
 #include "cli/program.h"
 
 #include <libgen.h>

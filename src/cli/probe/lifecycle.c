@@ -1,5 +1,6 @@
 #include "cli/probe/lifecycle.h"
 
+#include "base/alloc.h"
 #include "cli/json.h"
 
 #include <stdio.h>

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/alloc.h"
 #include "base/hmac.h"
 
 enum { FILE_LIMIT = 1 << 20, SPACES_LIMIT = 16 << 20 };

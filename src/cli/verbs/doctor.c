@@ -11,6 +11,8 @@
 #include <unistd.h>
 
 #ifdef HAVE_CURL
+#include "base/buf.h"
+#include "base/macros.h"
 #include "cli/http.h"
 #endif
 

@@ -1,4 +1,7 @@
 #include "cli/init/init.h"
+
+#include "base/buf.h"
+#include "base/macros.h"
 #include "cli/doctor/doctor.h"
 #include "cli/program.h"
 #include "config/settings.h"

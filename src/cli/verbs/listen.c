@@ -1,4 +1,8 @@
+#include "base/buf.h"
+#include "base/clock.h"
 #include "base/log.h"
+#include "base/macros.h"
+#include "base/parse.h"
 #include "cli/cli.h"
 #include "cli/consumer/consumer.h"
 #include "cli/json.h"

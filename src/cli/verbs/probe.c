@@ -1,3 +1,6 @@
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "base/macros.h"
 #include "cli/cli.h"
 #include "cli/http.h"
 #include "cli/probe/vectors.h"

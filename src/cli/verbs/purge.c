@@ -1,3 +1,5 @@
+#include "base/macros.h"
+#include "base/parse.h"
 #include "cli/query.h"
 #include "store/spool.h"
 

@@ -1,4 +1,9 @@
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "base/clock.h"
 #include "base/hmac.h"
+#include "base/macros.h"
+#include "base/parse.h"
 #include "cli/query.h"
 #include "store/writer.h"
 

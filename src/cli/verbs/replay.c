@@ -1,3 +1,4 @@
+#include "base/macros.h"
 #include "cli/query.h"
 
 #include <stdio.h>

@@ -1,4 +1,8 @@
+#include "base/alloc.h"
+#include "base/buf.h"
 #include "base/hmac.h"
+#include "base/macros.h"
+#include "base/parse.h"
 #include "cli/cli.h"
 #include "cli/http.h"
 #include "cli/probe/lifecycle.h"

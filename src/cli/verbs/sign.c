@@ -1,4 +1,6 @@
+#include "base/buf.h"
 #include "base/hmac.h"
+#include "base/macros.h"
 #include "cli/cli.h"
 #include "cli/signing_keys.h"
 

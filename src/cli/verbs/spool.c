@@ -1,3 +1,6 @@
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/macros.h"
 #include "cli/cli.h"
 #include "cli/json.h"
 #include "config/secrets.h"

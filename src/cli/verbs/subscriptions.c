@@ -1,3 +1,4 @@
+#include "base/macros.h"
 #include "cli/query.h"
 
 int cmd_subscriptions(const struct verb *v, int argc, char **argv)

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "base/hmac.h"
+#include "base/macros.h"
 
 struct vector {
 	const char *name;

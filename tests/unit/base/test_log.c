@@ -1,6 +1,5 @@
 /* The log: its form, its levels, its sinks, and what it does to hostile text. */
 #include "base/log.h"
-#include "scratch.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,6 +13,10 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+
+#include "base/alloc.h"
+#include "base/macros.h"
+#include "scratch.h"
 
 static int make_log(void **state)
 {

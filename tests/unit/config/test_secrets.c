@@ -1,6 +1,5 @@
 /* The live secrets: what is read, what is refused, what counts when. */
 #include "config/secrets.h"
-#include "scratch.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -16,6 +15,12 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/macros.h"
+#include "scratch.h"
 
 /* A scratch with a folder of secrets, and settings that name it. */
 struct world {

@@ -1,6 +1,5 @@
 /* The settings: where they come from, what is refused, what is private. */
 #include "config/settings.h"
-#include "scratch.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,6 +10,11 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "base/macros.h"
+#include "scratch.h"
 
 static int make_scratch(void **state)
 {
@@ -129,108 +133,6 @@ static void expect(int line, const struct world *w, const char *name,
 			 wanted);
 	free(wanted);
 	free(got);
-}
-
-static void test_parse_size(void **state)
-{
-	static const struct {
-		int line;
-		const char *text;
-		bool good;
-		uint64_t bytes;
-	} cases[] = {
-		{ __LINE__, "0B", true, 0 },
-		{ __LINE__, "1B", true, 1 },
-		{ __LINE__, "64KiB", true, 65536 },
-		{ __LINE__, "0064KiB", true, 65536 },
-		{ __LINE__, "16MiB", true, 16777216 },
-		{ __LINE__, "1024GiB", true, UINT64_C(1) << 40 },
-		{ __LINE__, "18446744073709551615B", true, UINT64_MAX },
-		{ __LINE__, "18446744073709551616B", false, 0 },
-		{ __LINE__, "17179869183GiB", true,
-		  UINT64_C(17179869183) << 30 },
-		{ __LINE__, "17179869184GiB", false, 0 },
-		{ __LINE__, "99999999999999999999999999999999B", false, 0 },
-		{ __LINE__, "", false, 0 },
-		{ __LINE__, "64", false, 0 },
-		{ __LINE__, "B", false, 0 },
-		{ __LINE__, "64K", false, 0 },
-		{ __LINE__, "64KB", false, 0 },
-		{ __LINE__, "64kib", false, 0 },
-		{ __LINE__, "64 KiB", false, 0 },
-		{ __LINE__, "64KiB ", false, 0 },
-		{ __LINE__, " 64KiB", false, 0 },
-		{ __LINE__, "1.5KiB", false, 0 },
-		{ __LINE__, "-1KiB", false, 0 },
-		{ __LINE__, "+1KiB", false, 0 },
-		{ __LINE__, "0x10KiB", false, 0 },
-		{ __LINE__, "64KiBs", false, 0 },
-		{ __LINE__, "1TiB", false, 0 },
-	};
-
-	(void)state;
-	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-		uint64_t bytes = 42;
-		bool good = parse_size(cases[i].text, &bytes);
-
-		if (good != cases[i].good ||
-		    bytes != (good ? cases[i].bytes : 42))
-			fail_msg("line %d: %d, %ju", cases[i].line, good,
-				 (uintmax_t)bytes);
-	}
-}
-
-static void test_parse_duration(void **state)
-{
-	static const struct {
-		int line;
-		const char *text;
-		bool good;
-		int64_t us;
-	} cases[] = {
-		{ __LINE__, "0s", true, 0 },
-		{ __LINE__, "1ms", true, 1000 },
-		{ __LINE__, "200ms", true, 200000 },
-		{ __LINE__, "1.5s", true, 1500000 },
-		{ __LINE__, "0.001ms", true, 1 },
-		{ __LINE__, "0.000000001s", true, 0 },
-		{ __LINE__, "1.000000s", true, 1000000 },
-		{ __LINE__, "10min", true, 600000000 },
-		{ __LINE__, "0.5min", true, 30000000 },
-		{ __LINE__, "168h", true, INT64_C(604800000000) },
-		{ __LINE__, "0.999999999h", true, INT64_C(3599999996) },
-		{ __LINE__, "2562047787h", true,
-		  INT64_C(2562047787) * 3600 * 1000000 },
-		{ __LINE__, "2562047788h", false, 0 },
-		{ __LINE__, "9223372036854775807ms", false, 0 },
-		{ __LINE__, "99999999999999999999999999999999s", false, 0 },
-		{ __LINE__, "", false, 0 },
-		{ __LINE__, "s", false, 0 },
-		{ __LINE__, "3", false, 0 },
-		{ __LINE__, "3 s", false, 0 },
-		{ __LINE__, "3S", false, 0 },
-		{ __LINE__, "3sec", false, 0 },
-		{ __LINE__, "3m", false, 0 },
-		{ __LINE__, "3us", false, 0 },
-		{ __LINE__, "3d", false, 0 },
-		{ __LINE__, ".5s", false, 0 },
-		{ __LINE__, "5.s", false, 0 },
-		{ __LINE__, "1.2.3s", false, 0 },
-		{ __LINE__, "1,5s", false, 0 },
-		{ __LINE__, "-1s", false, 0 },
-		{ __LINE__, "1e3s", false, 0 },
-		{ __LINE__, "0.0000000001s", false, 0 },
-	};
-
-	(void)state;
-	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-		int64_t us = 42;
-		bool good = parse_duration(cases[i].text, &us);
-
-		if (good != cases[i].good || us != (good ? cases[i].us : 42))
-			fail_msg("line %d: %d, %jd", cases[i].line, good,
-				 (intmax_t)us);
-	}
 }
 
 static void test_defaults(void **state)
@@ -966,8 +868,6 @@ static void test_own_places(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_parse_size),
-		cmocka_unit_test(test_parse_duration),
 		TEST(test_defaults),
 		TEST(test_values),
 		TEST(test_lines),

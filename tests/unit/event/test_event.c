@@ -8,6 +8,8 @@
 
 #include <cmocka.h>
 
+#include "base/buf.h"
+#include "base/macros.h"
 #include "event/event.h"
 
 #define T "\"timestamp\":\"2026-02-05T10:30:00.000Z\""

@@ -10,6 +10,8 @@
 
 #include <cmocka.h>
 
+#include "base/alloc.h"
+#include "base/macros.h"
 #include "responder/handler.h"
 
 static const char key[] = "whsec_test";

@@ -6,6 +6,8 @@
 
 #include <cmocka.h>
 
+#include "base/buf.h"
+#include "base/macros.h"
 #include "responder/reply.h"
 #include "responder/request.h"
 

@@ -9,6 +9,9 @@
 
 #include <cmocka.h>
 
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/macros.h"
 #include "base/threads.h"
 #include "store/batch.h"
 

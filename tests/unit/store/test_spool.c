@@ -14,6 +14,9 @@
 
 #include <cmocka.h>
 
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "base/macros.h"
 #include "scratch.h"
 #include "store/spool.h"
 

@@ -4,6 +4,7 @@
  */
 #include "cli/probe/vectors.h"
 
+#include "base/buf.h"
 #include "base/hmac.h"
 
 #include <setjmp.h>

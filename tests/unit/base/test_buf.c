@@ -1,131 +1,21 @@
-/* Numbers, growable text, whole reads and writes, clocks. */
-#include "base/util.h"
+/* Growable text, whole reads and writes. */
+#include "base/buf.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
-static void test_parse_u64(void **state)
-{
-	static const struct {
-		int line;
-		const char *text;
-		uint64_t min, max;
-		bool good;
-		uint64_t value;
-	} cases[] = {
-		{ __LINE__, "0", 0, 0, true, 0 },
-		{ __LINE__, "5", 5, 5, true, 5 },
-		{ __LINE__, "4", 5, 6, false, 0 },
-		{ __LINE__, "7", 5, 6, false, 0 },
-		{ __LINE__, "007", 0, 9, true, 7 },
-		{ __LINE__, "18446744073709551615", 0, UINT64_MAX, true,
-		  UINT64_MAX },
-		{ __LINE__, "18446744073709551616", 0, UINT64_MAX, false, 0 },
-		{ __LINE__, "18446744073709551625", 0, UINT64_MAX, false, 0 },
-		{ __LINE__, "99999999999999999999999", 0, UINT64_MAX, false,
-		  0 },
-		{ __LINE__, "", 0, 9, false, 0 },
-		{ __LINE__, " 1", 0, 9, false, 0 },
-		{ __LINE__, "1 ", 0, 9, false, 0 },
-		{ __LINE__, "+1", 0, 9, false, 0 },
-		{ __LINE__, "-1", 0, UINT64_MAX, false, 0 },
-		{ __LINE__, "0x1", 0, 9, false, 0 },
-		{ __LINE__, "1/", 0, UINT64_MAX, false, 0 },
-		{ __LINE__, "1:", 0, UINT64_MAX, false, 0 },
-		{ __LINE__, "\xb2", 0, UINT64_MAX, false, 0 },
-	};
-
-	(void)state;
-	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-		uint64_t value = 42;
-		bool good = parse_u64(cases[i].text, cases[i].min, cases[i].max,
-				      &value);
-
-		if (good != cases[i].good ||
-		    value != (good ? cases[i].value : 42))
-			fail_msg("line %d: %d, %ju", cases[i].line, good,
-				 (uintmax_t)value);
-	}
-}
-
-static void test_allocation(void **state)
-{
-	char *text = xasprintf("%s-%d", "a", 5), *copy;
-	unsigned char *zeros = xcalloc(3, 5), nothing[15] = { 0 };
-	void *p;
-
-	(void)state;
-	assert_string_equal(text, "a-5");
-	assert_memory_equal(zeros, nothing, sizeof(nothing));
-	copy = xstrdup(text);
-	assert_string_equal(copy, "a-5");
-	assert_ptr_not_equal(copy, text);
-	free(copy);
-	copy = xstrndup(text, 1);
-	assert_string_equal(copy, "a");
-	free(copy);
-	copy = xstrndup("", 0);
-	assert_string_equal(copy, "");
-	copy = xrealloc(copy, 100);
-	assert_string_equal(copy, "");
-	free(copy);
-	free(zeros);
-	free(text);
-	/* Of nothing they still give something, so that NULL means failed. */
-	p = xmalloc(0);
-	assert_non_null(p);
-	p = xrealloc(p, 0);
-	assert_non_null(p);
-	free(p);
-	p = xcalloc(0, 8);
-	assert_non_null(p);
-	free(p);
-}
-
-/* Without memory the process ends and says so. */
-static void test_out_of_memory(void **state)
-{
-	volatile size_t size = SIZE_MAX / 4;
-	int status, out[2];
-	struct buf said = { 0 };
-	pid_t child;
-
-	(void)state;
-	assert_int_equal(pipe2(out, O_CLOEXEC), 0);
-	child = fork();
-	assert_true(child >= 0);
-	if (child == 0) {
-		static const struct rlimit no_core = { 0, 0 };
-
-		if (setrlimit(RLIMIT_CORE, &no_core) < 0 ||
-		    dup2(out[1], STDERR_FILENO) < 0)
-			_exit(0);
-		free(xmalloc(size));
-		_exit(0);
-	}
-	close(out[1]);
-	assert_true(read_all(out[0], 1 << 20, &said));
-	close(out[0]);
-	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_false(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-	/* AddressSanitizer ends the process in words of its own. */
-	assert_non_null(said.data);
-	assert_true(strstr(said.data, "out of memory") ||
-		    strstr(said.data, "AddressSanitizer"));
-	buf_free(&said);
-}
+#include "base/alloc.h"
+#include "base/macros.h"
 
 static void test_buf(void **state)
 {
@@ -287,29 +177,13 @@ static void test_write_all(void **state)
 	free(data);
 }
 
-static void test_clocks(void **state)
-{
-	int64_t first = monotonic_ms(), us = wall_clock_us();
-	time_t seconds = time(NULL);
-
-	(void)state;
-	assert_true(first >= 0);
-	assert_true(monotonic_ms() >= first);
-	/* Microseconds, not milliseconds or nanoseconds. */
-	assert_true(llabs(us / 1000000 - (int64_t)seconds) <= 2);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_parse_u64),
-		cmocka_unit_test(test_allocation),
-		cmocka_unit_test(test_out_of_memory),
 		cmocka_unit_test(test_buf),
 		cmocka_unit_test(test_read_all),
 		cmocka_unit_test(test_bad_descriptors),
 		cmocka_unit_test(test_write_all),
-		cmocka_unit_test(test_clocks),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,21 @@
+/* Allocation that cannot fail. */
+#ifndef ALLOC_H
+#define ALLOC_H
+
+#include <stddef.h>
+
+#include "base/macros.h"
+
+/*
+ * Out of memory ends the process: whoever started us starts us again, and
+ * nothing unanswered was acknowledged. The sizes of what a sender can make
+ * us allocate are checked before.
+ */
+void *xmalloc(size_t size) MUST_CHECK;
+void *xcalloc(size_t count, size_t size) MUST_CHECK;
+void *xrealloc(void *old, size_t size) MUST_CHECK;
+char *xstrdup(const char *s) MUST_CHECK;
+char *xstrndup(const char *s, size_t length) MUST_CHECK;
+char *xasprintf(const char *format, ...) PRINTF(1, 2) MUST_CHECK;
+
+#endif
