@@ -21,7 +21,8 @@ signature_find_secret(const struct secret *list, size_t count, const void *body,
 }
 
 enum signature_verdict signature_verify(struct secrets *secrets,
-					const struct request *r,
+					const char *value, size_t count,
+					const void *body, size_t length,
 					char signature[HMAC_HEX + 1],
 					char **name)
 {
@@ -30,14 +31,14 @@ enum signature_verdict signature_verify(struct secrets *secrets,
 	const struct secret *found;
 
 	*name = NULL;
-	if (r->signature_count == 0)
+	if (count == 0)
 		return SIGNATURE_MISSING;
-	if (r->signature_count > 1 || strchr(r->x_signature, ','))
+	if (count > 1 || strchr(value, ','))
 		return SIGNATURE_REPEATED;
-	if (!hmac_from_hex(r->x_signature, given))
+	if (!hmac_from_hex(value, given))
 		return SIGNATURE_NOT_HEX;
 	set = secrets_acquire(secrets);
-	found = signature_find_secret(set->list, set->count, r->body, r->length,
+	found = signature_find_secret(set->list, set->count, body, length,
 				      given);
 	if (found)
 		*name = xstrdup(found->name);

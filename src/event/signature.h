@@ -1,6 +1,6 @@
 /*
- * The signature check: X-Signature against the raw body and every live
- * secret. Never sees the database.
+ * The signature check: the value of X-Signature against the raw body and
+ * every live secret. Knows neither the request nor the database.
  */
 #ifndef SIGNATURE_H
 #define SIGNATURE_H
@@ -10,7 +10,6 @@
 #include "base/hmac.h"
 #include "base/macros.h"
 #include "config/secrets.h"
-#include "responder/request.h"
 
 enum signature_verdict {
 	SIGNATURE_OK,
@@ -21,8 +20,8 @@ enum signature_verdict {
 };
 
 /*
- * The secret that made this digest of the body, or NULL. All are tried, so
- * that the time tells nothing of which.
+ * Returns the secret whose HMAC of the body is given, or NULL. Tries all
+ * secrets, because the time would otherwise tell which one matched.
  */
 const struct secret *
 signature_find_secret(const struct secret *list, size_t count, const void *body,
@@ -30,16 +29,18 @@ signature_find_secret(const struct secret *list, size_t count, const void *body,
 		      const unsigned char given[HMAC_BYTES]) MUST_CHECK;
 
 /*
- * On SIGNATURE_OK signature holds the lowercase digits and *name the name of
- * the secret that matched, to be freed by the caller; otherwise *name is
- * NULL.
+ * Checks one value of X-Signature against the body and all live secrets;
+ * count says how often the header was sent. On SIGNATURE_OK signature holds
+ * the lowercase digits and *name the name of the secret that matched, which
+ * the caller frees; otherwise *name is NULL.
  */
 enum signature_verdict signature_verify(struct secrets *secrets,
-					const struct request *r,
+					const char *value, size_t count,
+					const void *body, size_t length,
 					char signature[HMAC_HEX + 1],
 					char **name) MUST_CHECK;
 
-/* For the log. */
+/* Returns the verdict in words, for the log. */
 const char *signature_verdict_text(enum signature_verdict v);
 
 #endif

@@ -216,7 +216,8 @@ static bool handle_post(struct exchange *x)
 		return true;
 	}
 	x->delivery = delivery_new();
-	verdict = signature_verify(x->handler->secrets, r,
+	verdict = signature_verify(x->handler->secrets, r->x_signature,
+				   r->signature_count, r->body, r->length,
 				   x->delivery->signature,
 				   &x->delivery->secret_name);
 	if (verdict != SIGNATURE_OK) {
