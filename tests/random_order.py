@@ -1,6 +1,6 @@
-"""A pytest plugin (-p tests.random_order): the tests in an order drawn anew each
-time, printed as a seed; HUMCLI_SEED=<seed> repeats it. Modules stay together,
-since they share their servers."""
+"""A pytest plugin (-p tests.random_order) that runs the tests in random order.
+The plugin prints the seed, and HUMCLI_SEED=<seed> repeats the order. The tests
+of a module stay together, because they share servers."""
 
 import os
 import random

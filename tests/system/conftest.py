@@ -1,4 +1,4 @@
-"""What the system tests share. HUMCLI_STAGE: see Paths."""
+"""The fixtures of the system tests. HUMCLI_STAGE: see Paths."""
 
 import os
 import random
@@ -18,8 +18,9 @@ SOURCE = Path(__file__).resolve().parents[2]
 
 class Paths:
     """
-    Where things are. What is built is taken from HUMCLI_STAGE, the folder of
-    `make install DESTDIR=...` (prefix /usr/local); the SQL from the source.
+    The paths of the programs and of the SQL. Programs are in HUMCLI_STAGE, the
+    folder of `make install DESTDIR=...` (prefix /usr/local). The SQL is that of
+    the source.
     """
 
     source = SOURCE
@@ -40,7 +41,7 @@ class Paths:
 
     @property
     def humcli_sql(self):
-        """The text of humcli.sql, made as the build makes it."""
+        """The text of humcli.sql, made by the command that the build uses."""
         folder = SOURCE / "sql"
         return subprocess.run(["awk", "-v", f"dir={folder}", "-f", folder / "flatten.awk",
                                folder / "install.sql"],
@@ -48,7 +49,8 @@ class Paths:
 
 
 def pytest_make_parametrize_id(val, argname):
-    """The name of a test is in its environment, and that has a limit."""
+    """Shortens long names, because pytest puts the name of a test into its
+    environment, whose size has a limit."""
     if isinstance(val, (str, bytes)) and len(val) > 200:
         data = val if isinstance(val, bytes) else val.encode("utf-8", "surrogatepass")
         return f"{argname}-{len(data)}-{zlib.crc32(data):08x}"
@@ -57,7 +59,7 @@ def pytest_make_parametrize_id(val, argname):
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Shows the server's log with a failure."""
+    """Adds the server's log to the report of a failure."""
     report = (yield).get_result()
     cluster = getattr(item, "funcargs", {}).get("cluster")
     if report.failed and cluster is not None:
@@ -66,7 +68,7 @@ def pytest_runtest_makereport(item, call):
 
 @pytest.fixture(scope="session")
 def paths():
-    """Where things are."""
+    """The Paths."""
     return Paths()
 
 
@@ -80,7 +82,7 @@ def cluster():
 
 @pytest.fixture(scope="session")
 def template(cluster, paths):
-    """A database with the schema, for copies."""
+    """The name of a database with the schema, a template for others."""
     name = cluster.create_database()
     Database(cluster, name).psql("-v", "ON_ERROR_STOP=1", "-q", "-f", str(paths.install_sql))
     return name
@@ -88,7 +90,7 @@ def template(cluster, paths):
 
 @pytest.fixture(scope="session")
 def pooled(cluster, template, paths):
-    """The same with the functions of the pool."""
+    """The name of a template that also has the functions of the pool."""
     name = cluster.create_database(template=template)
     Database(cluster, name).psql("-v", "ON_ERROR_STOP=1", "-q",
                                  "-f", str(paths.source / "sql/pool.sql"))
@@ -97,7 +99,7 @@ def pooled(cluster, template, paths):
 
 @pytest.fixture
 def database(cluster, template):
-    """A database with the schema and nothing in it."""
+    """A database with the schema and no rows."""
     name = cluster.create_database(template=template)
     yield Database(cluster, name)
     cluster.drop_database(name)
@@ -105,7 +107,7 @@ def database(cluster, template):
 
 @pytest.fixture
 def connection(database):
-    """An own connection to the database."""
+    """A connection to the database."""
     it = database.connect()
     yield it
     it.close()
@@ -113,13 +115,13 @@ def connection(database):
 
 @pytest.fixture
 def cli(paths, tmp_path):
-    """The command line."""
+    """The command line program."""
     return Cli(paths.stage / "bin" / "humcli-webhook", tmp_path)
 
 
 @pytest.fixture(scope="module")
 def store(cluster, template, paths):
-    """A database for the responder's tests of one module."""
+    """A ResponderDatabase for the tests of one module."""
     it = ResponderDatabase(cluster, cluster.create_database(template=template),
                            paths.source / "sql")
     yield it
@@ -134,7 +136,7 @@ def archive(paths, tmp_path_factory):
 
 @pytest.fixture
 def rng():
-    """Random numbers; a failure shows the seed, and HUMCLI_SEED repeats it."""
+    """Random numbers. A failure shows the seed, and HUMCLI_SEED repeats it."""
     seed = int(os.environ.get("HUMCLI_SEED") or random.SystemRandom().randrange(2 ** 32))
     print(f"HUMCLI_SEED={seed}")
     return random.Random(seed)

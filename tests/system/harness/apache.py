@@ -1,12 +1,12 @@
-"""Apache with a ServerRoot of its own and nothing of the distribution's
-configuration but its modules."""
+"""Runs Apache with its own ServerRoot. Of the distribution it uses only the
+modules, none of the configuration."""
 
 import re
 
 from harness.webserver import WebServer, adapt
 
 MODULES = "/usr/lib/apache2/modules"
-# What Debian has enabled from the start; the samples name the rest.
+# The modules that Debian enables by default. The samples name the others.
 COMMON = ("mpm_event authz_core authz_host alias autoindex deflate dir env filter"
           " mime negotiation reqtimeout setenvif socache_shmcb").split()
 
@@ -44,8 +44,8 @@ Include sample.conf
 Include tls.conf
 """
 
-# A document root as it is found in the field: a redirect to https and a front
-# controller that wants every path.
+# The .htaccess of a usual site: a redirect to https, and a front controller for
+# all paths.
 FRONT = """\
 RewriteEngine On
 RewriteCond %{HTTPS} off
@@ -56,7 +56,7 @@ RewriteRule . /index.html [L]
 
 
 def modules_of(sample):
-    """Those that its comment says to enable: `a2enmod ...`."""
+    """Returns the modules that the sample's comment enables: `a2enmod ...`."""
     with open(sample, encoding="ascii") as file:
         found = re.findall(r"^#\s+a2enmod ([a-z_ ]+)$", file.read(), re.MULTILINE)
     return [name for line in found for name in line.split()]

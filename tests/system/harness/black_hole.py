@@ -1,4 +1,4 @@
-"""Ways to PostgreSQL that swallow what is sent, without a word back."""
+"""Routes to PostgreSQL that drop all packets without an answer."""
 
 import socket
 import struct
@@ -13,8 +13,8 @@ PORT = 5432
 
 
 class BlackHole:
-    """A listener whose backlog is full, so that the kernel drops whoever
-    knocks, until start_answering() lets all through to PostgreSQL."""
+    """A TCP port whose backlog is full, so that the kernel drops each new
+    connection. After start_answering() the port leads to PostgreSQL."""
 
     def __init__(self, upstream):
         self.upstream = upstream
@@ -31,7 +31,7 @@ class BlackHole:
 
     @staticmethod
     def _is_connected(one):
-        """The backlog takes its connections at once, or not at all."""
+        """Returns true if the backlog had room. It accepts at once or never."""
         try:
             one.getpeername()
             return True
@@ -49,12 +49,12 @@ class BlackHole:
         wait_until(self._passes_on, "the relay to accept")
 
     def _passes_on(self):
-        """Whether there is room in the backlog, and somebody behind it."""
+        """Returns true if the backlog has room and PostgreSQL answers."""
         with socket.socket() as one:
             one.settimeout(0.5)
             try:
                 one.connect(("127.0.0.1", self.port))
-                # SSLRequest, which the server answers by a byte.
+                # SSLRequest: the server answers it by one byte.
                 one.sendall(struct.pack("!II", 8, 80877103))
                 return one.recv(1) in (b"N", b"S")
             except OSError:
@@ -76,8 +76,8 @@ class BlackHole:
 
 
 class PrivateNetwork:
-    """A network namespace with nothing but loopback, and on it PostgreSQL; its
-    packets can be dropped. Needs root."""
+    """A network namespace that has only loopback, with a relay to PostgreSQL.
+    drop() loses all of its packets. Needs root."""
 
     def __init__(self, upstream):
         # A namespace lives as long as a process in it.
@@ -98,7 +98,7 @@ class PrivateNetwork:
 
     @property
     def enter(self):
-        """A command line to run others in it."""
+        """The start of a command line that runs a command in the namespace."""
         return ["nsenter", "--net", "--target", str(self.program.pid)]
 
     def conninfo(self, rest):
@@ -109,7 +109,7 @@ class PrivateNetwork:
                        check=True, capture_output=True)
 
     def drop(self):
-        """A queue too short for any packet."""
+        """Drops all packets: the queue is too short for any of them."""
         self._tc("add", "tbf", "rate", "8bit", "burst", "1", "limit", "1")
 
     def pass_on(self):
@@ -127,7 +127,8 @@ class PrivateNetwork:
 
 
 class ServiceInside(Service):
-    """In a PrivateNetwork; the web server's unix socket reaches it there."""
+    """A Service in a PrivateNetwork. The web server reaches it by the unix
+    socket, which works across network namespaces."""
 
     def __init__(self, network, *arguments):
         self.network = network

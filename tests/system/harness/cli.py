@@ -1,4 +1,4 @@
-"""The command line, humcli-webhook, as the tests run it."""
+"""Runs the command line program, humcli-webhook, for the tests."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ SECRET = "whsec_cli_0f5d2c"
 
 
 class Cli:
-    """Runs the program with an environment of its own: no settings but those given."""
+    """Runs the program with no settings except the given ones."""
 
     def __init__(self, program, folder):
         self.program = str(program)
@@ -25,7 +25,8 @@ class Cli:
         return kept
 
     def __call__(self, *arguments, stdin=b"", environment=None, **settings):
-        """With settings as keywords, SECRET where none are given."""
+        """Runs a verb until it ends. Settings are keywords; without any, there
+        is SECRET."""
         environment = {**self.environment(**(settings or {"SECRET": SECRET})),
                        **(environment or {})}
         done = subprocess.run([self.program, *map(str, arguments)], input=stdin,
@@ -43,7 +44,7 @@ class Cli:
 
 
 class Running:
-    """A verb at work; what it says is kept line by line."""
+    """A verb that keeps running. Its output is kept line by line."""
 
     def __init__(self, cli, *arguments, **settings):
         # pylint: disable-next=consider-using-with
@@ -63,19 +64,20 @@ class Running:
             lines.append(line)
 
     def said(self, text, times=1):
-        """Waits until a message was said so often."""
+        """Waits until a message was logged that many times."""
         wait_until(lambda: sum(text in line for line in self.err) >= times
                    or self.process.poll() is not None,
                    f"{text!r}; there was {self.err}", limit=30)
         assert sum(text in line for line in self.err) >= times, self.err
 
     def printed(self, count):
-        """Waits for so many lines of output, and returns them."""
+        """Waits for that many lines of output; returns all lines."""
         wait_until(lambda: len(self.out) >= count, f"{count} lines; there were {self.out}")
         return [line.rstrip("\n") for line in self.out]
 
     def end(self, number=None):
-        """The exit code, once it ended, by a signal if one is given."""
+        """Sends a signal, if one is given, and waits for the end. Returns the
+        exit code."""
         if number:
             self.process.send_signal(number)
         code = self.process.wait(20)

@@ -1,5 +1,5 @@
-"""Two PostgreSQL servers, the second a synchronous standby of the first, and
-a PgBouncer before each if asked for."""
+"""Two PostgreSQL servers, where the second is a synchronous standby of the
+first, and a PgBouncer for a test that wants one."""
 
 import os
 import re
@@ -17,14 +17,14 @@ from harness.webserver import free_port
 
 
 class Standby(Cluster):
-    """Made from a running primary, which it follows until it is promoted."""
+    """A standby that follows a running primary until it is promoted."""
 
     def __init__(self, primary):
         self.primary = primary
         super().__init__()
 
     def make_data(self):
-        # Not all packages of PostgreSQL have one, and an older one will not do.
+        # Some packages of PostgreSQL lack pg_basebackup, and an older one fails.
         theirs = int(re.search(r" (\d+)", self.run("pg_basebackup", "--version"))[1])
         if theirs < self.version // 10000:
             pytest.skip(f"no pg_basebackup of PostgreSQL {self.version // 10000}")
@@ -38,15 +38,15 @@ class Standby(Cluster):
 
 
 class Pair:
-    """primary and standby. Use as a context manager."""
+    """A primary and its standby. Use as a context manager."""
 
     def __init__(self):
         self.standby = None
         self.primary = Cluster(["synchronous_standby_names = ''"])
         try:
             self.standby = Standby(self.primary)
-            # Only now: nothing before it had to wait for a standby. Not by
-            # postgresql.conf, which the standby has a copy of.
+            # This is set last, because commits wait for the standby from then
+            # on. The standby's files were copied before and do not have it.
             self.primary.execute("ALTER SYSTEM SET synchronous_standby_names = 'standby'")
             self.primary.execute("SELECT pg_reload_conf()")
             wait_until(lambda: self.primary.execute(
@@ -72,7 +72,8 @@ class Pair:
 
 
 class PgBouncer:
-    """Before one cluster, in transaction mode, on a free loopback port."""
+    """A PgBouncer in front of one cluster, in transaction mode, on a free
+    loopback port."""
 
     def __init__(self, cluster, user):
         self.process = None
@@ -95,7 +96,7 @@ class PgBouncer:
                        "auth_type = trust\n"
                        f"auth_file = {users}\n"
                        "pool_mode = transaction\n"
-                       # After a failed login; the default is 15.
+                       # seconds after a failed login; the default is 15
                        "server_login_retry = 1\n")
         try:
             with open(self.logfile, "ab") as log:

@@ -1,5 +1,5 @@
-"""A raw FastCGI client: records by hand, so that a test can also send wrong
-ones. It plays the web server; no other FastCGI code is involved."""
+"""A FastCGI client in the place of the web server. It builds its records by
+itself, so that a test can also send invalid ones."""
 
 import re
 import socket
@@ -13,7 +13,7 @@ RECORD_MAX = 65535
 
 
 class Broken(Exception):
-    """The peer closed, or sent what is no FastCGI answer."""
+    """The peer closed the connection, or its answer is not valid FastCGI."""
 
 
 def record(kind, content=b"", request=1, padding=0, version=1):
@@ -31,7 +31,7 @@ def abort(request=1):
 
 
 def stream(kind, data, request=1, size=RECORD_MAX):
-    """Data in records, without the empty one that ends the stream."""
+    """Returns data in records, without the empty record that ends a stream."""
     return b"".join(record(kind, data[i:i + size], request)
                     for i in range(0, len(data), size))
 
@@ -41,7 +41,7 @@ def _length(n):
 
 
 def pairs(params):
-    """Name-value pairs, in the given order, names repeated if so given."""
+    """Returns the name-value pairs in the given order; names may repeat."""
     out = []
     for name, value in params:
         name, value = to_bytes(name), to_bytes(value)
@@ -54,7 +54,7 @@ def to_bytes(text):
 
 
 def head(params, keep=False, request=1):
-    """Everything of a request before its body."""
+    """Returns all records of a request before its body."""
     return (begin(keep, request=request)
             + stream(PARAMS, pairs(params), request)
             + record(PARAMS, b"", request))
@@ -65,7 +65,7 @@ def whole(params, body=b"", keep=False):
 
 
 class Answer:
-    """What came back, as CGI words it (RFC 3875, 6.3)."""
+    """An answer in the form of CGI (RFC 3875, 6.3)."""
 
     def __init__(self, raw):
         if b"\r\n\r\n" not in raw:
@@ -134,7 +134,7 @@ class Connection:
         return kind, request, content
 
     def answer(self, request=1):
-        """The answer to one request, its END_REQUEST included."""
+        """Reads the answer to one request up to its END_REQUEST."""
         out = b""
         while True:
             kind, got, content = self.read_record()
@@ -154,7 +154,8 @@ class Connection:
                 raise Broken(f"record of type {kind}")
 
     def closed(self, within):
-        """Whether the peer closes in time; drops what still comes."""
+        """Returns true if the peer closes within that many seconds. Data that
+        still arrives is dropped."""
         end = time.monotonic() + within
         try:
             while True:
@@ -184,5 +185,5 @@ def exchange(address, params, body=b"", keep=False, timeout=15):
         try:
             connection.send(whole(params, body, keep))
         except (BrokenPipeError, ConnectionResetError):
-            pass    # refused early: the answer may still be there to read
+            pass    # refused early: the answer may still be readable
         return connection.answer()

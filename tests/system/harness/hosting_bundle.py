@@ -1,11 +1,11 @@
-"""The archive for hosts without a shell, and what its INSTALL.txt asks for."""
+"""The archive for hosts without a shell, and the steps of its INSTALL.txt."""
 
 import os
 import subprocess
 
 
 def pack(paths, folder):
-    """Makes the archive there; returns its path."""
+    """Makes the archive in an empty folder; returns its path."""
     done = subprocess.run(
         [paths.source / "scripts/hosting-bundle", str(paths.stage)[:-len("/usr/local")],
          "/usr/local", "0"], cwd=folder, capture_output=True, text=True, check=False)
@@ -15,7 +15,7 @@ def pack(paths, folder):
 
 
 def cron_lines(paths):
-    """The lines of INSTALL.txt that are commands."""
+    """Returns the lines of INSTALL.txt that are commands."""
     text = (paths.source / "hosting/INSTALL.txt").read_text()
     return [line.strip() for line in text.splitlines()
             if line.strip().startswith("$HOME/.humcli-webhook/bin/")]
@@ -26,7 +26,7 @@ def cron_line(paths, verb):
 
 
 def edit_settings(home, database):
-    """Step 3: a copy of the sample, edited. Returns its path."""
+    """Does step 3: copies the sample and edits the copy. Returns its path."""
     hidden = os.path.join(home, ".humcli-webhook")
     with open(os.path.join(hidden, "humcli-webhook.conf.sample"), encoding="ascii") as file:
         text = file.read()

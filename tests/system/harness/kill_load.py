@@ -1,5 +1,8 @@
-"""What the kill tests share, in their short form (system/test_kill.py) and in
-their long one (tests/kill): a site under load, the killers, the ledger."""
+"""Kills one part of a site under load, and counts what became of each event.
+
+The short form is system/test_kill.py, the long form is tests/kill. Both use
+Site (a web server, a responder, a spool and a database), the functions in
+KILLERS, and Ledger (the count)."""
 
 import collections
 import os
@@ -16,12 +19,12 @@ from harness.responder import chown_to_test_user, on_disk
 from harness.systemd import Service
 
 WRITER = "kill_writer"
-STUCK = 30      # seconds that the spool may stay as it is
-STEADY = 300    # sent a second, at least
+STUCK = 30      # seconds after which a spool that stays the same is stuck
+STEADY = 300    # events sent per second, at least
 
 
 def install(cluster, paths):
-    """A database with the schema and a writer for it; returns the Database."""
+    """Makes a database with the schema and a writer; returns the Database."""
     database = Database(cluster, cluster.create_database())
     database.psql("-v", "ON_ERROR_STOP=1", "-q", "-f", str(paths.install_sql))
     if not database.execute(f"SELECT 1 FROM pg_roles WHERE rolname = '{WRITER}'"):
@@ -30,7 +33,7 @@ def install(cluster, paths):
 
 
 class Ledger:
-    """What became of what was sent, by the table of the database."""
+    """Compares the events that were sent with the rows of humcli.events."""
 
     def __init__(self, load, database):
         self.load = load
@@ -40,7 +43,7 @@ class Ledger:
         self.lost = [one for one in load.sent if one.acknowledged and not rows[one.body]]
         self.rows = len(rows)
         self.foreign = len(set(rows) - {one.body for one in load.sent})
-        # The very same delivery again is a duplicate, never a repeat.
+        # An identical delivery is a duplicate, never a repeat.
         self.repeats = database.execute("SELECT count(*) FROM humcli.repeats")[0][0]
         self.quarantined = database.execute("SELECT count(*) FROM humcli.quarantine")[0][0]
         self.acknowledged = sum(one.acknowledged for one in load.sent)
@@ -48,7 +51,8 @@ class Ledger:
         self.rate = len(load.sent) / load.seconds
 
     def check(self, may_fail=True):
-        """may_fail: a request may have got no 200."""
+        """Fails if an acknowledged event is lost or an event is there twice.
+        may_fail: a request may have got another answer than 200."""
         assert not self.lost, \
             f"{len(self.lost)} lost: {[(one.body, one.answers) for one in self.lost[:5]]}"
         assert (self.twice, self.foreign, self.repeats, self.quarantined) == (0, 0, 0, 0), self
@@ -69,8 +73,8 @@ class Ledger:
 
 
 class Site:
-    """A set-up with a spool, before a database of its own. Use as a context
-    manager."""
+    """A web server set-up with its own spool and its own database. Use as a
+    context manager."""
 
     def __init__(self, paths, cluster, seed, name="lighttpd-socket", **settings):
         self.cluster = cluster
@@ -91,22 +95,23 @@ class Site:
         self.service = self.setup.service
 
     def hosts(self):
-        """Of the conninfo."""
+        """Returns the server's part of the conninfo."""
         return f"host={self.cluster.folder} port={self.cluster.port}"
 
     def make(self, *arguments, **settings):
         return web_server_setups.make(*arguments, **settings)
 
     def folder(self, name=""):
-        """Of the spool, or in it."""
+        """Returns the path of the spool, or of a file in it."""
         return os.path.join(self.spool, name)
 
     def spooled(self):
-        """How many files wait."""
+        """Returns the number of files that wait in the spool."""
         return len(os.listdir(self.folder("new")))
 
     def wait_drained(self, left=0):
-        """However long it takes, as long as it goes on."""
+        """Waits until at most `left` files wait. There is no limit as long as
+        the spool gets smaller at least every STUCK seconds."""
         count = self.spooled()
         while count > left:
             before = count
@@ -118,7 +123,8 @@ class Site:
         return Load(self.server, self.random.random(), **options)
 
     def ledger(self, load, database=None):
-        """Once all is back; in the database, unless another one took over."""
+        """Waits until the spool is empty, then returns the Ledger. database:
+        another one than the site's, after a failover."""
         self.wait_drained()
         assert os.listdir(self.folder("failed")) == []
         return Ledger(load, database or self.database)
@@ -141,18 +147,18 @@ class Site:
         self.close()
 
 
-# The killers: each is called with the site and the load, kills once, and has
-# started again by itself what it killed.
+# Each killer gets the site and the load. It kills once, and what it killed
+# runs again when it returns.
 
 def responder_killed(site, load):
-    """As its supervisor does it: at once again."""
+    """Kills the responder and starts it at once, as a supervisor does."""
     site.service.process.kill()
     site.service.process.wait()
     site.service.start()
 
 
 def responder_killed_while_spooling(site, load):
-    """Once while it spools, and once while it brings that back."""
+    """Kills the responder while it spools, and again while it drains."""
     site.cluster.stop("immediate")
     wait_until(site.spooled, "something in the spool", limit=20)
     load.wait_sent(site.random.randrange(200))
@@ -164,8 +170,8 @@ def responder_killed_while_spooling(site, load):
 
 
 def kill_backend(site):
-    """The writer's, by whom the server ends all others; its pid, once there
-    is one."""
+    """Kills the writer's backend, because PostgreSQL then restarts all its
+    backends. Returns the pid; None if there is no such backend yet."""
     for pid, in site.database.execute(
             "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
             f" AND usename = '{WRITER}'"):
@@ -173,7 +179,7 @@ def kill_backend(site):
             os.kill(pid, signal.SIGKILL)
             return pid
         except ProcessLookupError:
-            pass    # it has just ended by itself
+            pass    # the backend has just ended by itself
     return None
 
 
@@ -185,8 +191,8 @@ def writer_killed(site, load):
 
 
 def postgres_killed(site, load):
-    """Away for a moment, or long enough for the spool; and once more while
-    that comes back."""
+    """Stops PostgreSQL for a moment or until events are spooled, and once more
+    while the spool drains."""
     site.cluster.stop("immediate")
     load.wait_sent(site.random.choice((1, 100, 500)))
     site.cluster.start()
@@ -201,7 +207,8 @@ def lighttpd_killed(site, load):
 
 
 def spool_full(site, load):
-    """While the database is away; sometimes at once, sometimes slowly."""
+    """Fills the spool while the database is unavailable: sometimes at once,
+    sometimes slowly."""
     ballast = site.folder("ballast")
     site.cluster.stop("immediate")
     with open(ballast, "wb") as file:
@@ -210,7 +217,7 @@ def spool_full(site, load):
     refused = load.kinds["503"]
     wait_until(lambda: load.kinds["503"] > refused + 20, "the spool to be full", limit=30)
     if site.random.random() < 0.5:
-        os.truncate(ballast, 0)     # somebody makes room
+        os.truncate(ballast, 0)     # as if an administrator made room
     load.wait_sent(site.random.randrange(100))
     site.cluster.start()
     os.unlink(ballast)
@@ -222,7 +229,8 @@ def responder_stopped(site, load):
 
 
 def responder_stopped_while_spooling(site, load):
-    """Neither its end nor its start, with the database away, holds up any."""
+    """Restarts the responder while the database is unavailable; no request is
+    refused because of it."""
     site.cluster.stop("immediate")
     load.wait_sent(site.random.randrange(500))
     responder_stopped(site, load)
@@ -231,7 +239,7 @@ def responder_stopped_while_spooling(site, load):
 
 
 def lighttpd_reloaded(site, load):
-    """The spawned responder ends with it, and starts with it again."""
+    """Reloads lighttpd, which ends and starts the responder that it spawned."""
     def count():
         return site.setup.responder_log().count("serves FastCGI")
 
@@ -248,7 +256,7 @@ def apache_reloaded(site, load):
 
 
 class SmallSpool(Service):
-    """Its spool is a tmpfs of its own, so small that it gets full."""
+    """A Service whose spool is a small tmpfs, so that it gets full."""
 
     def __init__(self, spool, *arguments):
         self.spool = spool
@@ -265,7 +273,7 @@ class SmallSpool(Service):
         super().start()
 
     def inside(self):
-        """The spool as it sees it."""
+        """Returns the path that leads to the spool in the service's namespace."""
         return f"/proc/{self.process.pid}/root{self.spool}"
 
 
@@ -275,7 +283,7 @@ class SmallSpoolSetup(web_server_setups.Socket):
 
 
 class SmallSpoolSite(Site):
-    """Needs root, for the mount."""
+    """A Site with a SmallSpool. Needs root for the mount."""
 
     def make(self, name, *arguments, **settings):
         return SmallSpoolSetup(*arguments, *web_server_setups.SETUPS[name][1:], **settings)
@@ -288,8 +296,8 @@ class Killer(NamedTuple):
     kill: Callable
     setup: str = "lighttpd-socket"
     site: type = Site
-    may_fail: bool = False  # requests that meet it
-    fresh: bool = False     # a connection each; see Load
+    may_fail: bool = False  # requests in flight may fail
+    fresh: bool = False     # one connection for each request; see Load
 
 
 KILLERS = {
@@ -309,8 +317,8 @@ NEED_ROOT = ("spool, ENOSPC",)
 
 
 def run(name, paths, cluster, seed, kills, **settings):
-    """Kills so many times under load, each at a random moment; returns the
-    ledger, which has passed."""
+    """Kills that many times under load, each time at a random moment. Returns
+    the Ledger after its check."""
     killer = KILLERS[name]
     with killer.site(paths, cluster, seed, name=killer.setup, **settings) as site:
         try:

@@ -1,4 +1,4 @@
-"""lighttpd with nothing of the distribution's configuration."""
+"""Runs lighttpd without the distribution's configuration."""
 
 from harness.webserver import WebServer, adapt
 

@@ -1,6 +1,6 @@
 /*
- * LD_PRELOAD: pthread_create() fails once there are THREAD_LIMIT, as it does
- * where a host limits processes.
+ * A library for LD_PRELOAD. pthread_create() fails after THREAD_LIMIT threads,
+ * as on a host that limits the number of processes.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>

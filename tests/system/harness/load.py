@@ -1,5 +1,5 @@
-"""Signed, numbered events at a steady rate through a web server, and what
-became of each: for tests that kill something meanwhile."""
+"""Sends signed events at a steady rate through a web server, and keeps the
+answers. For tests that kill a part in the meantime."""
 
 import asyncio
 import collections
@@ -11,8 +11,8 @@ import time
 from harness.postgres import wait_until
 from harness.responder import event, sign
 
-RATE = 320      # a second, so that the load is 300 at least
-PATIENCE = 15   # for an answer; a web server's own limits are below it
+RATE = 320      # events per second, so that the load is at least 300
+ANSWER_TIMEOUT = 15     # seconds; the web servers' own limits are below it
 KEPT = 2        # seconds that a connection is kept; servers close it after 5
 
 
@@ -22,7 +22,7 @@ ACKNOWLEDGED = {b'{"received":true}': "recorded",
 
 
 def kind(answer):
-    """Of an answer, or of None."""
+    """Names the kind of an answer; "broken" for None."""
     if answer is None:
         return "broken"
     status, body = answer
@@ -32,8 +32,8 @@ def kind(answer):
 
 
 class Sent:
-    """One event: its body, and the answers to it, each a status and a body;
-    None where the connection broke."""
+    """One event: its body and its answers. An answer is a status and a body;
+    None if the connection broke."""
 
     def __init__(self, body):
         self.body = body
@@ -47,11 +47,11 @@ class Sent:
 
 class Load:
     """
-    Sends by the clock, whether answers come or not. again: as a sender who
-    is not sure, a few twice at the same time, and half of those that got no
-    200 once more a moment later. fresh: each on a connection of its own, so
-    that none can meet a server that is just closing a kept one. Use as a
-    context manager; sent is complete after it.
+    Sends by the clock, without waiting for answers. again: sends some events
+    twice at the same time, and repeats half of those without a 200 a moment
+    later, as HumCLI may. fresh: opens a connection for each request, so that no
+    request meets a server that is closing a kept one. Use as a context manager;
+    `sent` is complete after its end.
     """
 
     def __init__(self, server, seed, rate=RATE, again=True, fresh=False):
@@ -62,7 +62,7 @@ class Load:
         self.again = again
         self.fresh = fresh
         self.sent = []
-        self.kinds = collections.Counter()  # of the answers
+        self.kinds = collections.Counter()  # counts the answers by kind
         self.seconds = 0
         self.idle = []
         self.enough = threading.Event()
@@ -82,22 +82,22 @@ class Load:
 
     @property
     def received(self):
-        """The answers 200."""
+        """The number of answers with status 200."""
         return sum(self.kinds[name] for name in ACKNOWLEDGED.values())
 
     @property
     def failed(self):
-        """The others, and the broken connections."""
+        """The number of other answers and broken connections."""
         return self.kinds.total() - self.received
 
     def wait_sent(self, count):
-        """Until that many more were sent."""
+        """Waits until that many more events were sent."""
         goal = len(self.sent) + count
         wait_until(lambda: len(self.sent) >= goal or not self.thread.is_alive(),
                    f"{count} more to be sent", limit=60)
 
     def wait_received(self, count):
-        """Until that many more were answered 200."""
+        """Waits until that many more answers have status 200."""
         goal = self.received + count
         wait_until(lambda: self.received >= goal or not self.thread.is_alive(),
                    f"{count} more to be answered 200", limit=60)
@@ -137,7 +137,7 @@ class Load:
     async def _post(self, one):
         start = time.monotonic()
         try:
-            answer = await asyncio.wait_for(self._exchange(one.body), PATIENCE)
+            answer = await asyncio.wait_for(self._exchange(one.body), ANSWER_TIMEOUT)
         except (OSError, EOFError, asyncio.TimeoutError):
             answer = None
         one.slowest = max(one.slowest, time.monotonic() - start)
@@ -171,7 +171,8 @@ class Load:
 
 
 async def read_answer(reader):
-    """Status, whether the connection stays, body."""
+    """Reads an answer; returns the status, whether the server keeps the
+    connection, and the body."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
     headers = dict(line.split(": ", 1) for line in head[1:] if line)
     if headers.get("transfer-encoding") == "chunked":

@@ -1,4 +1,4 @@
-"""A PostgreSQL cluster of the tests' own, in a folder of its own."""
+"""Runs PostgreSQL for the tests: each Cluster has its own temporary folder."""
 
 import functools
 import glob
@@ -20,7 +20,8 @@ DATABASES = itertools.count(1)
 
 
 def bindir():
-    """Where initdb and postgres are: HUMCLI_PG_BINDIR, or what is installed."""
+    """Returns the folder of initdb and postgres: HUMCLI_PG_BINDIR, or that of
+    the newest installed version."""
     named = os.environ.get("HUMCLI_PG_BINDIR")
     if named:
         return named
@@ -37,7 +38,8 @@ def bindir():
 
 
 def as_test_user():
-    """Arguments for subprocess: PostgreSQL does not run as root."""
+    """Returns arguments for subprocess. As root, programs run as nobody,
+    because PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return {}
     nobody = pwd.getpwnam("nobody")
@@ -45,7 +47,7 @@ def as_test_user():
 
 
 def wait_until(condition, what, limit=10.0):
-    """Waits for condition() to be true, and returns what it returned."""
+    """Waits until condition() returns a true value; returns that value."""
     until = time.monotonic() + limit
     while True:
         result = condition()
@@ -57,7 +59,7 @@ def wait_until(condition, what, limit=10.0):
 
 
 def is_alive(pid):
-    """Whether a process runs; one that only waits to be reaped does not."""
+    """Returns true if the process runs; false for a zombie."""
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
             return file.read().rpartition(")")[2].split()[0] not in "ZX"
@@ -67,8 +69,8 @@ def is_alive(pid):
 
 class Cluster:
     """
-    Listens on a unix socket in its own folder and on a free loopback port.
-    With settings, lines of postgresql.conf are added.
+    A server that listens on a unix socket in its folder and on a free loopback
+    port. settings: further lines of postgresql.conf.
     """
 
     def __init__(self, settings=()):
@@ -100,20 +102,20 @@ class Cluster:
             raise
 
     def make_data(self):
-        """The folder with the data."""
+        """Makes the data folder."""
         self.run("initdb", "--pgdata", self.data, "--username", SUPERUSER,
                  "--auth", "trust", "--encoding", "UTF8", "--locale", "C", "--no-sync")
 
     @functools.cached_property
     def version(self):
-        """As server_version_num."""
+        """The version in the form of server_version_num."""
         text = self.run("postgres", "--version")
         numbers = re.search(r"(\d+)\.(\d+)", text)
         return int(numbers[1]) * 10000 + int(numbers[2])
 
     @property
     def log(self):
-        """What the server has said."""
+        """The text of the server's log."""
         try:
             with open(self.logfile, encoding="utf-8", errors="replace") as file:
                 return file.read()
@@ -121,9 +123,9 @@ class Cluster:
             return ""
 
     def run(self, program, *arguments, check=True):
-        """Runs one of PostgreSQL's programs; returns what it wrote."""
+        """Runs one of PostgreSQL's programs; returns its output and errors."""
         path = os.path.join(self.bindir, program)
-        if not os.path.exists(path):    # a bindir can be without the clients
+        if not os.path.exists(path):    # some folders lack the client programs
             path = program
         done = subprocess.run([path, *arguments],
                               cwd="/", capture_output=True, text=True, **as_test_user())
@@ -140,7 +142,7 @@ class Cluster:
         wait_until(self.answers, "PostgreSQL to start\n" + self.log, limit=30)
 
     def answers(self):
-        """Whether a connection can be had."""
+        """Returns true if the server accepts a connection."""
         if self.server.poll() is not None:
             raise RuntimeError("PostgreSQL ended:\n" + self.log)
         try:
@@ -150,7 +152,7 @@ class Cluster:
         return True
 
     def stop(self, mode="fast"):
-        """Ends the server: smart, fast or immediate."""
+        """Stops the server. mode: smart, fast or immediate."""
         if self.server is None:
             return
         self.server.send_signal({"smart": signal.SIGTERM, "fast": signal.SIGINT,
@@ -162,12 +164,12 @@ class Cluster:
         self.server = None
 
     def restart(self, mode="fast"):
-        """The same data, the same port."""
+        """Stops and starts the server with the same data and port."""
         self.stop(mode)
         self.start()
 
     def kill(self):
-        """Ends the server and its children at once, as a crash would."""
+        """Kills the server and its child processes at once, as a crash would."""
         if self.server is None:
             return
         with open(f"/proc/{self.server.pid}/task/{self.server.pid}/children",
@@ -184,17 +186,17 @@ class Cluster:
         wait_until(lambda: not any(map(is_alive, children)), "PostgreSQL's children to end")
 
     def remove(self):
-        """Leaves nothing behind."""
+        """Stops the server and deletes its folder."""
         self.stop("immediate")
         shutil.rmtree(self.folder)
 
     def dsn(self, dbname=SUPERUSER, user=SUPERUSER, tcp=False):
-        """A libpq conninfo, by the unix socket or by TCP."""
+        """Returns a conninfo for libpq, by the unix socket or by TCP."""
         host = "127.0.0.1" if tcp else self.folder
         return f"host={host} port={self.port} dbname={dbname} user={user}"
 
     def connect(self, dbname=SUPERUSER, user=SUPERUSER):
-        """An autocommit connection."""
+        """Returns an autocommit connection; the caller closes it."""
         connection = psycopg2.connect(self.dsn(dbname, user))
         connection.autocommit = True
         return connection
@@ -210,14 +212,14 @@ class Cluster:
             connection.close()
 
     def create_database(self, template="template0", encoding="UTF8", owner=SUPERUSER):
-        """Makes a database with a name not used before; returns the name."""
+        """Makes a database with an unused name; returns the name."""
         name = f"test_{next(DATABASES)}"
         self.execute(f"CREATE DATABASE {name} TEMPLATE {template} ENCODING '{encoding}' "
                      f"LC_COLLATE 'C' LC_CTYPE 'C' OWNER {owner}")
         return name
 
     def drop_database(self, name):
-        """Removes a database, whoever is still connected to it."""
+        """Drops a database and ends all connections to it."""
         others = f"FROM pg_stat_activity WHERE datname = '{name}'"
         self.execute(f"SELECT pg_terminate_backend(pid) {others}")
         if self.version < 130000:
@@ -235,11 +237,11 @@ class Database:
         self.name = name
 
     def dsn(self, user=SUPERUSER, tcp=False):
-        """A libpq conninfo."""
+        """Returns a conninfo for libpq."""
         return self.cluster.dsn(self.name, user, tcp)
 
     def connect(self, user=SUPERUSER):
-        """An autocommit connection; the caller closes it."""
+        """Returns an autocommit connection; the caller closes it."""
         return self.cluster.connect(self.name, user)
 
     def execute(self, sql, user=SUPERUSER):
@@ -247,5 +249,5 @@ class Database:
         return self.cluster.execute(sql, self.name, user)
 
     def psql(self, *arguments, user=SUPERUSER, check=True):
-        """Runs psql -X on it; returns what it wrote, errors and notices too."""
+        """Runs psql -X on the database; returns output, errors and notices."""
         return self.cluster.run("psql", "-X", "-d", self.dsn(user), *arguments, check=check)

@@ -1,6 +1,6 @@
-"""A gate between the responder and PostgreSQL: a socket that passes
-everything on, until a test tells it to refuse, to freeze, or to hold back
-one statement. A stopped server, without stopping it for everybody."""
+"""A proxy between the responder and PostgreSQL, on unix sockets. It forwards
+all bytes until a test tells it to refuse connections, to freeze, or to hold
+one statement. The test sees a stopped server; other tests use it meanwhile."""
 
 import os
 import shutil
@@ -36,7 +36,7 @@ class PostgresProxy:
         return f"host={self.folder} port={PORT} {rest}"
 
     def open(self):
-        """Lets connections in (again)."""
+        """Accepts connections again, and forwards bytes again."""
         self.running.set()
         if self.listener is not None:
             return
@@ -47,18 +47,18 @@ class PostgresProxy:
         self._run(self._accept, self.listener)
 
     def refuse(self):
-        """As where no server runs: what is open is cut, no new one."""
+        """Cuts the open connections and refuses new ones, as if no server ran."""
         self._end_listener()
         self.cut()
 
     def freeze(self):
-        """As where the server is stopped: connections stand, bytes do not
-        move."""
+        """Keeps the connections open and stops forwarding, as if the server
+        were stopped by SIGSTOP."""
         self.running.clear()
 
     def hold_statement(self, pattern):
-        """Freezes when the responder sends this text, before it is passed
-        on; `held` is set then."""
+        """Freezes when the responder sends this text. The text is not
+        forwarded, and `held` is set."""
         self.held.clear()
         self.pattern = pattern
 
@@ -110,7 +110,7 @@ class PostgresProxy:
                 self._run(self._pair, client)
 
     def _pair(self, client):
-        """Both directions of one connection; ends when either ends."""
+        """Forwards both directions of one connection until either ends."""
         server = socket.socket(socket.AF_UNIX)
         with client, server:
             try:

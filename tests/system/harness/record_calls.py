@@ -1,4 +1,4 @@
-"""Deliveries, and humcli.record() on them."""
+"""Deliveries, and calls of humcli.record() with them."""
 
 import json
 import select
@@ -13,7 +13,7 @@ SIGNATURE = "5f" * 32
 
 
 def at(seconds):
-    """A time, in seconds after START."""
+    """Returns the time that many seconds after START."""
     return START + timedelta(seconds=seconds)
 
 
@@ -29,12 +29,12 @@ class Delivery(NamedTuple):
 
     @property
     def key(self):
-        """What makes it the same delivery."""
+        """The fields that identify a delivery."""
         return (self.task_id, self.event, self.occurred_at, self.status)
 
 
 class Row(NamedTuple):
-    """A row of humcli.record()'s answer."""
+    """A row that humcli.record() returns."""
 
     place: int
     outcome: str
@@ -60,7 +60,7 @@ def record(connection, deliveries, window=WINDOW, notify=False):
 
 
 def record_next(connection, delivery):
-    """Calls humcli.record_next(); returns the id, or None where it did nothing."""
+    """Calls humcli.record_next(); returns the id, or None if it did nothing."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT humcli.record_next(%s, %s, %s, %s, %s, %s, %s, %s, %s)", (
             delivery.event, delivery.task_id, delivery.status, delivery.previous_status,
@@ -69,7 +69,7 @@ def record_next(connection, delivery):
 
 
 def record_as_cgi(connection, delivery, window=WINDOW):
-    """Records one delivery, and notifies, as the responder does under plain CGI."""
+    """Records and notifies one delivery, as the responder does under plain CGI."""
     number = record_next(connection, delivery)
     if number is None:
         return record(connection, [delivery], window, notify=True)
@@ -77,7 +77,7 @@ def record_as_cgi(connection, delivery, window=WINDOW):
 
 
 def record_all(connection, deliveries, window=WINDOW):
-    """Records a batch, and again what was busy, as the responder does."""
+    """Records a batch and retries its busy events, as the responder does."""
     answer = {}
     left = list(enumerate(deliveries, 1))
     while left:
@@ -89,12 +89,12 @@ def record_all(connection, deliveries, window=WINDOW):
 
 
 def outcomes(rows):
-    """The outcomes alone, in order."""
+    """Returns the outcomes of the rows, in order."""
     return [row.outcome for row in rows]
 
 
 def stored(connection, table):
-    """The deliveries in humcli.events or humcli.repeats, in no order."""
+    """Returns the deliveries in humcli.events or humcli.repeats, unordered."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT task_id, status, previous_status, occurred_at, event, payload::text"
                        f" FROM humcli.{table}")
@@ -102,13 +102,13 @@ def stored(connection, table):
 
 
 def listen(connection):
-    """From now on, notifications() of this connection sees them."""
+    """Runs LISTEN; from then on notifications() works on this connection."""
     with connection.cursor() as cursor:
         cursor.execute("LISTEN humcli_events")
 
 
 def notifications(connection, count, limit=10.0):
-    """Waits for that many notifications; returns their texts in order."""
+    """Waits for that many notifications; returns their payloads in order."""
     until = time.monotonic() + limit
     while len(connection.notifies) < count:
         left = until - time.monotonic()
@@ -121,7 +121,7 @@ def notifications(connection, count, limit=10.0):
 
 
 def notification(number, delivery, first):
-    """The text of an event's notification, told another way than in SQL."""
+    """Returns the payload of an event's notification, built without the SQL."""
     return json.dumps({"id": str(number), "task_id": delivery.task_id,
                        "status": delivery.status, "previous_status": delivery.previous_status,
                        "first": first}, separators=(",", ":"), ensure_ascii=False)

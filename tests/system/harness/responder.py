@@ -1,5 +1,5 @@
-"""Starts the responder as a web server would, FastCGI or CGI, and talks to
-it: the same calls on both, so that one table of tests serves for both."""
+"""Starts the responder by FastCGI or by CGI, as a web server does, and sends
+requests. Both classes have the same calls, so that one test serves for both."""
 
 import hashlib
 import hmac
@@ -22,7 +22,7 @@ from harness.postgres import as_test_user
 SECRET = "whsec_3f9a1c7e5b2d4860"
 SANITIZERS = ("ASAN_OPTIONS", "LSAN_OPTIONS", "TSAN_OPTIONS",
               "UBSAN_OPTIONS")
-# libfcgi forgets the answer to a management record it does not know
+# libfcgi leaks its answer to an unknown management record
 # (FastCGI-Archives/fcgi2, issue 42).
 LEAKS_OF_OTHERS = "leak:libfcgi.so\n"
 REPORTS = ("Sanitizer", "runtime error:")
@@ -30,7 +30,7 @@ ABSENT = object()
 
 
 def chown_to_test_user(path):
-    """Hands a file or folder over to the user that as_test_user() names."""
+    """Gives a file or folder to the user that as_test_user() names."""
     user = as_test_user()
     if user:
         os.chown(path, user["user"], user["group"])
@@ -45,7 +45,7 @@ def new_task():
 
 
 def event(**changes):
-    """The body of an event of a task of its own; ABSENT leaves a field out."""
+    """Returns the body of an event of a new task. ABSENT leaves a field out."""
     fields = {"event": "task.status_changed", "task_id": new_task(),
               "status": "SUBMITTED", "previous_status": "IN_PROGRESS",
               "timestamp": "2026-03-01T12:00:00.000Z"}
@@ -55,19 +55,19 @@ def event(**changes):
 
 
 def raw_event(extra, task=None):
-    """An event with text put in as it stands, before the last brace."""
+    """Returns an event with the text `extra` before its last brace."""
     return event(task_id=task or new_task())[:-1] + fastcgi.to_bytes(extra) \
         + b"}"
 
 
 def task_of(body):
-    """Of an event() or raw_event(), whatever else is in it: json.loads()
-    refuses what a responder may take."""
+    """Returns the task_id of an event() or raw_event(). json.loads() would
+    refuse some bodies that a responder accepts."""
     return re.search(rb'"task_id":"(\w+)"', body)[1].decode()
 
 
 def eventually(condition, within=5):
-    """Whether the condition comes true in time."""
+    """Returns true if the condition becomes true within that many seconds."""
     end = time.monotonic() + within
     while not condition():
         if time.monotonic() > end:
@@ -77,7 +77,7 @@ def eventually(condition, within=5):
 
 
 def variables(method="POST", body=b"", changes=None):
-    """The CGI variables of a request; None in changes removes one."""
+    """Returns the CGI variables of a request. None in changes removes one."""
     out = {"GATEWAY_INTERFACE": "CGI/1.1", "SERVER_PROTOCOL": "HTTP/1.1",
            "SERVER_SOFTWARE": "test", "SERVER_NAME": "localhost",
            "SERVER_PORT": "443", "REQUEST_METHOD": method,
@@ -92,8 +92,8 @@ def variables(method="POST", body=b"", changes=None):
 
 
 def on_disk():
-    """A folder for folders, not on tmpfs: there a secret that others can
-    read is only warned of."""
+    """Returns a folder for temporary files that is not on tmpfs, because on
+    tmpfs a secret that others can read is only a warning."""
     for path in ("/tmp", "/var/tmp"):
         kind = subprocess.run(["stat", "-f", "-c", "%T", path], check=True,
                               capture_output=True, text=True).stdout
@@ -103,12 +103,12 @@ def on_disk():
 
 
 class Responder:
-    """A responder's own folder (settings, secrets, log) and what is common
-    to both ways of starting it. Use as a context manager."""
+    """The common part of FastCGI and CGI, with a folder for settings, secrets
+    and the log. Use as a context manager."""
 
     def __init__(self, program, conninfo, secrets=None, environment=None,
                  **settings):
-        """environment: all of it, instead of what settings say."""
+        """environment: the whole environment, instead of the settings."""
         self.whole_environment = environment
         self.program = str(program)
         self.folder = tempfile.mkdtemp(prefix="humcli-responder-",
@@ -125,7 +125,7 @@ class Responder:
                             else secrets).items():
             self.add_secret(name, value)
         self.leaks = self.write("leaks", LEAKS_OF_OTHERS, 0o644)
-        # A file of our own, so that none of the machine's is read.
+        # An empty file, so that the machine's settings are not read.
         config = self.write("humcli-webhook.conf", "")
         self.settings = {"CONFIG": config, "SECRET_DIR": self.secret_dir,
                          "DATABASE": conninfo, "SPOOL": "",
@@ -133,7 +133,7 @@ class Responder:
         self.settings.update(settings)
 
     def write(self, name, text, mode=0o600):
-        """A file in the folder, there at once and whole."""
+        """Writes a file into the folder by a rename; returns its path."""
         path = os.path.join(self.folder, name)
         with open(path + ".new", "wb") as file:
             os.fchmod(file.fileno(), mode)
@@ -144,7 +144,7 @@ class Responder:
 
     def add_secret(self, name, value, mode=0o600):
         self.secrets[name] = value
-        # Made outside the folder that is watched, and renamed into it.
+        # The file is renamed into the folder, because the responder watches it.
         os.rename(self.write("secret", value, mode),
                   os.path.join(self.secret_dir, name))
 
@@ -188,8 +188,8 @@ class Responder:
 
     def post(self, body, secret=SECRET, signature=ABSENT, changes=None,
              more=()):
-        """A signed POST. signature: another one, or None for none. more:
-        pairs sent besides, for names given twice (FastCGI alone)."""
+        """Sends a signed POST. signature: another one, or None for none. more:
+        further pairs, for repeated names (only by FastCGI)."""
         if signature is ABSENT:
             signature = sign(body, secret)
         return self.request(body=body, more=more, changes={
@@ -213,8 +213,8 @@ class Responder:
 
 
 class FastCGI(Responder):
-    """The resident one. where: None for a listening socket as fd 0, else
-    what --listen takes. listener: a socket shared with others."""
+    """The resident responder. where: the argument of --listen, or None for a
+    listening socket as fd 0. listener: a socket shared with other processes."""
 
     def __init__(self, program, conninfo, secrets=None, where=None,
                  listener=None, **others):
@@ -246,7 +246,7 @@ class FastCGI(Responder):
             listener.close()
 
     def wait_until_serving(self, limit=10):
-        """A GET needs no database to be refused."""
+        """Waits until a GET is refused, which needs no database."""
         end = time.monotonic() + limit
         while True:
             try:
@@ -282,7 +282,7 @@ class FastCGI(Responder):
         assert self.post(event()).body == b'{"received":true}', self.why()
 
     def stop(self, number=signal.SIGTERM, within=6):
-        """Stops it as a web server does; returns the seconds it took."""
+        """Stops the responder as a web server does; returns the seconds."""
         start = time.monotonic()
         assert self.process.poll() is None, self.why()
         self.process.send_signal(number)
@@ -316,7 +316,7 @@ class FastCGI(Responder):
 
 
 class CGI(Responder):
-    """One process a request, with nothing in its environment but CGI's
+    """Plain CGI: one process for each request. Its environment has only CGI's
     variables and the settings."""
 
     def start(self, params, **streams):
@@ -342,7 +342,7 @@ class CGI(Responder):
 
 
 def finish_cgi(responder, process, body, start):
-    """Feeds a CGI process and reads its answer to the end."""
+    """Writes the body to a CGI process and reads its answer to the end."""
     def feed():
         try:
             process.stdin.write(body)

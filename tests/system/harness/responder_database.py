@@ -1,5 +1,6 @@
-"""A database as the responder's tests use it: one for a module, each test
-with tasks of its own, the responder logged in as a writer and no more."""
+"""The database of the responder's tests. All tests of a module share one, and
+each test uses its own tasks. The responder logs in as a writer without other
+rights."""
 
 import contextlib
 import re
@@ -12,14 +13,14 @@ LOCAL_WRITER = "test_local_writer"
 
 
 def lock_class(sql):
-    """The class of the tasks' advisory locks; sql: the folder of the SQL."""
+    """Returns the class of the tasks' advisory locks. sql: the folder sql/."""
     text = (sql / "functions/record/lock_tasks.sql").read_text()
     return int(re.search(r"class constant int := (\d+)", text)[1])
 
 
 class ResponderDatabase(Database):
     def __init__(self, cluster, name, sql):
-        """sql: the folder of the SQL, where the class of the locks stands."""
+        """sql: the folder sql/, from which lock_class() reads."""
         super().__init__(cluster, name)
         self.connection = self.connect()
         for role in (WRITER, LOCAL_WRITER):
@@ -32,12 +33,12 @@ class ResponderDatabase(Database):
 
     @property
     def conninfo(self):
-        """For a responder."""
+        """The conninfo for a responder."""
         return self.dsn(WRITER)
 
     @property
     def login(self):
-        """The same without the server, for a PostgresProxy."""
+        """The conninfo without the server; a PostgresProxy adds its own."""
         return f"dbname={self.name} user={WRITER}"
 
     @property
@@ -51,9 +52,9 @@ class ResponderDatabase(Database):
 
     @contextlib.contextmanager
     def notify_lock(self):
-        """Holds the lock that a notifying commit takes in the whole cluster:
-        by one that waits for a standby which never comes. Who connects as
-        LOCAL_WRITER commits meanwhile."""
+        """Holds the lock that each notifying commit takes, one for the whole
+        cluster. The holder is a commit that waits for a missing standby.
+        LOCAL_WRITER can still commit."""
         def commit():
             with contextlib.closing(self.connect()) as connection, \
                     connection.cursor() as cursor:
@@ -64,8 +65,8 @@ class ResponderDatabase(Database):
             return self.query("SELECT 1 FROM pg_stat_activity"
                               " WHERE wait_event = 'SyncRep'")
 
-        # The server takes notice a moment after the reload: until then a
-        # commit does not wait, and another one is tried.
+        # The server applies the reload a moment later. A commit before that
+        # does not wait, so held() starts another one.
         self.query("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
         holders = []
 

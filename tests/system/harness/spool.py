@@ -1,5 +1,5 @@
-"""The spool as a folder of files, and files as the responder writes them, or
-as somebody else might."""
+"""A spool for the tests: reads its folders and writes files into them, in the
+responder's form or damaged."""
 
 import os
 import re
@@ -13,7 +13,7 @@ MAGIC = b"humcli-spool 1\n"
 
 
 def render(body, signature=None, secret_name=b"main", received=None, length=None, magic=MAGIC):
-    """The text of a file."""
+    """Returns the content of a spool file."""
     if received is None:
         received = time.time_ns() // 1000
     return (magic + b"signature: " + (signature or sign(body)).encode()
@@ -25,8 +25,8 @@ def render(body, signature=None, secret_name=b"main", received=None, length=None
 
 class Spool:
     """
-    A folder of its own, with the spool in it, which is for the responder to
-    make. Use as a context manager.
+    A new folder for a spool; the responder makes the spool in it. Use as a
+    context manager.
     """
 
     def __init__(self):
@@ -58,14 +58,15 @@ class Spool:
         return self.names("failed")
 
     def make(self):
-        """What the responder makes at its start."""
+        """Makes the folders that the responder makes when it starts."""
         for path in (self.path, *map(self.file, ("tmp", "new", "failed"))):
             os.makedirs(path, exist_ok=True)
             os.chmod(path, 0o700)
             chown_to_test_user(path)
 
     def put(self, body, name=None, text=None, age=0):
-        """A file that waits, as the responder leaves it; age in seconds."""
+        """Writes a waiting file in the responder's form; returns its name.
+        text: another content. age: of the file, in seconds."""
         name = name or sign(body)
         path = self.file("new", name)
         with open(path, "wb") as file:
@@ -80,5 +81,5 @@ class Spool:
             return file.read()
 
     def received(self, name):
-        """The time that stands in the file, us since 1970."""
+        """Returns the time of receipt in the file, us since 1970."""
         return int(re.search(rb"^received: (\d+)$", self.read(name), re.MULTILINE)[1])

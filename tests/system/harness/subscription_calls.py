@@ -1,4 +1,4 @@
-"""Subscriptions: humcli.fetch() and humcli.ack()."""
+"""Calls of the subscription functions, such as humcli.fetch() and ack()."""
 
 import threading
 from datetime import datetime
@@ -24,7 +24,7 @@ class Event(NamedTuple):
 
 
 def call(connection, function, *arguments, **named):
-    """SELECT * FROM humcli.function(...); returns the rows."""
+    """Runs SELECT * FROM humcli.function(...); returns the rows."""
     places = ["%s"] * len(arguments) + [f'"{name}" => %s' for name in named]
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT * FROM humcli.{function}({', '.join(places)})",
@@ -33,22 +33,22 @@ def call(connection, function, *arguments, **named):
 
 
 def value(connection, function, *arguments, **named):
-    """The same, where there is one value."""
+    """Calls a function that returns one value; returns the value."""
     return call(connection, function, *arguments, **named)[0][0]
 
 
 def fetch(connection, name, max_rows=100):
-    """humcli.fetch()"""
+    """Calls humcli.fetch(); returns the rows as Events."""
     return [Event(*row) for row in call(connection, "fetch", name, max_rows)]
 
 
 def ids(rows):
-    """The ids alone, in order."""
+    """Returns the ids of the rows, in order."""
     return [row.id for row in rows]
 
 
 def drain(connection, name, max_rows=100):
-    """Fetches and acknowledges until nothing is left; returns the events."""
+    """Fetches and acknowledges until no event is left; returns the events."""
     events = []
     while True:
         rows = fetch(connection, name, max_rows)
@@ -59,7 +59,7 @@ def drain(connection, name, max_rows=100):
 
 
 def fill(database, count, statuses=("A",), first=1):
-    """That many events, past the recording rule, one transaction."""
+    """Inserts that many events in one transaction, without humcli.record()."""
     database.execute(
         "INSERT INTO humcli.events (event, task_id, status, previous_status, occurred_at, received_at,"
         " first_of_status, secret_name, signature, payload)"
@@ -69,14 +69,14 @@ def fill(database, count, statuses=("A",), first=1):
 
 
 class Threads:
-    """Runs functions side by side; a failure of one is raised at the end."""
+    """Runs functions in threads. join() raises the first failure."""
 
     def __init__(self):
         self.threads = []
         self.failures = []
 
     def start(self, function, *arguments):
-        """Starts one."""
+        """Starts a thread that calls the function."""
         def run():
             try:
                 function(*arguments)
@@ -88,7 +88,7 @@ class Threads:
         self.threads.append(thread)
 
     def join(self, limit=600):
-        """Waits for those started so far."""
+        """Waits until all threads have ended; raises the first failure."""
         for thread in self.threads:
             thread.join(limit)
             assert not thread.is_alive()
@@ -98,7 +98,8 @@ class Threads:
 
 
 def retried(connection, work):
-    """work(connection) in a transaction, again when it came second; its result, None if never."""
+    """Runs work(connection) in a transaction and commits. Returns the result;
+    None after a serialization failure, with the transaction rolled back."""
     assert not connection.autocommit
     try:
         result = work(connection)

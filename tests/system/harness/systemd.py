@@ -1,5 +1,5 @@
-"""Does with the shipped units what systemd does with them, as far as the
-responder sees it: the socket, the program, its streams and its end."""
+"""Runs the shipped units as systemd does: the socket, the program, its streams
+and its end. The rest of the units has no effect here."""
 
 import configparser
 import os
@@ -22,10 +22,11 @@ def read_unit(path):
 
 
 class Service:
-    """Holds the socket; start, stop and restart are the service's alone."""
+    """The socket unit and the service unit. The socket stays open while the
+    service stops and starts."""
 
     def __init__(self, paths, path, journal, environment):
-        """path: where the socket is made instead of ListenStream's place."""
+        """path: the path of the socket, instead of ListenStream's."""
         units = paths.stage / "lib/systemd/system"
         self.unit = read_unit(units / "humcli-webhook.service")["Service"]
         unit = read_unit(units / "humcli-webhook.socket")["Socket"]
@@ -60,7 +61,8 @@ class Service:
                 umask=int(self.unit["UMask"], 8), start_new_session=True, **self.user)
 
     def stop(self):
-        """Returns its exit status; past TimeoutStopSec it is killed."""
+        """Stops the service and kills it after TimeoutStopSec. Returns the exit
+        status."""
         self.process.send_signal(getattr(signal, self.unit["KillSignal"]))
         try:
             return self.process.wait(int(self.unit["TimeoutStopSec"]))

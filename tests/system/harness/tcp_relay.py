@@ -1,6 +1,6 @@
-"""From a TCP port on loopback to PostgreSQL's unix socket, which is reached
-from any network namespace. A program: tcp_relay.py PORT SOCKET, or with a socket
-that listens as its standard input, tcp_relay.py - SOCKET."""
+"""Forwards a TCP port on loopback to PostgreSQL's unix socket, which can be
+reached from any network namespace. This is a program: tcp_relay.py PORT SOCKET.
+tcp_relay.py - SOCKET accepts from its standard input, a listening socket."""
 
 import asyncio
 import socket

@@ -1,8 +1,8 @@
 """
-The rule of visits, told another way than humcli.record() tells it: without
-neighbours and halves. All deliveries of a task and event type are kept, and
-after each new one the visits are counted anew: a visit that has no event
-makes its earliest delivery one.
+A model of the rule of visits, by another algorithm than humcli.record(). The
+model keeps all deliveries of a task and event type. After each new delivery it
+computes all visits again. If a visit has no event, its earliest delivery
+becomes the event.
 """
 
 from collections import defaultdict
@@ -10,20 +10,20 @@ from typing import NamedTuple, Optional
 
 
 class Verdict(NamedTuple):
-    """What becomes of a delivery."""
+    """The result of one delivery."""
 
     outcome: str
-    visit: frozenset    # the keys of the events that its id may be of
+    visit: frozenset    # keys of the events whose id may be returned
     promoted: Optional[tuple]
 
 
 def order(delivery):
-    """Where a delivery stands in its history."""
+    """Returns the sort key of a delivery in its history."""
     return (delivery.occurred_at, delivery.status.encode())
 
 
 class Model:
-    """What humcli.events and humcli.repeats are to hold."""
+    """The expected rows of humcli.events and humcli.repeats."""
 
     def __init__(self, window):
         self.window = window
@@ -33,7 +33,7 @@ class Model:
         self.late = {}
 
     def retire(self, task):
-        """Forgets a task's histories but for the last delivery, which is as good as an event."""
+        """Forgets a task's deliveries except the last, which counts as an event."""
         known = [d for key in list(self.histories) if key[0] == task
                  for d in self.histories.pop(key).values()]
         for delivery in known:
@@ -43,11 +43,12 @@ class Model:
         self.histories[task, last.event][last.key] = last
 
     def is_event(self, delivery):
-        """Whether it stands for its visit."""
+        """Returns true if this delivery is the event of its visit."""
         return delivery.key in self.events or self.retired.get(delivery.task_id) == delivery
 
     def visits(self, history):
-        """The stretches of one (status, previous_status) without a long step."""
+        """Splits a history into visits: runs of one (status, previous_status)
+        in which no step is longer than the window."""
         visits = []
         for delivery in sorted(history.values(), key=order):
             last = visits[-1][-1] if visits else None
@@ -60,7 +61,7 @@ class Model:
         return visits
 
     def deliver(self, delivery):
-        """Takes a delivery, and says what is to become of it."""
+        """Adds a delivery; returns the expected Verdict."""
         retired = self.retired.get(delivery.task_id)
         if retired and order(delivery) <= order(retired):
             self.late.setdefault(delivery.key, delivery)
@@ -85,6 +86,6 @@ class Model:
 
     @property
     def repeats(self):
-        """What is in humcli.repeats, by key."""
+        """The expected rows of humcli.repeats, by key."""
         return {key: d for history in self.histories.values()
                 for key, d in history.items() if not self.is_event(d)}

@@ -1,4 +1,4 @@
-"""The ways to put the responder behind a web server, each with the files as
+"""The ways to run the responder behind a web server. Each uses the samples as
 they are shipped."""
 
 import glob
@@ -15,14 +15,14 @@ from harness.webserver import URL
 
 class WebServerSetup:
     """
-    A web server, and what the samples leave to the user: settings, a secret
-    and, where the sample talks to a socket, the service behind it.
+    A web server, and the parts that the sample leaves to the user: settings, a
+    secret and, for a sample with a socket, the service behind the socket.
     """
 
     def __init__(self, paths, conninfo, kind, sample, **settings):
         self.service = None
         self.server = None
-        # Only its folder, its settings and its secret; the web server
+        # This makes only a folder, settings and a secret. The web server
         # starts the program.
         self.responder = Responder(paths.responder, conninfo, **settings)
         try:
@@ -35,7 +35,7 @@ class WebServerSetup:
             raise
 
     def lines(self, *names):
-        """Of a settings file."""
+        """Returns the lines of a settings file for these settings."""
         return "".join(f"HUMCLI_WEBHOOK_{name} = {self.responder.settings[name]}\n"
                        for name in names)
 
@@ -46,7 +46,7 @@ class WebServerSetup:
         return os.path.join(self.responder.folder, "sock")
 
     def logs(self):
-        """Of everybody who took part."""
+        """Returns the logs of the web server and of the responder."""
         server = self.server.log() if self.server else ""
         return (f"-- web server\n{server}\n-- standard error\n"
                 f"{self.responder.read(self.responder.stderr_file)}\n"
@@ -66,7 +66,7 @@ class WebServerSetup:
 
 
 class Socket(WebServerSetup):
-    """systemd holds the socket, the service stands behind it."""
+    """systemd listens on the socket, and the service accepts from it."""
 
     def run_service(self, *arguments):
         return Service(*arguments)
@@ -79,7 +79,7 @@ class Socket(WebServerSetup):
 
 
 class Started(WebServerSetup):
-    """The web server starts the program, as FastCGI or CGI."""
+    """The web server starts the program, by FastCGI or by CGI."""
 
     def start(self, paths, kind, sample):
         values = {"program": paths.responder, "config": self.config}
@@ -90,8 +90,9 @@ class Started(WebServerSetup):
                            {case(f"humcli_{name}"): value for name, value in values.items()})
 
 
-# What suexec lets pass (support/suexec.c: safe_env_lst), and then the program.
-# The home is the account's, as getpwuid() would say if it were a real one.
+# A stand-in for suexec. It keeps the variables of the real one (safe_env_lst
+# in support/suexec.c) and starts the program. nss_wrapper gives getpwuid() the
+# account's home.
 SUEXEC = """\
 #!/bin/sh
 set --
@@ -115,8 +116,8 @@ exec env -i PATH=/usr/local/bin:/usr/bin:/bin "$@" LD_PRELOAD={preload} \\
 
 
 class HostedApache(Apache):
-    """A server whose configuration is the host's: its customer has a folder
-    below the document root, a .htaccess there, and no other file."""
+    """An Apache that is configured by a hosting company. The customer has a
+    folder below the document root with a .htaccess and the program in it."""
 
     override = "Options FileInfo AuthConfig Limit"
     module = "cgid"
@@ -139,12 +140,13 @@ class HostedApache(Apache):
         os.makedirs(folder, exist_ok=True)
         self.write(os.path.join(folder, ".htaccess"), self.htaccess())
         os.chmod(self.write(os.path.join(folder, self.script), self.program), 0o755)
-        # The host's own; what it sets would be an error if it arrived.
+        # The company's own setting. The receiver would fail if suexec passed it.
         return 'SetEnv HUMCLI_WEBHOOK_CONFIG "/nowhere"\n'
 
 
 class HostedFastCGI(HostedApache):
-    """The same with the lines for FastCGI, which are comments at first."""
+    """A HostedApache with the FastCGI lines of the .htaccess, which are
+    comments in the sample."""
 
     module = "fcgid"
     script = "webhook.fcgi"
@@ -160,7 +162,8 @@ class HostedFastCGI(HostedApache):
 
 
 class Hosted(WebServerSetup):
-    """Settings and secret in ~/.humcli-webhook, by nothing but the account."""
+    """Settings and secret are in ~/.humcli-webhook, found by the account's home
+    alone."""
 
     def start(self, paths, kind, sample):
         responder = self.responder

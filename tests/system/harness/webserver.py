@@ -1,4 +1,4 @@
-"""What Apache and lighttpd have in common: a folder, a certificate, two free
+"""The common part of Apache and lighttpd: a folder, a certificate, two free
 loopback ports, the shipped sample with its lines adapted, and a client."""
 
 import concurrent.futures
@@ -26,9 +26,9 @@ def free_port():
 
 def adapt(sample, values):
     """
-    The text of a shipped sample with the values of its lines to adapt changed,
-    `Define NAME value` (Apache) or `var.name = "value"` (lighttpd), as whoever
-    installs it does. Each name must be there once.
+    Returns the text of a shipped sample with other values in the lines that a
+    user adapts: `Define NAME value` (Apache) or `var.name = "value"` (lighttpd).
+    Each name must occur once.
     """
     with open(sample, encoding="ascii") as file:
         text = file.read()
@@ -52,7 +52,7 @@ class Answer:
 
 
 class Client:
-    """Talks HTTP/1.1 to one server, a connection a request."""
+    """Sends HTTP/1.1 to one server, with a new connection for each request."""
 
     def __init__(self, port, url, tls=None):
         self.port = port
@@ -67,8 +67,9 @@ class Client:
 
     def request(self, method, path="", headers=(), body=(), length=None):
         """
-        headers: pairs. body: the pieces it is sent in, chunked unless length
-        is given. A server may answer before it has read them all.
+        Sends a request; returns the Answer. headers: pairs. body: the pieces,
+        sent chunked unless length is given. A server may answer before it has
+        read all of them.
         """
         connection = self.connect()
         try:
@@ -93,7 +94,7 @@ class Client:
         return self.request("GET", path)
 
     def post(self, body, signatures=None, chunked=False):
-        """A webhook, signed rightly unless signatures says otherwise."""
+        """Posts a webhook with a valid signature, or with `signatures`."""
         if signatures is None:
             signatures = [sign(body)]
         headers = [("Content-Type", "application/json")]
@@ -104,16 +105,16 @@ class Client:
         return self.request("POST", "", headers, [body], len(body))
 
     def post_all(self, bodies):
-        """All of them at once; the answers in the same order."""
+        """Posts all bodies at once; returns the answers in the same order."""
         with concurrent.futures.ThreadPoolExecutor(len(bodies)) as pool:
             return list(pool.map(self.post, bodies))
 
 
 class WebServer:
     """
-    One server with one shipped sample. A subclass has its folder in the
-    installed data (samples), and writes its configuration (configure, which
-    returns its path) and its command line (command).
+    A server with one shipped sample. A subclass names its folder in the
+    installed data (samples), writes the configuration (configure, which returns
+    the path) and gives the command line (command).
     """
 
     samples = None
@@ -171,7 +172,8 @@ class WebServer:
         chown_to_test_user(self.certificate)
 
     def start(self):
-        """Ports are free when chosen; should one be taken since, again."""
+        """Starts the server on two free ports. If another program took one of
+        them in the meantime, tries again."""
         for _ in range(5):
             self.plain_port, self.tls_port = free_port(), free_port()
             self.configuration = self.configure()
@@ -186,7 +188,7 @@ class WebServer:
         raise AssertionError("the web server ended:\n" + self.log())
 
     def run(self):
-        """Starts it with the configuration that is there."""
+        """Starts the server with the present configuration."""
         with open(self.path("stderr"), "ab") as stderr:
             self.process = subprocess.Popen(
                 self.command(self.configuration), cwd="/", stdin=subprocess.DEVNULL,
@@ -196,7 +198,7 @@ class WebServer:
                    "the web server to listen")
 
     def user(self):
-        """Arguments for subprocess: who starts it."""
+        """Returns arguments for subprocess: the user that starts the server."""
         return as_test_user()
 
     def answers(self):
@@ -217,7 +219,7 @@ class WebServer:
         raise NotImplementedError
 
     def stop(self):
-        """As its service is stopped; kills what does not end."""
+        """Stops the server by SIGTERM; kills it and fails after 15 s."""
         self.process.send_signal(signal.SIGTERM)
         try:
             self.process.wait(15)
