@@ -3,12 +3,13 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "postgres/connector.h"
+#include "postgres/query.h"
+#include "postgres/sqlstate.h"
 
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sysexits.h>
 
 /*
  * Between two attempts to connect, doubled each time; half of it is drawn,
@@ -98,7 +99,7 @@ void session_close(struct session *s)
 
 bool session_stop_requested(const struct session *s)
 {
-	return connect_stop_requested(s->stop);
+	return pq_stop_requested(s->stop);
 }
 
 int session_socket(const struct session *s)
@@ -113,24 +114,7 @@ const char *session_sqlstate(const struct session *s)
 
 int session_exit_code(const struct session *s)
 {
-	static const struct {
-		const char *prefix;
-		int code;
-	} lasting[] = {
-		{ "42501", EX_NOPERM }, /* insufficient_privilege */
-		{ "42", EX_CONFIG }, /* no such function or table */
-		{ "3F", EX_CONFIG }, /* no such schema */
-		{ "55000", EX_DATAERR }, /* humcli.rebase() is due */
-		{ "P0002", EX_DATAERR }, /* no such subscription */
-		{ "22", EX_DATAERR }, /* a value that is none */
-	};
-
-	for (size_t i = 0; i < ARRAY_SIZE(lasting); i++) {
-		if (strncmp(s->sqlstate, lasting[i].prefix,
-			    strlen(lasting[i].prefix)) == 0)
-			return lasting[i].code;
-	}
-	return EX_OK;
+	return sqlstate_exit_code(s->sqlstate);
 }
 
 const char *session_message(const struct session *s)
@@ -140,8 +124,8 @@ const char *session_message(const struct session *s)
 
 static void set_message(struct session *s, const char *message)
 {
-	connect_one_line(s->message, sizeof(s->message),
-			 *message ? message : "no answer in time");
+	pq_one_line(s->message, sizeof(s->message),
+		    *message ? message : "no answer in time");
 }
 
 /* What the server says, and what it advises. */
@@ -171,7 +155,7 @@ static bool await_result(struct session *s, int64_t limit)
 	int stop = s->stop;
 
 	while (PQisBusy(s->conn)) {
-		if (!connect_wait(PQsocket(s->conn), POLLIN, deadline, stop)) {
+		if (!pq_wait(PQsocket(s->conn), POLLIN, deadline, stop)) {
 			if (stop < 0 || monotonic_ms() >= deadline)
 				return false;
 			stop = -1;

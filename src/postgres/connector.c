@@ -1,7 +1,5 @@
 #include "postgres/connector.h"
 
-#include <errno.h>
-#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +8,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "postgres/query.h"
 
 /* One host is given this long (doc/design.md, "Connecting"). */
 enum { HOST_TIMEOUT_MS = 1000, REPEAT_LOG_MS = 60000 };
@@ -37,26 +36,12 @@ void connector_free(struct connector *c)
 	free(c);
 }
 
-void connect_one_line(char *to, size_t size, const char *message)
-{
-	size_t length;
-
-	snprintf(to, size, "%s", message);
-	length = strlen(to);
-	while (length && to[length - 1] == '\n')
-		to[--length] = '\0';
-	for (char *p = to; *p; p++) {
-		if (*p == '\n' || *p == '\t')
-			*p = ' ';
-	}
-}
-
 static void log_failure_limited(struct connector *c, const char *message)
 {
 	char text[sizeof(c->failure)];
 	int64_t now = monotonic_ms();
 
-	connect_one_line(text, sizeof(text), message);
+	pq_one_line(text, sizeof(text), message);
 	if (strcmp(text, c->failure) == 0 &&
 	    now - c->failure_logged_at < REPEAT_LOG_MS)
 		return;
@@ -70,7 +55,7 @@ static void log_notice(void *context, const char *message)
 	char text[256];
 
 	(void)context;
-	connect_one_line(text, sizeof(text), message);
+	pq_one_line(text, sizeof(text), message);
 	log_message(LEVEL_DEBUG, "postgresql: %s", text);
 }
 
@@ -180,29 +165,6 @@ static PGconn *start_connect(const struct parsed_conninfo *t, size_t n)
 	return conn;
 }
 
-bool connect_wait(int socket, short events, int64_t deadline, int stop)
-{
-	struct pollfd fds[2] = { { .fd = socket, .events = events },
-				 { .fd = stop, .events = POLLIN } };
-	int64_t left;
-	int n;
-
-	do {
-		left = deadline - monotonic_ms();
-		if (left <= 0)
-			return false;
-		n = poll(fds, 2, left < INT_MAX ? (int)left : INT_MAX);
-	} while (n < 0 && errno == EINTR);
-	return n > 0 && fds[0].revents && !fds[1].revents;
-}
-
-bool connect_stop_requested(int stop)
-{
-	struct pollfd p = { .fd = stop, .events = POLLIN };
-
-	return poll(&p, 1, 0) > 0;
-}
-
 /* One host's turn. */
 struct attempt {
 	enum connect_server server;
@@ -216,40 +178,13 @@ static bool finish_connect(PGconn *conn, const struct attempt *a)
 
 	while (status != PGRES_POLLING_OK) {
 		if (status == PGRES_POLLING_FAILED ||
-		    !connect_wait(PQsocket(conn),
-				  status == PGRES_POLLING_READING ? POLLIN
-								  : POLLOUT,
-				  a->deadline, a->stop))
+		    !pq_wait(PQsocket(conn),
+			     status == PGRES_POLLING_READING ? POLLIN : POLLOUT,
+			     a->deadline, a->stop))
 			return false;
 		status = PQconnectPoll(conn);
 	}
 	return true;
-}
-
-/* The one row of one column that a query gives, within the time. */
-static bool query_value(PGconn *conn, const char *query,
-			const struct attempt *a, char *answer, size_t size)
-{
-	PGresult *result;
-	bool ok = false;
-
-	if (!PQsendQuery(conn, query))
-		return false;
-	while (PQisBusy(conn)) {
-		if (!connect_wait(PQsocket(conn), POLLIN, a->deadline,
-				  a->stop) ||
-		    !PQconsumeInput(conn))
-			return false;
-	}
-	while ((result = PQgetResult(conn))) {
-		if (PQresultStatus(result) == PGRES_TUPLES_OK &&
-		    PQntuples(result) == 1) {
-			snprintf(answer, size, "%s", PQgetvalue(result, 0, 0));
-			ok = true;
-		}
-		PQclear(result);
-	}
-	return ok;
 }
 
 /*
@@ -258,21 +193,25 @@ static bool query_value(PGconn *conn, const char *query,
  */
 static const char *rejection_reason(PGconn *conn, const struct attempt *a)
 {
-	char answer[16] = "";
+	PGresult *r;
+	bool answered, standby, read_only;
 
 	if (a->server == CONNECT_ANY)
 		return NULL;
-	if (!query_value(
-		    conn,
-		    "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() "
-		    "THEN 'standby' ELSE "
-		    "pg_catalog.current_setting('transaction_read_only') END",
-		    a, answer, sizeof(answer)))
+	r = pq_query(conn,
+		     "SELECT pg_catalog.pg_is_in_recovery(), "
+		     "pg_catalog.current_setting('transaction_read_only')",
+		     NULL, 0, a->deadline, a->stop);
+	answered = pq_succeeded(r) && PQntuples(r) == 1;
+	standby = answered && *PQgetvalue(r, 0, 0) == 't';
+	read_only = answered && strcmp(PQgetvalue(r, 0, 1), "off") != 0;
+	PQclear(r);
+	if (!answered)
 		return *PQerrorMessage(conn) ? PQerrorMessage(conn)
 					     : "no answer in time";
-	if (strcmp(answer, "standby") == 0)
+	if (standby)
 		return "the server is read-only: it is a standby";
-	if (a->server == CONNECT_WRITABLE && strcmp(answer, "off") != 0)
+	if (a->server == CONNECT_WRITABLE && read_only)
 		return "the server is read-only: default_transaction_read_only "
 		       "is on";
 	return NULL;
@@ -298,7 +237,7 @@ static PGconn *connect_host(struct connector *c,
 		PQsetNoticeProcessor(conn, log_notice, NULL);
 		return conn;
 	}
-	if (!connect_stop_requested(a->stop)) /* else it is no failure */
+	if (!pq_stop_requested(a->stop)) /* else it is no failure */
 		log_failure_limited(c, fault);
 	PQfinish(conn);
 	return NULL;

@@ -37,17 +37,4 @@ enum connect_server {
 PGconn *connector_open(struct connector *c, enum connect_server to,
 		       int64_t deadline, int stop) MUST_CHECK;
 
-/*
- * Whether the socket is ready for these poll() events, for which it waits
- * until deadline or until stop is readable.
- */
-bool connect_wait(int socket, short events, int64_t deadline,
-		  int stop) MUST_CHECK;
-
-/* Whether stop is readable. */
-bool connect_stop_requested(int stop) MUST_CHECK;
-
-/* One line: libpq's messages end in one newline and may hold more. */
-void connect_one_line(char *to, size_t size, const char *message);
-
 #endif

@@ -12,6 +12,7 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "postgres/connector.h"
+#include "postgres/query.h"
 
 enum { MAX_PENDING = 16 };
 
@@ -465,8 +466,7 @@ static void fail_request(struct pending_request *s, const char *sqlstate,
 	s->failed = true;
 	snprintf(s->sqlstate, sizeof(s->sqlstate), "%s",
 		 sqlstate ? sqlstate : "");
-	connect_one_line(s->message, sizeof(s->message),
-			 message ? message : "");
+	pq_one_line(s->message, sizeof(s->message), message ? message : "");
 }
 
 /* One PGresult of the oldest transaction; true when that is at its end. */

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/threads.h"
+#include "postgres/sqlstate.h"
 #include "store/batch.h"
 #include "store/database.h"
 
@@ -180,42 +181,6 @@ static void answer_committed(struct writer *w)
 	}
 }
 
-static bool class_in(const char *sqlstate, const char *const *classes)
-{
-	for (; *classes; classes++) {
-		if (strncmp(sqlstate, *classes, 2) == 0)
-			return true;
-	}
-	return false;
-}
-
-/* Errors that say nothing against the events (doc/design.md, "Poison"). */
-static bool blames_server(const char *sqlstate)
-{
-	static const char *const classes[] = { "08", "25", "28", "3D",
-					       "3F", "40", "42", "53",
-					       "55", "57", "58", NULL };
-
-	return *sqlstate == '\0' || class_in(sqlstate, classes);
-}
-
-/* Errors that stay until somebody mends the set-up. */
-static bool is_setup_error(const char *sqlstate)
-{
-	static const char *const classes[] = { "28", "3D", "3F", "42", NULL };
-
-	return class_in(sqlstate, classes);
-}
-
-/* Errors after which another connection, or another host, may do better. */
-static bool needs_new_connection(const char *sqlstate)
-{
-	static const char *const classes[] = { "08", "25", "58", NULL };
-
-	return *sqlstate == '\0' || class_in(sqlstate, classes) ||
-	       strncmp(sqlstate, "57P", 3) == 0;
-}
-
 static void split_batch(struct writer *w, struct batch *b)
 {
 	size_t half = b->count / 2;
@@ -267,7 +232,7 @@ static void log_failure_limited(struct writer *w,
 static void batch_failed(struct writer *w, struct batch *b,
 			 const struct database_result *result)
 {
-	if (!blames_server(result->sqlstate) && b->count) {
+	if (!sqlstate_blames_server(result->sqlstate) && b->count) {
 		if (b->count > 1)
 			split_batch(w, b);
 		else
@@ -276,7 +241,7 @@ static void batch_failed(struct writer *w, struct batch *b,
 	}
 	log_failure_limited(w, result);
 	wait_to_retry(w);
-	if (is_setup_error(result->sqlstate)) {
+	if (sqlstate_is_setup_error(result->sqlstate)) {
 		complete_all(w, b, OUTCOME_UNAVAILABLE);
 		return;
 	}
@@ -312,15 +277,16 @@ static void apply_result(struct writer *w, const struct database_result *result)
 	 * Before those who wait go on by it. Somebody's lock says nothing
 	 * against the database.
 	 */
-	queue_round_trip_done(w->queue,
-			      result->committed ||
-				      !blames_server(result->sqlstate) ||
-				      strcmp(result->sqlstate, "55P03") == 0);
+	queue_round_trip_done(
+		w->queue, result->committed ||
+				  !sqlstate_blames_server(result->sqlstate) ||
+				  strcmp(result->sqlstate, "55P03") == 0);
 	if (result->request == DATABASE_NOTIFY) {
 		w->notifying = false;
 		if (!result->committed) {
 			/* In vain, where the set-up is wrong. */
-			w->resync_owed = !is_setup_error(result->sqlstate);
+			w->resync_owed =
+				!sqlstate_is_setup_error(result->sqlstate);
 			log_message(LEVEL_WARNING,
 				    "waking the listeners failed: %s: %s",
 				    result->sqlstate, result->message);
@@ -333,7 +299,8 @@ static void apply_result(struct writer *w, const struct database_result *result)
 		else
 			batch_failed(w, b, result);
 	}
-	if (!result->committed && needs_new_connection(result->sqlstate))
+	if (!result->committed &&
+	    sqlstate_needs_new_connection(result->sqlstate))
 		connection_lost(w);
 }
 

@@ -7,6 +7,7 @@
 #include "cli/cli.h"
 #include "cli/program.h"
 #include "postgres/connector.h"
+#include "postgres/query.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -150,8 +151,7 @@ static PGresult *query(PGconn *conn, const char *query, const char *parameter)
 		return NULL;
 	do {
 		while (PQisBusy(conn)) {
-			if (!connect_wait(PQsocket(conn), POLLIN, deadline,
-					  -1) ||
+			if (!pq_wait(PQsocket(conn), POLLIN, deadline, -1) ||
 			    !PQconsumeInput(conn)) {
 				PQclear(last);
 				return NULL;
@@ -171,10 +171,10 @@ static void report_query_error(struct findings *f, const char *topic,
 {
 	char text[256];
 
-	connect_one_line(text, sizeof(text),
-			 result			 ? PQresultErrorMessage(result)
-			 : *PQerrorMessage(conn) ? PQerrorMessage(conn)
-						 : "no answer within 5 s");
+	pq_one_line(text, sizeof(text),
+		    result		    ? PQresultErrorMessage(result)
+		    : *PQerrorMessage(conn) ? PQerrorMessage(conn)
+					    : "no answer within 5 s");
 	report_finding(f, FINDING_FAILURE, topic,
 		       "PostgreSQL's own log says more", "%s", text);
 }
@@ -287,7 +287,7 @@ static PGconn *connect_to(struct findings *f, const char *topic,
 	conn = PQconnectdbParams(keywords, values, 1);
 	if (PQstatus(conn) == CONNECTION_OK)
 		return conn;
-	connect_one_line(text, sizeof(text), PQerrorMessage(conn));
+	pq_one_line(text, sizeof(text), PQerrorMessage(conn));
 	report_finding(
 		f, FINDING_FAILURE, topic,
 		"does the server run, and do address, role and password in "
@@ -312,7 +312,7 @@ static bool wait_for_notification(PGconn *conn, const char *channel)
 			if (ours)
 				return true;
 		}
-		if (!connect_wait(PQsocket(conn), POLLIN, deadline, -1) ||
+		if (!pq_wait(PQsocket(conn), POLLIN, deadline, -1) ||
 		    !PQconsumeInput(conn))
 			return false;
 	}

@@ -3,7 +3,7 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "cli/program.h"
-#include "postgres/connector.h"
+#include "postgres/query.h"
 
 #include <fcntl.h>
 #include <libpq-fe.h>
@@ -38,7 +38,7 @@ static void say_notice(void *context, const char *message)
 	const struct init *i = context;
 	char text[512];
 
-	connect_one_line(text, sizeof(text), message);
+	pq_one_line(text, sizeof(text), message);
 	cli_error(i->verb, "%s", text);
 }
 
@@ -47,7 +47,7 @@ static void say_error(const struct target *t, const char *what,
 {
 	char text[512];
 
-	connect_one_line(text, sizeof(text), message);
+	pq_one_line(text, sizeof(text), message);
 	cli_error(t->init->verb, "%s: %s", what, text);
 }
 

@@ -1,0 +1,135 @@
+/*
+ * Owns every wait for a server that is connected. Knows neither the
+ * connection's address nor what the statements mean. pq_query() sends without
+ * blocking, and both of its loops wait in pq_wait().
+ */
+#include "postgres/query.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+
+enum { STOP_GRACE_MS = 2000 };
+
+bool pq_wait(int socket, short events, int64_t deadline, int stop)
+{
+	struct pollfd fds[2] = { { .fd = socket, .events = events },
+				 { .fd = stop, .events = POLLIN } };
+	int64_t left;
+	int n;
+
+	do {
+		left = deadline - monotonic_ms();
+		if (left <= 0)
+			return false;
+		n = poll(fds, 2, left < INT_MAX ? (int)left : INT_MAX);
+	} while (n < 0 && errno == EINTR);
+	return n > 0 && fds[0].revents && !fds[1].revents;
+}
+
+bool pq_stop_requested(int stop)
+{
+	struct pollfd p = { .fd = stop, .events = POLLIN };
+
+	return poll(&p, 1, 0) > 0;
+}
+
+void pq_one_line(char *to, size_t size, const char *message)
+{
+	size_t length;
+
+	snprintf(to, size, "%s", message);
+	length = strlen(to);
+	while (length && to[length - 1] == '\n')
+		to[--length] = '\0';
+	for (char *p = to; *p; p++) {
+		if (*p == '\n' || *p == '\t')
+			*p = ' ';
+	}
+}
+
+bool pq_succeeded(const PGresult *result)
+{
+	ExecStatusType status = PQresultStatus(result);
+
+	return status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK;
+}
+
+void pq_error(const PGconn *conn, const PGresult *result, char *to, size_t size)
+{
+	const char *message = PQresultErrorMessage(result);
+
+	if (!*message)
+		message = PQerrorMessage(conn);
+	pq_one_line(to, size, *message ? message : "no answer in time");
+}
+
+/* Waits like pq_wait(), but lets a stop shorten the deadline only. */
+static bool wait_through_stop(PGconn *conn, short events, int64_t *deadline,
+			      int *stop)
+{
+	while (!pq_wait(PQsocket(conn), events, *deadline, *stop)) {
+		if (*stop < 0 || monotonic_ms() >= *deadline)
+			return false;
+		*stop = -1;
+		*deadline = min_i64(*deadline, monotonic_ms() + STOP_GRACE_MS);
+	}
+	return true;
+}
+
+/* Hands all of the statement to the kernel. */
+static bool send_all(PGconn *conn, int64_t *deadline, int *stop)
+{
+	int left;
+
+	while ((left = PQflush(conn)) > 0) {
+		/* A server that answers early waits for us to read. */
+		if (!wait_through_stop(conn, POLLIN | POLLOUT, deadline,
+				       stop) ||
+		    !PQconsumeInput(conn))
+			return false;
+	}
+	return left == 0;
+}
+
+static bool await_result(PGconn *conn, int64_t *deadline, int *stop)
+{
+	while (PQisBusy(conn)) {
+		if (!wait_through_stop(conn, POLLIN, deadline, stop) ||
+		    !PQconsumeInput(conn))
+			return false;
+	}
+	return true;
+}
+
+PGresult *pq_query(PGconn *conn, const char *sql, const char *const *values,
+		   size_t n, int64_t deadline, int stop)
+{
+	PGresult *kept = NULL, *next;
+
+	if (PQsetnonblocking(conn, 1) != 0 ||
+	    PQsendQueryParams(conn, sql, (int)n, NULL, values, NULL, NULL, 0) !=
+		    1 ||
+	    !send_all(conn, &deadline, &stop))
+		return NULL;
+	while (await_result(conn, &deadline, &stop)) {
+		next = PQgetResult(conn);
+		if (!next)
+			return kept;
+		if (kept && !pq_succeeded(kept)) {
+			PQclear(next);
+			continue;
+		}
+		PQclear(kept);
+		kept = next;
+	}
+	/* A server that ends the session says why before it closes. */
+	if (kept && !pq_succeeded(kept) && PQstatus(conn) == CONNECTION_BAD)
+		return kept;
+	PQclear(kept);
+	return NULL;
+}

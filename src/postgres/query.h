@@ -1,0 +1,51 @@
+/*
+ * Waiting for a PostgreSQL server, always with a deadline and a descriptor
+ * that ends the wait. No file that knows libpq calls a function of libpq that
+ * waits by itself.
+ */
+#ifndef POSTGRES_QUERY_H
+#define POSTGRES_QUERY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/macros.h"
+
+#include <libpq-fe.h>
+
+/*
+ * Sends one statement with n values for $1 and on (NULL is NULL), and waits
+ * for its end until the deadline (ms, monotonic). Once the descriptor stop is
+ * readable (-1: there is none) it waits 2 s more at most. Returns the last
+ * result with rows, or the first that failed; the caller clears the result.
+ * Returns NULL if the connection was lost or no answer came in time; the
+ * caller then closes the connection, because the answer may still come. The
+ * connection is nonblocking afterwards, so that PQfinish() never waits.
+ */
+PGresult *pq_query(PGconn *conn, const char *sql, const char *const *values,
+		   size_t n, int64_t deadline, int stop) MUST_CHECK;
+
+/* Returns true if the statement of this result succeeded; false for NULL. */
+bool pq_succeeded(const PGresult *result) MUST_CHECK;
+
+/*
+ * Says in one line why pq_query() failed: by the result, by the connection,
+ * or "no answer in time".
+ */
+void pq_error(const PGconn *conn, const PGresult *result, char *to,
+	      size_t size);
+
+/*
+ * Waits until the socket is ready for these poll() events. Returns true if it
+ * is; false if the deadline (ms, monotonic) passed or stop is readable.
+ */
+bool pq_wait(int socket, short events, int64_t deadline, int stop) MUST_CHECK;
+
+/* Returns true if stop is readable; -1 never is. */
+bool pq_stop_requested(int stop) MUST_CHECK;
+
+/* Copies a message of libpq as one line: libpq's end in a newline. */
+void pq_one_line(char *to, size_t size, const char *message);
+
+#endif
