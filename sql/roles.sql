@@ -49,9 +49,9 @@ BEGIN
 		OR NOT pg_has_role('humcli_owner', acting)
 	THEN
 		IF NOT pg_has_role((SELECT n.nspowner FROM pg_namespace n WHERE n.nspname = 'humcli'), 'USAGE') THEN
-			RAISE EXCEPTION 'humcli: the schema humcli of this database belongs to another role than "%"', current_user
+			RAISE EXCEPTION 'humcli: schema "humcli" belongs to another role than "%"', current_user
 				USING ERRCODE = 'insufficient_privilege',
-				HINT = 'Install as the one who did so before, as a superuser, or as a member of humcli_owner.';
+				HINT = 'Install as the owner of the schema, as a superuser, or as a member of humcli_owner.';
 		END IF;
 		RAISE NOTICE 'humcli: user "%" may not create or use the roles humcli_*: roles and grants are skipped, everything works as this one user',
 			current_user;

@@ -18,9 +18,9 @@ DECLARE
 	theirs int := (SELECT max(v.version) FROM humcli.schema_version v);
 BEGIN
 	IF theirs > ours THEN
-		RAISE EXCEPTION 'humcli: the schema has version %, this is the installation of version %', theirs, ours
+		RAISE EXCEPTION 'humcli: can''t install schema version % over the newer version %', ours, theirs
 			USING ERRCODE = 'object_not_in_prerequisite_state',
-			HINT = 'A newer humcli-webhook was installed here; use its SQL.';
+			HINT = 'Use the SQL of the newer humcli-webhook that was installed here.';
 	END IF;
 	INSERT INTO humcli.schema_version (version) VALUES (ours) ON CONFLICT DO NOTHING;
 END $$;

@@ -51,7 +51,7 @@ DECLARE
 	claimed bigint[];
 BEGIN
 	IF claim.worker IS NULL OR max_rows IS NULL OR max_rows < 1 OR lease IS NULL OR lease <= interval '0' THEN
-		RAISE EXCEPTION 'humcli: a claim needs a worker, at least one row and a lease'
+		RAISE EXCEPTION 'humcli: a claim needs a worker, max_rows of at least 1 and a lease longer than 0'
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
 	s := humcli.require_subscription(claim.name);

@@ -12,7 +12,7 @@ DECLARE
 	s humcli.subscriptions;
 BEGIN
 	IF lease IS NULL OR lease <= interval '0' THEN
-		RAISE EXCEPTION 'humcli: a lease must be longer than nothing' USING ERRCODE = 'invalid_parameter_value';
+		RAISE EXCEPTION 'humcli: the lease must be longer than 0' USING ERRCODE = 'invalid_parameter_value';
 	END IF;
 	s := humcli.require_subscription(extend.name);
 	IF s.in_order THEN

@@ -196,7 +196,7 @@ def test_replay(ask, cli, database):
         assert handed_out() == expected, options
     done = ask("replay", "--subscription", "none", "--id", "1")
     assert (done.returncode, done.out) == (DATA, "")
-    assert 'there is no subscription "none"' in done.err
+    assert 'subscription "none" does not exist' in done.err
     assert ask("replay", "--subscription", "s", "--id", "one").returncode == DATA
 
 
@@ -219,7 +219,7 @@ def test_purge(ask, database):
     assert ask("purge", "--older-than", "2 days").out == "0 tasks purged\n"
     done = ask("purge", "--older-than", "2 hours")
     assert (done.returncode, done.out) == (DATA, "")
-    assert "older than a day" in done.err
+    assert "must be at least 1 day" in done.err
 
 
 @pytest.mark.parametrize("folder", ["new", "failed"])

@@ -71,7 +71,7 @@ def test_a_subscription_becomes_a_pool(connection):
     call(connection, "ack", "p", rows[1].position)
     call(connection, "replay", "p", ids=everything[:1])
     assert {row[0] for row in claim(connection, rows=10)} == set(everything[:1] + everything[2:])
-    with pytest.raises(errors.ObjectNotInPrerequisiteState, match="is a pool"):
+    with pytest.raises(errors.ObjectNotInPrerequisiteState, match="is a worker pool"):
         fetch(connection, "p")
     with pytest.raises(errors.SerializationFailure):
         call(connection, "ack", "p", rows[3].position)

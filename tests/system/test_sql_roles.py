@@ -181,7 +181,7 @@ def test_subscription_of_another(database, users, cluster):
                 cursor.execute("SELECT humcli.subscribe('team')")
             cluster.execute("GRANT humcli_consumer TO sql_team")
             cursor.execute("SELECT humcli.subscribe('team')")
-            with pytest.raises(errors.InsufficientPrivilege, match='"own" belongs to the role "sql_consumer"'):
+            with pytest.raises(errors.InsufficientPrivilege, match='"own" belongs to role "sql_consumer"'):
                 cursor.execute("SELECT humcli.fetch('own')")
         connection.close()
 

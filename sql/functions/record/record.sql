@@ -78,17 +78,18 @@ BEGIN
 		cardinality(p_previous_status), cardinality(p_occurred_at), cardinality(p_received_at),
 		cardinality(p_secret_name), cardinality(p_signature), cardinality(p_payload)])
 	THEN
-		RAISE EXCEPTION 'humcli: the arrays are not of one length' USING ERRCODE = 'array_subscript_error';
+		RAISE EXCEPTION 'humcli: the arrays differ in length' USING ERRCODE = 'array_subscript_error';
 	END IF;
 	IF p_window IS NULL OR p_window < interval '0' THEN
-		RAISE EXCEPTION 'humcli: the window is % but cannot be', coalesce(p_window::text, 'NULL')
+		RAISE EXCEPTION 'humcli: the window is % but must be at least 0', coalesce(p_window::text, 'NULL')
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
 	-- Under other levels the whole transaction has one snapshot. The rule would
 	-- not see events that were recorded while it waited for a lock.
 	IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
 		RAISE EXCEPTION 'humcli: recording needs READ COMMITTED, not %', current_setting('transaction_isolation')
-			USING ERRCODE = 'active_sql_transaction';
+			USING ERRCODE = 'active_sql_transaction',
+			HINT = 'Begin the transaction with BEGIN ISOLATION LEVEL READ COMMITTED.';
 	END IF;
 	-- "recorded" promises a durable commit, whatever the role or the database sets.
 	IF current_setting('synchronous_commit') = 'off' THEN

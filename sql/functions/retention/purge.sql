@@ -17,7 +17,7 @@ DECLARE
 	busy text[];
 BEGIN
 	IF older_than IS NULL OR older_than < interval '1 day' THEN
-		RAISE EXCEPTION 'humcli: only what is older than a day can be purged'
+		RAISE EXCEPTION 'humcli: older_than is % but must be at least 1 day', coalesce(older_than::text, 'NULL')
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
 	-- Each task takes an advisory lock; the server has a few thousand.
@@ -27,7 +27,8 @@ BEGIN
 	END IF;
 	IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
 		RAISE EXCEPTION 'humcli: purging needs READ COMMITTED, not %', current_setting('transaction_isolation')
-			USING ERRCODE = 'active_sql_transaction';
+			USING ERRCODE = 'active_sql_transaction',
+			HINT = 'Begin the transaction with BEGIN ISOLATION LEVEL READ COMMITTED.';
 	END IF;
 
 	-- This lock blocks seek() and replay() until our commit. Consumers are not
@@ -37,7 +38,7 @@ BEGIN
 		OR EXISTS (SELECT FROM humcli.subscriptions s WHERE humcli.has_foreign_xids(s.name))
 	THEN
 		RAISE EXCEPTION 'humcli: this database was restored from a dump of another cluster'
-			USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'SELECT humcli.rebase();';
+			USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Run: SELECT humcli.rebase();';
 	END IF;
 
 	subscriptions := ARRAY(SELECT s FROM humcli.subscriptions s);

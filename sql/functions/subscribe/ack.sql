@@ -18,7 +18,8 @@ DECLARE
 BEGIN
 	IF ack."position" IS NULL OR ack."position" !~ '^[0-9]{1,18}(:[0-9]{1,18}){3}$' THEN
 		RAISE EXCEPTION 'humcli: "%" is not a position', coalesce(ack."position", 'NULL')
-			USING ERRCODE = 'invalid_parameter_value';
+			USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'Use the column "position" of humcli.fetch().';
 	END IF;
 	n := string_to_array(ack."position", ':')::bigint[];
 	s := humcli.require_subscription(ack.name, 'work');
@@ -29,9 +30,9 @@ BEGIN
 			AND txid_visible_in_snapshot(n[3], s.win) AND NOT txid_visible_in_snapshot(n[3], s.done)
 		END;
 	IF NOT is_pending THEN
-		RAISE EXCEPTION 'humcli: this position of the subscription "%" is acknowledged already', s.name
+		RAISE EXCEPTION 'humcli: this position of subscription "%" is acknowledged already', s.name
 			USING ERRCODE = 'serialization_failure',
-			HINT = 'Another consumer was faster, or there was a seek: roll back, and fetch again.';
+			HINT = 'Another consumer was faster, or a seek came between. Roll back and fetch again.';
 	END IF;
 
 	IF n[2] > 0 THEN

@@ -54,8 +54,8 @@ BEGIN
 	FOREACH locked IN ARRAY ARRAY[false, true] LOOP
 		s := humcli.require_subscription("fetch".name, CASE WHEN locked THEN 'work' END);
 		IF s.pool THEN
-			RAISE EXCEPTION 'humcli: the subscription "%" is a pool', s.name
-				USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Use humcli.claim().';
+			RAISE EXCEPTION 'humcli: subscription "%" is a worker pool', s.name
+				USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Use humcli.claim() in place of humcli.fetch().';
 		END IF;
 		has_replays := EXISTS (SELECT FROM humcli.replays r WHERE r.subscription = s.name);
 		has_unread := s.win IS NOT NULL AND EXISTS (

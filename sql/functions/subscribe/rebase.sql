@@ -19,7 +19,8 @@ DECLARE
 BEGIN
 	IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
 		RAISE EXCEPTION 'humcli: rebase needs READ COMMITTED, not %', current_setting('transaction_isolation')
-			USING ERRCODE = 'active_sql_transaction';
+			USING ERRCODE = 'active_sql_transaction',
+			HINT = 'Begin the transaction with BEGIN ISOLATION LEVEL READ COMMITTED.';
 	END IF;
 	-- No event can be recorded meanwhile, so the new cursors are complete.
 	LOCK TABLE humcli.events IN SHARE ROW EXCLUSIVE MODE;

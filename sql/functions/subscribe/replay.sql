@@ -23,9 +23,9 @@ DECLARE
 	events bigint;
 BEGIN
 	IF num_nonnulls(ids, replay.task_id, replay.statuses, since, until) = 0 THEN
-		RAISE EXCEPTION 'humcli: say what to replay'
+		RAISE EXCEPTION 'humcli: can''t replay: no condition is given'
 			USING ERRCODE = 'invalid_parameter_value',
-			HINT = 'For everything, use humcli.seek(name, ''beginning'').';
+			HINT = 'To replay every event, use humcli.seek(name, ''beginning'').';
 	END IF;
 	-- The lock orders the places: a later replay has later places, and ack()
 	-- can't cover a place that fetch() has not returned.

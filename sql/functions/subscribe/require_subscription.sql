@@ -21,7 +21,7 @@ BEGIN
 	IF FOUND AND NOT coalesce(pg_has_role(humcli.calling_role(), to_regrole(quote_ident(s.owner)), 'USAGE'), false)
 		AND NOT coalesce(pg_has_role(humcli.calling_role(), to_regrole('humcli_admin'), 'USAGE'), false)
 	THEN
-		RAISE EXCEPTION 'humcli: the subscription "%" belongs to the role "%"', p_name, s.owner
+		RAISE EXCEPTION 'humcli: subscription "%" belongs to role "%"', p_name, s.owner
 			USING ERRCODE = 'insufficient_privilege';
 	END IF;
 
@@ -34,15 +34,15 @@ BEGIN
 	END IF;
 	SELECT u.* INTO s FROM humcli.subscriptions u WHERE u.name = p_name;
 	IF NOT FOUND THEN
-		RAISE EXCEPTION 'humcli: there is no subscription "%"', p_name
+		RAISE EXCEPTION 'humcli: subscription "%" does not exist', p_name
 			USING ERRCODE = 'no_data_found',
-			HINT = 'SELECT humcli.subscribe(''name'') makes one.';
+			HINT = 'Create it with humcli.subscribe().';
 	END IF;
 	IF NOT p_allow_foreign_xids AND humcli.has_foreign_xids(p_name) THEN
 		RAISE EXCEPTION 'humcli: this database was restored from a dump of another cluster'
 			USING ERRCODE = 'object_not_in_prerequisite_state',
 			DETAIL = 'The transaction ids in it are ahead of this cluster''s: new events would be skipped.',
-			HINT = 'Let an administrator run: SELECT humcli.rebase();';
+			HINT = 'A member of humcli_admin must run: SELECT humcli.rebase();';
 	END IF;
 	RETURN s;
 END $$;

@@ -10,7 +10,7 @@ DECLARE
 	s humcli.subscriptions;
 BEGIN
 	IF seek."to" IS NULL THEN
-		RAISE EXCEPTION 'humcli: seek to "now", to the "beginning" or to a time'
+		RAISE EXCEPTION 'humcli: invalid place to seek to: must be "now", "beginning" or a time'
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
 	s := humcli.require_subscription(seek.name, 'change');

@@ -16,21 +16,21 @@ DECLARE
 	s humcli.subscriptions;
 BEGIN
 	IF subscribe.name IS NULL OR subscribe.name !~ '^[A-Za-z0-9_.-]{1,63}$' THEN
-		RAISE EXCEPTION 'humcli: a subscription''s name is 1 to 63 letters, digits or _ . -'
+		RAISE EXCEPTION 'humcli: invalid subscription name: must be 1 to 63 letters, digits or _ . -'
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
 	IF start IS NULL OR start NOT IN ('now', 'beginning') THEN
-		RAISE EXCEPTION 'humcli: a subscription starts "now" or at the "beginning"'
+		RAISE EXCEPTION 'humcli: invalid start: must be "now" or "beginning"'
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
 	IF cardinality(statuses) = 0 OR array_position(statuses, NULL) IS NOT NULL THEN
-		RAISE EXCEPTION 'humcli: the statuses are a list of names, or NULL for all'
+		RAISE EXCEPTION 'humcli: invalid statuses: must be a list of names, or NULL for all'
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
 	IF humcli.has_foreign_xids(NULL) THEN
 		RAISE EXCEPTION 'humcli: this database was restored from a dump of another cluster'
 			USING ERRCODE = 'object_not_in_prerequisite_state',
-			HINT = 'Let an administrator run: SELECT humcli.rebase();';
+			HINT = 'A member of humcli_admin must run: SELECT humcli.rebase();';
 	END IF;
 
 	-- '1:1:' is a snapshot from before the first transaction.
