@@ -1,5 +1,9 @@
 #include "cli/cli.h"
 
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "base/macros.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -8,8 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#include "base/alloc.h"
 
 enum { INPUT_MAX = 16 << 20 };
 

@@ -5,12 +5,12 @@
 #ifndef CLI_H
 #define CLI_H
 
+#include "base/buf.h"
+#include "base/macros.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <sysexits.h>
-
-#include "base/buf.h"
-#include "base/macros.h"
 
 /* Beside those of sysexits.h: the answer is no. */
 enum { EXIT_NEGATIVE = 1 };

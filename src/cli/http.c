@@ -2,13 +2,14 @@
 
 #include "config.h"
 
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "base/clock.h"
+
 #include <curl/curl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "base/alloc.h"
-#include "base/clock.h"
 
 enum { BODY_KEPT = 4096 };
 

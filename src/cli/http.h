@@ -5,12 +5,12 @@
 #ifndef HTTP_H
 #define HTTP_H
 
+#include "base/buf.h"
+#include "base/macros.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#include "base/buf.h"
-#include "base/macros.h"
 
 enum { HTTP_TIMEOUT_MS = 5000 };
 

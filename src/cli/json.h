@@ -5,9 +5,9 @@
 #ifndef JSON_H
 #define JSON_H
 
-#include <stdint.h>
-
 #include "base/macros.h"
+
+#include <stdint.h>
 
 /* An event as HumCLI words it; previous_status NULL is null. */
 struct event_fields {

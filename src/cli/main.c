@@ -1,8 +1,8 @@
+#include "config.h"
+
 #include "base/macros.h"
 #include "cli/cli.h"
 #include "cli/signing_keys.h"
-
-#include "config.h"
 
 #include <errno.h>
 #include <stdio.h>

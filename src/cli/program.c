@@ -1,5 +1,7 @@
 #include "cli/program.h"
 
+#include "base/alloc.h"
+
 #include <errno.h>
 #include <grp.h>
 #include <pwd.h>
@@ -11,8 +13,6 @@
 #include <sys/wait.h>
 #include <sysexits.h>
 #include <unistd.h>
-
-#include "base/alloc.h"
 
 /* Where the programs and their data were moved to; NULL: not there. */
 static char *relocated_path(const char *relative)

@@ -4,9 +4,9 @@
 #ifndef PROGRAM_H
 #define PROGRAM_H
 
-#include <stdbool.h>
-
 #include "base/macros.h"
+
+#include <stdbool.h>
 
 /*
  * A file or folder of our data: beside the program where that was moved as

@@ -1,12 +1,12 @@
 #include "cli/query.h"
 
+#include "base/alloc.h"
+#include "base/buf.h"
+
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "base/alloc.h"
-#include "base/buf.h"
 
 int query_open(struct query *q, const struct verb *v)
 {

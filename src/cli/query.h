@@ -5,13 +5,13 @@
 #ifndef QUERY_H
 #define QUERY_H
 
-#include <stdbool.h>
-#include <stddef.h>
-
 #include "base/macros.h"
 #include "cli/cli.h"
 #include "cli/session.h"
 #include "config/settings.h"
+
+#include <stdbool.h>
+#include <stddef.h>
 
 struct query {
 	const struct verb *verb;

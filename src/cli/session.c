@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/macros.h"
 #include "postgres/connector.h"
 #include "postgres/query.h"
 #include "postgres/sqlstate.h"

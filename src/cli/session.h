@@ -6,11 +6,11 @@
 #ifndef SESSION_H
 #define SESSION_H
 
+#include "base/macros.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#include "base/macros.h"
 
 struct session;
 

@@ -1,9 +1,9 @@
 #include "cli/signing_keys.h"
 
-#include <string.h>
-
 #include "base/alloc.h"
 #include "base/buf.h"
+
+#include <string.h>
 
 static bool load_settings(struct signing_keys *k,
 			  const struct secret_choice *choice,

@@ -4,11 +4,11 @@
 #ifndef SIGNING_KEYS_H
 #define SIGNING_KEYS_H
 
-#include <stddef.h>
-
 #include "base/macros.h"
 #include "cli/cli.h"
 #include "config/secrets.h"
+
+#include <stddef.h>
 
 /* Which secrets to use; both NULL: all of the settings'. */
 struct secret_choice {

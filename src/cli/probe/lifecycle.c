@@ -1,6 +1,9 @@
 #include "cli/probe/lifecycle.h"
 
 #include "base/alloc.h"
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/macros.h"
 #include "cli/json.h"
 
 #include <stdio.h>

@@ -5,13 +5,13 @@
 #ifndef LIFECYCLE_H
 #define LIFECYCLE_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/macros.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 struct post {
 	char *name; /* for the terminal */

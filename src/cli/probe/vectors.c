@@ -1,5 +1,9 @@
 #include "cli/probe/vectors.h"
 
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "base/hmac.h"
+
 #include <cjson/cJSON.h>
 #include <dirent.h>
 #include <errno.h>
@@ -8,9 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#include "base/alloc.h"
-#include "base/hmac.h"
 
 enum { FILE_LIMIT = 1 << 20, SPACES_LIMIT = 16 << 20 };
 

@@ -6,12 +6,12 @@
 #ifndef VECTORS_H
 #define VECTORS_H
 
+#include "base/buf.h"
+#include "base/macros.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#include "base/buf.h"
-#include "base/macros.h"
 
 struct cJSON;
 

@@ -1,9 +1,11 @@
+#include "config.h"
+
+#include "base/buf.h"
+#include "base/macros.h"
 #include "cli/doctor/doctor.h"
 #include "cli/program.h"
 #include "cli/signing_keys.h"
 #include "config/settings.h"
-
-#include "config.h"
 
 #include <pwd.h>
 #include <stdlib.h>

@@ -1,5 +1,4 @@
 #include "cli/init/init.h"
-
 #include "base/buf.h"
 #include "base/macros.h"
 #include "cli/doctor/doctor.h"
