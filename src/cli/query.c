@@ -2,8 +2,8 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "cli/table.h"
 
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,37 +53,6 @@ int query_run(struct query *q, const char *sql, const char *const *values,
 	return code;
 }
 
-/* A cell as it stands in a table. */
-static char *cell(const char *text)
-{
-	struct buf plain = { 0 };
-
-	cli_escape(&plain, text && *text ? text : "-");
-	return plain.data;
-}
-
-static char *title(const char *name)
-{
-	char *text = cell(name);
-
-	for (char *p = text; *p; p++)
-		*p = (char)(*p == '_' ? ' ' : toupper((unsigned char)*p));
-	return text;
-}
-
-/* The titles and then the rows, line by line; to be freed. */
-static char **make_cells(const struct rows *r, size_t columns)
-{
-	char **cells = xcalloc((rows_count(r) + 1) * columns, sizeof(*cells));
-
-	for (size_t c = 0; c < columns; c++) {
-		cells[c] = title(rows_title(r, c));
-		for (size_t n = 0; n < rows_count(r); n++)
-			cells[(n + 1) * columns + c] = cell(rows_get(r, n, c));
-	}
-	return cells;
-}
-
 static bool is_hidden(const struct rows *r, size_t column)
 {
 	return strcmp(rows_title(r, column), "payload") == 0 ||
@@ -92,31 +61,20 @@ static bool is_hidden(const struct rows *r, size_t column)
 
 static void print_table(const struct rows *r)
 {
-	size_t columns = rows_columns(r), lines = rows_count(r) + 1;
-	char **cells = make_cells(r, columns);
-	size_t *widths = xcalloc(columns, sizeof(*widths));
-	size_t last = 0;
+	struct table t = { 0 };
 
-	for (size_t c = 0; c < columns; c++) {
+	for (size_t c = 0; c < rows_columns(r); c++) {
 		if (!is_hidden(r, c))
-			last = c;
-		for (size_t n = 0; n < lines; n++) {
-			size_t width = strlen(cells[n * columns + c]);
-
-			widths[c] = width > widths[c] ? width : widths[c];
+			table_add_column(&t, rows_title(r, c));
+	}
+	for (size_t n = 0; n < rows_count(r); n++) {
+		for (size_t c = 0; c < rows_columns(r); c++) {
+			if (!is_hidden(r, c))
+				table_add_cell(&t, rows_get(r, n, c));
 		}
 	}
-	for (size_t i = 0; i < lines * columns; i++) {
-		size_t c = i % columns;
-
-		if (c == last)
-			puts(cells[i]);
-		else if (!is_hidden(r, c))
-			printf("%-*s  ", (int)widths[c], cells[i]);
-		free(cells[i]);
-	}
-	free(cells);
-	free(widths);
+	table_print(&t);
+	table_free(&t);
 }
 
 /* Line breaks can only stand between tokens, where a space means the same. */

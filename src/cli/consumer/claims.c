@@ -1,8 +1,3 @@
-/*
- * Claimed events: extends their leases, acknowledges them, returns them to
- * their pool. The database's answer decides what happens to the event; a
- * lost connection leaves it as it is, for a later round of the loop.
- */
 #include "cli/consumer/consumer_state.h"
 
 #include "base/clock.h"
@@ -10,18 +5,16 @@
 
 #include <signal.h>
 
-/*
- * Returns when to act on a lease: at half of it, to extend it; without a
- * connection at its end.
- */
+/* At half of a lease it is made longer; without a connection it runs out. */
 static int64_t lease_due(const struct consumer *c,
-			 const struct claimed_event *e)
+			 const struct claimed_event *i)
 {
 	return session_is_open(c->session)
-		       ? e->until - c->options->source.lease_ms / 2
-		       : e->until;
+		       ? i->until - c->options->source.lease_ms / 2
+		       : i->until;
 }
 
+/* When the next of the leases wants something. */
 int64_t claims_next_due(const struct consumer *c)
 {
 	int64_t due = INT64_MAX;
@@ -37,30 +30,34 @@ int64_t claims_next_due(const struct consumer *c)
 	return due;
 }
 
-/* Returns true if the lease still holds; false if it is lost or over. */
-static bool keep_lease(struct consumer *c, struct claimed_event *e)
+/* Whether the event is still ours, as far as we can know. */
+static bool keep_lease(struct consumer *c, struct claimed_event *i)
 {
 	bool lost = false;
-	enum query_status status;
+	enum query_status a;
 
-	if (monotonic_ms() < lease_due(c, e))
+	if (monotonic_ms() < lease_due(c, i))
 		return true;
 	if (session_is_open(c->session)) {
-		status = event_source_extend(&c->options->source, c->session, e,
-					     &lost);
-		if (status != QUERY_OK)
-			consumer_query_failed(c, status);
+		a = event_source_extend(&c->options->source, c->session, i,
+					&lost);
+		if (a != QUERY_OK)
+			consumer_query_failed(c, a);
 	}
-	if (!lost && monotonic_ms() < e->until)
+	if (!lost && monotonic_ms() < i->until)
 		return true;
 	log_message(LEVEL_WARNING,
-		    "event %s (task %s, %s), attempt %llu: lease lost; "
+		    "event %s (task %s, %s), attempt %llu: the lease is lost, "
 		    "another worker of pool %s may have it",
-		    e->event.id, e->event.task_id, e->event.status,
-		    (unsigned long long)e->attempt, c->options->source.name);
+		    i->event.id, i->event.task_id, i->event.status,
+		    (unsigned long long)i->attempt, c->options->source.name);
 	return false;
 }
 
+/*
+ * What is no longer ours is not to be worked on: the command is killed. A
+ * line can't be taken back.
+ */
 void claims_keep_leases(struct consumer *c)
 {
 	if (monotonic_ms() < claims_next_due(c))
@@ -75,11 +72,11 @@ void claims_keep_leases(struct consumer *c)
 	}
 	for (size_t i = c->first; i < c->count; i++) {
 		if (!keep_lease(c, &c->queue[i]))
-			c->queue[i].until = INT64_MAX; /* logged once */
+			c->queue[i].until = INT64_MAX;
 	}
 }
 
-static void log_lost(const struct consumer *c, const struct claimed_event *e)
+static void log_lost(const struct consumer *c, const struct claimed_event *i)
 {
 	log_message(LEVEL_WARNING,
 		    consumer_is_pool(c)
@@ -87,52 +84,58 @@ static void log_lost(const struct consumer *c, const struct claimed_event *e)
 			      "pool %s has it too"
 			    : "event %s was acknowledged by another "
 			      "consumer of subscription %s",
-		    e->event.id, c->options->source.name);
+		    i->event.id, c->options->source.name);
 }
 
-bool claim_acknowledge(struct consumer *c, const struct claimed_event *e)
+/* Acknowledges; false where that has to wait for a connection. */
+bool claim_acknowledge(struct consumer *c, const struct claimed_event *i)
 {
 	bool lost;
-	enum query_status status;
+	enum query_status a;
 
 	if (!session_is_open(c->session))
 		return false;
-	status = event_source_ack(&c->options->source, c->session, e, &lost);
-	if (status != QUERY_OK) {
-		consumer_query_failed(c, status);
+	a = event_source_ack(&c->options->source, c->session, i, &lost);
+	if (a != QUERY_OK) {
+		consumer_query_failed(c, a);
 	} else if (lost) {
-		log_lost(c, e);
+		log_lost(c, i);
 		if (!consumer_is_pool(c))
 			consumer_drop_queue(c);
 	}
-	return status != QUERY_LOST;
+	return a != QUERY_LOST;
 }
 
-bool claim_return(struct consumer *c, const struct claimed_event *e,
+/*
+ * To the pool, for another attempt; false where that has to wait for a
+ * connection.
+ */
+bool claim_return(struct consumer *c, const struct claimed_event *i,
 		  const char *why, int64_t retry_ms)
 {
 	enum fail_result fate;
-	enum query_status status;
+	enum query_status a;
 
 	if (!session_is_open(c->session))
 		return false;
-	status = event_source_fail(&c->options->source, c->session, e, why,
-				   retry_ms, &fate);
-	if (status != QUERY_OK)
-		consumer_query_failed(c, status);
+	a = event_source_fail(&c->options->source, c->session, i, why, retry_ms,
+			      &fate);
+	if (a != QUERY_OK)
+		consumer_query_failed(c, a);
 	else if (fate == FAIL_LOST)
 		log_message(LEVEL_WARNING,
 			    "event %s: another worker of pool %s has it",
-			    e->event.id, c->options->source.name);
+			    i->event.id, c->options->source.name);
 	else if (fate == FAIL_DEAD)
 		log_message(LEVEL_ERROR,
-			    "event %s (task %s, %s) is dead after %llu "
-			    "attempts; see humcli-webhook dead list",
-			    e->event.id, e->event.task_id, e->event.status,
-			    (unsigned long long)e->attempt);
-	return status != QUERY_LOST;
+			    "event %s (task %s, %s) is given up after %llu "
+			    "attempts: see humcli-webhook dead list",
+			    i->event.id, i->event.task_id, i->event.status,
+			    (unsigned long long)i->attempt);
+	return a != QUERY_LOST;
 }
 
+/* What a pool gave us and is not done goes to the next at once. */
 void claims_return_all(struct consumer *c)
 {
 	static const char why[] = "the worker ended";

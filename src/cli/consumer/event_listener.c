@@ -1,9 +1,3 @@
-/*
- * The states of the notification listener: off → probing → active, and back
- * to off on every fault. event_listener_maintain() makes the timed steps,
- * event_listener_receive() those that a notification causes. Runs in the
- * consumer's thread; each query waits for its answer, QUERY_TIMEOUT_MS at most.
- */
 #include "cli/consumer/event_listener.h"
 
 #include "base/alloc.h"
@@ -18,18 +12,18 @@ enum {
 	QUERY_TIMEOUT_MS = 5000,
 	PROBE_MS = 3000,
 	HEARTBEAT_MS = 10000,
-	RETRY_MS = 300000 /* after a probe that did not arrive */
+	RETRY_MS = 300000 /* until it is tried anew */
 };
 
-/* A channel of its own: a probe must not wake other listeners. */
+/* Of its own, so that a probe wakes nobody who listens for events. */
 #define PROBE_CHANNEL "humcli_probe"
 
 struct event_listener {
 	struct session *session;
 	enum listener_state state;
-	char *probe; /* the payload that must arrive */
+	char *probe; /* what must come back */
 	int64_t due;
-	bool unreachable_logged;
+	bool unreachable_logged; /* and it was said */
 };
 
 struct event_listener *event_listener_new(const char *conninfo, int stop)
@@ -64,7 +58,7 @@ struct session *event_listener_session(struct event_listener *e)
 	return e->session;
 }
 
-/* Closes the connection; the next attempt is when the session allows one. */
+/* No connection: the next attempt when the session allows it. */
 static void set_off(struct event_listener *e)
 {
 	session_close(e->session);
@@ -74,30 +68,31 @@ static void set_off(struct event_listener *e)
 
 static void connection_lost(struct event_listener *e, const char *why)
 {
-	log_message(LEVEL_WARNING,
-		    "connection of the notification listener lost: %s", why);
+	log_message(LEVEL_WARNING, "the connection that listens is lost: %s",
+		    why);
 	set_off(e);
 }
 
 static void set_unreachable(struct event_listener *e)
 {
-	/* Behind a pooler the server's connection would go on listening. */
+	/* Behind a pooler it may listen on, to wake nobody. */
 	if (session_query(e->session, "UNLISTEN *", NULL, 0, QUERY_TIMEOUT_MS,
 			  NULL) != QUERY_OK)
 		log_message(LEVEL_DEBUG, "can't UNLISTEN: %s",
 			    session_message(e->session));
 	if (!e->unreachable_logged)
 		log_message(LEVEL_WARNING,
-			    "notifications do not arrive (is a pooler in "
-			    "transaction mode in between?); polling instead");
+			    "LISTEN is deaf: a notification sent through "
+			    "another connection did not come; is there a "
+			    "pooler in transaction mode? Polling instead");
 	e->unreachable_logged = true;
 	set_off(e);
 	e->due = monotonic_ms() + RETRY_MS;
 }
 
 /*
- * Sends the probe. lock_timeout bounds the wait for another transaction that
- * is committing a NOTIFY, as in humcli.notify().
+ * Like humcli.notify(), not for longer than a moment behind another's stuck
+ * notifying commit.
  */
 static bool send_probe(struct event_listener *e, struct session *work)
 {
@@ -128,7 +123,7 @@ static void start_listening(struct event_listener *e, struct session *work)
 	e->probe = xasprintf("%ld-%lld", (long)getpid(),
 			     (long long)wall_clock_us());
 	if (!send_probe(e, work)) {
-		log_message(LEVEL_WARNING, "can't send a probe: %s",
+		log_message(LEVEL_WARNING, "can't probe: %s",
 			    session_message(work));
 		set_off(e);
 		return;
@@ -137,21 +132,20 @@ static void start_listening(struct event_listener *e, struct session *work)
 	e->due = monotonic_ms() + PROBE_MS;
 }
 
-/* The heartbeat: asks whether the connection still listens. */
 static void check_alive(struct event_listener *e)
 {
 	struct rows *rows = NULL;
-	enum query_status status =
+	enum query_status a =
 		session_query(e->session,
 			      "SELECT 1 FROM "
 			      "pg_catalog.pg_listening_channels() c "
 			      "WHERE c = 'humcli_events'",
 			      NULL, 0, QUERY_TIMEOUT_MS, &rows);
 
-	if (status != QUERY_OK)
+	if (a != QUERY_OK)
 		connection_lost(e, session_message(e->session));
 	else if (rows_count(rows) != 1)
-		connection_lost(e, "it no longer listens");
+		connection_lost(e, "it does not listen any more");
 	else
 		e->due = monotonic_ms() + HEARTBEAT_MS;
 	rows_free(rows);
@@ -191,7 +185,7 @@ bool event_listener_receive(struct event_listener *e)
 	bool woken = false;
 
 	if (e->state != LISTENER_OFF && !session_receive(e->session))
-		connection_lost(e, "closed by the server");
+		connection_lost(e, "it was closed");
 	while (session_notification(e->session, &n)) {
 		if (strcmp(n.channel, PROBE_CHANNEL) != 0) {
 			woken = true;

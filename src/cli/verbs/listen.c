@@ -1,8 +1,3 @@
-/*
- * listen: reads the options, then delivers the events of a subscription or
- * pool (cli/consumer/), or prints the notifications themselves, without a
- * subscription. Signals are read from a signalfd, so that every wait ends.
- */
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -31,12 +26,12 @@ enum {
 	LONGEST_LEASE_MS = 24 * 60 * 60 * 1000
 };
 
-/* Prints the notifications themselves, without a subscription. */
+/* Without a subscription: the notifications themselves. */
 struct listener {
 	struct session *session;
 	int signals; /* SIGTERM and SIGINT, by signalfd() */
 	int64_t end; /* monotonic_ms() */
-	uint64_t left; /* notifications to print */
+	uint64_t left; /* notifications to be printed */
 };
 
 static bool start_listening(struct listener *l)
@@ -55,7 +50,7 @@ static bool start_listening(struct listener *l)
 	return true;
 }
 
-/* Prints the notifications that have arrived, l->left at most. */
+/* All that have come, as far as they are wanted. */
 static bool print_notifications(struct listener *l)
 {
 	struct notification n;
@@ -73,7 +68,7 @@ static bool print_notifications(struct listener *l)
 	return true;
 }
 
-/* Waits for a notification. False: told to stop, or the time is over. */
+/* False: told to stop, or the time is over. */
 static bool wait_for_news(struct listener *l)
 {
 	struct pollfd fds[2] = { { .fd = l->signals, .events = POLLIN },
@@ -87,10 +82,9 @@ static bool wait_for_news(struct listener *l)
 	if (poll(fds, 2, (int)left) > 0 && fds[0].revents)
 		return false;
 	if (open && fds[1].revents && !session_receive(l->session))
-		log_message(
-			LEVEL_WARNING,
-			"connection lost; notifications are missed until it "
-			"is back");
+		log_message(LEVEL_WARNING,
+			    "the connection is lost; what is notified "
+			    "meanwhile is missed");
 	return monotonic_ms() < l->end;
 }
 
@@ -110,7 +104,7 @@ static int print_until_end(struct listener *l, bool counted)
 	return counted && monotonic_ms() >= l->end ? EXIT_NEGATIVE : EX_OK;
 }
 
-/* Blocks SIGTERM and SIGINT; returns a signalfd; -1 with errno set. */
+/* From here on the two signals wait to be read. */
 static int take_signals(void)
 {
 	sigset_t set;
@@ -134,7 +128,7 @@ struct options {
 	} worker;
 };
 
-/* The worker's name in the pool is HOST:PID. */
+/* host:pid, as the pool is to know us. */
 static void name_worker(struct worker_name *w)
 {
 	char host[HOST_NAME_MAX + 1] = "";
@@ -188,15 +182,15 @@ static int load_and_listen(const struct verb *v, struct options *o)
 	return code;
 }
 
-/* Refuses options that do not go together. */
+/* What only one of the ways of listening takes. */
 static int check(const struct verb *v, const struct options *o, bool ended)
 {
 	const struct consumer_options *c = &o->consumer;
 	const char *from = c->source.from;
 
 	if (o->subscription && o->pool)
-		return cli_usage_error(v,
-				       "use either --subscription or --pool");
+		return cli_usage_error(
+			v, "--subscription and --pool are two ways");
 	if ((o->concurrency || o->lease) && !o->pool)
 		return cli_usage_error(
 			v, "--concurrency and --lease are for --pool");
@@ -209,8 +203,8 @@ static int check(const struct verb *v, const struct options *o, bool ended)
 		return cli_usage_error(v,
 				       "--subscription or --pool is missing");
 	if (from && strcmp(from, "now") != 0 && strcmp(from, "beginning") != 0)
-		return cli_usage_error(v, "--from '%s' is not now or beginning",
-				       from);
+		return cli_usage_error(
+			v, "--from '%s' is neither now nor beginning", from);
 	return EX_OK;
 }
 

@@ -3,6 +3,7 @@
 #include "base/macros.h"
 #include "cli/cli.h"
 #include "cli/json.h"
+#include "cli/table.h"
 #include "config/secrets.h"
 #include "config/settings.h"
 #include "store/drainer.h"
@@ -34,61 +35,34 @@ struct job {
 
 /* Listing. */
 
-struct column {
-	const char *title;
-	const char *value;
-	int width;
-};
+static const char *const titles[] = { "received", "folder", "size", "secret",
+				      "status",	  "task",   "name" };
 
-static void fill_columns(const struct spooled *s, const char *size,
-			 struct column columns[7])
+static void add_spooled(struct table *t, const struct spooled *s)
 {
-	const struct column filled[] = {
-		{ "RECEIVED", s->received, 24 },
-		{ "FOLDER", s->folder, 6 },
-		{ "SIZE", size, 8 },
-		{ "SECRET", s->secret, 12 },
-		{ "STATUS", s->status, 16 },
-		{ "TASK", s->task_id, 24 },
-		{ "NAME", s->name, 0 },
-	};
-
-	memcpy(columns, filled, sizeof(filled));
-}
-
-static void print_row(const struct column columns[7], bool title)
-{
-	for (size_t i = 0; i < 7; i++) {
-		const char *value = title ? columns[i].title : columns[i].value;
-		struct buf text = { 0 };
-
-		cli_escape(&text, value && *value ? value : "-");
-		printf("%s%-*s", i ? "  " : "", columns[i].width, text.data);
-		buf_free(&text);
-	}
-	putchar('\n');
-}
-
-static void print_spooled(const struct spooled *s, bool json)
-{
-	struct column columns[7];
 	char size[24];
-	char *line;
 
-	if (json) {
-		line = json_spool_line(s);
-		puts(line);
-		free(line);
-		return;
-	}
 	snprintf(size, sizeof(size), "%llu", (unsigned long long)s->size);
-	fill_columns(s, size, columns);
-	print_row(columns, false);
+	table_add_cell(t, s->received);
+	table_add_cell(t, s->folder);
+	table_add_cell(t, size);
+	table_add_cell(t, s->secret);
+	table_add_cell(t, s->status);
+	table_add_cell(t, s->task_id);
+	table_add_cell(t, s->name);
+}
+
+static void print_json(const struct spooled *s)
+{
+	char *line = json_spool_line(s);
+
+	puts(line);
+	free(line);
 }
 
 /* What can be told of a file; one that is gone by now is passed over. */
-static void print_item(const struct job *j, enum spool_folder folder,
-		       const struct spool_item *item)
+static void list_item(const struct job *j, struct table *t,
+		      enum spool_folder folder, const struct spool_item *item)
 {
 	char received[TIME_TEXT_SIZE];
 	struct spool_file f;
@@ -109,37 +83,46 @@ static void print_item(const struct job *j, enum spool_folder folder,
 			s.status = d->event.status;
 		}
 	}
-	if (got != SPOOL_READ_GONE)
-		print_spooled(&s, j->json);
+	if (got != SPOOL_READ_GONE && j->json)
+		print_json(&s);
+	else if (got != SPOOL_READ_GONE)
+		add_spooled(t, &s);
 	spool_file_free(&f);
 	delivery_unref(d);
 }
 
+static int list_folder(const struct job *j, struct table *t,
+		       enum spool_folder folder)
+{
+	struct spool_list items;
+
+	if (!spool_list(j->spool, folder, &items)) {
+		cli_error(j->verb, "can't read the spool: %s", strerror(errno));
+		return EX_IOERR;
+	}
+	for (size_t k = 0; k < items.count; k++)
+		list_item(j, t, folder, &items.items[k]);
+	spool_list_free(&items);
+	return EX_OK;
+}
+
 static int list(const struct job *j)
 {
-	static const enum spool_folder folders[] = { SPOOL_NEW, SPOOL_FAILED };
-	struct column titles[7];
+	struct table t = { 0 };
+	int code;
 
 	if (*j->names)
 		return cli_usage_error(j->verb, "list takes no '%s'",
 				       *j->names);
-	if (!j->json) {
-		fill_columns(&(struct spooled){ 0 }, NULL, titles);
-		print_row(titles, true);
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
-		struct spool_list items;
-
-		if (!spool_list(j->spool, folders[i], &items)) {
-			cli_error(j->verb, "can't read the spool: %s",
-				  strerror(errno));
-			return EX_IOERR;
-		}
-		for (size_t k = 0; k < items.count; k++)
-			print_item(j, folders[i], &items.items[k]);
-		spool_list_free(&items);
-	}
-	return EX_OK;
+	for (size_t i = 0; i < ARRAY_SIZE(titles); i++)
+		table_add_column(&t, titles[i]);
+	code = list_folder(j, &t, SPOOL_NEW);
+	if (code == EX_OK)
+		code = list_folder(j, &t, SPOOL_FAILED);
+	if (!j->json)
+		table_print(&t);
+	table_free(&t);
+	return code;
 }
 
 /* Draining. */
