@@ -71,6 +71,18 @@ int cli_config_errors(const struct verb *v, const struct buf *errors)
 	return EX_CONFIG;
 }
 
+int cli_load_settings(const struct verb *v, struct settings *s)
+{
+	struct settings_sources sources = settings_sources();
+	struct buf errors = { 0 };
+	int code = EX_OK;
+
+	if (!settings_load(s, &sources, &errors))
+		code = cli_config_errors(v, &errors);
+	buf_free(&errors);
+	return code;
+}
+
 /* As getopt_long() wants them, --help at the end. */
 static struct option *long_options(const struct cli_option *options,
 				   size_t count)

@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "base/macros.h"
+#include "config/settings.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -45,6 +46,12 @@ void cli_error(const struct verb *v, const char *format, ...) PRINTF(2, 3);
 int cli_usage_error(const struct verb *v, const char *format, ...) PRINTF(2, 3);
 /* The same for faults that came a line each; returns EX_CONFIG. */
 int cli_config_errors(const struct verb *v, const struct buf *errors);
+
+/*
+ * Loads the settings and reports each fault. Returns EX_OK or EX_CONFIG. The
+ * caller frees *s in both cases.
+ */
+int cli_load_settings(const struct verb *v, struct settings *s) MUST_CHECK;
 
 /* --NAME VALUE puts the value into *value, --NAME sets *flag. */
 struct cli_option {

@@ -1,7 +1,6 @@
 #include "cli/query.h"
 
 #include "base/alloc.h"
-#include "base/buf.h"
 #include "cli/table.h"
 
 #include <stdio.h>
@@ -10,25 +9,20 @@
 
 int query_open(struct query *q, const struct verb *v)
 {
-	struct settings_sources places = settings_sources();
-	struct buf errors = { 0 };
-	int code = EX_OK;
+	int code;
 
 	*q = (struct query){ .verb = v };
-	if (!settings_load(&q->settings, &places, &errors)) {
-		code = cli_config_errors(v, &errors);
-	} else if (setenv("PGTZ", "UTC", 1) != 0 ||
-		   setenv("PGDATESTYLE", "ISO", 1) != 0) {
-		code = EX_OSERR;
-	} else {
-		/* libpq sends both with the greeting, so poolers keep them. */
-		q->session = session_new(q->settings.database, false, -1);
-		/* Why not is in the log, on stderr. */
-		if (!session_open(q->session))
-			code = EX_UNAVAILABLE;
+	code = cli_load_settings(v, &q->settings);
+	if (code != EX_OK)
+		return code;
+	if (setenv("PGTZ", "UTC", 1) != 0 ||
+	    setenv("PGDATESTYLE", "ISO", 1) != 0) {
+		return EX_OSERR;
 	}
-	buf_free(&errors);
-	return code;
+	/* libpq sends both with the greeting, so poolers keep them. */
+	q->session = session_new(q->settings.database, false, -1);
+	/* Why not is in the log, on stderr. */
+	return session_open(q->session) ? EX_OK : EX_UNAVAILABLE;
 }
 
 void query_close(struct query *q)

@@ -5,19 +5,14 @@
 
 #include <string.h>
 
-static bool load_settings(struct signing_keys *k,
-			  const struct secret_choice *choice,
-			  struct buf *errors)
+static int load_settings(struct signing_keys *k, const struct verb *v,
+			 const struct secret_choice *choice)
 {
-	struct settings_sources places;
-
+	if (!choice->file)
+		return cli_load_settings(v, &k->settings);
 	/* A file named on the command line needs no settings at all. */
-	if (choice->file) {
-		k->settings.secret_file = xstrdup(choice->file);
-		return true;
-	}
-	places = settings_sources();
-	return settings_load(&k->settings, &places, errors);
+	k->settings.secret_file = xstrdup(choice->file);
+	return EX_OK;
 }
 
 static void list_names(const struct secret_set *set, struct buf *names)
@@ -75,8 +70,10 @@ int signing_keys_open(struct signing_keys *k, const struct verb *v,
 		return cli_usage_error(v,
 				       "give --secret-file or --secret-name, "
 				       "not both");
-	if (load_settings(k, choice, &errors))
-		k->secrets = secrets_open(&k->settings, &errors);
+	code = load_settings(k, v, choice);
+	if (code != EX_OK)
+		return code;
+	k->secrets = secrets_open(&k->settings, &errors);
 	if (!k->secrets) {
 		code = cli_config_errors(v, &errors);
 	} else {

@@ -142,13 +142,11 @@ static int ensure_user(struct init *i)
 /* Settings that are there count as they are. */
 static int load(const struct init *i, struct settings *s)
 {
-	struct settings_sources places = settings_sources();
-	struct buf errors = { 0 };
-	int code = EX_OK;
+	int code = cli_load_settings(i->verb, s);
 
-	if (!settings_load(s, &places, &errors))
-		code = cli_config_errors(i->verb, &errors);
-	else if (s->file && strcmp(s->file, i->config) != 0) {
+	if (code != EX_OK)
+		return code;
+	if (s->file && strcmp(s->file, i->config) != 0) {
 		cli_error(i->verb,
 			  "the receiver would read %s, not %s: remove it, or "
 			  "give %s--home",
@@ -162,7 +160,6 @@ static int load(const struct init *i, struct settings *s)
 			i->config);
 		code = EX_CONFIG;
 	}
-	buf_free(&errors);
 	return code;
 }
 

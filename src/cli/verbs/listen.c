@@ -1,4 +1,3 @@
-#include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/macros.h"
@@ -155,9 +154,7 @@ static int print_notified(const struct options *o, const char *conninfo,
 
 static int load_and_listen(const struct verb *v, struct options *o)
 {
-	struct settings_sources places = settings_sources();
 	struct settings settings = { 0 };
-	struct buf errors = { 0 };
 	int signals = take_signals();
 	int code;
 
@@ -165,18 +162,16 @@ static int load_and_listen(const struct verb *v, struct options *o)
 		cli_error(v, "can't wait for signals");
 		return EX_OSERR;
 	}
-	if (!settings_load(&settings, &places, &errors)) {
-		code = cli_config_errors(v, &errors);
-	} else if (o->consumer.source.name) {
+	code = cli_load_settings(v, &settings);
+	if (code == EX_OK && o->consumer.source.name) {
 		o->consumer.conninfo = settings.database;
 		name_worker(&o->worker);
 		if (o->pool)
 			o->consumer.source.worker = o->worker.text;
 		code = consume(&o->consumer, signals);
-	} else {
+	} else if (code == EX_OK) {
 		code = print_notified(o, settings.database, signals);
 	}
-	buf_free(&errors);
 	settings_free(&settings);
 	close(signals);
 	return code;

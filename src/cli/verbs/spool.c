@@ -298,15 +298,10 @@ static int open_and_run(struct job *j, const struct action *a)
 
 static int load_and_run(struct job *j, const struct action *a)
 {
-	struct settings_sources places = settings_sources();
-	struct buf errors = { 0 };
-	int code;
+	int code = cli_load_settings(j->verb, &j->settings);
 
-	if (settings_load(&j->settings, &places, &errors))
+	if (code == EX_OK)
 		code = open_and_run(j, a);
-	else
-		code = cli_config_errors(j->verb, &errors);
-	buf_free(&errors);
 	settings_free(&j->settings);
 	return code;
 }
