@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -136,6 +137,104 @@ bool cli_options(const struct verb *v, int *argc, char ***argv,
 		return false;
 	}
 	return true;
+}
+
+/* Whether name is one of the words of list, which spaces separate. */
+static bool list_has(const char *list, const char *name)
+{
+	size_t length = strlen(name);
+
+	while (*list) {
+		size_t word = strcspn(list, " ");
+
+		if (word == length && strncmp(list, name, length) == 0)
+			return true;
+		list += word;
+		list += strspn(list, " ");
+	}
+	return false;
+}
+
+static void put_names(struct buf *b, const struct cli_action *actions,
+		      size_t count, const char *option)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (!option || list_has(actions[i].options, option))
+			buf_printf(b, "%s%s", b->length ? " or " : "",
+				   actions[i].name);
+	}
+}
+
+static const struct cli_action *find_action(const struct verb *v,
+					    const char *name,
+					    const struct cli_action *actions,
+					    size_t count, int *code)
+{
+	struct buf names = { 0 };
+
+	for (size_t i = 0; name && i < count; i++) {
+		if (strcmp(actions[i].name, name) == 0)
+			return &actions[i];
+	}
+	put_names(&names, actions, count, NULL);
+	if (name)
+		*code = cli_usage_error(v, "unknown subcommand '%s': %s", name,
+					names.data);
+	else
+		*code = cli_usage_error(v, "missing subcommand: %s",
+					names.data);
+	buf_free(&names);
+	return NULL;
+}
+
+static bool is_given(const struct cli_option *option)
+{
+	return option->value ? *option->value != NULL : *option->flag;
+}
+
+/* Refuses an option that the chosen action does not take. */
+static bool check_options(const struct verb *v, const struct cli_action *chosen,
+			  const struct cli_option *options, size_t option_count,
+			  const struct cli_action *actions, size_t count)
+{
+	struct buf names = { 0 };
+
+	for (size_t i = 0; i < option_count; i++) {
+		if (!is_given(&options[i]) ||
+		    list_has(chosen->options, options[i].name))
+			continue;
+		put_names(&names, actions, count, options[i].name);
+		(void)cli_usage_error(v, "--%s goes with %s", options[i].name,
+				      names.data);
+		buf_free(&names);
+		return false;
+	}
+	return true;
+}
+
+const struct cli_action *
+cli_choose_action(const struct verb *v, int *argc, char ***argv,
+		  const struct cli_option *options, size_t option_count,
+		  const struct cli_action *actions, size_t count, int *code)
+{
+	const struct cli_action *chosen;
+
+	if (!cli_options(v, argc, argv, options, option_count, INT_MAX, code))
+		return NULL;
+	chosen = find_action(v, (*argv)[0], actions, count, code);
+	if (!chosen)
+		return NULL;
+	*argc -= 1;
+	*argv += 1;
+	*code = EX_USAGE;
+	if (!check_options(v, chosen, options, option_count, actions, count))
+		return NULL;
+	if (*argc > chosen->operands) {
+		*code = cli_usage_error(v, "'%s' is one argument too many",
+					(*argv)[chosen->operands]);
+		return NULL;
+	}
+	return chosen;
 }
 
 bool cli_read(const struct verb *v, const char *path, struct buf *b)

@@ -69,6 +69,26 @@ bool cli_options(const struct verb *v, int *argc, char ***argv,
 		 const struct cli_option *options, size_t count, int operands,
 		 int *code) MUST_CHECK;
 
+/* A subcommand, as "dead list". */
+struct cli_action {
+	const char *name;
+	int (*run)(void *context);
+	int operands; /* how many it takes at most */
+	const char *options; /* the names of those it takes, by spaces */
+};
+
+/*
+ * As cli_options(), where the first operand is one of count actions: returns
+ * it, and leaves its own operands in *argv. NULL: the verb is over and *code
+ * its exit code.
+ */
+const struct cli_action *cli_choose_action(const struct verb *v, int *argc,
+					   char ***argv,
+					   const struct cli_option *options,
+					   size_t option_count,
+					   const struct cli_action *actions,
+					   size_t count, int *code) MUST_CHECK;
+
 /* A file, or stdin where path is NULL or "-": at most 16 MiB, any bytes. */
 bool cli_read(const struct verb *v, const char *path, struct buf *b) MUST_CHECK;
 

@@ -3,22 +3,30 @@
 #include "cli/query.h"
 
 #include <stdio.h>
-#include <string.h>
 
 /* In one transaction. */
 enum { EVENTS_AT_ONCE = 1000 };
 
-static int list(struct query *q, const char *pool, bool json)
+struct dead {
+	struct query query;
+	const char *pool;
+	const char *id;
+	bool json;
+};
+
+static int list(void *context)
 {
+	struct dead *d = context;
+
 	return query_print(
-		q,
+		&d->query,
 		"SELECT d.subscription AS pool, d.event_id::text AS id, "
 		"e.task_id, e.status, d.attempts, d.died_at, d.error "
 		"FROM humcli.dead d "
 		"LEFT JOIN humcli.events e ON e.id = d.event_id "
 		"WHERE $1::text IS NULL OR d.subscription = $1 "
 		"ORDER BY d.subscription, d.event_id",
-		&pool, 1, json, NULL);
+		&d->pool, 1, d->json, NULL);
 }
 
 /* At most EVENTS_AT_ONCE, or the one with this id. */
@@ -43,53 +51,51 @@ static int redrive_some(struct query *q, const char *pool, const char *id,
 	return code;
 }
 
-static int redrive(struct query *q, const char *pool, const char *id)
+static int redrive(void *context)
 {
+	struct dead *d = context;
 	uint64_t count, total = 0;
 	int code;
 
 	do {
-		code = redrive_some(q, pool, id, &count);
+		code = redrive_some(&d->query, d->pool, d->id, &count);
 		total += count;
 	} while (code == EX_OK && count == EVENTS_AT_ONCE);
 	if (code != EX_OK)
 		return code;
 	printf("%llu to be tried again\n", (unsigned long long)total);
-	return id && !total ? EXIT_NEGATIVE : EX_OK;
+	return d->id && !total ? EXIT_NEGATIVE : EX_OK;
 }
+
+static const struct cli_action actions[] = {
+	{ "list", list, 0, "pool json" },
+	{ "redrive", redrive, 0, "pool id" },
+};
 
 int cmd_dead(const struct verb *v, int argc, char **argv)
 {
-	const char *pool = NULL, *id = NULL;
-	bool json = false, listing;
+	struct dead d = { 0 };
 	const struct cli_option options[] = {
-		{ "pool", &pool, NULL },
-		{ "id", &id, NULL },
-		{ "json", NULL, &json },
+		{ "pool", &d.pool, NULL },
+		{ "id", &d.id, NULL },
+		{ "json", NULL, &d.json },
 	};
-	struct query q;
+	const struct cli_action *action;
 	uint64_t number;
 	int code;
 
-	if (!cli_options(v, &argc, &argv, options, ARRAY_SIZE(options), 1,
-			 &code))
+	action = cli_choose_action(v, &argc, &argv, options,
+				   ARRAY_SIZE(options), actions,
+				   ARRAY_SIZE(actions), &code);
+	if (!action)
 		return code;
-	if (argc == 0)
-		return cli_usage_error(v, "what to do is missing");
-	listing = strcmp(argv[0], "list") == 0;
-	if (!listing && strcmp(argv[0], "redrive") != 0)
-		return cli_usage_error(v, "there is no 'dead %s'", argv[0]);
-	if (json && !listing)
-		return cli_usage_error(v, "--json goes with list");
-	if (id && listing)
-		return cli_usage_error(v, "--id goes with redrive");
-	if (!pool && !listing)
+	if (!d.pool && action->run == redrive)
 		return cli_usage_error(v, "--pool is missing");
-	if (id && !parse_u64(id, 1, INT64_MAX, &number))
-		return cli_usage_error(v, "--id '%s' is no id", id);
-	code = query_open(&q, v);
+	if (d.id && !parse_u64(d.id, 1, INT64_MAX, &number))
+		return cli_usage_error(v, "--id '%s' is no id", d.id);
+	code = query_open(&d.query, v);
 	if (code == EX_OK)
-		code = listing ? list(&q, pool, json) : redrive(&q, pool, id);
-	query_close(&q);
+		code = action->run(&d);
+	query_close(&d.query);
 	return code;
 }

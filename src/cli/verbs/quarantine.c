@@ -14,18 +14,25 @@
 
 enum { SUBMIT_MS = 10000, END_MS = 5000 };
 
-static int list(struct query *q, const char *ids, bool json)
+struct quarantine {
+	struct query query;
+	struct buf ids; /* as PostgreSQL has an array; empty: all */
+	bool json;
+};
+
+static int list(void *context)
 {
-	const char *values[] = { ids };
+	struct quarantine *q = context;
+	const char *values[] = { q->ids.data };
 
 	return query_print(
-		q,
+		&q->query,
 		"SELECT id::text AS id, received_at, secret_name, seen, "
 		"pg_catalog.octet_length(body) AS bytes, reason, signature, "
 		"pg_catalog.encode(body, 'escape') AS body "
 		"FROM humcli.quarantine "
 		"WHERE $1::bigint[] IS NULL OR id = ANY ($1) ORDER BY id",
-		values, 1, json, NULL);
+		values, 1, q->json, NULL);
 }
 
 /* Trying again. */
@@ -148,16 +155,17 @@ static int retry_all(struct retry *t, const char *ids)
 	return code == EX_OK && t->left ? EXIT_NEGATIVE : code;
 }
 
-static int retry(struct query *q, const char *ids)
+static int retry(void *context)
 {
 	static const struct writer_options options;
-	struct retry t = { .query = q };
+	struct quarantine *q = context;
+	struct retry t = { .query = &q->query };
 	struct writer *writer;
 	int code;
 
 	t.queue = queue_new(false, 0);
-	writer = writer_start(&q->settings, t.queue, &options);
-	code = retry_all(&t, ids);
+	writer = writer_start(&q->query.settings, t.queue, &options);
+	code = retry_all(&t, q->ids.data);
 	if (!writer_stop(writer, monotonic_ms() + END_MS)) {
 		/* The writer is stuck, and holds on to what would be freed. */
 		fflush(stdout);
@@ -167,15 +175,14 @@ static int retry(struct query *q, const char *ids)
 	return code;
 }
 
-/* The operands as PostgreSQL has an array; NULL: there are none. */
-static bool read_ids(const struct verb *v, char **argv, struct buf *ids,
-		     int *code)
+/* The operands as PostgreSQL has an array. */
+static bool read_ids(const struct verb *v, char **argv, struct buf *ids)
 {
 	uint64_t id;
 
 	for (; *argv; argv++) {
 		if (!parse_u64(*argv, 1, INT64_MAX, &id)) {
-			*code = cli_usage_error(v, "'%s' is no id", *argv);
+			(void)cli_usage_error(v, "'%s' is no id", *argv);
 			return false;
 		}
 		buf_printf(ids, "%s%llu", ids->length ? "," : "{",
@@ -186,31 +193,30 @@ static bool read_ids(const struct verb *v, char **argv, struct buf *ids,
 	return true;
 }
 
+static const struct cli_action actions[] = {
+	{ "list", list, INT_MAX, "json" },
+	{ "retry", retry, INT_MAX, "" },
+};
+
 int cmd_quarantine(const struct verb *v, int argc, char **argv)
 {
-	bool json = false, listing;
-	const struct cli_option options[] = { { "json", NULL, &json } };
-	struct buf ids = { 0 };
-	struct query q;
+	struct quarantine q = { 0 };
+	const struct cli_option options[] = { { "json", NULL, &q.json } };
+	const struct cli_action *action;
 	int code;
 
-	if (!cli_options(v, &argc, &argv, options, ARRAY_SIZE(options), INT_MAX,
-			 &code))
+	action = cli_choose_action(v, &argc, &argv, options,
+				   ARRAY_SIZE(options), actions,
+				   ARRAY_SIZE(actions), &code);
+	if (!action)
 		return code;
-	if (argc == 0)
-		return cli_usage_error(v, "what to do is missing");
-	listing = strcmp(argv[0], "list") == 0;
-	if (!listing && strcmp(argv[0], "retry") != 0)
-		return cli_usage_error(v, "there is no 'quarantine %s'",
-				       argv[0]);
-	if (json && !listing)
-		return cli_usage_error(v, "--json goes with list");
-	if (!read_ids(v, argv + 1, &ids, &code))
-		return code;
-	code = query_open(&q, v);
-	if (code == EX_OK)
-		code = listing ? list(&q, ids.data, json) : retry(&q, ids.data);
-	query_close(&q);
-	buf_free(&ids);
+	code = EX_USAGE;
+	if (read_ids(v, argv, &q.ids)) {
+		code = query_open(&q.query, v);
+		if (code == EX_OK)
+			code = action->run(&q);
+		query_close(&q.query);
+	}
+	buf_free(&q.ids);
 	return code;
 }

@@ -106,14 +106,12 @@ static int list_folder(const struct job *j, struct table *t,
 	return EX_OK;
 }
 
-static int list(const struct job *j)
+static int list(void *context)
 {
+	const struct job *j = context;
 	struct table t = { 0 };
 	int code;
 
-	if (*j->names)
-		return cli_usage_error(j->verb, "list takes no '%s'",
-				       *j->names);
 	for (size_t i = 0; i < ARRAY_SIZE(titles); i++)
 		table_add_column(&t, titles[i]);
 	code = list_folder(j, &t, SPOOL_NEW);
@@ -174,17 +172,15 @@ static int drain_all(const struct job *j, const struct drain_source *source)
 	return code;
 }
 
-static int drain_verb(const struct job *j)
+static int drain_verb(void *context)
 {
 	static const struct writer_options options;
+	const struct job *j = context;
 	struct buf errors = { 0 };
 	struct drain_source source = { .spool = j->spool };
 	struct writer *writer;
 	int code;
 
-	if (*j->names)
-		return cli_usage_error(j->verb, "drain takes no '%s'",
-				       *j->names);
 	/* Its sum is what we print; cron mails what goes to stderr. */
 	if (!log_open("stderr", LEVEL_WARNING))
 		return EX_OSERR;
@@ -218,8 +214,9 @@ static bool retry(const struct job *j, const char *name)
 	return false;
 }
 
-static int retry_failed(const struct job *j)
+static int retry_failed(void *context)
 {
+	const struct job *j = context;
 	struct spool_list items;
 	size_t moved = 0, tried = 0;
 
@@ -238,13 +235,10 @@ static int retry_failed(const struct job *j)
 
 /* The verb. */
 
-static const struct action {
-	const char *name;
-	int (*run)(const struct job *j);
-} actions[] = {
-	{ "list", list },
-	{ "drain", drain_verb },
-	{ "retry-failed", retry_failed },
+static const struct cli_action actions[] = {
+	{ "list", list, 0, "json" },
+	{ "drain", drain_verb, 0, "" },
+	{ "retry-failed", retry_failed, INT_MAX, "" },
 };
 
 /*
@@ -266,7 +260,7 @@ static bool is_ours(const struct job *j, const struct stat *st)
 	return false;
 }
 
-static int open_and_run(struct job *j, const struct action *a)
+static int open_and_run(struct job *j, const struct cli_action *a)
 {
 	struct stat st;
 	int code;
@@ -296,7 +290,7 @@ static int open_and_run(struct job *j, const struct action *a)
 	return code;
 }
 
-static int load_and_run(struct job *j, const struct action *a)
+static int load_and_run(struct job *j, const struct cli_action *a)
 {
 	int code = cli_load_settings(j->verb, &j->settings);
 
@@ -310,20 +304,14 @@ int cmd_spool(const struct verb *v, int argc, char **argv)
 {
 	struct job j = { .verb = v };
 	const struct cli_option options[] = { { "json", NULL, &j.json } };
+	const struct cli_action *action;
 	int code;
 
-	if (!cli_options(v, &argc, &argv, options, ARRAY_SIZE(options), INT_MAX,
-			 &code))
+	action = cli_choose_action(v, &argc, &argv, options,
+				   ARRAY_SIZE(options), actions,
+				   ARRAY_SIZE(actions), &code);
+	if (!action)
 		return code;
-	if (argc == 0)
-		return cli_usage_error(v, "what to do is missing");
-	j.names = argv + 1;
-	for (size_t i = 0; i < ARRAY_SIZE(actions); i++) {
-		if (strcmp(argv[0], actions[i].name) != 0)
-			continue;
-		if (j.json && actions[i].run != list)
-			return cli_usage_error(v, "--json goes with list");
-		return load_and_run(&j, &actions[i]);
-	}
-	return cli_usage_error(v, "there is no 'spool %s'", argv[0]);
+	j.names = argv;
+	return load_and_run(&j, action);
 }
