@@ -47,37 +47,31 @@ static size_t append_body(char *data, size_t size, size_t count, void *context)
 	return length;
 }
 
-static CURLcode set_up(struct http *h, const struct http_target *t)
+/* Sets what all requests share. Any failure is one: nothing is sent then. */
+static bool set_up(struct http *h, const struct http_target *t)
 {
 	CURL *e = h->easy;
 	/* As OpenSSL itself has it; the hosting bundle brings its own. */
 	const char *trusted = t->cacert ? t->cacert : getenv("SSL_CERT_FILE");
-	CURLcode c = curl_easy_setopt(e, CURLOPT_ERRORBUFFER, h->fault);
+	long verify_host = t->insecure ? 0 : 2, verify_peer = !t->insecure;
+	int faults = 0;
 
-	if (c == CURLE_OK)
-		c = curl_easy_setopt(e, CURLOPT_URL, t->url);
-	if (c == CURLE_OK)
-		c = curl_easy_setopt(e, CURLOPT_USERAGENT,
-				     PACKAGE_NAME "/" PACKAGE_VERSION);
-	if (c == CURLE_OK)
-		c = curl_easy_setopt(e, CURLOPT_TIMEOUT_MS,
-				     (long)HTTP_TIMEOUT_MS);
-	if (c == CURLE_OK)
-		c = curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
+	faults |= (int)curl_easy_setopt(e, CURLOPT_ERRORBUFFER, h->fault);
+	faults |= (int)curl_easy_setopt(e, CURLOPT_URL, t->url);
+	faults |= (int)curl_easy_setopt(e, CURLOPT_USERAGENT,
+					PACKAGE_NAME "/" PACKAGE_VERSION);
+	faults |= (int)curl_easy_setopt(e, CURLOPT_TIMEOUT_MS,
+					(long)HTTP_TIMEOUT_MS);
+	faults |= (int)curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
 	/* One kept open could be retried behind our back. */
-	if (c == CURLE_OK)
-		c = curl_easy_setopt(e, CURLOPT_FORBID_REUSE, 1L);
-	if (c == CURLE_OK)
-		c = curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, append_body);
-	if (c == CURLE_OK)
-		c = curl_easy_setopt(e, CURLOPT_CERTINFO, 1L);
-	if (c == CURLE_OK && trusted)
-		c = curl_easy_setopt(e, CURLOPT_CAINFO, trusted);
-	if (c == CURLE_OK && t->insecure)
-		c = curl_easy_setopt(e, CURLOPT_SSL_VERIFYPEER, 0L);
-	if (c == CURLE_OK && t->insecure)
-		c = curl_easy_setopt(e, CURLOPT_SSL_VERIFYHOST, 0L);
-	return c;
+	faults |= (int)curl_easy_setopt(e, CURLOPT_FORBID_REUSE, 1L);
+	faults |= (int)curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, append_body);
+	faults |= (int)curl_easy_setopt(e, CURLOPT_CERTINFO, 1L);
+	faults |= (int)curl_easy_setopt(e, CURLOPT_SSL_VERIFYPEER, verify_peer);
+	faults |= (int)curl_easy_setopt(e, CURLOPT_SSL_VERIFYHOST, verify_host);
+	if (trusted)
+		faults |= (int)curl_easy_setopt(e, CURLOPT_CAINFO, trusted);
+	return !faults;
 }
 
 struct http *http_open(const struct http_target *target, char *reason,
@@ -85,17 +79,18 @@ struct http *http_open(const struct http_target *target, char *reason,
 {
 	struct http *h = xcalloc(1, sizeof(*h));
 	const char *fault = NULL;
-	CURLcode c = curl_global_init(CURL_GLOBAL_DEFAULT);
 
-	if (c == CURLE_OK)
+	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+		fault = "libcurl can't be initialised";
+	else
 		fault = url_fault(target->url);
-	if (c == CURLE_OK && !fault) {
+	if (!fault) {
 		h->easy = curl_easy_init();
-		c = h->easy ? set_up(h, target) : CURLE_FAILED_INIT;
+		if (h->easy && set_up(h, target))
+			return h;
+		fault = "libcurl does not take its options";
 	}
-	if (c == CURLE_OK && !fault)
-		return h;
-	snprintf(reason, size, "%s", fault ? fault : curl_easy_strerror(c));
+	snprintf(reason, size, "%s", fault);
 	http_close(h);
 	return NULL;
 }
@@ -125,18 +120,14 @@ static CURLcode perform(struct http *h, struct curl_slist *headers,
 			const char *body, size_t length, struct http_answer *a)
 {
 	CURL *e = h->easy;
-	CURLcode c = curl_easy_setopt(e, CURLOPT_HTTPHEADER, headers);
+	int faults = 0;
 
-	if (c == CURLE_OK)
-		c = curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE,
-				     (curl_off_t)length);
-	if (c == CURLE_OK)
-		c = curl_easy_setopt(e, CURLOPT_POSTFIELDS, body);
-	if (c == CURLE_OK)
-		c = curl_easy_setopt(e, CURLOPT_WRITEDATA, &a->body);
-	if (c == CURLE_OK)
-		c = curl_easy_perform(e);
-	return c;
+	faults |= (int)curl_easy_setopt(e, CURLOPT_HTTPHEADER, headers);
+	faults |= (int)curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE,
+					(curl_off_t)length);
+	faults |= (int)curl_easy_setopt(e, CURLOPT_POSTFIELDS, body);
+	faults |= (int)curl_easy_setopt(e, CURLOPT_WRITEDATA, &a->body);
+	return faults ? CURLE_FAILED_INIT : curl_easy_perform(e);
 }
 
 /* The server's own certificate is the first of the chain. */
