@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/hmac.h"
 
 #include <curl/curl.h>
 #include <stdio.h>
@@ -198,6 +199,31 @@ bool http_post(struct http *h, const char *const *headers, const char *body,
 			 *h->fault ? h->fault : curl_easy_strerror(c), hint(c));
 	curl_slist_free_all(list);
 	return c == CURLE_OK;
+}
+
+bool http_post_signed(struct http *h, const struct http_event *event,
+		      struct http_answer *answer)
+{
+	unsigned char digest[HMAC_BYTES];
+	char hex[HMAC_HEX + 1];
+	char *signature, *timestamp;
+	bool answered;
+
+	hmac_sha256(event->key, event->key_length, event->body, event->length,
+		    digest);
+	if (event->forged)
+		digest[HMAC_BYTES - 1] ^= 1;
+	hmac_to_hex(digest, hex);
+	signature = xasprintf("X-Signature: %s", hex);
+	timestamp = xasprintf("X-Timestamp: %s", event->timestamp);
+	answered = http_post(
+		h,
+		(const char *const[]){ "Content-Type: application/json",
+				       signature, timestamp, NULL },
+		event->body, event->length, answer);
+	free(signature);
+	free(timestamp);
+	return answered;
 }
 
 void http_answer_free(struct http_answer *answer)

@@ -42,6 +42,20 @@ struct http_answer {
  */
 bool http_post(struct http *h, const char *const *headers, const char *body,
 	       size_t length, struct http_answer *answer) MUST_CHECK;
+
+/* An event as HumCLI POSTs it. */
+struct http_event {
+	const void *key; /* the secret */
+	size_t key_length;
+	const char *body;
+	size_t length;
+	const char *timestamp; /* X-Timestamp */
+	bool forged; /* the signature is wrong by one bit */
+};
+
+/* Signs the event and POSTs it; as http_post(). */
+bool http_post_signed(struct http *h, const struct http_event *event,
+		      struct http_answer *answer) MUST_CHECK;
 void http_answer_free(struct http_answer *answer);
 
 /*

@@ -3,7 +3,6 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/clock.h"
-#include "base/hmac.h"
 #include "cli/http.h"
 #include "cli/json.h"
 #include "config/secrets.h"
@@ -34,19 +33,14 @@ static bool post(struct http *h, const struct secret *secret, bool rightly,
 		 struct http_answer *answer)
 {
 	char *body = json_event_body(&test_event);
-	unsigned char digest[HMAC_BYTES];
-	char hex[HMAC_HEX + 1], signature[HMAC_HEX + 20];
-	const char *headers[] = { "Content-Type: application/json", signature,
-				  "X-Timestamp: 2026-01-01T00:00:00.000Z",
-				  NULL };
-	bool answered;
+	const struct http_event event = { .key = secret->key,
+					  .key_length = secret->length,
+					  .body = body,
+					  .length = strlen(body),
+					  .timestamp = test_event.timestamp,
+					  .forged = !rightly };
+	bool answered = http_post_signed(h, &event, answer);
 
-	hmac_sha256(secret->key, secret->length, body, strlen(body), digest);
-	if (!rightly)
-		digest[HMAC_BYTES - 1] ^= 1;
-	hmac_to_hex(digest, hex);
-	snprintf(signature, sizeof(signature), "X-Signature: %s", hex);
-	answered = http_post(h, headers, body, strlen(body), answer);
 	free(body);
 	return answered;
 }

@@ -1,6 +1,5 @@
 #include "base/alloc.h"
 #include "base/buf.h"
-#include "base/hmac.h"
 #include "base/macros.h"
 #include "base/parse.h"
 #include "cli/cli.h"
@@ -26,19 +25,6 @@ struct send {
 	bool bad_signature;
 	char task_id[32]; /* where none is given */
 };
-
-static void put_signature(const struct send *o, const struct secret *key,
-			  const struct post *p, struct buf *header)
-{
-	unsigned char digest[HMAC_BYTES];
-	char hex[HMAC_HEX + 1];
-
-	hmac_sha256(key->key, key->length, p->body, p->length, digest);
-	if (o->bad_signature)
-		digest[HMAC_BYTES - 1] ^= 1;
-	hmac_to_hex(digest, hex);
-	buf_printf(header, "X-Signature: %s", hex);
-}
 
 static void print_answer(const struct post *p, const struct http_answer *a)
 {
@@ -93,23 +79,21 @@ static int judge(const struct verb *v, const struct send *o,
 static int post_one(const struct verb *v, const struct send *o, struct http *h,
 		    const struct secret *key, const struct post *p)
 {
-	struct buf signature = { 0 }, timestamp = { 0 };
-	const char *headers[4] = { "Content-Type: application/json" };
+	const struct http_event event = { .key = key->key,
+					  .key_length = key->length,
+					  .body = p->body,
+					  .length = p->length,
+					  .timestamp = p->timestamp,
+					  .forged = o->bad_signature };
 	struct http_answer answer;
 	int code = EX_UNAVAILABLE;
 
-	put_signature(o, key, p, &signature);
-	buf_printf(&timestamp, "X-Timestamp: %s", p->timestamp);
-	headers[1] = signature.data;
-	headers[2] = timestamp.data;
-	if (http_post(h, headers, p->body, p->length, &answer))
+	if (http_post_signed(h, &event, &answer))
 		code = judge(v, o, p, &answer);
 	else
 		cli_error(v, "%s: no answer in %lld ms: %s", p->name,
 			  (long long)answer.ms, answer.reason);
 	http_answer_free(&answer);
-	buf_free(&signature);
-	buf_free(&timestamp);
 	return code;
 }
 
