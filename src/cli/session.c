@@ -1,6 +1,7 @@
 #include "cli/session.h"
 
 #include "base/alloc.h"
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/macros.h"
 #include "postgres/connector.h"
@@ -255,6 +256,22 @@ const char *rows_get(const struct rows *r, size_t row, size_t column)
 	if (PQgetisnull(r->result, (int)row, (int)column))
 		return NULL;
 	return PQgetvalue(r->result, (int)row, (int)column);
+}
+
+bool rows_bytes(const struct rows *r, size_t row, size_t column,
+		struct buf *bytes)
+{
+	const char *text = rows_get(r, row, column);
+	size_t length = 0;
+	unsigned char *raw =
+		text ? PQunescapeBytea((const unsigned char *)text, &length)
+		     : NULL;
+
+	if (!raw)
+		return false;
+	buf_add(bytes, raw, length);
+	PQfreemem(raw);
+	return true;
 }
 
 void rows_free(struct rows *r)

@@ -6,6 +6,7 @@
 #ifndef SESSION_H
 #define SESSION_H
 
+#include "base/buf.h"
 #include "base/macros.h"
 
 #include <stdbool.h>
@@ -67,6 +68,12 @@ const char *rows_title(const struct rows *r, size_t column) MUST_CHECK;
 /* NULL for NULL. */
 const char *rows_get(const struct rows *r, size_t row,
 		     size_t column) MUST_CHECK;
+/*
+ * Appends the bytes of a bytea, which is not NULL. False: the server sent
+ * something else.
+ */
+bool rows_bytes(const struct rows *r, size_t row, size_t column,
+		struct buf *bytes) MUST_CHECK;
 void rows_free(struct rows *r);
 
 /* Takes in what has come. False: the connection is gone. */

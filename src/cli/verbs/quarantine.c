@@ -44,23 +44,6 @@ struct retry {
 	size_t left;
 };
 
-static unsigned nibble(char c)
-{
-	return (unsigned)(c <= '9' ? c - '0' : c - 'a' + 10);
-}
-
-/* What encode(body, 'hex') gives, as bytes. */
-static void put_unhexed(struct buf *b, const char *hex)
-{
-	buf_add(b, "", 0);
-	for (; hex[0] && hex[1]; hex += 2) {
-		unsigned char c =
-			(unsigned char)(nibble(hex[0]) << 4 | nibble(hex[1]));
-
-		buf_add(b, &c, 1);
-	}
-}
-
 /* A row as a delivery, with a reason where it still is no event. */
 static struct delivery *read_delivery(const struct rows *r, size_t row)
 {
@@ -72,9 +55,11 @@ static struct delivery *read_delivery(const struct rows *r, size_t row)
 	snprintf(d->signature, sizeof(d->signature), "%s", rows_get(r, row, 2));
 	if (parse_u64(rows_get(r, row, 3), 0, INT64_MAX, &received_at))
 		d->received_at = (int64_t)received_at;
-	put_unhexed(&body, rows_get(r, row, 4));
-	if (delivery_parse(d, body.data, body.length) == EVENT_OK &&
-	    received_at == 0)
+	buf_add(&body, "", 0);
+	if (!rows_bytes(r, row, 4, &body))
+		d->reason = xstrdup("its body can't be read");
+	else if (delivery_parse(d, body.data, body.length) == EVENT_OK &&
+		 received_at == 0)
 		d->reason = xstrdup("it was received before 1970");
 	buf_free(&body);
 	return d;
@@ -142,8 +127,8 @@ static int retry_all(struct retry *t, const char *ids)
 	int code = query_run(
 		t->query,
 		"SELECT id, secret_name, signature, "
-		"(extract(epoch FROM received_at) * 1000000)::bigint, "
-		"pg_catalog.encode(body, 'hex') FROM humcli.quarantine "
+		"(extract(epoch FROM received_at) * 1000000)::bigint, body "
+		"FROM humcli.quarantine "
 		"WHERE $1::bigint[] IS NULL OR id = ANY ($1) ORDER BY id",
 		&ids, 1, &rows);
 
