@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <sysexits.h>
 #include <unistd.h>
@@ -55,37 +54,10 @@ char *cli_responder_path(void)
 	return path ? path : xstrdup(FCGIDIR "/humcli-webhook.fcgi");
 }
 
-/* The program that a shell would run by this name. */
-static bool find_in_path(const char *name, struct stat *st)
+const char *cli_program_name(void)
 {
-	const char *folder = getenv("PATH");
-	bool found = false;
-
-	while (folder && *folder && !found) {
-		int length = (int)strcspn(folder, ":");
-		char *path = xasprintf("%.*s/%s", length, folder, name);
-
-		found = length && access(path, X_OK) == 0 &&
-			stat(path, st) == 0 && S_ISREG(st->st_mode);
-		folder += length;
-		folder += *folder == ':';
-		free(path);
-	}
-	return found;
-}
-
-char *cli_program_name(void)
-{
-	/* In the hosting bundle it starts through a script. */
-	char *path = relocated_path("bin/humcli-webhook");
-	struct stat ours, first;
-
-	if (path && stat(path, &ours) == 0 &&
-	    !(find_in_path("humcli-webhook", &first) &&
-	      first.st_dev == ours.st_dev && first.st_ino == ours.st_ino))
-		return path;
-	free(path);
-	return xstrdup("humcli-webhook");
+	/* Without a slash it is a name that the shell found in PATH. */
+	return program_invocation_name;
 }
 
 bool cli_switch_user(const char *name)

@@ -15,8 +15,8 @@
 char *cli_data_path(const char *name) MUST_CHECK;
 /* The same for humcli-webhook.fcgi. */
 char *cli_responder_path(void) MUST_CHECK;
-/* How to type this program: its name, where PATH leads to it, else its path. */
-char *cli_program_name(void) MUST_CHECK;
+/* How to type this program: as it was typed. */
+const char *cli_program_name(void) MUST_CHECK;
 
 /* Becomes a user for good, where we are root. */
 bool cli_switch_user(const char *user) MUST_CHECK;

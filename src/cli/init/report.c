@@ -174,7 +174,7 @@ static char *guess_url(const struct init *i)
 void init_print_next_steps(const struct init *i)
 {
 	char *url = i->url ? xstrdup(i->url) : guess_url(i);
-	char *program = cli_program_name();
+	const char *program = cli_program_name();
 
 	advise_server(i);
 	printf("\nThen this should find nothing wrong%s:\n\n"
@@ -182,6 +182,5 @@ void init_print_next_steps(const struct init *i)
 	       i->url ? "" : " (give init --url, if yours is another)",
 	       as_root(i), program, url);
 	advise_task(i, url);
-	free(program);
 	free(url);
 }
