@@ -11,7 +11,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 
-enum { LINE_MAX_BYTES = 4096 };
+enum { LINE_MAX_BYTES = 4096, LIMIT_MS = 60000 };
 
 static const char *const names[] = { "error", "warning", "info", "debug" };
 static const int priorities[] = { LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
@@ -187,5 +187,47 @@ void log_fields(enum log_level level, const char *key, ...)
 	}
 	va_end(args);
 	finish(&l, level);
+	errno = saved;
+}
+
+/* FNV-1a. */
+static uint64_t hash_text(const char *text)
+{
+	uint64_t hash = UINT64_C(0xcbf29ce484222325);
+
+	for (; *text; text++)
+		hash = (hash ^ (unsigned char)*text) * UINT64_C(0x100000001b3);
+	return hash;
+}
+
+bool log_limit_pass(struct log_limit *limit, const char *text)
+{
+	uint64_t hash = hash_text(text);
+	int64_t now = monotonic_ms(), passed_at = limit->passed_at;
+
+	if (passed_at && limit->text_hash == hash && now - passed_at < LIMIT_MS)
+		return false;
+	limit->text_hash = hash;
+	limit->passed_at = now ? now : 1;
+	return true;
+}
+
+void log_limit_reset(struct log_limit *limit)
+{
+	limit->passed_at = 0;
+}
+
+void log_limited(struct log_limit *limit, enum log_level level,
+		 const char *format, ...)
+{
+	int saved = errno;
+	char text[LINE_MAX_BYTES];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	if (log_limit_pass(limit, text))
+		log_message(level, "%s", text);
 	errno = saved;
 }

@@ -7,6 +7,7 @@
 #define LOG_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/macros.h"
 
@@ -31,5 +32,26 @@ void log_message(enum log_level level, const char *format, ...) PRINTF(2, 3);
  */
 void log_fields(enum log_level level, const char *key, ...)
 	__attribute__((sentinel));
+
+/*
+ * Limits how often a failure is logged that may occur hundreds of times a
+ * second. Starts as { 0 }; each kind of failure has a limit of its own.
+ */
+struct log_limit {
+	_Atomic int64_t passed_at; /* ms, monotonic; 0: never */
+	_Atomic uint64_t text_hash; /* of the text that passed last */
+};
+
+/*
+ * Returns true if text is to be logged: it differs from the text that
+ * passed last, or that is a minute ago. Safe from any thread; of several
+ * threads at one moment more than one may pass.
+ */
+bool log_limit_pass(struct log_limit *limit, const char *text) MUST_CHECK;
+/* Lets the next text pass, because the failure is over. */
+void log_limit_reset(struct log_limit *limit);
+/* Calls log_message() if log_limit_pass() lets the message pass. */
+void log_limited(struct log_limit *limit, enum log_level level,
+		 const char *format, ...) PRINTF(3, 4);
 
 #endif

@@ -285,6 +285,48 @@ static void test_stderr(void **state)
 	free(path);
 }
 
+/* The same text once a minute; another text at once. */
+static void test_limit(void **state)
+{
+	struct log_limit limit = { 0 }, other = { 0 };
+
+	(void)state;
+	assert_true(log_limit_pass(&limit, "a"));
+	assert_false(log_limit_pass(&limit, "a"));
+	assert_true(log_limit_pass(&other, "a"));
+	assert_true(log_limit_pass(&limit, "b"));
+	assert_false(log_limit_pass(&limit, "b"));
+	log_limit_reset(&limit);
+	assert_true(log_limit_pass(&limit, "b"));
+	assert_false(log_limit_pass(&limit, "b"));
+	/* A minute later. */
+	limit.passed_at -= 59000;
+	assert_false(log_limit_pass(&limit, "b"));
+	limit.passed_at -= 1000;
+	assert_true(log_limit_pass(&limit, "b"));
+	assert_false(log_limit_pass(&limit, "b"));
+}
+
+static void test_limited(void **state)
+{
+	const struct scratch *s = *state;
+	struct log_limit limit = { 0 };
+	char *line;
+
+	errno = ENOENT;
+	log_limited(&limit, LEVEL_ERROR, "file %d: %m", 5);
+	log_limited(&limit, LEVEL_ERROR, "file %d: %m", 5);
+	assert_int_equal(errno, ENOENT);
+	line = take_line(s);
+	assert_string_equal(line, " msg=\"file 5: No such file or directory\"");
+	free(line);
+	errno = EACCES;
+	log_limited(&limit, LEVEL_ERROR, "file %d: %m", 5);
+	line = take_line(s);
+	assert_string_equal(line, " msg=\"file 5: Permission denied\"");
+	free(line);
+}
+
 enum { THREADS = 4, LINES = 200 };
 
 static void *talk(void *argument)
@@ -329,6 +371,7 @@ int main(void)
 		TEST(test_long_lines), TEST(test_errno_is_kept),
 		TEST(test_bad_file),   TEST(test_appends),
 		TEST(test_stderr),     TEST(test_threads),
+		TEST(test_limit),      TEST(test_limited),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
