@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/alloc.h"
+
 void hmac_sha256(const void *key, size_t key_length, const void *data,
 		 size_t length, unsigned char digest[HMAC_BYTES])
 {
@@ -36,28 +38,34 @@ void hmac_to_hex(const unsigned char digest[HMAC_BYTES], char hex[HMAC_HEX + 1])
 	hex[HMAC_HEX] = '\0';
 }
 
-static int hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
-
 bool hmac_from_hex(const char *hex, unsigned char digest[HMAC_BYTES])
 {
-	if (strlen(hex) != HMAC_HEX)
+	/* OPENSSL_hexstr2buf_ex() alone would take fewer digits. */
+	if (strlen(hex) != HMAC_HEX ||
+	    strspn(hex, "0123456789abcdefABCDEF") != HMAC_HEX)
 		return false;
-	for (size_t i = 0; i < HMAC_BYTES; i++) {
-		int high = hex_value(hex[2 * i]);
-		int low = hex_value(hex[2 * i + 1]);
+	return OPENSSL_hexstr2buf_ex(digest, HMAC_BYTES, NULL, hex, '\0') == 1;
+}
 
-		if (high < 0 || low < 0)
-			return false;
-		digest[i] = (unsigned char)(high << 4 | low);
-	}
-	return true;
+bool base64_decode(const char *text, struct buf *out)
+{
+	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				     "abcdefghijklmnopqrstuvwxyz0123456789+/";
+	size_t length = strlen(text), used = strspn(text, digits);
+	size_t padding = strspn(text + used, "=");
+	unsigned char *bytes;
+	int decoded;
+
+	/* EVP_DecodeBlock() alone would take spaces around the digits. */
+	if (length % 4 || padding > 2 || used + padding != length ||
+	    length > INT32_MAX)
+		return false;
+	bytes = xmalloc(length / 4 * 3);
+	decoded = EVP_DecodeBlock(bytes, (const unsigned char *)text,
+				  (int)length);
+	if (decoded >= 0)
+		/* The padding was decoded to zeros. */
+		buf_add(out, bytes, (size_t)decoded - padding);
+	free(bytes);
+	return decoded >= 0;
 }

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/buf.h"
 #include "base/macros.h"
 
 enum { HMAC_BYTES = 32, HMAC_HEX = 64 };
@@ -23,5 +24,11 @@ void hmac_to_hex(const unsigned char digest[HMAC_BYTES],
 /* Exactly 64 digits of either case; anything else is false. */
 bool hmac_from_hex(const char *hex,
 		   unsigned char digest[HMAC_BYTES]) MUST_CHECK;
+
+/*
+ * Appends the bytes that text stands for (RFC 4648, section 4, padded).
+ * Returns true if it did; false if text is not of that form.
+ */
+bool base64_decode(const char *text, struct buf *out) MUST_CHECK;
 
 #endif

@@ -19,42 +19,6 @@ enum { FILE_LIMIT = 1 << 20, SPACES_LIMIT = 16 << 20 };
 static const char run_mark[] = "task_000000000000";
 enum { RUN_AT = 5 };
 
-/* The value of a base64 digit, -1 for what is none. */
-static int base64_digit(char c)
-{
-	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-				     "abcdefghijklmnopqrstuvwxyz0123456789+/";
-	const char *at = c ? strchr(digits, c) : NULL;
-
-	return at ? (int)(at - digits) : -1;
-}
-
-/* RFC 4648, section 4, padded. */
-static bool base64_decode(const char *text, struct buf *out)
-{
-	size_t length = strlen(text), used = length;
-	unsigned bits = 0;
-
-	while (used && length - used < 2 && text[used - 1] == '=')
-		used--;
-	if (length % 4)
-		return false;
-	buf_add(out, "", 0);
-	for (size_t i = 0; i < used; i++) {
-		int digit = base64_digit(text[i]);
-		char byte;
-
-		if (digit < 0)
-			return false;
-		bits = bits << 6 | (unsigned)digit;
-		if (i % 4 == 0)
-			continue;
-		byte = (char)(bits >> (6 - i % 4 * 2) & 0xff);
-		buf_add(out, &byte, 1);
-	}
-	return true;
-}
-
 static const char *text_of(const cJSON *object, const char *key)
 {
 	return cJSON_GetStringValue(

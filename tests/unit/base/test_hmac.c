@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "base/buf.h"
 #include "base/hmac.h"
 #include "base/macros.h"
 
@@ -152,12 +153,59 @@ static void test_hex(void **state)
 	}
 }
 
+static void test_base64(void **state)
+{
+	/* RFC 4648, section 10, and bytes of all kinds. */
+	static const struct {
+		const char *text, *bytes;
+		size_t length;
+	} cases[] = {
+		{ "", "", 0 },
+		{ "Zg==", "f", 1 },
+		{ "Zm8=", "fo", 2 },
+		{ "Zm9v", "foo", 3 },
+		{ "Zm9vYg==", "foob", 4 },
+		{ "Zm9vYmE=", "fooba", 5 },
+		{ "Zm9vYmFy", "foobar", 6 },
+		{ "AAAA", "\0\0\0", 3 },
+		{ "+/+/", "\xfb\xff\xbf", 3 },
+		{ "/w==", "\xff", 1 },
+	};
+	static const char *const refused[] = {
+		"Z",	"Zg",	      "Zg=",   "Zg===",	       "=",
+		"====", "Z===",	      "Zm9v=", "Zm9v====",     "Zg==Zg==",
+		"Z=g=", " Zm9v",      "Zm9v ", "Zm9v\n",       "Zm 9vaa",
+		"-_-_", "Zm9v\nZm9v", "Zg=\n", "\tZm9v\t\t\t",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct buf b = { 0 };
+
+		buf_printf(&b, "-");
+		if (!base64_decode(cases[i].text, &b))
+			fail_msg("%s was refused", cases[i].text);
+		assert_int_equal(b.length, 1 + cases[i].length);
+		assert_memory_equal(b.data + 1, cases[i].bytes,
+				    cases[i].length);
+		buf_free(&b);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(refused); i++) {
+		struct buf b = { 0 };
+
+		if (base64_decode(refused[i], &b))
+			fail_msg("'%s' was decoded", refused[i]);
+		assert_int_equal(b.length, 0);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_rfc_4231),
 		cmocka_unit_test(test_one_bit_off),
 		cmocka_unit_test(test_hex),
+		cmocka_unit_test(test_base64),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
