@@ -58,3 +58,11 @@ char *xasprintf(const char *format, ...)
 	va_end(args);
 	return check_alloc(text);
 }
+
+void *array_grow(void *list, size_t count, size_t element_size)
+{
+	if (count & (count - 1))
+		return list;
+	return check_alloc(
+		reallocarray(list, count ? 2 * count : 1, element_size));
+}

@@ -18,4 +18,12 @@ char *xstrdup(const char *s) MUST_CHECK;
 char *xstrndup(const char *s, size_t length) MUST_CHECK;
 char *xasprintf(const char *format, ...) PRINTF(1, 2) MUST_CHECK;
 
+/*
+ * Returns list, moved if necessary, with room for one element more than
+ * count. The room doubles each time that count is a power of two, so the
+ * caller keeps no capacity. All room of the list must come from this
+ * function, one element at a time; an empty list starts as NULL.
+ */
+void *array_grow(void *list, size_t count, size_t element_size) MUST_CHECK;
+
 #endif

@@ -66,6 +66,19 @@ void buf_wipe(struct buf *b)
 	buf_free(b);
 }
 
+char *buf_next_line(const struct buf *b, size_t *at, size_t *length)
+{
+	char *line, *end;
+
+	if (*at >= b->length)
+		return NULL;
+	line = b->data + *at;
+	end = memchr(line, '\n', b->length - *at);
+	*length = end ? (size_t)(end - line) : b->length - *at;
+	*at += *length + (end != NULL);
+	return line;
+}
+
 bool read_all(int fd, size_t max, struct buf *b)
 {
 	size_t total = 0;

@@ -20,6 +20,12 @@ void buf_printf(struct buf *b, const char *format, ...) PRINTF(2, 3);
 void buf_free(struct buf *b);
 /* The same, but overwrites it first: for secrets. */
 void buf_wipe(struct buf *b);
+/*
+ * Returns the line that starts at offset *at, and moves *at behind it; NULL
+ * at the end of the text. *length is the line's length without its newline.
+ * *at is 0 for the first line. The last line may lack a newline.
+ */
+char *buf_next_line(const struct buf *b, size_t *at, size_t *length) MUST_CHECK;
 
 /*
  * The whole of an open file, at most max bytes, appended to b. False with

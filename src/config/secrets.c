@@ -76,7 +76,7 @@ static void set_add(struct secret_set *set, const char *name, const void *key,
 {
 	struct secret *new;
 
-	set->list = xrealloc(set->list, (set->count + 1) * sizeof(*new));
+	set->list = array_grow(set->list, set->count, sizeof(*new));
 	new = &set->list[set->count++];
 	new->name = xstrdup(name);
 	new->key = xmalloc(length);
@@ -156,7 +156,7 @@ static void files_add(struct files *f, char *path, const struct stat *st,
 	struct file *new;
 	const char *slash = strrchr(path, '/');
 
-	f->list = xrealloc(f->list, (f->count + 1) * sizeof(*new));
+	f->list = array_grow(f->list, f->count, sizeof(*new));
 	new = &f->list[f->count++];
 	*new = (struct file){ .path = path,
 			      .name = slash ? slash + 1 : path,
@@ -369,14 +369,12 @@ static struct secret_set *load_set(const struct settings *s,
 static bool contains_line(const struct buf *lines, const char *line,
 			  size_t length)
 {
-	const char *at = lines->data;
+	const char *other;
+	size_t at = 0, n;
 
-	while (at && *at) {
-		size_t n = strcspn(at, "\n");
-
-		if (n == length && memcmp(at, line, length) == 0)
+	while ((other = buf_next_line(lines, &at, &n))) {
+		if (n == length && memcmp(other, line, length) == 0)
 			return true;
-		at += n + 1;
 	}
 	return false;
 }
@@ -384,14 +382,12 @@ static bool contains_line(const struct buf *lines, const char *line,
 static void log_lines_not_in(enum log_level level, const struct buf *new,
 			     const struct buf *old)
 {
-	const char *line = new->data;
+	const char *line;
+	size_t at = 0, length;
 
-	while (line && *line) {
-		size_t length = strcspn(line, "\n");
-
+	while ((line = buf_next_line(new, &at, &length))) {
 		if (!contains_line(old, line, length))
 			log_message(level, "%.*s", (int)length, line);
-		line += length + 1;
 	}
 }
 

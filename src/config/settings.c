@@ -311,21 +311,18 @@ static void parse_lines(struct loader *l, const char *path, int fd,
 			struct buf *text)
 {
 	struct buf warnings = { 0 };
-	char *line = text->data, *end = line + text->length;
+	size_t at = 0, length;
 	bool secret = false;
+	char *line;
 
-	for (unsigned number = 1; line < end; number++) {
-		char *stop = memchr(line, '\n', (size_t)(end - line));
-
-		if (!stop)
-			stop = end;
-		*stop = '\0';
-		if (strlen(line) != (size_t)(stop - line))
+	for (unsigned number = 1; (line = buf_next_line(text, &at, &length));
+	     number++) {
+		line[length] = '\0';
+		if (strlen(line) != length)
 			buf_printf(l->errors, "%s:%u: holds a NUL byte\n", path,
 				   number);
 		else if (parse_line(l, path, number, line))
 			secret = true;
-		line = stop + 1;
 	}
 	if (secret &&
 	    settings_check_private(l->s, fd, path, l->errors, &warnings) &&

@@ -50,6 +50,28 @@ static void test_allocation(void **state)
 	free(p);
 }
 
+/* Elements stay where they were, with room for one more each time. */
+static void test_array_grow(void **state)
+{
+	enum { COUNT = 1000 };
+	size_t *list = NULL;
+	unsigned moves = 0;
+
+	(void)state;
+	for (size_t i = 0; i < COUNT; i++) {
+		size_t *moved = array_grow(list, i, sizeof(*list));
+
+		moves += moved != list;
+		list = moved;
+		list[i] = i;
+	}
+	for (size_t i = 0; i < COUNT; i++)
+		assert_int_equal(list[i], i);
+	/* It doubles rather than grow by one. */
+	assert_true(moves <= 11);
+	free(list);
+}
+
 /* Without memory the process ends and says so. */
 static void test_out_of_memory(void **state)
 {
@@ -87,6 +109,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_allocation),
+		cmocka_unit_test(test_array_grow),
 		cmocka_unit_test(test_out_of_memory),
 	};
 

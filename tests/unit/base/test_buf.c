@@ -60,6 +60,48 @@ static void test_buf(void **state)
 	buf_free(&b);
 }
 
+static void test_next_line(void **state)
+{
+	static const struct {
+		const char *text;
+		size_t length;
+		const char *lines[5];
+	} cases[] = {
+		{ "", 0, { NULL } },
+		{ "a", 1, { "a" } },
+		{ "a\n", 2, { "a" } },
+		{ "\n", 1, { "" } },
+		{ "a\n\nbc\n", 6, { "a", "", "bc" } },
+		{ "a\r\n\n", 4, { "a\r", "" } },
+		{ "a\nbc", 4, { "a", "bc" } },
+	};
+	struct buf b = { 0 };
+	size_t at = 0, length;
+
+	(void)state;
+	/* Nothing was ever put in. */
+	assert_null(buf_next_line(&b, &at, &length));
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		const char *line;
+		size_t n = 0;
+
+		buf_add(&b, cases[i].text, cases[i].length);
+		for (at = 0; (line = buf_next_line(&b, &at, &length)); n++) {
+			assert_non_null(cases[i].lines[n]);
+			assert_int_equal(length, strlen(cases[i].lines[n]));
+			assert_memory_equal(line, cases[i].lines[n], length);
+		}
+		assert_null(cases[i].lines[n]);
+		buf_free(&b);
+	}
+	/* A NUL is a byte of its line. */
+	buf_add(&b, "a\0b\nc", 5);
+	at = 0;
+	assert_memory_equal(buf_next_line(&b, &at, &length), "a\0b", 3);
+	assert_int_equal(length, 3);
+	buf_free(&b);
+}
+
 /* An unnamed file with so many bytes, each the low byte of its place. */
 static int file_of(size_t length)
 {
@@ -181,6 +223,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_buf),
+		cmocka_unit_test(test_next_line),
 		cmocka_unit_test(test_read_all),
 		cmocka_unit_test(test_bad_descriptors),
 		cmocka_unit_test(test_write_all),
