@@ -32,7 +32,10 @@ int wakeup_new(void) MUST_CHECK;
 void wakeup_signal(int fd);
 void wakeup_clear(int fd);
 
-/* Until the thread has ended, or that time. False: it has not. */
+/*
+ * Waits until the thread has ended, at most until the given time (ms,
+ * monotonic). Returns true if it has ended and is joined; false if not.
+ */
 bool thread_join_until(pthread_t thread, int64_t until) MUST_CHECK;
 
 #endif

@@ -4,17 +4,18 @@
 #include "base/clock.h"
 #include "base/macros.h"
 #include "base/parse.h"
+#include "base/random.h"
 #include "cli/cli.h"
 #include "cli/program.h"
 #include "postgres/connector.h"
 #include "postgres/query.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 enum { ANSWER_MS = 5000, HEARD_MS = 3000, SQL_LIMIT = 1 << 20 };
@@ -328,8 +329,11 @@ static void check_notify(struct findings *f, PGconn *conn, const char *conninfo)
 
 	if (!other)
 		return;
-	if (getrandom(&drawn, sizeof(drawn), 0) != sizeof(drawn))
-		abort();
+	if (!random_bytes(&drawn, sizeof(drawn))) {
+		report_finding(f, FINDING_FAILURE, "notify", NULL,
+			       "can't draw random bytes: %s", strerror(errno));
+		goto out;
+	}
 	snprintf(channel, sizeof(channel), "humcli_doctor_%016llx",
 		 (unsigned long long)drawn);
 	snprintf(listen, sizeof(listen), "LISTEN %s", channel);
@@ -352,6 +356,7 @@ static void check_notify(struct findings *f, PGconn *conn, const char *conninfo)
 	PQclear(r);
 	PQclear(s);
 	PQclear(query(conn, "UNLISTEN *", NULL));
+out:
 	PQfinish(other);
 }
 

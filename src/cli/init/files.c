@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/hmac.h"
+#include "base/random.h"
 #include "cli/program.h"
 #include "config/secrets.h"
 
@@ -14,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -92,8 +92,8 @@ static int make_secret(const struct init *i, const char *path)
 	struct buf text = { 0 };
 	int code;
 
-	if (getrandom(drawn, sizeof(drawn), 0) != sizeof(drawn))
-		abort();
+	if (!random_bytes(drawn, sizeof(drawn)))
+		return fail(i, path);
 	hmac_to_hex(drawn, hex);
 	buf_printf(&text, "whsec_%s", hex);
 	code = make_file(i, path, file_mode(i, 0640, 0600), &text);

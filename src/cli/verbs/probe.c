@@ -1,17 +1,18 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/macros.h"
+#include "base/random.h"
 #include "cli/cli.h"
 #include "cli/http.h"
 #include "cli/probe/vectors.h"
 #include "cli/program.h"
 #include "cli/signing_keys.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 enum { MAX_HEADERS = 16 };
 
@@ -266,8 +267,12 @@ static int load_and_probe(struct probe *p)
 	uint64_t drawn;
 	int code;
 
-	if (getrandom(&drawn, sizeof(drawn), 0) != sizeof(drawn))
-		abort();
+	if (!random_bytes(&drawn, sizeof(drawn))) {
+		cli_error(p->verb, "can't draw random bytes: %s",
+			  strerror(errno));
+		code = EX_OSERR;
+		goto out;
+	}
 	snprintf(p->run, sizeof(p->run), "%0*" PRIx64, VECTOR_RUN, drawn >> 16);
 	if (vectors_load(&all, folder, &errors)) {
 		code = probe_with(p, &all);
@@ -277,6 +282,7 @@ static int load_and_probe(struct probe *p)
 	}
 	vectors_free(&all);
 	buf_free(&errors);
+out:
 	free(folder);
 	return code;
 }

@@ -2,6 +2,7 @@
 #include "base/buf.h"
 #include "base/macros.h"
 #include "base/parse.h"
+#include "base/random.h"
 #include "cli/cli.h"
 #include "cli/http.h"
 #include "cli/probe/lifecycle.h"
@@ -9,7 +10,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/random.h>
 
 struct send {
 	struct http_target target;
@@ -125,13 +125,17 @@ out:
 	return code;
 }
 
-static bool random_u64(uint64_t *value)
+/* Draws a random number; false, reported, where the kernel gives none. */
+static bool draw(const struct verb *v, uint64_t *value)
 {
-	return getrandom(value, sizeof(*value), 0) == sizeof(*value);
+	if (random_bytes(value, sizeof(*value)))
+		return true;
+	cli_error(v, "can't draw random bytes: %m");
+	return false;
 }
 
 /* The documented event's own values where none were given. */
-static void fill_in(struct send *o)
+static bool fill_in(const struct verb *v, struct send *o)
 {
 	struct simulation *s = &o->simulation;
 	uint64_t id;
@@ -139,8 +143,8 @@ static void fill_in(struct send *o)
 	if (!s->event)
 		s->event = "task.status_changed";
 	if (!s->task_id) {
-		if (!random_u64(&id))
-			abort();
+		if (!draw(v, &id))
+			return false;
 		snprintf(o->task_id, sizeof(o->task_id), "task_%012llx",
 			 (unsigned long long)(id >> 16));
 		s->task_id = o->task_id;
@@ -151,6 +155,7 @@ static void fill_in(struct send *o)
 		o->previous_status = "IN_PROGRESS";
 	else if (!*o->previous_status)
 		o->previous_status = NULL;
+	return true;
 }
 
 static int plan_all(const struct verb *v, struct send *o, struct plan *plan)
@@ -165,7 +170,8 @@ static int plan_all(const struct verb *v, struct send *o, struct plan *plan)
 		plan_bytes(plan, o->body, &body, o->simulation.duplicate);
 		return EX_OK;
 	}
-	fill_in(o);
+	if (!fill_in(v, o))
+		return EX_OSERR;
 	if (!o->lifecycle)
 		plan_event(plan, &o->simulation, o->status, o->previous_status);
 	else if (!plan_lifecycle(plan, &o->simulation, o->lifecycle))
@@ -175,12 +181,13 @@ static int plan_all(const struct verb *v, struct send *o, struct plan *plan)
 }
 
 /* Said, so that an order that broke something can be had again. */
-static void shuffle(const struct verb *v, struct send *o, struct plan *plan)
+static int shuffle(const struct verb *v, struct send *o, struct plan *plan)
 {
-	if (!o->seed_text && !random_u64(&o->seed))
-		abort();
+	if (!o->seed_text && !draw(v, &o->seed))
+		return EX_OSERR;
 	cli_error(v, "shuffled by --seed %llu", (unsigned long long)o->seed);
 	plan_shuffle(plan, o->seed);
+	return EX_OK;
 }
 
 /* Options that exclude each other; EX_OK where they fit. */
@@ -241,11 +248,10 @@ int cmd_send(const struct verb *v, int argc, char **argv)
 	code = check(v, &o);
 	if (code == EX_OK)
 		code = plan_all(v, &o, &plan);
-	if (code == EX_OK) {
-		if (o.shuffle)
-			shuffle(v, &o, &plan);
+	if (code == EX_OK && o.shuffle)
+		code = shuffle(v, &o, &plan);
+	if (code == EX_OK)
 		code = post_all(v, &o, &plan);
-	}
 	plan_free(&plan);
 	return code;
 }
