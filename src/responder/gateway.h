@@ -20,9 +20,6 @@ void gateway_block_signals(void);
 /* Whether fd 0 is a listening socket, as FastCGI has it. */
 bool gateway_fcgi_is_started(void) MUST_CHECK;
 
-/* Makes libfcgi ready; once, before any thread is started. */
-bool gateway_fcgi_start(void) MUST_CHECK;
-
 /* From the signal to the end of the process, at the latest. */
 enum { GATEWAY_STOP_MS = 4500 };
 

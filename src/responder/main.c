@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/parse.h"
+#include "responder/fcgi_connection.h"
 #include "responder/gateway.h"
 #include "responder/listener.h"
 #include "store/drainer.h"
@@ -246,7 +247,7 @@ static int serve_fcgi(const char *where)
 	status = EX_OSERR;
 	if (where)
 		listener = listener_open(where);
-	if (listener < 0 || !gateway_fcgi_start())
+	if (listener < 0 || !fcgi_library_start())
 		goto out;
 	ended = serve(&r, listener, where);
 	if (ended == GATEWAY_STUCK) {

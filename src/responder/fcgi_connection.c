@@ -1,0 +1,301 @@
+/*
+ * One connection from accept to reply, the only file with libfcgi
+ * (fcgiapp.h). It must not know how connections are found or who waits for
+ * them.
+ *
+ * A worker reads the request and hands it to the handler. The reply is sent by
+ * that worker, by another one for an overdue request, or by the writer's
+ * thread, which it must not hold up. Meanwhile the main thread looks at the
+ * connections that are being read, and ends reads that are late.
+ */
+#include "responder/fcgi_connection.h"
+
+#include <errno.h>
+#include <fcgiapp.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/threads.h"
+
+enum {
+	READ_SECONDS = 5, /* of one read; beyond BODY_LIMIT_MS of them all */
+	WRITE_SECONDS = 2,
+	STOP_READ_MS = 2000, /* after the signal, for bodies */
+	LATE_BODY_MS = 1000 /* at least, for what was accepted just before */
+};
+
+struct fcgi_connections {
+	const struct handler *handler;
+	void (*on_end)(void *context);
+	void *context;
+
+	pthread_mutex_t lock; /* over the list and its read deadlines */
+	LIST_HEAD(, connection) reading;
+};
+
+/* A connection and its request, from accept() until it is answered. */
+struct connection {
+	struct exchange exchange; /* first, so that one is found by the other */
+	struct fcgi_connections *all;
+	FCGX_Request fcgi;
+	int fd;
+
+	/* While the request is being read; with all->lock held. */
+	LIST_ENTRY(connection) reading;
+	int64_t read_deadline; /* ms, monotonic */
+	bool timed_out; /* the main thread ended the reading */
+};
+
+/* Connections whose request is being read. */
+
+static void watch_reading(struct connection *c)
+{
+	mutex_lock(&c->all->lock);
+	c->read_deadline = c->exchange.request.accepted_at + BODY_LIMIT_MS;
+	LIST_INSERT_HEAD(&c->all->reading, c, reading);
+	mutex_unlock(&c->all->lock);
+}
+
+/* Call before the descriptor is closed, because it can be reused then. */
+static void unwatch_reading(struct connection *c)
+{
+	mutex_lock(&c->all->lock);
+	LIST_REMOVE(c, reading);
+	mutex_unlock(&c->all->lock);
+}
+
+static bool reading_timed_out(struct connection *c)
+{
+	bool timed_out;
+
+	mutex_lock(&c->all->lock);
+	timed_out = c->timed_out;
+	mutex_unlock(&c->all->lock);
+	return timed_out;
+}
+
+/*
+ * Ends a read that is late. SO_RCVTIMEO alone would not, because each byte
+ * starts it anew, and libfcgi reads on by itself. Call with all->lock held.
+ */
+static void check_read_deadline(struct connection *c, int64_t now)
+{
+	if (c->timed_out || now < c->read_deadline)
+		return;
+	c->timed_out = true;
+	if (shutdown(c->fd, SHUT_RD) < 0)
+		log_message(LEVEL_DEBUG, "shutdown: %m");
+}
+
+void fcgi_connections_end_late_reads(struct fcgi_connections *all,
+				     int64_t stopping_since)
+{
+	int64_t now = monotonic_ms();
+	struct connection *c;
+
+	mutex_lock(&all->lock);
+	LIST_FOREACH(c, &all->reading, reading)
+	{
+		int64_t latest =
+			max_i64(stopping_since + STOP_READ_MS,
+				c->exchange.request.accepted_at + LATE_BODY_MS);
+
+		if (stopping_since)
+			c->read_deadline = min_i64(c->read_deadline, latest);
+		check_read_deadline(c, now);
+	}
+	mutex_unlock(&all->lock);
+}
+
+/* One request. */
+
+static long read_some(void *context, char *data, size_t size)
+{
+	struct connection *c = context;
+	int n = FCGX_GetStr(data, (int)size, c->fcgi.in);
+
+	if (n > 0)
+		return n;
+	if (reading_timed_out(c))
+		return -2;
+	if (FCGX_GetError(c->fcgi.in) == EAGAIN)
+		return -2; /* SO_RCVTIMEO */
+	return FCGX_GetError(c->fcgi.in) ? -1 : 0;
+}
+
+static void fill_request(struct request *r, FCGX_Request *fcgi)
+{
+	for (char **e = fcgi->envp; *e; e++) {
+		char *equals = strchr(*e, '=');
+
+		if (!equals)
+			continue;
+		*equals = '\0';
+		request_set(r, *e, equals + 1);
+	}
+}
+
+static void write_reply(const struct reply *reply, FCGX_Request *fcgi)
+{
+	struct buf out = { 0 };
+
+	reply_render(reply, &out);
+	/* The last stream to be closed takes the end of the request along. */
+	if (FCGX_FClose(fcgi->err) < 0 ||
+	    FCGX_PutStr(out.data, (int)out.length, fcgi->out) < 0 ||
+	    FCGX_FClose(fcgi->out) < 0)
+		log_message(LEVEL_WARNING, "the answer %d was not delivered",
+			    reply->status);
+	buf_free(&out);
+}
+
+static bool set_io_timeouts(int fd)
+{
+	static const struct timeval in = { .tv_sec = READ_SECONDS };
+	static const struct timeval out = { .tv_sec = WRITE_SECONDS };
+
+	return setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &in, sizeof(in)) == 0 &&
+	       setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &out, sizeof(out)) == 0;
+}
+
+/*
+ * One request a connection: an idle kept one would pin its thread, and body
+ * bytes left unread on it would be the next request.
+ */
+static void close_fcgi(FCGX_Request *fcgi, int fd)
+{
+	bool all_read = fcgi->in && FCGX_HasSeenEOF(fcgi->in) &&
+			!FCGX_GetError(fcgi->in);
+
+	fcgi->keepConnection = 0;
+	if (all_read) {
+		FCGX_Free(fcgi, 0);
+		close(fd);
+	} else {
+		/*
+		 * It waits for the peer to close first: what is unread would
+		 * reset the connection, and the answer with it.
+		 */
+		FCGX_Finish_r(fcgi);
+	}
+}
+
+static void connection_end(struct connection *c)
+{
+	close_fcgi(&c->fcgi, c->fd);
+	exchange_free(&c->exchange);
+	c->all->on_end(c->all->context);
+	free(c);
+}
+
+static void connection_reply(struct exchange *x)
+{
+	struct connection *c = (struct connection *)x;
+
+	write_reply(&x->reply, &c->fcgi);
+	connection_end(c);
+}
+
+static bool connection_start(struct connection *c)
+{
+	/* No listening socket: libfcgi must not accept by itself. */
+	if (!set_io_timeouts(c->fd) || FCGX_InitRequest(&c->fcgi, -1, 0) != 0)
+		return false;
+	/* Kept, or FCGX_Accept_r() would close it before it starts. */
+	c->fcgi.ipcFd = c->fd;
+	c->fcgi.keepConnection = 1;
+	return true;
+}
+
+static void read_request(struct connection *c)
+{
+	const struct settings *s = c->all->handler->settings;
+	struct request *r = &c->exchange.request;
+
+	fill_request(r, &c->fcgi);
+	if (strcmp(r->method, "POST") != 0)
+		return;
+	request_read_body(r, s->max_body, read_some, c);
+	/*
+	 * There is room for a reply, unless the peer has asked for much and
+	 * read nothing; then it goes without, and holds nobody up.
+	 */
+	if (r->state == BODY_COMPLETE && fcntl(c->fd, F_SETFL, O_NONBLOCK) < 0)
+		log_message(LEVEL_DEBUG, "connection: %m");
+}
+
+void fcgi_connections_serve(struct fcgi_connections *all, int fd)
+{
+	struct connection *c = xcalloc(1, sizeof(*c));
+	bool there;
+
+	c->all = all;
+	c->fd = fd;
+	exchange_init(&c->exchange, all->handler, connection_reply);
+	if (!connection_start(c)) {
+		/* c->fcgi has nothing to end yet. */
+		close(fd);
+		exchange_free(&c->exchange);
+		all->on_end(all->context);
+		free(c);
+		return;
+	}
+	watch_reading(c);
+	there = FCGX_Accept_r(&c->fcgi) == 0;
+	if (there)
+		read_request(c);
+	unwatch_reading(c);
+	if (!there)
+		connection_end(c);
+	else if (handler_handle(&c->exchange))
+		connection_reply(&c->exchange);
+}
+
+void fcgi_connection_spool_overdue(struct exchange *x)
+{
+	handler_spool_overdue(x);
+	connection_reply(x);
+}
+
+struct fcgi_connections *fcgi_connections_new(const struct handler *h,
+					      void (*on_end)(void *context),
+					      void *context)
+{
+	struct fcgi_connections *all = xmalloc(sizeof(*all));
+
+	*all = (struct fcgi_connections){ .handler = h,
+					  .on_end = on_end,
+					  .context = context };
+	mutex_init(&all->lock);
+	LIST_INIT(&all->reading);
+	return all;
+}
+
+void fcgi_connections_free(struct fcgi_connections *all)
+{
+	mutex_destroy(&all->lock);
+	free(all);
+}
+
+bool fcgi_library_start(void)
+{
+	struct sigaction ignore = { .sa_handler = SIG_IGN };
+
+	/* Closing waits for the peer to close first, by default 2 s. */
+	if (setenv("LIBFCGI_OS_CLOSE_POLL_TIMEOUT", "200", 0) < 0 ||
+	    FCGX_Init() != 0) {
+		log_message(LEVEL_ERROR, "libfcgi can't start");
+		return false;
+	}
+	/* It has put in a handler of its own. */
+	return sigaction(SIGPIPE, &ignore, NULL) == 0;
+}

@@ -1,0 +1,47 @@
+/*
+ * FastCGI connections. Each brings one request, which is read by the caller's
+ * thread and answered by that thread or by the writer's.
+ */
+#ifndef FCGI_CONNECTION_H
+#define FCGI_CONNECTION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/macros.h"
+#include "responder/handler.h"
+
+/*
+ * Initialises libfcgi. Call it once, before any thread is started. Returns
+ * false if that fails, with the reason in the log.
+ */
+bool fcgi_library_start(void) MUST_CHECK;
+
+/* The connections of one server. */
+struct fcgi_connections;
+
+/* on_end is called with context, from any thread, as each connection ends. */
+struct fcgi_connections *fcgi_connections_new(const struct handler *h,
+					      void (*on_end)(void *context),
+					      void *context) MUST_CHECK;
+/* Call it when all connections have ended. */
+void fcgi_connections_free(struct fcgi_connections *all);
+
+/*
+ * Reads the request of an accepted connection and handles it. Takes fd over.
+ * The reply may be sent after this returns.
+ */
+void fcgi_connections_serve(struct fcgi_connections *all, int fd);
+
+/* Spools the delivery of an exchange that queue_overdue() gave, and replies. */
+void fcgi_connection_spool_overdue(struct exchange *x);
+
+/*
+ * Ends the reading of requests that are past their read deadline. Call it
+ * every 200 ms. stopping_since is when the shutdown began (ms, monotonic), or
+ * 0; the read deadlines are shorter then.
+ */
+void fcgi_connections_end_late_reads(struct fcgi_connections *all,
+				     int64_t stopping_since);
+
+#endif

@@ -1,0 +1,347 @@
+/*
+ * The FastCGI server: accepts connections, finds overdue requests, and ends.
+ * It must not know libfcgi, nor what a request is.
+ *
+ * Workers of a leader/follower pool serve. The leader polls for a connection
+ * or an overdue request. No worker waits for a commit: the writer's thread
+ * sends the reply. The main thread waits for a signal, and ends reads that are
+ * late. Locks: server.lock may be held when the pool's is taken.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/threads.h"
+#include "responder/fcgi_connection.h"
+#include "responder/gateway.h"
+#include "responder/listener.h"
+#include "responder/worker_pool.h"
+
+enum {
+	CHECK_INTERVAL_MS = 200, /* how often reads are looked at */
+	DRAIN_MS = 2000, /* after the signal, for new connections */
+	REPLY_LIMIT_MS = 4000, /* all answers are out by then */
+	ACCEPT_RETRY_MS = 100 /* accept() failed: try again after this */
+};
+
+struct server {
+	const struct handler *handler;
+	int listener;
+	struct worker_pool *pool;
+	struct fcgi_connections *connections;
+
+	pthread_mutex_t lock; /* over the rest */
+	unsigned in_flight; /* accepted, not answered yet */
+	bool at_capacity; /* the leader waits for a connection to end */
+	bool backlog_drained; /* stopping, and nobody waits in the backlog */
+	int64_t stopping_since; /* monotonic_ms() of the signal; 0: none came */
+	int64_t error_logged_at; /* monotonic_ms() of the last accept() error */
+};
+
+static int64_t stopping_since(struct server *s)
+{
+	int64_t since;
+
+	mutex_lock(&s->lock);
+	since = s->stopping_since;
+	mutex_unlock(&s->lock);
+	return since;
+}
+
+/*
+ * A connection has ended: wakes the leader if it waits for capacity, or for
+ * the last connection of a shutdown.
+ */
+static void connection_finished(void *context)
+{
+	struct server *s = context;
+
+	mutex_lock(&s->lock);
+	s->in_flight--;
+	/* With the lock held, because s may be freed after the last one. */
+	if (s->at_capacity || (s->stopping_since && s->in_flight == 0))
+		worker_pool_wake_leader(s->pool);
+	s->at_capacity = false;
+	mutex_unlock(&s->lock);
+}
+
+/* The leader. */
+
+/* Once a minute; then a pause, so that nothing spins. */
+static void accept_failed(struct server *s)
+{
+	int64_t now = monotonic_ms();
+	bool say;
+
+	mutex_lock(&s->lock);
+	say = !s->error_logged_at || now - s->error_logged_at > 60000;
+	if (say)
+		s->error_logged_at = now;
+	mutex_unlock(&s->lock);
+	if (say)
+		log_message(LEVEL_ERROR, "accept: %m");
+	(void)poll(NULL, 0, ACCEPT_RETRY_MS);
+}
+
+/* A connection, or -1. Under the turn. */
+static int accept_connection(struct server *s)
+{
+	int fd = accept4(s->listener, NULL, NULL, SOCK_CLOEXEC);
+
+	if (fd < 0) {
+		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+			accept_failed(s);
+		return -1;
+	}
+	mutex_lock(&s->lock);
+	s->in_flight++;
+	mutex_unlock(&s->lock);
+	return fd;
+}
+
+/* What to wait for. */
+enum wait {
+	WAIT_CONNECTION, /* a connection too */
+	WAIT_BACKLOG, /* for one that stands there already */
+	WAIT_IN_FLIGHT,
+	WAIT_NOTHING
+};
+
+/*
+ * May the leader accept? Not if as many connections as are allowed are in
+ * flight, nor if nobody would be left to find overdue requests. Call with
+ * s->lock held.
+ */
+static bool has_room(struct server *s)
+{
+	s->at_capacity = !worker_pool_can_spare_leader(s->pool, s->in_flight) ||
+			 s->in_flight >= s->handler->settings->threads;
+	return !s->at_capacity;
+}
+
+/*
+ * Chooses what to wait for, and shortens *until. During a shutdown connections
+ * are accepted for DRAIN_MS while others are in flight; after that only those
+ * in the backlog.
+ */
+static enum wait choose_wait(struct server *s, int64_t *until)
+{
+	enum wait wait = WAIT_CONNECTION;
+
+	mutex_lock(&s->lock);
+	if (s->stopping_since && monotonic_ms() - s->stopping_since > DRAIN_MS)
+		s->backlog_drained = true;
+	if (s->backlog_drained || !has_room(s)) {
+		wait = s->in_flight ? WAIT_IN_FLIGHT : WAIT_NOTHING;
+	} else if (s->stopping_since && !s->in_flight) {
+		wait = WAIT_BACKLOG;
+		*until = 0;
+	} else if (s->stopping_since) {
+		*until = min_i64(*until, s->stopping_since + DRAIN_MS + 1);
+	}
+	mutex_unlock(&s->lock);
+	worker_pool_log_limit(s->pool);
+	return wait;
+}
+
+/* Returns true if a connection can be accepted; false at `until`, or sooner. */
+static bool wait_for_work(struct server *s, enum wait wait, int64_t until)
+{
+	bool accepting = wait != WAIT_IN_FLIGHT;
+	int wakeup = worker_pool_leader_fd(s->pool);
+	int overdue = queue_overdue_fd(s->handler->queue);
+	struct pollfd p[3] = { { .fd = wakeup, .events = POLLIN },
+			       { .fd = overdue, .events = POLLIN },
+			       { .fd = s->listener, .events = POLLIN } };
+	int64_t left = -1;
+
+	if (until != INT64_MAX)
+		left = min_i64(max_i64(until - monotonic_ms(), 0), INT_MAX);
+	if (poll(p, accepting ? 3 : 2, (int)left) <= 0)
+		return false;
+	if (p[0].revents)
+		wakeup_clear(wakeup);
+	if (p[1].revents)
+		wakeup_clear(overdue);
+	return accepting && p[2].revents;
+}
+
+static void set_backlog_drained(struct server *s)
+{
+	mutex_lock(&s->lock);
+	s->backlog_drained = true;
+	mutex_unlock(&s->lock);
+}
+
+static bool find_work(void *context, struct work_item *item)
+{
+	struct server *s = context;
+	int64_t until;
+	enum wait wait;
+
+	*item = (struct work_item){ .fd = -1 };
+	while (item->fd < 0) {
+		item->overdue = queue_overdue(s->handler->queue, &until);
+		if (item->overdue)
+			return true;
+		wait = choose_wait(s, &until);
+		if (wait == WAIT_NOTHING)
+			return false;
+		if (wait_for_work(s, wait, until))
+			item->fd = accept_connection(s);
+		else if (wait == WAIT_BACKLOG)
+			set_backlog_drained(s);
+	}
+	return true;
+}
+
+static void do_work(void *context, const struct work_item *item)
+{
+	struct server *s = context;
+
+	if (item->overdue)
+		fcgi_connection_spool_overdue(item->overdue);
+	else
+		fcgi_connections_serve(s->connections, item->fd);
+}
+
+/* The main thread. */
+
+static void stop_signals(sigset_t *set)
+{
+	sigemptyset(set);
+	sigaddset(set, SIGTERM);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGUSR1);
+}
+
+static void wait_for_signal(struct server *s)
+{
+	static const struct timespec tick = { .tv_nsec = CHECK_INTERVAL_MS *
+							 1000000L };
+	sigset_t signals;
+	int signal;
+
+	stop_signals(&signals);
+	while ((signal = sigtimedwait(&signals, NULL, &tick)) < 0)
+		fcgi_connections_end_late_reads(s->connections, 0);
+	log_message(LEVEL_INFO, "signal %d: answering what is in flight",
+		    signal);
+}
+
+/* Returns true if all workers ended by the deadline. */
+static bool wait_for_workers(struct server *s, int64_t deadline)
+{
+	int64_t now = monotonic_ms();
+
+	while (!worker_pool_join(s->pool,
+				 min_i64(deadline, now + CHECK_INTERVAL_MS))) {
+		now = monotonic_ms();
+		if (now >= deadline)
+			return false;
+		fcgi_connections_end_late_reads(s->connections,
+						stopping_since(s));
+	}
+	return true;
+}
+
+/* Answers what is in flight. Returns false if a worker is stuck. */
+static bool stop(struct server *s, int64_t now)
+{
+	mutex_lock(&s->lock);
+	s->stopping_since = now;
+	mutex_unlock(&s->lock);
+	queue_set_stop_deadline(s->handler->queue, now + REPLY_LIMIT_MS);
+	worker_pool_wake_leader(s->pool);
+	return wait_for_workers(s, now + GATEWAY_STOP_MS);
+}
+
+static struct server *server_new(const struct handler *h, int listener)
+{
+	static const struct worker_pool_calls calls = { find_work, do_work };
+	struct server *s = xmalloc(sizeof(*s));
+
+	*s = (struct server){ .handler = h, .listener = listener };
+	mutex_init(&s->lock);
+	s->pool = worker_pool_new(h->settings->threads, &calls, s);
+	s->connections = fcgi_connections_new(h, connection_finished, s);
+	return s;
+}
+
+static void server_free(struct server *s)
+{
+	fcgi_connections_free(s->connections);
+	worker_pool_free(s->pool);
+	mutex_destroy(&s->lock);
+	free(s);
+}
+
+static bool start(struct server *s)
+{
+	int flags = fcntl(s->listener, F_GETFL);
+
+	if (flags < 0 || fcntl(s->listener, F_SETFL, flags | O_NONBLOCK) < 0) {
+		log_message(LEVEL_ERROR, "listening socket: %m");
+		return false;
+	}
+	if (worker_pool_start(s->pool))
+		return true;
+	log_message(LEVEL_ERROR, "no thread: %m");
+	return false;
+}
+
+enum gateway_end gateway_fcgi_serve(const struct handler *h, int listener,
+				    const char *where, int64_t *end)
+{
+	struct server *s = server_new(h, listener);
+	int64_t now;
+
+	if (!start(s)) {
+		server_free(s);
+		return GATEWAY_FAILED;
+	}
+	wait_for_signal(s);
+	now = monotonic_ms();
+	*end = now + GATEWAY_STOP_MS;
+	/* Nobody new finds us; what has connected already is served. */
+	if (where)
+		listener_remove(where);
+	/* A thread that is stuck still uses it. */
+	if (!stop(s, now))
+		return GATEWAY_STUCK;
+	server_free(s);
+	close(listener);
+	return GATEWAY_DONE;
+}
+
+void gateway_block_signals(void)
+{
+	sigset_t signals;
+
+	/*
+	 * No signal may cut short a read, a write or a call of libpq: all are
+	 * blocked in all threads, and one waits for them.
+	 */
+	stop_signals(&signals);
+	sigaddset(&signals, SIGPIPE);
+	pthread_check(pthread_sigmask(SIG_BLOCK, &signals, NULL));
+}
+
+bool gateway_fcgi_is_started(void)
+{
+	int listening = 0;
+	socklen_t length = sizeof(listening);
+
+	return getsockopt(STDIN_FILENO, SOL_SOCKET, SO_ACCEPTCONN, &listening,
+			  &length) == 0 &&
+	       listening;
+}
