@@ -18,16 +18,14 @@ struct delivery *delivery_ref(struct delivery *d)
 	return d;
 }
 
-enum event_verdict delivery_parse(struct delivery *d, const char *body,
-				  size_t length)
+enum event_verdict delivery_parse(struct delivery *d, char *body, size_t length)
 {
 	char reason[128] = "";
 	enum event_verdict verdict;
 
-	d->payload = xstrndup(body, length);
+	d->payload = body;
 	d->length = length;
-	verdict = event_parse(d->payload, length, &d->event, reason,
-			      sizeof(reason));
+	verdict = event_parse(body, length, &d->event, reason, sizeof(reason));
 	if (verdict != EVENT_OK)
 		d->reason = xstrdup(reason);
 	return verdict;

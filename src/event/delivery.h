@@ -46,10 +46,10 @@ struct delivery *delivery_ref(struct delivery *d) MUST_CHECK;
 /* NULL is fine. */
 void delivery_unref(struct delivery *d);
 /*
- * Takes a copy of a body and finds the event in it; what is none gets a
- * reason, a sentence that needs no JSON escapes.
+ * Takes over a body, with a NUL at body[length], and finds the event in it.
+ * Sets d->reason, a sentence that needs no JSON escapes, if there is none.
  */
-enum event_verdict delivery_parse(struct delivery *d, const char *body,
+enum event_verdict delivery_parse(struct delivery *d, char *body,
 				  size_t length) MUST_CHECK;
 
 #endif

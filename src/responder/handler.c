@@ -190,10 +190,11 @@ void handler_spool_overdue(struct exchange *x)
 static bool submit_delivery(struct exchange *x)
 {
 	const struct handler *h = x->handler;
-	const struct request *r = &x->request;
+	struct request *r = &x->request;
 	struct delivery *d = x->delivery;
 
 	x->verdict = delivery_parse(d, r->body, r->length);
+	r->body = NULL;
 	x->reason = d->reason;
 	d->received_at = r->received;
 	if (x->verdict == EVENT_OK)

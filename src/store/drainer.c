@@ -53,7 +53,8 @@ static struct delivery *make_delivery(const struct spool_entry *e)
 	d->secret_name = xstrdup(e->secret_name);
 	d->received_at = e->received_at;
 	/* What is no event has its reason in it, and goes to the quarantine. */
-	if (delivery_parse(d, e->body, e->length) != EVENT_OK)
+	if (delivery_parse(d, xstrndup(e->body, e->length), e->length) !=
+	    EVENT_OK)
 		log_message(LEVEL_DEBUG, "spooled: %s", d->reason);
 	return d;
 }

@@ -48,7 +48,7 @@ struct retry {
 static struct delivery *read_delivery(const struct rows *r, size_t row)
 {
 	struct delivery *d = delivery_new();
-	struct buf body = { 0 };
+	struct buf body = { 0 }; /* its text becomes the delivery's */
 	uint64_t received_at = 0;
 
 	d->secret_name = xstrdup(rows_get(r, row, 1));
@@ -61,7 +61,6 @@ static struct delivery *read_delivery(const struct rows *r, size_t row)
 	else if (delivery_parse(d, body.data, body.length) == EVENT_OK &&
 		 received_at == 0)
 		d->reason = xstrdup("it was received before 1970");
-	buf_free(&body);
 	return d;
 }
 

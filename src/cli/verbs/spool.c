@@ -1,3 +1,4 @@
+#include "base/alloc.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/macros.h"
@@ -77,8 +78,8 @@ static void list_item(const struct job *j, struct table *t,
 	if (got == SPOOL_READ_OK) {
 		format_time(f.entry.received_at, received);
 		s.secret = f.entry.secret_name;
-		if (delivery_parse(d, f.entry.body, f.entry.length) ==
-		    EVENT_OK) {
+		if (delivery_parse(d, xstrndup(f.entry.body, f.entry.length),
+				   f.entry.length) == EVENT_OK) {
 			s.task_id = d->event.task_id;
 			s.status = d->event.status;
 		}
