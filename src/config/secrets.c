@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/parse.h"
 #include "base/threads.h"
+#include "config/private_file.h"
 
 enum { CHECK_MS = 250, SECRET_LIMIT = 4096 };
 
@@ -208,10 +209,10 @@ static void list_directory(struct files *f, const struct settings *s)
 		return;
 	}
 	if (fstat(dirfd(directory), &st) == 0)
-		f->directory_writable =
-			(st.st_mode & S_IWOTH) &&
-			!settings_is_protected_place(s, dirfd(directory),
-						     s->secret_dir);
+		f->directory_writable = (st.st_mode & S_IWOTH) &&
+					!private_file_in_protected_place(
+						dirfd(directory), s->secret_dir,
+						s->credentials_dir);
 	while (errno = 0, (entry = readdir(directory))) {
 		if (entry->d_name[0] != '.')
 			files_add_entry(f, s->secret_dir, dirfd(directory),
@@ -271,8 +272,8 @@ static bool read_secret(const struct settings *s, const struct file *f, int fd,
 	} else if (!S_ISREG(st.st_mode)) {
 		buf_printf(&report->errors, "%s: not a regular file\n",
 			   f->path);
-	} else if (settings_check_private(s, fd, f->path, &report->errors,
-					  &report->warnings)) {
+	} else if (private_file_check(fd, f->path, s->credentials_dir,
+				      &report->errors, &report->warnings)) {
 		/* Two more for the newline. */
 		judged = read_all(fd, SECRET_LIMIT + 2, &text) ||
 			 errno == EFBIG;

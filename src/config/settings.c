@@ -3,17 +3,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/magic.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/parse.h"
+#include "config/private_file.h"
 
 static const char prefix[] = "HUMCLI_WEBHOOK_";
 enum { PREFIX_LENGTH = sizeof(prefix) - 1, FILE_LIMIT = 64 * 1024 };
@@ -325,7 +324,8 @@ static void parse_lines(struct loader *l, const char *path, int fd,
 			secret = true;
 	}
 	if (secret &&
-	    settings_check_private(l->s, fd, path, l->errors, &warnings) &&
+	    private_file_check(fd, path, l->s->credentials_dir, l->errors,
+			       &warnings) &&
 	    warnings.length)
 		log_message(LEVEL_WARNING, "%.*s", (int)warnings.length - 1,
 			    warnings.data);
@@ -542,60 +542,4 @@ void settings_free(struct settings *s)
 	free(s->file);
 	free(s->credentials_dir);
 	*s = (struct settings){ 0 };
-}
-
-static bool is_below(const char *path, const char *directory)
-{
-	size_t length = strlen(directory);
-
-	return strncmp(path, directory, length) == 0 && path[length] == '/';
-}
-
-bool settings_is_protected_place(const struct settings *s, int fd,
-				 const char *path)
-{
-	struct statfs fs;
-	char *real, *credentials = NULL;
-	bool guarded;
-
-	if (fstatfs(fd, &fs) == 0 &&
-	    (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC))
-		return true;
-	real = realpath(path, NULL);
-	if (!real)
-		return false;
-	if (s->credentials_dir)
-		credentials = realpath(s->credentials_dir, NULL);
-	guarded = is_below(real, "/run/secrets") ||
-		  (credentials && is_below(real, credentials));
-	free(credentials);
-	free(real);
-	return guarded;
-}
-
-bool settings_check_private(const struct settings *s, int fd, const char *path,
-			    struct buf *errors, struct buf *warnings)
-{
-	struct stat st;
-	const char *fault = "its group can write it";
-	bool guarded;
-
-	if (fstat(fd, &st) < 0) {
-		buf_printf(errors, "%s: %s\n", path, strerror(errno));
-		return false;
-	}
-	if (!(st.st_mode & (S_IROTH | S_IWOTH | S_IWGRP)))
-		return true;
-	if (st.st_mode & S_IROTH)
-		fault = "others can read it";
-	if (st.st_mode & S_IWOTH)
-		fault = "others can write it";
-	guarded = settings_is_protected_place(s, fd, path);
-	buf_printf(guarded ? warnings : errors,
-		   "%s holds a secret and %s; mend it with: chmod %04o %s\n",
-		   path, fault,
-		   (unsigned)st.st_mode & 07777 &
-			   ~(unsigned)(S_IRWXO | S_IWGRP),
-		   path);
-	return guarded;
 }

@@ -87,17 +87,4 @@ struct settings_key {
 extern const struct settings_key settings_keys[];
 extern const size_t settings_key_count;
 
-/*
- * Whether a file that holds a secret is fit: not readable or writable by
- * others, not writable by the group. False: a line in errors with the
- * chmod that mends it. On tmpfs, under /run/secrets and in systemd's
- * credentials directory that line goes to warnings instead, and it passes.
- */
-bool settings_check_private(const struct settings *s, int fd, const char *path,
-			    struct buf *errors,
-			    struct buf *warnings) MUST_CHECK;
-/* Whether fd, opened as path, is in one of those three places. */
-bool settings_is_protected_place(const struct settings *s, int fd,
-				 const char *path) MUST_CHECK;
-
 #endif
