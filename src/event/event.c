@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "event/timestamp.h"
 
 bool utf8_valid(const char *text, size_t length)
 {
@@ -37,116 +38,6 @@ bool utf8_valid(const char *text, size_t length)
 			p++;
 		}
 	}
-	return true;
-}
-
-/* Exactly count digits from *p, which moves on. */
-static bool parse_digits(const char **p, int count, int *value)
-{
-	*value = 0;
-	for (; count; count--, (*p)++) {
-		if (**p < '0' || **p > '9')
-			return false;
-		*value = *value * 10 + (**p - '0');
-	}
-	return true;
-}
-
-static bool parse_literal(const char **p, const char *either)
-{
-	if (**p == '\0' || !strchr(either, **p))
-		return false;
-	(*p)++;
-	return true;
-}
-
-static bool is_leap_year(int year)
-{
-	return (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-}
-
-/*
- * Days from 1970-01-01 in the proleptic Gregorian calendar: Howard
- * Hinnant, "chrono-Compatible Low-Level Date Algorithms", days_from_civil,
- * for years from 1 on.
- */
-static int64_t days_from_civil(int year, int month, int day)
-{
-	int y = month <= 2 ? year - 1 : year;
-	int era = y / 400;
-	int year_of_era = y - era * 400;
-	int day_of_year =
-		(153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
-	int day_of_era = year_of_era * 365 + year_of_era / 4 -
-			 year_of_era / 100 + day_of_year;
-
-	return (int64_t)era * 146097 + day_of_era - 719468;
-}
-
-static bool parse_date(const char **p, int64_t *days)
-{
-	static const int lengths[] = { 31, 28, 31, 30, 31, 30,
-				       31, 31, 30, 31, 30, 31 };
-	int year, month, day;
-
-	if (!parse_digits(p, 4, &year) || !parse_literal(p, "-") ||
-	    !parse_digits(p, 2, &month) || !parse_literal(p, "-") ||
-	    !parse_digits(p, 2, &day))
-		return false;
-	if (year < 1 || month < 1 || month > 12 || day < 1 ||
-	    day > lengths[month - 1] + (month == 2 && is_leap_year(year)))
-		return false;
-	*days = days_from_civil(year, month, day);
-	return true;
-}
-
-/* What follows the point, cut off after six digits. */
-static bool parse_fraction(const char **p, int64_t *us)
-{
-	int64_t unit = 100000;
-
-	*us = 0;
-	if (!parse_literal(p, "."))
-		return true;
-	if (**p < '0' || **p > '9')
-		return false;
-	for (; **p >= '0' && **p <= '9'; (*p)++, unit /= 10)
-		*us += (**p - '0') * unit;
-	return true;
-}
-
-static bool parse_zone(const char **p, int64_t *seconds)
-{
-	int hours, minutes, sign;
-
-	*seconds = 0;
-	if (parse_literal(p, "Zz"))
-		return true;
-	sign = **p == '-' ? -1 : 1;
-	if (!parse_literal(p, "+-") || !parse_digits(p, 2, &hours) ||
-	    !parse_literal(p, ":") || !parse_digits(p, 2, &minutes) ||
-	    hours > 23 || minutes > 59)
-		return false;
-	*seconds = sign * ((int64_t)hours * 3600 + (int64_t)minutes * 60);
-	return true;
-}
-
-bool timestamp_parse(const char *text, int64_t *us)
-{
-	const char *p = text;
-	int64_t days, micros, offset;
-	int hour, minute, second;
-
-	if (!parse_date(&p, &days) || !parse_literal(&p, "Tt") ||
-	    !parse_digits(&p, 2, &hour) || !parse_literal(&p, ":") ||
-	    !parse_digits(&p, 2, &minute) || !parse_literal(&p, ":") ||
-	    !parse_digits(&p, 2, &second) || !parse_fraction(&p, &micros) ||
-	    !parse_zone(&p, &offset) || *p != '\0')
-		return false;
-	if (hour > 23 || minute > 59 || second > 60)
-		return false;
-	*us = ((days * 24 + hour) * 60 + minute) * 60 + second - offset;
-	*us = *us * 1000000 + micros;
 	return true;
 }
 

@@ -36,13 +36,6 @@ enum event_verdict event_parse(const char *body, size_t length, struct event *e,
 			       char *reason, size_t reason_size) MUST_CHECK;
 void event_free(struct event *e);
 
-/*
- * RFC 3339 date-time (5.6), years 0001 to 9999, in us since 1970; digits
- * beyond the microsecond are cut off, a leap second counts as the next
- * one's first.
- */
-bool timestamp_parse(const char *text, int64_t *us) MUST_CHECK;
-
 /* RFC 3629: no overlong forms, no surrogates, nothing over U+10FFFF. */
 bool utf8_valid(const char *text, size_t length) MUST_CHECK;
 

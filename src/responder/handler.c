@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "event/signature.h"
+#include "event/timestamp.h"
 
 /* From accept to the answer at the latest; HumCLI allows 5 s. */
 enum { REPLY_LIMIT_MS = 4500, SPOOL_RESERVE_MS = 500 };

@@ -13,6 +13,7 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/log.h"
+#include "event/timestamp.h"
 
 const char fuzz_key[] = "whsec_fuzz";
 
