@@ -27,6 +27,7 @@ const struct settings_key settings_keys[] = {
 	{ "MAX_BODY", "64KiB", TYPE_SIZE, AT(max_body), "1KiB", "16MiB" },
 	{ "DEADLINE", "3s", TYPE_MS, AT(deadline), "200ms", "10s" },
 	{ "THREADS", "64", TYPE_COUNT, AT(threads), "1", "1024" },
+	{ "IN_FLIGHT", "512", TYPE_COUNT, AT(in_flight), "1", "65536" },
 	{ "BATCH", "256", TYPE_COUNT, AT(batch), "1", "4096" },
 	{ "REDELIVERY_WINDOW", "10min", TYPE_US, AT(redelivery_window), "0s",
 	  "168h" },

@@ -22,6 +22,7 @@ struct settings {
 	uint64_t max_body; /* bytes */
 	int64_t deadline; /* ms */
 	unsigned threads;
+	unsigned in_flight; /* requests */
 	unsigned batch; /* events */
 	int64_t redelivery_window; /* us */
 	int64_t idle_disconnect; /* ms */

@@ -86,6 +86,7 @@ def lines(program, **changes):
     ("SPOOL_MAX", "256MB"), ("SPOOL_MAX", "1.5GiB"),
     ("THREADS", "0"), ("THREADS", "-1"), ("THREADS", "1.5"),
     ("THREADS", "many"), ("THREADS", "64s"), ("THREADS", "99999999999"),
+    ("IN_FLIGHT", "0"), ("IN_FLIGHT", "65537"),
     ("BATCH", "0"), ("BATCH", "-5"), ("BATCH", "0x10"),
     ("LOG_LEVEL", "verbose"), ("LOG_LEVEL", "7")])
 def test_bad_value(program, key, value):
