@@ -677,7 +677,7 @@ def test_listen_comes_back(listen, database):
     listener.printed(1)
     for times in (1, 2):
         hang_up(database)
-        listener.said("the connection is lost", times)
+        listener.said("connection lost", times)
         listener.said("listening on humcli_events", times + 1)
         notify(database, str(times + 1))
         listener.printed(times + 1)

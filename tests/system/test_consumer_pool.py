@@ -221,7 +221,7 @@ def test_a_lost_lease_ends_the_command(work, connection, log):
     wait_until(log.lines, "the command")
     connection.cursor().execute("UPDATE humcli.jobs SET due = clock_timestamp() - interval '1 s'")
     [(_, claim_no, *_)] = call(connection, "claim", "p", "thief", 1, "60 s")
-    worker.said("the lease is lost")
+    worker.said("lease lost")
     wait_until(lambda: not is_alive(int(log.lines()[0])), "the command to end")
     # It has no say in it, and works on.
     assert jobs(connection, "worker, claim_no, attempts") == [("thief", claim_no, 2)]
@@ -229,7 +229,7 @@ def test_a_lost_lease_ends_the_command(work, connection, log):
     put(connection, Delivery("u", "A"))
     wait_until(lambda: len(log.lines()) == 2, "the other event")
     connection.cursor().execute("DELETE FROM humcli.jobs")
-    worker.said("the lease is lost", 2)
+    worker.said("lease lost", 2)
     assert worker.end(signal.SIGTERM) == OK
 
 
@@ -256,7 +256,7 @@ def test_the_end_finishes_or_gives_back(work, connection, tmp_path, log):
     left = jobs(connection, "event_id, worker, attempts, due <= clock_timestamp()")
     assert left == [(numbers[1], None, 1, True), (numbers[2], None, 1, True),
                     (numbers[3], None, 0, True)]
-    assert sum("is told to end" in line for line in worker.err) == 2
+    assert sum("command still running: sent SIGTERM" in line for line in worker.err) == 2
 
 
 # ---- what commands and lines come to
@@ -273,8 +273,8 @@ def test_later_and_failed(once, work, connection, log):
             jobs(connection, "extract(epoch FROM due - clock_timestamp())::float"),
             [(-5, 1.1), (8, 26)]):
         assert least < seconds < most
-    assert re.search(r"level=info .*attempt 1: the command wants it later", done.err)
-    assert re.search(r"level=error .*attempt 1: the command failed: exit code 3", done.err)
+    assert re.search(r"level=info .*attempt 1: command deferred it", done.err)
+    assert re.search(r"level=error .*attempt 1: command failed: exit code 3", done.err)
 
     # It looks when the next is due, without a notification.
     start = time.monotonic()
@@ -295,7 +295,7 @@ def test_once_says_how_it_went(once, connection):
     assert once("--exec", "exit 75").returncode == LATER
     connection.cursor().execute("UPDATE humcli.jobs SET due = clock_timestamp()")
     done = once("--exec", "exit 1")
-    assert done.returncode == NEGATIVE and done.err.count("is given up after 2 attempts") == 7
+    assert done.returncode == NEGATIVE and done.err.count("is dead after 2 attempts") == 7
     assert set(dead(connection)) == set(numbers)
     assert value(connection, "redrive", "p") == 7
     done = once("--exec", "echo $HUMCLI_ID", "--concurrency", "3")
@@ -322,7 +322,7 @@ def test_lines_are_done_when_they_are_written(cli, once, database, connection):
         cursor.execute("DROP ROLE lines")
     assert done.returncode == OK, done.err
     assert sorted(int(json.loads(line)["id"]) for line in done.out.splitlines()) == numbers
-    assert "pool p is there already" in done.err
+    assert "pool p exists already" in done.err
     assert jobs(connection, "*") == []
 
 

@@ -1,3 +1,8 @@
+/*
+ * Claimed events: extends their leases, acknowledges them, returns them to
+ * their pool. The database's answer decides what happens to the event; a
+ * lost connection leaves it as it is, for a later round of the loop.
+ */
 #include "cli/consumer/consumer_state.h"
 
 #include "base/clock.h"
@@ -5,16 +10,18 @@
 
 #include <signal.h>
 
-/* At half of a lease it is made longer; without a connection it runs out. */
+/*
+ * Returns when to act on a lease: at half of it, to extend it; without a
+ * connection at its end.
+ */
 static int64_t lease_due(const struct consumer *c,
-			 const struct claimed_event *i)
+			 const struct claimed_event *e)
 {
 	return session_is_open(c->session)
-		       ? i->until - c->options->source.lease_ms / 2
-		       : i->until;
+		       ? e->until - c->options->source.lease_ms / 2
+		       : e->until;
 }
 
-/* When the next of the leases wants something. */
 int64_t claims_next_due(const struct consumer *c)
 {
 	int64_t due = INT64_MAX;
@@ -30,34 +37,30 @@ int64_t claims_next_due(const struct consumer *c)
 	return due;
 }
 
-/* Whether the event is still ours, as far as we can know. */
-static bool keep_lease(struct consumer *c, struct claimed_event *i)
+/* Returns true if the lease still holds; false if it is lost or over. */
+static bool keep_lease(struct consumer *c, struct claimed_event *e)
 {
 	bool lost = false;
-	enum query_status a;
+	enum query_status status;
 
-	if (monotonic_ms() < lease_due(c, i))
+	if (monotonic_ms() < lease_due(c, e))
 		return true;
 	if (session_is_open(c->session)) {
-		a = event_source_extend(&c->options->source, c->session, i,
-					&lost);
-		if (a != QUERY_OK)
-			consumer_query_failed(c, a);
+		status = event_source_extend(&c->options->source, c->session, e,
+					     &lost);
+		if (status != QUERY_OK)
+			consumer_query_failed(c, status);
 	}
-	if (!lost && monotonic_ms() < i->until)
+	if (!lost && monotonic_ms() < e->until)
 		return true;
 	log_message(LEVEL_WARNING,
-		    "event %s (task %s, %s), attempt %llu: the lease is lost, "
+		    "event %s (task %s, %s), attempt %llu: lease lost; "
 		    "another worker of pool %s may have it",
-		    i->event.id, i->event.task_id, i->event.status,
-		    (unsigned long long)i->attempt, c->options->source.name);
+		    e->event.id, e->event.task_id, e->event.status,
+		    (unsigned long long)e->attempt, c->options->source.name);
 	return false;
 }
 
-/*
- * What is no longer ours is not to be worked on: the command is killed. A
- * line can't be taken back.
- */
 void claims_keep_leases(struct consumer *c)
 {
 	if (monotonic_ms() < claims_next_due(c))
@@ -72,11 +75,11 @@ void claims_keep_leases(struct consumer *c)
 	}
 	for (size_t i = c->first; i < c->count; i++) {
 		if (!keep_lease(c, &c->queue[i]))
-			c->queue[i].until = INT64_MAX;
+			c->queue[i].until = INT64_MAX; /* logged once */
 	}
 }
 
-static void log_lost(const struct consumer *c, const struct claimed_event *i)
+static void log_lost(const struct consumer *c, const struct claimed_event *e)
 {
 	log_message(LEVEL_WARNING,
 		    consumer_is_pool(c)
@@ -84,58 +87,52 @@ static void log_lost(const struct consumer *c, const struct claimed_event *i)
 			      "pool %s has it too"
 			    : "event %s was acknowledged by another "
 			      "consumer of subscription %s",
-		    i->event.id, c->options->source.name);
+		    e->event.id, c->options->source.name);
 }
 
-/* Acknowledges; false where that has to wait for a connection. */
-bool claim_acknowledge(struct consumer *c, const struct claimed_event *i)
+bool claim_acknowledge(struct consumer *c, const struct claimed_event *e)
 {
 	bool lost;
-	enum query_status a;
+	enum query_status status;
 
 	if (!session_is_open(c->session))
 		return false;
-	a = event_source_ack(&c->options->source, c->session, i, &lost);
-	if (a != QUERY_OK) {
-		consumer_query_failed(c, a);
+	status = event_source_ack(&c->options->source, c->session, e, &lost);
+	if (status != QUERY_OK) {
+		consumer_query_failed(c, status);
 	} else if (lost) {
-		log_lost(c, i);
+		log_lost(c, e);
 		if (!consumer_is_pool(c))
 			consumer_drop_queue(c);
 	}
-	return a != QUERY_LOST;
+	return status != QUERY_LOST;
 }
 
-/*
- * To the pool, for another attempt; false where that has to wait for a
- * connection.
- */
-bool claim_return(struct consumer *c, const struct claimed_event *i,
+bool claim_return(struct consumer *c, const struct claimed_event *e,
 		  const char *why, int64_t retry_ms)
 {
 	enum fail_result fate;
-	enum query_status a;
+	enum query_status status;
 
 	if (!session_is_open(c->session))
 		return false;
-	a = event_source_fail(&c->options->source, c->session, i, why, retry_ms,
-			      &fate);
-	if (a != QUERY_OK)
-		consumer_query_failed(c, a);
+	status = event_source_fail(&c->options->source, c->session, e, why,
+				   retry_ms, &fate);
+	if (status != QUERY_OK)
+		consumer_query_failed(c, status);
 	else if (fate == FAIL_LOST)
 		log_message(LEVEL_WARNING,
 			    "event %s: another worker of pool %s has it",
-			    i->event.id, c->options->source.name);
+			    e->event.id, c->options->source.name);
 	else if (fate == FAIL_DEAD)
 		log_message(LEVEL_ERROR,
-			    "event %s (task %s, %s) is given up after %llu "
-			    "attempts: see humcli-webhook dead list",
-			    i->event.id, i->event.task_id, i->event.status,
-			    (unsigned long long)i->attempt);
-	return a != QUERY_LOST;
+			    "event %s (task %s, %s) is dead after %llu "
+			    "attempts; see humcli-webhook dead list",
+			    e->event.id, e->event.task_id, e->event.status,
+			    (unsigned long long)e->attempt);
+	return status != QUERY_LOST;
 }
 
-/* What a pool gave us and is not done goes to the next at once. */
 void claims_return_all(struct consumer *c)
 {
 	static const char why[] = "the worker ended";

@@ -1,3 +1,8 @@
+/*
+ * Starts, polls and signals one command. Knows nothing of retries and
+ * leases. The payload is in a memfd rather than a pipe, because a command
+ * that never reads its stdin must not block the consumer.
+ */
 #include "cli/consumer/command.h"
 
 #include <errno.h>
@@ -22,7 +27,7 @@ static void put_variable(struct buf *list, const char *name, const char *value)
 	buf_add(list, &text, sizeof(text));
 }
 
-/* Ours, which the program's own environment must not shadow. */
+/* Returns true for a variable that the event sets. */
 static bool is_ours(const char *variable)
 {
 	static const char *const names[] = {
@@ -39,21 +44,21 @@ static bool is_ours(const char *variable)
 	return false;
 }
 
-/* Pointers to strings, NULL at the end; the first *own are to be freed. */
-static void make_environment(const struct claimed_event *i, struct buf *list,
+/* Fills list with char *, NULL at the end. The caller frees the first *own. */
+static void make_environment(const struct claimed_event *e, struct buf *list,
 			     size_t *own)
 {
 	char *const end = NULL;
 	char attempt[24];
 
 	snprintf(attempt, sizeof(attempt), "%llu",
-		 (unsigned long long)i->attempt);
-	put_variable(list, "ID", i->event.id);
-	put_variable(list, "EVENT", i->event.event);
-	put_variable(list, "TASK_ID", i->event.task_id);
-	put_variable(list, "STATUS", i->event.status);
-	put_variable(list, "PREVIOUS_STATUS", i->event.previous_status);
-	put_variable(list, "OCCURRED_AT", i->event.occurred_at);
+		 (unsigned long long)e->attempt);
+	put_variable(list, "ID", e->event.id);
+	put_variable(list, "EVENT", e->event.event);
+	put_variable(list, "TASK_ID", e->event.task_id);
+	put_variable(list, "STATUS", e->event.status);
+	put_variable(list, "PREVIOUS_STATUS", e->event.previous_status);
+	put_variable(list, "OCCURRED_AT", e->event.occurred_at);
 	put_variable(list, "ATTEMPT", attempt);
 	*own = list->length / sizeof(char *);
 	for (char **p = environ; *p; p++) {
@@ -63,7 +68,7 @@ static void make_environment(const struct claimed_event *i, struct buf *list,
 	buf_add(list, &end, sizeof(end));
 }
 
-/* In memory, so that it need not be fed to who may not read it. */
+/* Returns a memfd that holds the payload; -1 with errno set. */
 static int payload_file(const char *payload)
 {
 	int fd = memfd_create("payload", MFD_CLOEXEC);
@@ -78,7 +83,7 @@ static int payload_file(const char *payload)
 	return fd;
 }
 
-/* In the child; nothing here may allocate. */
+/* Runs in the child after fork(): nothing here may allocate. */
 static void exec_command(const char *command, int payload, char **environment)
 {
 	static char shell[] = "sh", option[] = "-c";
@@ -92,22 +97,22 @@ static void exec_command(const char *command, int payload, char **environment)
 	_exit(EX_OSERR);
 }
 
-pid_t command_start(const char *command, const struct claimed_event *i)
+pid_t command_start(const char *command, const struct claimed_event *e)
 {
 	struct buf list = { 0 };
 	char **environment;
 	size_t own;
 	pid_t pid = -1;
-	int payload = payload_file(i->event.payload);
+	int payload = payload_file(e->event.payload);
 
-	make_environment(i, &list, &own);
+	make_environment(e, &list, &own);
 	environment = (char **)(void *)list.data;
 	if (payload >= 0) {
 		pid = fork();
 		if (pid == 0)
 			exec_command(command, payload, environment);
 	}
-	/* Whoever of the two comes first: a signal to the group finds it. */
+	/* Also here: command_signal() may come before the child has run. */
 	if (pid > 0)
 		(void)setpgid(pid, pid);
 	for (size_t n = 0; n < own; n++)
@@ -146,6 +151,6 @@ enum command_status command_poll(pid_t pid, char *why, size_t size)
 
 void command_signal(pid_t pid, int number)
 {
-	/* What has ended meanwhile needs no signal. */
+	/* Fails only if all of the group have ended. */
 	(void)kill(-pid, number);
 }

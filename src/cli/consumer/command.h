@@ -1,6 +1,6 @@
 /*
- * A command of the user's that is given one event: the signed payload on
- * stdin, the rest in its environment.
+ * A process that runs the user's command for one event: the signed payload
+ * on stdin, the fields in its environment.
  */
 #ifndef COMMAND_H
 #define COMMAND_H
@@ -12,11 +12,11 @@
 #include <sys/types.h>
 
 /*
- * Starts the command, through sh, in a process group of its own, so that
- * Ctrl-C lets it finish. -1 with errno set.
+ * Starts the command by sh, in a process group of its own, so that Ctrl-C
+ * does not reach it. Returns its process id; -1 with errno set.
  */
 pid_t command_start(const char *command,
-		    const struct claimed_event *i) MUST_CHECK;
+		    const struct claimed_event *e) MUST_CHECK;
 
 enum command_status {
 	COMMAND_RUNNING,
@@ -25,9 +25,9 @@ enum command_status {
 	COMMAND_FAILED
 };
 
-/* Looks, without waiting; once it no longer runs, why says how it ended. */
+/* Looks without waiting whether pid has ended; then why says how. */
 enum command_status command_poll(pid_t pid, char *why, size_t size) MUST_CHECK;
-/* The signal to it and to those it has started. */
+/* Signals the process group: the command and its own children. */
 void command_signal(pid_t pid, int number);
 
 #endif

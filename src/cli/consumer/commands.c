@@ -1,3 +1,9 @@
+/*
+ * The user's commands, one event each: starts them, looks whether they have
+ * ended, and reports the result. A command that fails is tried again: by the
+ * pool, or here for a subscription, whose next events wait so that none is
+ * skipped and each task keeps its order.
+ */
 #include "cli/consumer/consumer_state.h"
 
 #include "base/clock.h"
@@ -14,7 +20,7 @@ static void start_command(struct consumer *c, struct slot *s)
 {
 	s->pid = command_start(c->options->command, &s->event);
 	if (s->pid < 0) {
-		log_message(LEVEL_ERROR, "can't start a process: %s",
+		log_message(LEVEL_ERROR, "can't start a command: %s",
 			    strerror(errno));
 		consumer_begin_stop(c, EX_OSERR);
 		return;
@@ -22,6 +28,7 @@ static void start_command(struct consumer *c, struct slot *s)
 	s->state = RUNNING;
 }
 
+/* Returns the pause before the next attempt, in ms. */
 static int64_t retry_delay(uint64_t attempt)
 {
 	int64_t pause = RETRY_FIRST_MS;
@@ -39,15 +46,11 @@ static void log_failed(const struct slot *s)
 		    "event %s (task %s, %s), attempt %llu: %s: %s",
 		    s->event.event.id, s->event.event.task_id,
 		    s->event.event.status, (unsigned long long)s->event.attempt,
-		    postponed ? "the command wants it later"
-			      : "the command failed",
+		    postponed ? "command deferred it" : "command failed",
 		    s->status_text);
 }
 
-/*
- * The event stays the next one: those behind it wait, so that none is
- * skipped and each task keeps its order.
- */
+/* Keeps the event in its slot and starts its command again later. */
 static void schedule_retry(struct consumer *c, struct slot *s)
 {
 	if (c->options->once)
@@ -59,6 +62,7 @@ static void schedule_retry(struct consumer *c, struct slot *s)
 	s->event.attempt++;
 }
 
+/* Tells the database; false: that has to wait for a connection. */
 static bool report_slot(struct consumer *c, const struct slot *s)
 {
 	int64_t retry = -1;
@@ -66,12 +70,13 @@ static bool report_slot(struct consumer *c, const struct slot *s)
 	if (s->status == COMMAND_DONE)
 		return claim_acknowledge(c, &s->event);
 	if (c->commands_signalled)
-		retry = 0; /* it was we who ended it */
+		retry = 0; /* the stop ended it, not its own fault */
 	else if (s->status == COMMAND_DEFERRED)
 		retry = retry_delay(s->event.attempt);
 	return claim_return(c, &s->event, s->status_text, retry);
 }
 
+/* Looks whether the command of a slot has ended, without waiting. */
 static void poll_command(struct consumer *c, struct slot *s)
 {
 	enum command_status ending =
@@ -103,7 +108,7 @@ static void advance_slot(struct consumer *c, struct slot *s)
 	if (s->state == ENDED && report_slot(c, s)) {
 		claimed_event_free(&s->event);
 		s->state = IDLE;
-		/* What waited for this event of its task may be free now. */
+		/* A pool may have held back the next event of the task. */
 		c->may_have_events |= consumer_is_pool(c);
 	}
 	if (s->state == PAUSED && !c->stopping && monotonic_ms() >= s->due)
@@ -127,8 +132,8 @@ static void signal_command(struct consumer *c, const struct slot *s)
 {
 	if (!c->commands_signalled)
 		log_message(LEVEL_WARNING,
-			    "event %s: the command still runs and is told to "
-			    "end; the event comes again",
+			    "event %s: command still running: sent SIGTERM; "
+			    "the event will be delivered again",
 			    s->event.event.id);
 	command_signal(s->pid, c->commands_signalled ? SIGKILL : SIGTERM);
 }

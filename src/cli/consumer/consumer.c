@@ -1,3 +1,12 @@
+/*
+ * The consumer's loop: keeps the connections and the consumer lock, fetches
+ * events, and waits. Owns struct consumer; commands.c and lines.c deliver the
+ * fetched events, claims.c acknowledges them. Knows no SQL and no libpq.
+ *
+ * All of it runs in one thread. Signals arrive by descriptors: the caller's
+ * stop, and SIGCHLD by a signalfd. Two connections are used: c->session asks
+ * and acknowledges; the notification listener's own one only listens.
+ */
 #include "cli/consumer/consumer_state.h"
 
 #include "base/alloc.h"
@@ -18,14 +27,14 @@
 #include <unistd.h>
 
 enum {
-	/* While it hears, in case a notification was lost: 24 s to 36 s. */
+	/* While the listener is active: a notification can be lost. */
 	POLL_LISTENING_MS = 24000,
 	POLL_SPREAD_MS = 12000,
 	POLL_FIRST_MS = 2000,
 	POLL_LONGEST_MS = 10000,
-	LOCK_RETRY_MS = 5000, /* between two attempts to be the one consumer */
-	GRACE_MS = 10000, /* for commands that run when we are to end */
-	KILL_MS = 2000 /* and then between SIGTERM and SIGKILL */
+	LOCK_RETRY_MS = 5000, /* between two attempts to get the lock */
+	GRACE_MS = 10000, /* for running commands at the stop */
+	KILL_MS = 2000 /* between SIGTERM and SIGKILL */
 };
 
 static const char *kind(const struct consumer *c)
@@ -42,7 +51,6 @@ size_t consumer_count_slots(const struct consumer *c, enum slot_state state)
 	return count;
 }
 
-/* How long poll() may wait. */
 int consumer_poll_timeout(int64_t due)
 {
 	int64_t left = due - monotonic_ms();
@@ -50,7 +58,6 @@ int consumer_poll_timeout(int64_t due)
 	return left < 0 ? 0 : (int)min_i64(left, POLL_LISTENING_MS);
 }
 
-/* Ends in good order; the first reason counts. */
 void consumer_begin_stop(struct consumer *c, int code)
 {
 	if (c->stopping)
@@ -68,15 +75,15 @@ void consumer_drop_queue(struct consumer *c)
 	c->printed = false;
 }
 
-void consumer_query_failed(struct consumer *c, enum query_status a)
+void consumer_query_failed(struct consumer *c, enum query_status status)
 {
 	int code = EX_OK;
 
-	if (a == QUERY_REFUSED)
+	if (status == QUERY_REFUSED)
 		code = session_exit_code(c->session);
 	log_message(code == EX_OK ? LEVEL_WARNING : LEVEL_ERROR,
-		    a == QUERY_LOST ? "the connection is lost: %s"
-				    : "the database refused: %s",
+		    status == QUERY_LOST ? "connection lost: %s"
+					 : "the database refused a query: %s",
 		    session_message(c->session));
 	session_close(c->session);
 	if (code != EX_OK)
@@ -87,22 +94,23 @@ void consumer_query_failed(struct consumer *c, enum query_status a)
 
 /* Connections. */
 
+/* Returns true if pool.sql is installed; otherwise stops the consumer. */
 static bool has_pools(struct consumer *c)
 {
 	bool has;
-	enum query_status a = event_source_has_pools(c->session, &has);
+	enum query_status status = event_source_has_pools(c->session, &has);
 	char *file;
 
-	if (a != QUERY_OK) {
-		consumer_query_failed(c, a);
+	if (status != QUERY_OK) {
+		consumer_query_failed(c, status);
 		return false;
 	}
 	if (has)
 		return true;
 	file = cli_data_path("sql/pool.sql");
 	log_message(LEVEL_ERROR,
-		    "the worker pool is not installed in this database; as the "
-		    "owner of the schema: psql -X -v ON_ERROR_STOP=1 "
+		    "the worker pool is not installed in this database; run as "
+		    "the owner of the schema: psql -X -v ON_ERROR_STOP=1 "
 		    "-d DATABASE -f %s",
 		    file);
 	free(file);
@@ -110,30 +118,32 @@ static bool has_pools(struct consumer *c)
 	return false;
 }
 
+/* Creates the subscription if it is missing. */
 static void open_source(struct consumer *c)
 {
-	const struct event_source *f = &c->options->source;
+	const struct event_source *source = &c->options->source;
 	bool made;
-	enum query_status a;
+	enum query_status status;
 
 	if (consumer_is_pool(c) && !has_pools(c))
 		return;
-	a = event_source_open(f, c->session, &made);
-	if (a != QUERY_OK) {
-		consumer_query_failed(c, a);
+	status = event_source_open(source, c->session, &made);
+	if (status != QUERY_OK) {
+		consumer_query_failed(c, status);
 		return;
 	}
 	c->opened = true;
 	if (made)
-		log_message(LEVEL_INFO, "%s %s was made: from %s on", kind(c),
-			    f->name,
-			    f->from && *f->from == 'b' ? "the beginning"
-						       : "now");
-	else if (f->from || f->statuses)
+		log_message(LEVEL_INFO, "%s %s created, from %s on", kind(c),
+			    source->name,
+			    source->from && *source->from == 'b'
+				    ? "the beginning"
+				    : "now");
+	else if (source->from || source->statuses)
 		log_message(LEVEL_WARNING,
-			    "%s %s is there already: --from and --status are "
-			    "not looked at",
-			    kind(c), f->name);
+			    "%s %s exists already: --from and --status are "
+			    "ignored",
+			    kind(c), source->name);
 }
 
 static void maintain_session(struct consumer *c)
@@ -150,25 +160,28 @@ static void maintain_session(struct consumer *c)
 		open_source(c);
 }
 
-/* One consumer at a time, so that nothing is handed out twice in vain. */
+/*
+ * Tries to get the consumer lock: of several consumers of a subscription one
+ * delivers events, because each of them would fetch the same ones.
+ */
 static void maintain_lock(struct consumer *c)
 {
-	enum query_status a;
+	enum query_status status;
 
 	if (c->listener_state != LISTENER_ACTIVE)
 		c->lock_held = false;
 	if (c->listener_state != LISTENER_ACTIVE || c->lock_held ||
 	    monotonic_ms() < c->lock_retry_at)
 		return;
-	a = event_source_lock(&c->options->source,
-			      event_listener_session(c->listener), LOCK_SESSION,
-			      &c->lock_held);
+	status = event_source_lock(&c->options->source,
+				   event_listener_session(c->listener),
+				   LOCK_SESSION, &c->lock_held);
 	c->lock_retry_at = monotonic_ms() + LOCK_RETRY_MS;
-	if (a == QUERY_OK && !c->lock_held && !c->standby_logged)
+	if (status == QUERY_OK && !c->lock_held && !c->standby_logged)
 		log_message(LEVEL_INFO,
 			    "another consumer has subscription %s; standing by",
 			    c->options->source.name);
-	c->standby_logged = a == QUERY_OK && !c->lock_held;
+	c->standby_logged = status == QUERY_OK && !c->lock_held;
 	c->may_have_events |= c->lock_held;
 }
 
@@ -183,7 +196,10 @@ static void maintain_connections(struct consumer *c)
 	}
 }
 
-/* Whether it is our turn. */
+/*
+ * Returns true if this consumer may fetch. A subscription needs the consumer
+ * lock; without a listener there is no connection that could hold it.
+ */
 static bool may_fetch(const struct consumer *c)
 {
 	if (c->stopping || !c->opened || !session_is_open(c->session))
@@ -192,19 +208,20 @@ static bool may_fetch(const struct consumer *c)
 	       c->listener_state == LISTENER_OFF || c->lock_held;
 }
 
-/* When a pool's next event is due, that a worker has or that failed. */
+/* Polls again when the pool's next failed or leased event is due. */
 static void schedule_next_poll(struct consumer *c)
 {
 	int64_t pause;
-	enum query_status a =
+	enum query_status status =
 		event_source_next_due(&c->options->source, c->session, &pause);
 
-	if (a != QUERY_OK)
-		consumer_query_failed(c, a);
+	if (status != QUERY_OK)
+		consumer_query_failed(c, status);
 	else if (pause != INT64_MAX)
 		c->poll_due = min_i64(c->poll_due, monotonic_ms() + pause);
 }
 
+/* Decides when to poll again; stops with --once. */
 static void fetched_nothing(struct consumer *c)
 {
 	int64_t now = monotonic_ms();
@@ -229,7 +246,7 @@ static void fetched_nothing(struct consumer *c)
 		schedule_next_poll(c);
 }
 
-/* How many events we could take. */
+/* Returns how many events to fetch. A pool's leases begin at the fetch. */
 static size_t free_capacity(const struct consumer *c)
 {
 	size_t idle = consumer_count_slots(c, IDLE);
@@ -242,15 +259,15 @@ static size_t free_capacity(const struct consumer *c)
 static void fetch_events(struct consumer *c)
 {
 	size_t max = free_capacity(c);
-	enum query_status a;
+	enum query_status status;
 
 	if (max == 0 || (!c->may_have_events && monotonic_ms() < c->poll_due))
 		return;
-	a = event_source_fetch(&c->options->source, c->session, max, c->queue,
-			       &c->count);
+	status = event_source_fetch(&c->options->source, c->session, max,
+				    c->queue, &c->count);
 	c->first = 0;
-	if (a != QUERY_OK) {
-		consumer_query_failed(c, a);
+	if (status != QUERY_OK) {
+		consumer_query_failed(c, status);
 		return;
 	}
 	session_reset_backoff(c->session);
@@ -262,7 +279,7 @@ static void fetch_events(struct consumer *c)
 	c->poll_pause = POLL_FIRST_MS;
 }
 
-/* When to go round again if nothing comes from outside. */
+/* Returns when the loop has to run again by itself, monotonic_ms(). */
 static int64_t next_due(const struct consumer *c)
 {
 	int64_t due = claims_next_due(c);
@@ -304,12 +321,13 @@ static void wait_for_news(struct consumer *c)
 		return;
 	if (fds[0].revents)
 		consumer_begin_stop(c, EX_OK);
-	/* Which child it was is found by asking for each. */
+	/* The signal only says that some child ended; commands.c asks each. */
 	while (fds[1].revents &&
 	       read(c->children, &child, sizeof(child)) == sizeof(child))
 		;
 	if (fds[2].revents && !session_receive(c->session)) {
-		log_message(LEVEL_WARNING, "the connection was closed");
+		log_message(LEVEL_WARNING,
+			    "connection closed by the server; reconnecting");
 		if (c->options->once)
 			consumer_begin_stop(c, EX_UNAVAILABLE);
 	}
@@ -318,8 +336,9 @@ static void wait_for_news(struct consumer *c)
 }
 
 /*
- * Whether we may go. A pool's commands get a moment to end after SIGTERM,
- * since another worker has their events as soon as they are given back.
+ * Returns true once the loop may end. After GRACE_MS the running commands get
+ * SIGTERM. A pool's get KILL_MS more and then SIGKILL, because another worker
+ * claims their events as soon as they are returned.
  */
 static bool may_exit(struct consumer *c)
 {
@@ -357,7 +376,7 @@ static int run(struct consumer *c)
 	return c->exit_code;
 }
 
-/* For --once; its connection may lead through a pooler. */
+/* Gets the consumer lock for --once; returns the exit code. */
 static int lock_once(const struct consumer_options *o, struct session *s)
 {
 	bool granted;
@@ -366,21 +385,22 @@ static int lock_once(const struct consumer_options *o, struct session *s)
 		return session_stop_requested(s) ? EX_OK : EX_UNAVAILABLE;
 	if (event_source_lock(&o->source, s, LOCK_TRANSACTION, &granted) !=
 	    QUERY_OK) {
-		log_message(LEVEL_ERROR, "no database: %s", session_message(s));
+		log_message(LEVEL_ERROR, "can't get the consumer lock: %s",
+			    session_message(s));
 		return EX_UNAVAILABLE;
 	}
 	if (granted)
 		return EX_OK;
 	log_message(LEVEL_WARNING,
-		    "another consumer has subscription %s; nothing was done",
+		    "another consumer has subscription %s; nothing done",
 		    o->source.name);
 	return EX_TEMPFAIL;
 }
 
-/* From here on a command's end waits to be read. */
+/* Blocks SIGCHLD and returns a signalfd for it; -1 with errno set. */
 static int take_child_signals(void)
 {
-	/* Whoever started us may have had it ignored: none would be left. */
+	/* A parent may have ignored SIGCHLD; then no child could be waited for. */
 	const struct sigaction usual = { .sa_handler = SIG_DFL };
 	sigset_t set;
 
@@ -410,7 +430,7 @@ int consume(const struct consumer_options *o, int stop)
 		code = lock_once(o, guardian);
 	}
 	if (c->children < 0) {
-		log_message(LEVEL_ERROR, "can't wait for processes: %s",
+		log_message(LEVEL_ERROR, "can't wait for child processes: %s",
 			    strerror(errno));
 		code = EX_OSERR;
 	}

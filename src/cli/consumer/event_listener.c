@@ -1,3 +1,9 @@
+/*
+ * The states of the notification listener: off → probing → active, and back
+ * to off on every fault. event_listener_maintain() makes the timed steps,
+ * event_listener_receive() those that a notification causes. Runs in the
+ * consumer's thread; each query waits for its answer, QUERY_TIMEOUT_MS at most.
+ */
 #include "cli/consumer/event_listener.h"
 
 #include "base/alloc.h"
@@ -12,18 +18,18 @@ enum {
 	QUERY_TIMEOUT_MS = 5000,
 	PROBE_MS = 3000,
 	HEARTBEAT_MS = 10000,
-	RETRY_MS = 300000 /* until it is tried anew */
+	RETRY_MS = 300000 /* after a probe that did not arrive */
 };
 
-/* Of its own, so that a probe wakes nobody who listens for events. */
+/* A channel of its own: a probe must not wake other listeners. */
 #define PROBE_CHANNEL "humcli_probe"
 
 struct event_listener {
 	struct session *session;
 	enum listener_state state;
-	char *probe; /* what must come back */
+	char *probe; /* the payload that must arrive */
 	int64_t due;
-	bool unreachable_logged; /* and it was said */
+	bool unreachable_logged;
 };
 
 struct event_listener *event_listener_new(const char *conninfo, int stop)
@@ -58,7 +64,7 @@ struct session *event_listener_session(struct event_listener *e)
 	return e->session;
 }
 
-/* No connection: the next attempt when the session allows it. */
+/* Closes the connection; the next attempt is when the session allows one. */
 static void set_off(struct event_listener *e)
 {
 	session_close(e->session);
@@ -68,31 +74,30 @@ static void set_off(struct event_listener *e)
 
 static void connection_lost(struct event_listener *e, const char *why)
 {
-	log_message(LEVEL_WARNING, "the connection that listens is lost: %s",
-		    why);
+	log_message(LEVEL_WARNING,
+		    "connection of the notification listener lost: %s", why);
 	set_off(e);
 }
 
 static void set_unreachable(struct event_listener *e)
 {
-	/* Behind a pooler it may listen on, to wake nobody. */
+	/* Behind a pooler the server's connection would go on listening. */
 	if (session_query(e->session, "UNLISTEN *", NULL, 0, QUERY_TIMEOUT_MS,
 			  NULL) != QUERY_OK)
 		log_message(LEVEL_DEBUG, "can't UNLISTEN: %s",
 			    session_message(e->session));
 	if (!e->unreachable_logged)
 		log_message(LEVEL_WARNING,
-			    "LISTEN is deaf: a notification sent through "
-			    "another connection did not come; is there a "
-			    "pooler in transaction mode? Polling instead");
+			    "notifications do not arrive (is a pooler in "
+			    "transaction mode in between?); polling instead");
 	e->unreachable_logged = true;
 	set_off(e);
 	e->due = monotonic_ms() + RETRY_MS;
 }
 
 /*
- * Like humcli.notify(), not for longer than a moment behind another's stuck
- * notifying commit.
+ * Sends the probe. lock_timeout bounds the wait for another transaction that
+ * is committing a NOTIFY, as in humcli.notify().
  */
 static bool send_probe(struct event_listener *e, struct session *work)
 {
@@ -123,7 +128,7 @@ static void start_listening(struct event_listener *e, struct session *work)
 	e->probe = xasprintf("%ld-%lld", (long)getpid(),
 			     (long long)wall_clock_us());
 	if (!send_probe(e, work)) {
-		log_message(LEVEL_WARNING, "can't probe: %s",
+		log_message(LEVEL_WARNING, "can't send a probe: %s",
 			    session_message(work));
 		set_off(e);
 		return;
@@ -132,20 +137,21 @@ static void start_listening(struct event_listener *e, struct session *work)
 	e->due = monotonic_ms() + PROBE_MS;
 }
 
+/* The heartbeat: asks whether the connection still listens. */
 static void check_alive(struct event_listener *e)
 {
 	struct rows *rows = NULL;
-	enum query_status a =
+	enum query_status status =
 		session_query(e->session,
 			      "SELECT 1 FROM "
 			      "pg_catalog.pg_listening_channels() c "
 			      "WHERE c = 'humcli_events'",
 			      NULL, 0, QUERY_TIMEOUT_MS, &rows);
 
-	if (a != QUERY_OK)
+	if (status != QUERY_OK)
 		connection_lost(e, session_message(e->session));
 	else if (rows_count(rows) != 1)
-		connection_lost(e, "it does not listen any more");
+		connection_lost(e, "it no longer listens");
 	else
 		e->due = monotonic_ms() + HEARTBEAT_MS;
 	rows_free(rows);
@@ -185,7 +191,7 @@ bool event_listener_receive(struct event_listener *e)
 	bool woken = false;
 
 	if (e->state != LISTENER_OFF && !session_receive(e->session))
-		connection_lost(e, "it was closed");
+		connection_lost(e, "closed by the server");
 	while (session_notification(e->session, &n)) {
 		if (strcmp(n.channel, PROBE_CHANNEL) != 0) {
 			woken = true;

@@ -1,7 +1,8 @@
 /*
- * Hears the notifications on humcli_events, and knows whether it does: a
- * pooler in transaction mode takes a LISTEN and stays silent. So a probe is
- * sent through another connection, and must come back.
+ * The notification listener: a connection of its own that LISTENs on
+ * humcli_events. Sends a probe by another connection, because a pooler in
+ * transaction mode accepts LISTEN and delivers nothing; only when the probe
+ * has come back is the listener active.
  */
 #ifndef EVENT_LISTENER_H
 #define EVENT_LISTENER_H
@@ -14,33 +15,34 @@
 
 struct event_listener;
 
-/* As session_new() has it. */
+/* The arguments are those of session_new(). */
 struct event_listener *event_listener_new(const char *conninfo,
 					  int stop) MUST_CHECK;
 void event_listener_free(struct event_listener *e);
 
 enum listener_state {
-	LISTENER_OFF, /* no connection, or it is deaf: poll */
-	LISTENER_PROBING,
+	LISTENER_OFF, /* no connection, or the probe did not arrive: poll */
+	LISTENER_PROBING, /* the probe is under way */
 	LISTENER_ACTIVE
 };
 
 /*
- * Does what is due: connects, LISTENs, probes through work, asks whether it
- * still listens. Whoever looks at the tables looks after this, never before.
+ * Does what is due: connects, LISTENs, sends the probe by work, checks that
+ * the connection still listens. Call this before reading the tables, so that
+ * no event falls between LISTEN and the read.
  */
 enum listener_state event_listener_maintain(struct event_listener *e,
 					    struct session *work) MUST_CHECK;
-/* When the next thing is due, by monotonic_ms(). */
+/* Returns when event_listener_maintain() is due, monotonic_ms(). */
 int64_t event_listener_next_due(const struct event_listener *e) MUST_CHECK;
-/* For poll(); -1: there is none. */
+/* Returns the socket for poll(); -1 without a connection. */
 int event_listener_socket(const struct event_listener *e) MUST_CHECK;
 /*
- * Takes in what has come. True: look now, there was a notification, or the
- * ear has only begun to hear.
+ * Reads what has arrived. Returns true if events may be there: after a
+ * notification, and when the listener has just become active.
  */
 bool event_listener_receive(struct event_listener *e) MUST_CHECK;
-/* Its connection, for locks that end with it; only while it hears. */
+/* Returns the connection, for locks that end with it; only while active. */
 struct session *event_listener_session(struct event_listener *e) MUST_CHECK;
 
 #endif

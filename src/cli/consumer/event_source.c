@@ -1,3 +1,8 @@
+/*
+ * The consumer's SQL, a function a question. Knows nothing of the loop: each
+ * call asks once, waits for the answer and says how it went. A function of
+ * another schema version can give no row; that is refused, not read.
+ */
 #include "cli/consumer/event_source.h"
 
 #include <stdio.h>
@@ -10,64 +15,65 @@
 
 enum { QUERY_TIMEOUT_MS = 30000 };
 
-/* The class of the advisory locks of consumers, "huml" (recording: "humc"). */
-#define CLAIM_CLASS "1752526188"
+/* The class of the consumer locks, "huml" (the recording's is "humc"). */
+#define LOCK_CLASS "1752526188"
 
 /* For to_char(). */
 #define AS_UTC " AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'"
 
-void claimed_event_free(struct claimed_event *i)
+void claimed_event_free(struct claimed_event *e)
 {
-	struct recorded *e = &i->event;
+	struct recorded *r = &e->event;
 	char *const all[] = {
-		e->id,		e->event,	    e->task_id,
-		e->status,	e->previous_status, e->occurred_at,
-		e->received_at, e->payload,	    i->position
+		r->id,		r->event,	    r->task_id,
+		r->status,	r->previous_status, r->occurred_at,
+		r->received_at, r->payload,	    e->position
 	};
 
 	for (size_t n = 0; n < ARRAY_SIZE(all); n++)
 		free(all[n]);
-	*i = (struct claimed_event){ 0 };
+	*e = (struct claimed_event){ 0 };
 }
 
-enum query_status event_source_open(const struct event_source *f,
+enum query_status event_source_open(const struct event_source *source,
 				    struct session *s, bool *made)
 {
-	const char *values[] = { f->name, f->from ? f->from : "now",
-				 f->statuses };
+	const char *values[] = { source->name,
+				 source->from ? source->from : "now",
+				 source->statuses };
 	struct rows *rows = NULL;
-	enum query_status a =
+	enum query_status status =
 		session_query(s,
 			      "SELECT humcli.subscribe($1, $2, "
 			      "pg_catalog.string_to_array($3, ','))",
 			      values, 3, QUERY_TIMEOUT_MS, &rows);
 
-	*made = a == QUERY_OK && strcmp(rows_get(rows, 0, 0), "t") == 0;
+	*made = status == QUERY_OK && strcmp(rows_get(rows, 0, 0), "t") == 0;
 	rows_free(rows);
-	return a;
+	return status;
 }
 
-/* Asks for one value; copied out, "" for NULL and where there is no answer. */
+/* Asks for one value; "" stands for NULL, and for no answer. */
 static enum query_status query_one_value(struct session *s, const char *query,
 					 const char *const *values,
 					 size_t count, char *value, size_t size)
 {
 	struct rows *rows = NULL;
-	enum query_status a =
+	enum query_status status =
 		session_query(s, query, values, count, QUERY_TIMEOUT_MS, &rows);
 	const char *got = NULL;
 
-	if (a == QUERY_OK && rows_count(rows) > 0)
+	if (status == QUERY_OK && rows_count(rows) > 0)
 		got = rows_get(rows, 0, 0);
 	snprintf(value, size, "%s", got ? got : "");
 	rows_free(rows);
-	return a;
+	return status;
 }
 
 enum query_status event_source_has_pools(struct session *s, bool *has)
 {
 	char value[8];
-	enum query_status a =
+	enum query_status status =
 		query_one_value(s,
 				"SELECT pg_catalog.to_regprocedure("
 				"'humcli.claim(text, text, integer, "
@@ -75,7 +81,7 @@ enum query_status event_source_has_pools(struct session *s, bool *has)
 				NULL, 0, value, sizeof(value));
 
 	*has = strcmp(value, "t") == 0;
-	return a;
+	return status;
 }
 
 static char *copy(const struct rows *r, size_t row, size_t column)
@@ -85,19 +91,20 @@ static char *copy(const struct rows *r, size_t row, size_t column)
 	return value ? xstrdup(value) : NULL;
 }
 
-static void read_item(const struct rows *r, size_t row, struct claimed_event *i)
+static void read_event(const struct rows *r, size_t row,
+		       struct claimed_event *e)
 {
-	*i = (struct claimed_event){
+	*e = (struct claimed_event){
 		.event = { copy(r, row, 0), copy(r, row, 1), copy(r, row, 2),
 			   copy(r, row, 3), copy(r, row, 4), copy(r, row, 5),
 			   copy(r, row, 6), copy(r, row, 7) },
 		.position = copy(r, row, 8),
 	};
-	if (!parse_u64(rows_get(r, row, 9), 1, UINT64_MAX, &i->attempt))
-		i->attempt = 1;
+	if (!parse_u64(rows_get(r, row, 9), 1, UINT64_MAX, &e->attempt))
+		e->attempt = 1;
 }
 
-/* An interval. */
+/* The text of an interval. */
 struct interval {
 	char text[32];
 };
@@ -115,115 +122,121 @@ static struct interval interval_of(int64_t ms)
 	"pg_catalog.to_char(occurred_at" AS_UTC "), "          \
 	"pg_catalog.to_char(received_at" AS_UTC "), payload, "
 
-enum query_status event_source_fetch(const struct event_source *f,
+enum query_status event_source_fetch(const struct event_source *source,
 				     struct session *s, size_t max,
-				     struct claimed_event *items, size_t *count)
+				     struct claimed_event *events,
+				     size_t *count)
 {
 	char rows_wanted[16];
-	struct interval lease = interval_of(f->lease_ms);
-	const char *values[] = { f->name, rows_wanted, f->worker, lease.text };
-	/* The lease runs from a moment after this one. */
-	int64_t until = monotonic_ms() + f->lease_ms;
+	struct interval lease = interval_of(source->lease_ms);
+	const char *values[] = { source->name, rows_wanted, source->worker,
+				 lease.text };
+	/* The server starts the lease later than this, never earlier. */
+	int64_t until = monotonic_ms() + source->lease_ms;
 	struct rows *rows = NULL;
-	enum query_status a;
+	enum query_status status;
 
 	snprintf(rows_wanted, sizeof(rows_wanted), "%zu", max);
-	a = session_query(s,
-			  f->worker ? COLUMNS "claim_no, attempt FROM "
-					      "humcli.claim($1, $3, $2, $4)"
-				    : COLUMNS "position, 1 FROM "
-					      "humcli.fetch($1, $2)",
-			  values, f->worker ? 4 : 2, QUERY_TIMEOUT_MS, &rows);
+	status = session_query(s,
+			       source->worker ? COLUMNS
+				       "claim_no, attempt FROM "
+				       "humcli.claim($1, $3, $2, $4)"
+					      : COLUMNS "position, 1 FROM "
+							"humcli.fetch($1, $2)",
+			       values, source->worker ? 4 : 2, QUERY_TIMEOUT_MS,
+			       &rows);
 
 	*count = 0;
-	if (a != QUERY_OK)
-		return a;
+	if (status != QUERY_OK)
+		return status;
 	for (; *count < rows_count(rows) && *count < max; (*count)++) {
-		read_item(rows, *count, &items[*count]);
-		items[*count].until = until;
+		read_event(rows, *count, &events[*count]);
+		events[*count].until = until;
 	}
 	rows_free(rows);
-	return a;
+	return status;
 }
 
-static enum query_status acknowledge(const struct event_source *f,
+static enum query_status acknowledge(const struct event_source *source,
 				     struct session *s,
-				     const struct claimed_event *i, bool *lost)
+				     const struct claimed_event *e, bool *lost)
 {
-	const char *values[] = { f->name, i->position };
-	enum query_status a = session_query(s, "SELECT humcli.ack($1, $2)",
-					    values, 2, QUERY_TIMEOUT_MS, NULL);
+	const char *values[] = { source->name, e->position };
+	enum query_status status = session_query(s, "SELECT humcli.ack($1, $2)",
+						 values, 2, QUERY_TIMEOUT_MS,
+						 NULL);
 
-	*lost = a == QUERY_REFUSED && strcmp(session_sqlstate(s), "40001") == 0;
-	return *lost ? QUERY_OK : a;
+	*lost = status == QUERY_REFUSED &&
+		strcmp(session_sqlstate(s), "40001") == 0;
+	return *lost ? QUERY_OK : status;
 }
 
-enum query_status event_source_ack(const struct event_source *f,
+enum query_status event_source_ack(const struct event_source *source,
 				   struct session *s,
-				   const struct claimed_event *i, bool *lost)
+				   const struct claimed_event *e, bool *lost)
 {
-	const char *values[] = { f->name, i->event.id, i->position };
+	const char *values[] = { source->name, e->event.id, e->position };
 	char value[8];
-	enum query_status a;
+	enum query_status status;
 
-	if (!f->worker)
-		return acknowledge(f, s, i, lost);
-	a = query_one_value(s, "SELECT humcli.complete($1, $2, $3)", values, 3,
-			    value, sizeof(value));
+	if (!source->worker)
+		return acknowledge(source, s, e, lost);
+	status = query_one_value(s, "SELECT humcli.complete($1, $2, $3)",
+				 values, 3, value, sizeof(value));
 	*lost = strcmp(value, "f") == 0;
-	return a;
+	return status;
 }
 
-enum query_status event_source_fail(const struct event_source *f,
+enum query_status event_source_fail(const struct event_source *source,
 				    struct session *s,
-				    const struct claimed_event *i,
+				    const struct claimed_event *e,
 				    const char *error, int64_t retry_ms,
-				    enum fail_result *fate)
+				    enum fail_result *result)
 {
 	struct interval retry = interval_of(retry_ms);
-	const char *values[] = { f->name, i->event.id, i->position, error,
+	const char *values[] = { source->name, e->event.id, e->position, error,
 				 retry_ms < 0 ? NULL : retry.text };
 	char value[8];
-	enum query_status a =
+	enum query_status status =
 		query_one_value(s, "SELECT humcli.fail($1, $2, $3, $4, $5)",
 				values, 5, value, sizeof(value));
 
-	*fate = strcmp(value, "retry") == 0  ? FAIL_RETRY
-		: strcmp(value, "dead") == 0 ? FAIL_DEAD
-					     : FAIL_LOST;
-	return a;
+	*result = strcmp(value, "retry") == 0  ? FAIL_RETRY
+		  : strcmp(value, "dead") == 0 ? FAIL_DEAD
+					       : FAIL_LOST;
+	return status;
 }
 
-enum query_status event_source_extend(const struct event_source *f,
+enum query_status event_source_extend(const struct event_source *source,
 				      struct session *s,
-				      struct claimed_event *i, bool *lost)
+				      struct claimed_event *e, bool *lost)
 {
-	struct interval lease = interval_of(f->lease_ms);
-	const char *values[] = { f->name, i->event.id, i->position,
+	struct interval lease = interval_of(source->lease_ms);
+	const char *values[] = { source->name, e->event.id, e->position,
 				 lease.text };
-	int64_t until = monotonic_ms() + f->lease_ms;
+	int64_t until = monotonic_ms() + source->lease_ms;
 	char value[8];
-	enum query_status a =
+	enum query_status status =
 		query_one_value(s, "SELECT humcli.extend($1, $2, $3, $4)",
 				values, 4, value, sizeof(value));
 
 	*lost = strcmp(value, "f") == 0;
 	if (strcmp(value, "t") == 0)
-		i->until = until;
-	return a;
+		e->until = until;
+	return status;
 }
 
 /*
- * What is due and was not given to us waits for another event of its task,
- * or another worker just had it: again after a second.
+ * An event that is due and was not claimed waits for another event of its
+ * task, or another worker has just claimed it: the least is one second.
  */
-enum query_status event_source_next_due(const struct event_source *f,
+enum query_status event_source_next_due(const struct event_source *source,
 					struct session *s, int64_t *ms)
 {
-	const char *values[] = { f->name };
+	const char *values[] = { source->name };
 	char value[24];
 	uint64_t pause;
-	enum query_status a = query_one_value(
+	enum query_status status = query_one_value(
 		s,
 		"SELECT pg_catalog.ceil(least(86400000, greatest(1000, "
 		"1000 * pg_catalog.date_part('epoch', n.due - "
@@ -235,33 +248,34 @@ enum query_status event_source_next_due(const struct event_source *f,
 
 	*ms = parse_u64(value, 0, INT64_MAX, &pause) ? (int64_t)pause
 						     : INT64_MAX;
-	return a;
+	return status;
 }
 
-enum query_status event_source_lock(const struct event_source *f,
+enum query_status event_source_lock(const struct event_source *source,
 				    struct session *s, enum lock_scope to,
 				    bool *granted)
 {
 	static const char *const queries[] = {
 		[LOCK_SESSION] =
-			"SELECT pg_catalog.pg_try_advisory_lock(" CLAIM_CLASS
+			"SELECT pg_catalog.pg_try_advisory_lock(" LOCK_CLASS
 			", pg_catalog.hashtext($1))",
 		[LOCK_TRANSACTION] = "SELECT pg_catalog."
-				     "pg_try_advisory_xact_lock(" CLAIM_CLASS
+				     "pg_try_advisory_xact_lock(" LOCK_CLASS
 				     ", pg_catalog.hashtext($1))",
 	};
-	const char *values[] = { f->name };
+	const char *values[] = { source->name };
 	struct rows *rows = NULL;
-	enum query_status a = QUERY_OK;
+	enum query_status status = QUERY_OK;
 
 	*granted = false;
 	if (to == LOCK_TRANSACTION)
-		a = session_query(s, "BEGIN", NULL, 0, QUERY_TIMEOUT_MS, NULL);
-	if (a == QUERY_OK)
-		a = session_query(s, queries[to], values, 1, QUERY_TIMEOUT_MS,
-				  &rows);
-	if (a == QUERY_OK)
+		status = session_query(s, "BEGIN", NULL, 0, QUERY_TIMEOUT_MS,
+				       NULL);
+	if (status == QUERY_OK)
+		status = session_query(s, queries[to], values, 1,
+				       QUERY_TIMEOUT_MS, &rows);
+	if (status == QUERY_OK)
 		*granted = strcmp(rows_get(rows, 0, 0), "t") == 0;
 	rows_free(rows);
-	return a;
+	return status;
 }

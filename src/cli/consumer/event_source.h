@@ -1,6 +1,6 @@
 /*
- * Where a consumer's events come from: a durable subscription, or a pool
- * shared with others. All SQL of the consumer is here.
+ * The event source of a consumer: a durable subscription, or a pool shared
+ * with other workers. All SQL of the consumer is here.
  */
 #ifndef EVENT_SOURCE_H
 #define EVENT_SOURCE_H
@@ -15,72 +15,72 @@
 
 struct event_source {
 	const char *name;
-	/* NULL: a subscription of our own; else a pool, and who we are there. */
+	/* The worker's name in a pool; NULL: a subscription. */
 	const char *worker;
 	int64_t lease_ms;
-	/* For a subscription that is made here; NULL: now, and all. */
+	/* For a subscription that is created here; NULL: now, and all. */
 	const char *from;
-	const char *statuses; /* with commas between */
+	const char *statuses; /* comma-separated */
 };
 
 enum { FETCH_MAX = 100 };
 
-/* An event handed to us. */
+/* A fetched event, with what is needed to acknowledge it. */
 struct claimed_event {
 	struct recorded event;
-	char *position; /* in the subscription; of a pool the claim's number */
+	char *position; /* in the subscription; in a pool the claim number */
 	uint64_t attempt; /* from 1 on */
-	int64_t until; /* monotonic_ms(): how long it is ours, of a pool */
+	int64_t until; /* in a pool: end of the lease, monotonic_ms() */
 };
 
-void claimed_event_free(struct claimed_event *i);
+void claimed_event_free(struct claimed_event *e);
 
-/* Makes the subscription if it is missing; *made: it was. */
-enum query_status event_source_open(const struct event_source *f,
+/* Creates the subscription if it is missing; *made is true if it was. */
+enum query_status event_source_open(const struct event_source *source,
 				    struct session *s, bool *made) MUST_CHECK;
-/* Whether pool.sql is installed. */
+/* Sets *has to true if pool.sql is installed. */
 enum query_status event_source_has_pools(struct session *s,
 					 bool *has) MUST_CHECK;
-/* The next events, at most max of FETCH_MAX; none where *count is 0. */
-enum query_status event_source_fetch(const struct event_source *f,
+/* Fetches up to max events, at most FETCH_MAX; the caller frees each. */
+enum query_status event_source_fetch(const struct event_source *source,
 				     struct session *s, size_t max,
-				     struct claimed_event *items,
+				     struct claimed_event *events,
 				     size_t *count) MUST_CHECK;
 /*
- * This one is done; of a subscription also all that were taken before it.
- * *lost: somebody else had it, too.
+ * Acknowledges the event; in a subscription also all fetched before it.
+ * *lost is true if another consumer had it, too.
  */
-enum query_status event_source_ack(const struct event_source *f,
+enum query_status event_source_ack(const struct event_source *source,
 				   struct session *s,
-				   const struct claimed_event *i,
+				   const struct claimed_event *e,
 				   bool *lost) MUST_CHECK;
 
-/* The rest is for pools alone. */
+/* For pools alone. */
 enum fail_result { FAIL_RETRY, FAIL_DEAD, FAIL_LOST };
 
-/* This one comes again, in so many ms (negative: as the pool has it). */
-enum query_status event_source_fail(const struct event_source *f,
+/* Returns the event to the pool, to be claimed in retry_ms (< 0: backoff). */
+enum query_status event_source_fail(const struct event_source *source,
 				    struct session *s,
-				    const struct claimed_event *i,
+				    const struct claimed_event *e,
 				    const char *error, int64_t retry_ms,
-				    enum fail_result *fate) MUST_CHECK;
-/* Keeps it for another lease. *lost: it is not ours any more. */
-enum query_status event_source_extend(const struct event_source *f,
+				    enum fail_result *result) MUST_CHECK;
+/* Extends the lease. *lost is true if another worker has the event. */
+enum query_status event_source_extend(const struct event_source *source,
 				      struct session *s,
-				      struct claimed_event *i,
+				      struct claimed_event *e,
 				      bool *lost) MUST_CHECK;
-/* In how many ms there may be something to take; INT64_MAX: no idea. */
-enum query_status event_source_next_due(const struct event_source *f,
+/* Sets *ms to the time until an event is due; INT64_MAX: none is. */
+enum query_status event_source_next_due(const struct event_source *source,
 					struct session *s,
 					int64_t *ms) MUST_CHECK;
 
 /*
- * The right to consume, which one connection holds at a time: until the
- * connection ends, or until the transaction that it opens here ends (for
- * connections that may lead through a pooler).
+ * Tries to get the consumer lock, an advisory lock that one connection holds
+ * at a time: until that connection ends, or until the transaction that is
+ * opened here ends, which also works through a pooler in transaction mode.
  */
 enum lock_scope { LOCK_SESSION, LOCK_TRANSACTION };
-enum query_status event_source_lock(const struct event_source *f,
+enum query_status event_source_lock(const struct event_source *source,
 				    struct session *s, enum lock_scope to,
 				    bool *granted) MUST_CHECK;
 

@@ -1,3 +1,8 @@
+/*
+ * Events as lines of JSON on stdout: waits for room in a pipe, writes, and
+ * acknowledges only what was written. Keeps the leases while it waits, because
+ * a reader that sleeps must not cost them.
+ */
 #include "cli/consumer/consumer_state.h"
 
 #include "base/buf.h"
@@ -12,8 +17,10 @@
 #include <unistd.h>
 
 /*
- * Waits for room first, and then writes as much as a pipe takes without
- * waiting: a reader that sleeps must not keep us from ending.
+ * Writes all bytes to stdout. Waits for room and then writes at most what a
+ * pipe accepts without waiting, because a reader that sleeps must not delay
+ * the stop. Returns true if all was written; false with errno set, EINTR if
+ * told to stop.
  */
 static bool write_out(struct consumer *c, const char *data, size_t length)
 {
@@ -60,7 +67,10 @@ static bool print_queue(struct consumer *c)
 	return written;
 }
 
-/* The queue was printed: the last stands for all, but not in a pool. */
+/*
+ * Acknowledges the printed queue. In a subscription the last event stands for
+ * all before it; in a pool each is acknowledged.
+ */
 static void acknowledge_lines(struct consumer *c)
 {
 	if (!consumer_is_pool(c)) {

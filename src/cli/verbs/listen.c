@@ -1,3 +1,8 @@
+/*
+ * listen: reads the options, then delivers the events of a subscription or
+ * pool (cli/consumer/), or prints the notifications themselves, without a
+ * subscription. Signals are read from a signalfd, so that every wait ends.
+ */
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/macros.h"
@@ -25,12 +30,12 @@ enum {
 	LONGEST_LEASE_MS = 24 * 60 * 60 * 1000
 };
 
-/* Without a subscription: the notifications themselves. */
+/* Prints the notifications themselves, without a subscription. */
 struct listener {
 	struct session *session;
 	int signals; /* SIGTERM and SIGINT, by signalfd() */
 	int64_t end; /* monotonic_ms() */
-	uint64_t left; /* notifications to be printed */
+	uint64_t left; /* notifications to print */
 };
 
 static bool start_listening(struct listener *l)
@@ -49,7 +54,7 @@ static bool start_listening(struct listener *l)
 	return true;
 }
 
-/* All that have come, as far as they are wanted. */
+/* Prints the notifications that have arrived, l->left at most. */
 static bool print_notifications(struct listener *l)
 {
 	struct notification n;
@@ -67,7 +72,7 @@ static bool print_notifications(struct listener *l)
 	return true;
 }
 
-/* False: told to stop, or the time is over. */
+/* Waits for a notification. False: told to stop, or the time is over. */
 static bool wait_for_news(struct listener *l)
 {
 	struct pollfd fds[2] = { { .fd = l->signals, .events = POLLIN },
@@ -81,9 +86,10 @@ static bool wait_for_news(struct listener *l)
 	if (poll(fds, 2, (int)left) > 0 && fds[0].revents)
 		return false;
 	if (open && fds[1].revents && !session_receive(l->session))
-		log_message(LEVEL_WARNING,
-			    "the connection is lost; what is notified "
-			    "meanwhile is missed");
+		log_message(
+			LEVEL_WARNING,
+			"connection lost; notifications are missed until it "
+			"is back");
 	return monotonic_ms() < l->end;
 }
 
@@ -103,7 +109,7 @@ static int print_until_end(struct listener *l, bool counted)
 	return counted && monotonic_ms() >= l->end ? EXIT_NEGATIVE : EX_OK;
 }
 
-/* From here on the two signals wait to be read. */
+/* Blocks SIGTERM and SIGINT; returns a signalfd; -1 with errno set. */
 static int take_signals(void)
 {
 	sigset_t set;
@@ -127,7 +133,7 @@ struct options {
 	} worker;
 };
 
-/* host:pid, as the pool is to know us. */
+/* The worker's name in the pool is HOST:PID. */
 static void name_worker(struct worker_name *w)
 {
 	char host[HOST_NAME_MAX + 1] = "";
@@ -177,15 +183,15 @@ static int load_and_listen(const struct verb *v, struct options *o)
 	return code;
 }
 
-/* What only one of the ways of listening takes. */
+/* Refuses options that do not go together. */
 static int check(const struct verb *v, const struct options *o, bool ended)
 {
 	const struct consumer_options *c = &o->consumer;
 	const char *from = c->source.from;
 
 	if (o->subscription && o->pool)
-		return cli_usage_error(
-			v, "--subscription and --pool are two ways");
+		return cli_usage_error(v,
+				       "use either --subscription or --pool");
 	if ((o->concurrency || o->lease) && !o->pool)
 		return cli_usage_error(
 			v, "--concurrency and --lease are for --pool");
@@ -198,8 +204,8 @@ static int check(const struct verb *v, const struct options *o, bool ended)
 		return cli_usage_error(v,
 				       "--subscription or --pool is missing");
 	if (from && strcmp(from, "now") != 0 && strcmp(from, "beginning") != 0)
-		return cli_usage_error(
-			v, "--from '%s' is neither now nor beginning", from);
+		return cli_usage_error(v, "--from '%s' is not now or beginning",
+				       from);
 	return EX_OK;
 }
 
