@@ -1,6 +1,10 @@
 /*
  * Plain CGI (RFC 3875): one request from the environment and stdin, one
- * reply to stdout.
+ * reply to stdout, and the breaker's memory between processes. It must not
+ * know FastCGI.
+ *
+ * The main thread reads, waits and replies. The writer's thread calls
+ * on_reply(), which only wakes the main thread.
  */
 #include <errno.h>
 #include <limits.h>
@@ -21,7 +25,7 @@
 
 extern char **environ;
 
-/* What is left of stdin is thrown away up to these limits. */
+/* Limits of the input that is discarded after the reply. */
 enum { DISCARD_MS = 1000, DISCARD_BYTES = 8 * 1024 * 1024 };
 
 bool gateway_cgi_is_started(void)
@@ -29,7 +33,7 @@ bool gateway_cgi_is_started(void)
 	return getenv("GATEWAY_INTERFACE") && getenv("REQUEST_METHOD");
 }
 
-/* Waits until stdin can be read; false when the time is over. */
+/* Waits until stdin can be read. Returns false at the deadline. */
 static bool wait_readable(int64_t deadline)
 {
 	struct pollfd p = { .fd = STDIN_FILENO, .events = POLLIN };
@@ -67,7 +71,7 @@ static void fill_request(struct request *r)
 
 		if (!equals)
 			continue;
-		/* Ours to cut: the names are not looked up afterwards. */
+		/* A copy, because environ stays as it is. */
 		name = xstrndup(*e, (size_t)(equals - *e));
 		request_set(r, name, equals + 1);
 		free(name);
@@ -75,17 +79,18 @@ static void fill_request(struct request *r)
 }
 
 /*
- * Under Apache's mod_cgid stdin and stdout are one socket: unread input at
- * its close would reset it, and the answer with it.
+ * Under Apache's mod_cgid stdin and stdout are one socket. Input is read to
+ * its end, because unread input would reset the socket when it is closed, and
+ * the reply would be lost.
  */
 static void discard_input(void)
 {
-	char waste[16384];
+	char discarded[16384];
 	size_t total = 0;
 	int64_t deadline = monotonic_ms() + DISCARD_MS;
 
 	while (total < DISCARD_BYTES && wait_readable(deadline)) {
-		ssize_t n = read(STDIN_FILENO, waste, sizeof(waste));
+		ssize_t n = read(STDIN_FILENO, discarded, sizeof(discarded));
 
 		if (n == 0 || (n < 0 && errno != EINTR))
 			return;
@@ -99,16 +104,15 @@ static void write_reply(const struct reply *reply)
 
 	reply_render(reply, &out);
 	if (!write_all(STDOUT_FILENO, out.data, out.length))
-		log_message(LEVEL_WARNING,
-			    "the answer %d was not delivered: %m",
+		log_message(LEVEL_WARNING, "can't send the reply (HTTP %d): %m",
 			    reply->status);
 	buf_free(&out);
 }
 
 /* The one exchange of this process. */
 struct cgi_exchange {
-	struct exchange exchange; /* first: one is found by the other */
-	int replied; /* wakeup */
+	struct exchange exchange; /* first, so that one is found by the other */
+	int replied; /* wake-up (eventfd) */
 };
 
 static void on_reply(struct exchange *x)
@@ -116,21 +120,21 @@ static void on_reply(struct exchange *x)
 	wakeup_signal(((struct cgi_exchange *)x)->replied);
 }
 
-/* True once it is answered, false when something has to be looked at. */
-static bool wait_for_answer(const struct cgi_exchange *v, int64_t until)
+/* Returns true if the reply is there; false at `until`, or sooner. */
+static bool wait_for_reply(const struct cgi_exchange *v, int64_t until)
 {
-	int alarm = queue_overdue_fd(v->exchange.handler->queue);
+	int overdue = queue_overdue_fd(v->exchange.handler->queue);
 	struct pollfd p[2] = { { .fd = v->replied, .events = POLLIN },
-			       { .fd = alarm, .events = POLLIN } };
+			       { .fd = overdue, .events = POLLIN } };
 	int64_t left = max_i64(until - monotonic_ms(), 0);
 
 	if (poll(p, ARRAY_SIZE(p), (int)min_i64(left, INT_MAX)) < 0)
 		return false;
-	/* Reading it is what makes sure that the reply is seen whole. */
+	/* The read orders memory, so that the reply is seen whole. */
 	if (p[0].revents)
 		wakeup_clear(v->replied);
 	if (p[1].revents)
-		wakeup_clear(alarm);
+		wakeup_clear(overdue);
 	return p[0].revents;
 }
 
@@ -146,7 +150,7 @@ static void get_reply(struct cgi_exchange *v)
 			handler_spool_overdue(x);
 			return;
 		}
-	} while (!wait_for_answer(v, next));
+	} while (!wait_for_reply(v, next));
 }
 
 static void save_round_trip(void *context, bool ok)
@@ -177,7 +181,7 @@ void gateway_cgi_serve(const struct handler *h)
 		request_read_body(r, h->settings->max_body, read_stdin, r);
 	get_reply(&v);
 	write_reply(&v.exchange.reply);
-	/* The answer ends here; where 0 and 1 are one socket, 0 stays open. */
+	/* Ends the reply. If 0 and 1 are one socket, 0 can still be read. */
 	if (shutdown(STDOUT_FILENO, SHUT_WR) < 0 && errno != ENOTSOCK)
 		log_message(LEVEL_DEBUG, "stdout: %m");
 	close(STDOUT_FILENO);

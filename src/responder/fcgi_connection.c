@@ -149,11 +149,11 @@ static void write_reply(const struct reply *reply, FCGX_Request *fcgi)
 	struct buf out = { 0 };
 
 	reply_render(reply, &out);
-	/* The last stream to be closed takes the end of the request along. */
+	/* Closing the last stream also sends the end of the request. */
 	if (FCGX_FClose(fcgi->err) < 0 ||
 	    FCGX_PutStr(out.data, (int)out.length, fcgi->out) < 0 ||
 	    FCGX_FClose(fcgi->out) < 0)
-		log_message(LEVEL_WARNING, "the answer %d was not delivered",
+		log_message(LEVEL_WARNING, "can't send the reply (HTTP %d)",
 			    reply->status);
 	buf_free(&out);
 }
@@ -168,8 +168,8 @@ static bool set_io_timeouts(int fd)
 }
 
 /*
- * One request a connection: an idle kept one would pin its thread, and body
- * bytes left unread on it would be the next request.
+ * Ends the request and closes the connection, because libfcgi would hold a
+ * thread for a kept one; and unread body bytes would become the next request.
  */
 static void close_fcgi(FCGX_Request *fcgi, int fd)
 {
@@ -182,8 +182,8 @@ static void close_fcgi(FCGX_Request *fcgi, int fd)
 		close(fd);
 	} else {
 		/*
-		 * It waits for the peer to close first: what is unread would
-		 * reset the connection, and the answer with it.
+		 * It waits for the peer to close first, because unread input
+		 * would reset the connection, and the reply would be lost.
 		 */
 		FCGX_Finish_r(fcgi);
 	}
@@ -207,10 +207,10 @@ static void connection_reply(struct exchange *x)
 
 static bool connection_start(struct connection *c)
 {
-	/* No listening socket: libfcgi must not accept by itself. */
+	/* -1 for the listening socket: libfcgi must not accept by itself. */
 	if (!set_io_timeouts(c->fd) || FCGX_InitRequest(&c->fcgi, -1, 0) != 0)
 		return false;
-	/* Kept, or FCGX_Accept_r() would close it before it starts. */
+	/* Otherwise FCGX_Accept_r() would close it before it starts. */
 	c->fcgi.ipcFd = c->fd;
 	c->fcgi.keepConnection = 1;
 	return true;
@@ -226,8 +226,8 @@ static void read_request(struct connection *c)
 		return;
 	request_read_body(r, s->max_body, read_some, c);
 	/*
-	 * There is room for a reply, unless the peer has asked for much and
-	 * read nothing; then it goes without, and holds nobody up.
+	 * The socket's buffer has room for a reply, unless the peer does not
+	 * read. Then the reply is lost, and the writer's thread is not held up.
 	 */
 	if (r->state == BODY_COMPLETE && fcntl(c->fd, F_SETFL, O_NONBLOCK) < 0)
 		log_message(LEVEL_DEBUG, "connection: %m");
@@ -290,12 +290,12 @@ bool fcgi_library_start(void)
 {
 	struct sigaction ignore = { .sa_handler = SIG_IGN };
 
-	/* Closing waits for the peer to close first, by default 2 s. */
+	/* How long FCGX_Finish_r() waits for the peer; by default 2 s. */
 	if (setenv("LIBFCGI_OS_CLOSE_POLL_TIMEOUT", "200", 0) < 0 ||
 	    FCGX_Init() != 0) {
-		log_message(LEVEL_ERROR, "libfcgi can't start");
+		log_message(LEVEL_ERROR, "can't initialise libfcgi");
 		return false;
 	}
-	/* It has put in a handler of its own. */
+	/* FCGX_Init() has installed a handler of its own. */
 	return sigaction(SIGPIPE, &ignore, NULL) == 0;
 }

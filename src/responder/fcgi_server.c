@@ -76,23 +76,23 @@ static void connection_finished(void *context)
 
 /* The leader. */
 
-/* Once a minute; then a pause, so that nothing spins. */
+/* Logs the error once a minute, and pauses, because poll() would not. */
 static void accept_failed(struct server *s)
 {
 	int64_t now = monotonic_ms();
-	bool say;
+	bool passes;
 
 	mutex_lock(&s->lock);
-	say = !s->error_logged_at || now - s->error_logged_at > 60000;
-	if (say)
+	passes = !s->error_logged_at || now - s->error_logged_at > 60000;
+	if (passes)
 		s->error_logged_at = now;
 	mutex_unlock(&s->lock);
-	if (say)
-		log_message(LEVEL_ERROR, "accept: %m");
+	if (passes)
+		log_message(LEVEL_ERROR, "can't accept connections: %m");
 	(void)poll(NULL, 0, ACCEPT_RETRY_MS);
 }
 
-/* A connection, or -1. Under the turn. */
+/* Returns a connection, or -1. */
 static int accept_connection(struct server *s)
 {
 	int fd = accept4(s->listener, NULL, NULL, SOCK_CLOEXEC);
@@ -108,12 +108,12 @@ static int accept_connection(struct server *s)
 	return fd;
 }
 
-/* What to wait for. */
+/* What the leader waits for, besides overdue requests. */
 enum wait {
-	WAIT_CONNECTION, /* a connection too */
-	WAIT_BACKLOG, /* for one that stands there already */
-	WAIT_IN_FLIGHT,
-	WAIT_NOTHING
+	WAIT_CONNECTION,
+	WAIT_BACKLOG, /* a connection, if one is in the backlog */
+	WAIT_IN_FLIGHT, /* the end of connections in flight */
+	WAIT_NOTHING /* the worker ends */
 };
 
 /*
@@ -234,7 +234,8 @@ static void wait_for_signal(struct server *s)
 	stop_signals(&signals);
 	while ((signal = sigtimedwait(&signals, NULL, &tick)) < 0)
 		fcgi_connections_end_late_reads(s->connections, 0);
-	log_message(LEVEL_INFO, "signal %d: answering what is in flight",
+	log_message(LEVEL_INFO,
+		    "stopping on signal %d; finishing requests in flight",
 		    signal);
 }
 
@@ -290,12 +291,12 @@ static bool start(struct server *s)
 	int flags = fcntl(s->listener, F_GETFL);
 
 	if (flags < 0 || fcntl(s->listener, F_SETFL, flags | O_NONBLOCK) < 0) {
-		log_message(LEVEL_ERROR, "listening socket: %m");
+		log_message(LEVEL_ERROR, "can't use the listening socket: %m");
 		return false;
 	}
 	if (worker_pool_start(s->pool))
 		return true;
-	log_message(LEVEL_ERROR, "no thread: %m");
+	log_message(LEVEL_ERROR, "can't start a thread: %m");
 	return false;
 }
 
@@ -312,10 +313,10 @@ enum gateway_end gateway_fcgi_serve(const struct handler *h, int listener,
 	wait_for_signal(s);
 	now = monotonic_ms();
 	*end = now + GATEWAY_STOP_MS;
-	/* Nobody new finds us; what has connected already is served. */
+	/* No new connections; those in the backlog are served. */
 	if (where)
 		listener_remove(where);
-	/* A thread that is stuck still uses it. */
+	/* A worker that is stuck still uses s. */
 	if (!stop(s, now))
 		return GATEWAY_STUCK;
 	server_free(s);
@@ -328,8 +329,8 @@ void gateway_block_signals(void)
 	sigset_t signals;
 
 	/*
-	 * No signal may cut short a read, a write or a call of libpq: all are
-	 * blocked in all threads, and one waits for them.
+	 * The signals are blocked in all threads, and the main thread waits
+	 * for them, because a signal would cut short reads, writes and libpq.
 	 */
 	stop_signals(&signals);
 	sigaddset(&signals, SIGPIPE);

@@ -1,3 +1,12 @@
+/*
+ * The order of the checks of a request, its reply and its log line. It must
+ * not know FastCGI, OpenSSL, cJSON or libpq.
+ *
+ * A worker calls handler_handle(), which ends with the delivery in the queue.
+ * From then on the exchange belongs to one of two: the writer's thread, which
+ * calls on_outcome() after the commit, or the worker that finds it overdue and
+ * calls handler_spool_overdue().
+ */
 #include "responder/handler.h"
 
 #include <stdio.h>
@@ -10,10 +19,10 @@
 #include "event/signature.h"
 #include "event/timestamp.h"
 
-/* From accept to the answer at the latest; HumCLI allows 5 s. */
+/* From accept to the reply; HumCLI allows 5 s. */
 enum { REPLY_LIMIT_MS = 4500, SPOOL_RESERVE_MS = 500 };
 
-/* What the log line of a request tells; NULL is left out. */
+/* Fields of a request's log line. Those that are NULL are left out. */
 struct request_log {
 	const char *outcome;
 	const char *reason;
@@ -22,9 +31,9 @@ struct request_log {
 };
 
 static void log_request(const struct request *r, const struct reply *reply,
-			const struct request_log *a)
+			const struct request_log *fields)
 {
-	const struct delivery *d = a->delivery;
+	const struct delivery *d = fields->delivery;
 	char ms[24], status[12];
 
 	snprintf(ms, sizeof(ms), "%lld",
@@ -33,12 +42,12 @@ static void log_request(const struct request *r, const struct reply *reply,
 	log_fields(reply->status >= 500	  ? LEVEL_ERROR
 		   : reply->status >= 400 ? LEVEL_WARNING
 					  : LEVEL_INFO,
-		   "outcome", a->outcome, "http", status, "why", a->reason,
-		   "task_id", d ? d->event.task_id : NULL, "status",
-		   d ? d->event.status : NULL, "secret",
-		   d ? d->secret_name : NULL, "x_timestamp", a->x_timestamp,
-		   "client", *r->remote_addr ? r->remote_addr : NULL, "ms", ms,
-		   NULL);
+		   "outcome", fields->outcome, "http", status, "why",
+		   fields->reason, "task_id", d ? d->event.task_id : NULL,
+		   "status", d ? d->event.status : NULL, "secret",
+		   d ? d->secret_name : NULL, "x_timestamp",
+		   fields->x_timestamp, "client",
+		   *r->remote_addr ? r->remote_addr : NULL, "ms", ms, NULL);
 }
 
 static bool is_json(const char *content_type)
@@ -53,9 +62,9 @@ static bool is_json(const char *content_type)
 	return *content_type == '\0' || *content_type == ';';
 }
 
-/* What can be said before the signature; false where the reply is made. */
+/* Checks all but the signature. Returns false with the reply made. */
 static bool check_request(const struct request *r, struct reply *reply,
-			  struct request_log *a)
+			  struct request_log *fields)
 {
 	static const struct {
 		int status;
@@ -66,7 +75,7 @@ static bool check_request(const struct request *r, struct reply *reply,
 		[BODY_BROKEN] = { 400, "Body does not match its length" },
 	};
 
-	a->outcome = "refused";
+	fields->outcome = "refused";
 	if (strcmp(r->method, "POST") != 0) {
 		reply_error(reply, 405, "Method not allowed; use POST");
 		reply->allow = true;
@@ -82,48 +91,48 @@ static bool check_request(const struct request *r, struct reply *reply,
 	return false;
 }
 
-static void reply_outcome(struct reply *reply, struct request_log *a,
+static void reply_outcome(struct reply *reply, struct request_log *fields,
 			  enum outcome outcome, enum event_verdict verdict)
 {
-	/* What is no event is kept like one, but its sender has to know. */
+	/* The body is kept in the quarantine, but its sender has to know. */
 	if (verdict != EVENT_OK && outcome != OUTCOME_UNAVAILABLE) {
-		a->outcome = "quarantined";
+		fields->outcome = "quarantined";
 		reply_error(reply, verdict == EVENT_MALFORMED ? 400 : 422,
-			    a->reason);
+			    fields->reason);
 		return;
 	}
 	switch (outcome) {
 	case OUTCOME_RECORDED:
-		a->outcome = "recorded";
+		fields->outcome = "recorded";
 		reply_json(reply, 200, "{\"received\":true}");
 		return;
 	case OUTCOME_DUPLICATE:
-		a->outcome = "duplicate";
+		fields->outcome = "duplicate";
 		reply_json(reply, 200,
 			   "{\"received\":true,\"duplicate\":true}");
 		return;
 	case OUTCOME_SPOOLED:
-		a->outcome = "spooled";
+		fields->outcome = "spooled";
 		reply_json(reply, 200, "{\"received\":true,\"spooled\":true}");
 		return;
 	case OUTCOME_MALFORMED:
-		a->outcome = "quarantined";
+		fields->outcome = "quarantined";
 		reply_error(reply, 400, "Body is not valid JSON");
 		return;
 	case OUTCOME_QUARANTINED:
 	case OUTCOME_INVALID:
-		a->outcome = "quarantined";
+		fields->outcome = "quarantined";
 		reply_error(reply, 422, "Body can not be recorded");
 		return;
 	case OUTCOME_UNAVAILABLE:
 		break;
 	}
-	a->outcome = "unavailable";
+	fields->outcome = "unavailable";
 	reply_error(reply, 503, "Event can not be recorded now; send it again");
 	reply->retry = true;
 }
 
-/* What the spool needs at the end of the time, for its two syncs. */
+/* Returns the time that the spool needs for its two syncs (ms). */
 static int64_t spool_reserve(const struct handler *h)
 {
 	int64_t quarter = h->settings->deadline / 4;
@@ -142,7 +151,10 @@ static int64_t database_deadline(const struct handler *h,
 	return (own < latest ? own : latest) - spool_reserve(h);
 }
 
-/* X-Timestamp is not signed and decides nothing; a difference is shown. */
+/*
+ * Returns X-Timestamp if it differs from the event's time, for the log; else
+ * NULL. It decides nothing, because it is not signed.
+ */
 static const char *timestamp_mismatch(const struct request *r,
 				      const struct event *e)
 {
@@ -157,12 +169,12 @@ static const char *timestamp_mismatch(const struct request *r,
 
 static void make_reply(struct exchange *x, enum outcome outcome)
 {
-	struct request_log a = { .reason = x->reason,
-				 .delivery = x->delivery,
-				 .x_timestamp = x->x_timestamp };
+	struct request_log fields = { .reason = x->reason,
+				      .delivery = x->delivery,
+				      .x_timestamp = x->x_timestamp };
 
-	reply_outcome(&x->reply, &a, outcome, x->verdict);
-	log_request(&x->request, &x->reply, &a);
+	reply_outcome(&x->reply, &fields, outcome, x->verdict);
+	log_request(&x->request, &x->reply, &fields);
 }
 
 static void on_outcome(void *context, enum outcome outcome)
@@ -187,7 +199,7 @@ void handler_spool_overdue(struct exchange *x)
 							: OUTCOME_UNAVAILABLE);
 }
 
-/* A request whose signature passed: parse it, and into the database. */
+/* Hands a request whose signature passed to the queue, or spools it. */
 static bool submit_delivery(struct exchange *x)
 {
 	const struct handler *h = x->handler;
@@ -210,11 +222,11 @@ static bool submit_delivery(struct exchange *x)
 static bool handle_post(struct exchange *x)
 {
 	const struct request *r = &x->request;
-	struct request_log a = { 0 };
+	struct request_log fields = { 0 };
 	enum signature_verdict verdict;
 
-	if (!check_request(r, &x->reply, &a)) {
-		log_request(r, &x->reply, &a);
+	if (!check_request(r, &x->reply, &fields)) {
+		log_request(r, &x->reply, &fields);
 		return true;
 	}
 	x->delivery = delivery_new();
@@ -224,14 +236,14 @@ static bool handle_post(struct exchange *x)
 				   &x->delivery->secret_name);
 	if (verdict != SIGNATURE_OK) {
 		reply_error(&x->reply, 401, "Invalid signature");
-		a.reason = signature_verdict_text(verdict);
-		log_request(r, &x->reply, &a);
+		fields.reason = signature_verdict_text(verdict);
+		log_request(r, &x->reply, &fields);
 		return true;
 	}
 	return submit_delivery(x);
 }
 
-/* Degraded still takes events, so a balancer may send us more. */
+/* degraded is 200, because events are still taken (by the spool). */
 static void reply_health(const struct handler *h, struct reply *reply)
 {
 	bool healthy = queue_healthy(h->queue);
@@ -245,9 +257,9 @@ static void reply_health(const struct handler *h, struct reply *reply)
 }
 
 void exchange_init(struct exchange *x, const struct handler *h,
-		   void (*answered)(struct exchange *x))
+		   void (*on_reply)(struct exchange *x))
 {
-	*x = (struct exchange){ .handler = h, .on_reply = answered };
+	*x = (struct exchange){ .handler = h, .on_reply = on_reply };
 	request_init(&x->request);
 }
 

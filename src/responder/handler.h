@@ -1,6 +1,6 @@
 /*
- * The policy: from a request to a reply. The only place that picks an HTTP
- * status. Knows neither FastCGI nor OpenSSL nor cJSON nor libpq.
+ * From a request to a reply: the order of the checks, and the HTTP status,
+ * which no other file chooses.
  */
 #ifndef HANDLER_H
 #define HANDLER_H
@@ -15,42 +15,46 @@
 #include "store/spool.h"
 
 struct handler {
-	const struct settings *settings; /* NULL: not configured (CGI) */
+	const struct settings *settings; /* NULL: there are none (CGI) */
 	struct secrets *secrets;
 	struct queue *queue;
 	struct spool *spool; /* NULL: none */
 };
 
 /*
- * One request and its reply; the gateway's, which fills in the request and
- * takes the reply to whoever asked.
+ * One request and its reply. It belongs to the gateway, which fills in the
+ * request and sends the reply.
  */
 struct exchange {
 	struct request request;
 	struct reply reply;
-	/* The reply is there; from a thread that it must not hold up. */
+	/* Sends the reply. Must not block: the writer's thread calls it. */
 	void (*on_reply)(struct exchange *x);
 
 	/* The handler's own. */
 	const struct handler *handler;
-	struct delivery *delivery; /* NULL: it did not come to one */
+	struct delivery *delivery; /* NULL: the request was refused before */
 	enum event_verdict verdict;
-	const char *reason; /* what is wrong with it, or NULL */
-	const char *x_timestamp; /* what X-Timestamp says, or NULL */
+	const char *reason; /* what is wrong with the event, or NULL */
+	const char *x_timestamp; /* X-Timestamp if it differs, or NULL */
 };
 
-/* request is for the gateway to fill in. */
+/* The gateway then fills in x->request. */
 void exchange_init(struct exchange *x, const struct handler *h,
-		   void (*answered)(struct exchange *x));
+		   void (*on_reply)(struct exchange *x));
 void exchange_free(struct exchange *x);
 
 /*
- * True: the reply is there. False: the queue has it. Then x->answered is
- * called, once and perhaps before this returns, or queue_overdue() gives
- * x out: for handler_spool_overdue(), after which the reply is there as well.
+ * Returns true if x->reply is ready. False if the queue has the delivery; then
+ * exactly one of two happens, possibly before this returns: x->on_reply() is
+ * called, or queue_overdue() returns x and the caller runs
+ * handler_spool_overdue().
  */
 bool handler_handle(struct exchange *x) MUST_CHECK;
-/* To the spool, which takes two syncs; else it is refused. */
+/*
+ * Spools the delivery, which takes two syncs. x->reply is ready then; it is a
+ * refusal if the spool fails.
+ */
 void handler_spool_overdue(struct exchange *x);
 
 #endif

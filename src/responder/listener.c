@@ -1,3 +1,6 @@
+/*
+ * Makes listening sockets. It must not know who accepts on them.
+ */
 #include "responder/listener.h"
 
 #include <errno.h>
@@ -15,16 +18,16 @@
 
 enum { BACKLOG = 1024 }; /* as systemd/humcli-webhook.socket has it */
 
-/* What --listen takes: a path, or an address with a port. */
+/* Returns true for a path; false for an address with a port. */
 static bool is_path(const char *where)
 {
 	return strchr(where, '/') || !strchr(where, ':');
 }
 
-/* Whether somebody answers there; a socket nobody listens on is a leftover. */
+/* Returns true if a process listens on this socket. */
 static bool is_in_use(const struct sockaddr_un *a)
 {
-	/* Not to wait where its backlog is full: that is an answer too. */
+	/* Does not wait if the backlog is full: then somebody listens, too. */
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	bool yes;
 
@@ -36,7 +39,10 @@ static bool is_in_use(const struct sockaddr_un *a)
 	return yes;
 }
 
-/* Makes room for our socket; false where somebody else's is there. */
+/*
+ * Removes the socket of a dead process. Returns false, with errno set, if
+ * something else has this path.
+ */
 static bool clear_path(const struct sockaddr_un *a)
 {
 	struct stat st;
@@ -81,7 +87,7 @@ static int listen_path(const char *path)
 	memcpy(a.sun_path, path, strlen(path) + 1);
 	if (!clear_path(&a))
 		return -1;
-	/* Who can connect can forge headers: 0660 from the first moment. */
+	/* 0660 from the start, because who can connect can forge headers. */
 	before = umask(0117);
 	fd = bind_and_listen(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0),
 			     (const struct sockaddr *)&a, sizeof(a));
@@ -100,7 +106,7 @@ static int listen_address(const char *host, const char *port)
 	uint64_t number;
 	int fd;
 
-	/* getaddrinfo() takes any number, and cuts it. */
+	/* getaddrinfo() accepts any number, and cuts off its high bits. */
 	if (!parse_u64(port, 1, UINT16_MAX, &number) ||
 	    getaddrinfo(host, port, &hints, &list) != 0) {
 		errno = EINVAL;

@@ -1,5 +1,5 @@
 /*
- * A listening socket of our own, for humcli-webhook.fcgi --listen.
+ * The listening socket of humcli-webhook.fcgi --listen.
  */
 #ifndef LISTENER_H
 #define LISTENER_H
@@ -7,12 +7,12 @@
 #include "base/macros.h"
 
 /*
- * A path (mode 0660; a socket there that nobody answers on is replaced),
- * ":PORT" (127.0.0.1) or "ADDRESS:PORT". Returns its descriptor, or -1 with
+ * Listens on a path (mode 0660; a socket of a dead process is replaced), on
+ * ":PORT" (127.0.0.1) or on "ADDRESS:PORT". Returns its descriptor, or -1 with
  * the reason in the log.
  */
 int listener_open(const char *where) MUST_CHECK;
-/* Takes a path away, so that nobody new finds it; an address has none. */
+/* Removes the socket's path, so that no new connections come. */
 void listener_remove(const char *where);
 
 #endif

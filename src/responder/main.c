@@ -1,6 +1,11 @@
 /*
- * humcli-webhook.fcgi: finds out how it was started, reads the settings,
- * joins gateway, handler, queue and writer. See humcli-webhook.fcgi(8).
+ * humcli-webhook.fcgi: finds out how it was started, reads the settings, and
+ * puts gateway, handler, queue, writer and drainer together. It must not know
+ * how any of them works. See humcli-webhook.fcgi(8).
+ *
+ * Threads as FastCGI: this one waits for signals; workers serve requests; the
+ * writer records; the drainer empties the spool. Under CGI this one serves,
+ * and the writer records.
  */
 #include "config.h"
 
@@ -24,7 +29,7 @@
 #include "store/drainer.h"
 #include "store/writer.h"
 
-/* CGI drains this much after its answer. */
+/* CGI drains this much after its reply. */
 enum { CGI_DRAIN_FILES = 100, CGI_DRAIN_MS = 1000 };
 
 struct options {
@@ -83,7 +88,7 @@ static void parse_options(int argc, char **argv, struct options *o)
 	}
 }
 
-/* Web servers leak descriptors of their own into what they start. */
+/* Closes the descriptors that web servers leak into their children. */
 static void close_inherited(void)
 {
 	DIR *d = opendir("/proc/self/fd");
@@ -101,7 +106,7 @@ static void close_inherited(void)
 	closedir(d);
 }
 
-/* Each line of the errors to the log; they hold no secrets. */
+/* Logs each line of the errors, which hold no secrets. */
 static void log_errors(const struct buf *errors)
 {
 	const char *line = errors->data;
@@ -116,7 +121,7 @@ static void log_errors(const struct buf *errors)
 	}
 }
 
-/* All that serves; the handler is made of pointers into it. */
+/* The parts of the program. handler has pointers to the others. */
 struct responder {
 	struct settings settings;
 	struct handler handler;
@@ -124,7 +129,9 @@ struct responder {
 	struct drainer *drainer;
 };
 
-/* Settings, log and secrets; false with the faults in the log. */
+/*
+ * Opens settings, log and secrets. Returns false with the faults in the log.
+ */
 static bool configure(struct responder *r)
 {
 	struct settings_sources places = settings_sources();
@@ -152,7 +159,7 @@ static void release_config(struct responder *r)
 	settings_free(&r->settings);
 }
 
-/* Spool, queue and writer: what takes deliveries. */
+/* Starts what keeps deliveries: spool, queue and writer. */
 static struct drain_source start_storage(struct responder *r, bool cgi)
 {
 	const struct writer_options options = { .notify_in_commit = cgi,
@@ -160,7 +167,7 @@ static struct drain_source start_storage(struct responder *r, bool cgi)
 	struct handler *h = &r->handler;
 
 	h->spool = spool_open(r->settings.spool, r->settings.spool_max);
-	/* Some may still be reading a request. */
+	/* Three quarters, because some may still be reading a request. */
 	h->queue = queue_new(h->spool != NULL, r->settings.threads * 3 / 4);
 	if (cgi && h->spool)
 		gateway_cgi_remember(h);
@@ -180,13 +187,13 @@ static void print_secrets(struct secrets *secrets)
 	secrets_release(secrets, set);
 }
 
-/* With no secret and no password in it. */
+/* Prints no secret and no password. */
 static void print_config(const struct responder *r)
 {
 	const struct settings *s = &r->settings;
 
 	printf("settings file: %s\n", s->file ? s->file : "none");
-	/* FcgidInitialEnv cuts values at 127 bytes without a word. */
+	/* The length, because FcgidInitialEnv cuts values at 127 bytes. */
 	printf("database: %zu bytes\n", strlen(s->database));
 	printf("spool: %s\n", *s->spool ? s->spool : "none");
 	printf("log: %s, level %s\n", s->log, log_level_name(s->log_level));
@@ -206,7 +213,7 @@ static int check_config(void)
 	return status;
 }
 
-/* False: a thread is stuck, and holds on to what would be freed. */
+/* Returns false if a thread is stuck, which still uses what would be freed. */
 static bool stop_storage(struct responder *r, int64_t end)
 {
 	queue_set_stop_deadline(r->handler.queue, end);
@@ -240,7 +247,7 @@ static int serve_fcgi(const char *where)
 	int listener = STDIN_FILENO, status = EX_CONFIG;
 	enum gateway_end ended;
 
-	/* Before libfcgi puts in handlers, which would swallow one. */
+	/* Before libfcgi installs handlers, which would swallow a signal. */
 	gateway_block_signals();
 	if (!configure(&r))
 		goto out;
@@ -252,7 +259,8 @@ static int serve_fcgi(const char *where)
 	ended = serve(&r, listener, where);
 	if (ended == GATEWAY_STUCK) {
 		/* A thread still uses what would be freed. */
-		log_message(LEVEL_WARNING, "ended with work undone");
+		log_message(LEVEL_WARNING, "stopped with unfinished work: "
+					   "a thread did not end in time");
 		_exit(EX_OK);
 	}
 	if (ended == GATEWAY_DONE)
@@ -262,7 +270,7 @@ out:
 	return status;
 }
 
-/* What earlier requests had to spool; the answer to ours is out. */
+/* Drains what earlier requests had to spool. Call it after the reply. */
 static void drain_after_reply(const struct drain_source *source)
 {
 	struct drain_count count;
@@ -271,7 +279,7 @@ static void drain_after_reply(const struct drain_source *source)
 	    queue_healthy(source->queue) &&
 	    !drain(source, CGI_DRAIN_FILES, monotonic_ms() + CGI_DRAIN_MS,
 		   &count))
-		log_message(LEVEL_DEBUG, "spool: somebody else drains it");
+		log_message(LEVEL_DEBUG, "spool: another process drains it");
 }
 
 _Noreturn static void serve_cgi(void)
@@ -286,7 +294,7 @@ _Noreturn static void serve_cgi(void)
 		r.handler.settings = NULL;
 	gateway_cgi_serve(&r.handler);
 	drain_after_reply(&source);
-	/* The writer can be stuck in a name look-up; nothing is left to do. */
+	/* Not exit(), because the writer can be stuck in a name look-up. */
 	_exit(EX_OK);
 }
 
@@ -294,7 +302,7 @@ int main(int argc, char **argv)
 {
 	struct options o = { 0 };
 
-	/* One arena a core would cost address space, which hosts limit. */
+	/* Hosts limit the address space, of which each arena takes 64 MiB. */
 	mallopt(M_ARENA_MAX, 2);
 	parse_options(argc, argv, &o);
 	if (o.check_config)

@@ -1,3 +1,7 @@
+/*
+ * Replies: reason phrases and the text for the web server. It must not know
+ * why a status was chosen.
+ */
 #include "responder/reply.h"
 
 #include <stdio.h>

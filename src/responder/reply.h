@@ -1,5 +1,5 @@
 /*
- * A reply as plain data, and its bytes on the wire.
+ * A reply as plain data, and its text as CGI has it.
  */
 #ifndef REPLY_H
 #define REPLY_H
@@ -11,16 +11,16 @@
 struct reply {
 	int status;
 	char body[512]; /* JSON */
-	bool head; /* answer to HEAD: the headers alone */
+	bool head; /* reply to HEAD: headers only */
 	bool allow; /* 405: Allow: POST */
 	bool retry; /* 503: Retry-After: 30 */
 };
 
-/* {"error":"<sentence>"}; the sentence must need no JSON escapes. */
+/* Makes {"error":"<sentence>"}. The sentence must need no JSON escapes. */
 void reply_error(struct reply *r, int status, const char *sentence);
-/* A body given as it is. */
+/* Makes a reply with this body. */
 void reply_json(struct reply *r, int status, const char *json);
-/* The reply as CGI wants it (RFC 3875, 6.3): Status, headers, body. */
+/* Appends Status, headers and body (RFC 3875, 6.3). */
 void reply_render(const struct reply *r, struct buf *out);
 
 #endif

@@ -1,3 +1,7 @@
+/*
+ * CGI variables and the body of a request. It must not know where they come
+ * from: a gateway sets the variables and hands in a function that reads.
+ */
 #include "responder/request.h"
 
 #include <stdlib.h>
@@ -7,7 +11,7 @@
 #include "base/clock.h"
 #include "base/parse.h"
 
-/* How much of a body that is too large is thrown away at most. */
+/* Limits of what is discarded of a body that is too large. */
 enum { DISCARD_MS = 1000, DISCARD_BYTES = 8 * 1024 * 1024 };
 
 void request_init(struct request *r)
@@ -44,7 +48,7 @@ void request_set(struct request *r, const char *name, const char *value)
 		{ "HTTP_X_TIMESTAMP", &r->x_timestamp },
 	};
 
-	/* nginx and lighttpd hand a repeated header on as two variables. */
+	/* nginx and lighttpd pass a repeated header on as two variables. */
 	if (strcmp(name, "HTTP_X_SIGNATURE") == 0) {
 		if (r->signature_count++ == 0)
 			r->x_signature = value;
@@ -74,14 +78,14 @@ static enum length_kind parse_content_length(const char *text, size_t max,
 		return LENGTH_NONE;
 	if (strspn(text, "0123456789") != strlen(text))
 		return LENGTH_INVALID;
-	/* A number that fails here is one that overflows. */
+	/* These are digits, so only a number that is too large fails. */
 	if (!parse_u64(text, 0, max, &value))
 		return LENGTH_TOO_LARGE;
 	*length = (size_t)value;
 	return LENGTH_GIVEN;
 }
 
-/* Reads to the end, a limit or a fault; BODY_COMPLETE at the end. */
+/* Reads to the end (BODY_COMPLETE), to a limit or to a fault. */
 static enum body_state read_to_end(struct request *r, size_t max_body,
 				   body_read_fn read_some, void *context)
 {
@@ -105,18 +109,18 @@ static enum body_state read_to_end(struct request *r, size_t max_body,
 }
 
 /*
- * Apache answers 503 in our place where we end while it still sends. So
- * the rest is thrown away, for a while.
+ * Discards the rest of a body, for a while, because Apache would replace our
+ * reply by 503 if it could not send all of it.
  */
 static void discard_body(body_read_fn read_some, void *context)
 {
-	char waste[8192];
+	char discarded[8192];
 	int64_t until = monotonic_ms() + DISCARD_MS;
 	size_t total = 0;
 	long n;
 
 	while (total < DISCARD_BYTES && monotonic_ms() < until &&
-	       (n = read_some(context, waste, sizeof(waste))) > 0)
+	       (n = read_some(context, discarded, sizeof(discarded))) > 0)
 		total += (size_t)n;
 }
 
@@ -127,7 +131,7 @@ void request_read_body(struct request *r, size_t max_body,
 	enum length_kind kind =
 		parse_content_length(r->content_length, max_body, &length);
 
-	/* To the end, also when the length is known: a longer body is 400. */
+	/* To the end although the length is known: a longer body is 400. */
 	r->state = kind == LENGTH_TOO_LARGE
 			   ? BODY_TOO_LARGE
 			   : read_to_end(r, max_body, read_some, context);

@@ -1,6 +1,6 @@
 /*
- * A request as plain data: what the gateways fill in and the handler
- * reads. The strings belong to the gateway until its request ends.
+ * A request as plain data, filled in by a gateway and read by the handler. The
+ * strings belong to the gateway, and live as long as the request.
  */
 #ifndef REQUEST_H
 #define REQUEST_H
@@ -19,7 +19,7 @@ enum body_state {
 };
 
 struct request {
-	/* Never NULL; "" where the server passed none. */
+	/* Never NULL; "" if the server passed none. */
 	const char *method;
 	const char *path_info;
 	const char *script_name;
@@ -28,42 +28,41 @@ struct request {
 	const char *content_length;
 	const char *remote_addr;
 	const char *x_timestamp;
-	const char *x_signature; /* the first one */
-	unsigned signature_count; /* how many there were */
+	const char *x_signature; /* the first, if there are several */
+	unsigned signature_count;
 
-	int64_t accepted_at; /* monotonic_ms() */
-	int64_t received; /* wall_clock_us() */
+	int64_t accepted_at; /* ms, monotonic */
+	int64_t received; /* us since 1970 */
 
 	/* Filled by request_read_body(); NUL-terminated beyond length. */
 	char *body;
 	size_t length;
 	enum body_state state;
-	int64_t body_read_at; /* monotonic_ms() */
+	int64_t body_read_at; /* ms, monotonic */
 };
 
-/* The longest time from accept to the last byte of the body. */
+/* The read deadline: from accept to the last byte of the body. */
 enum { BODY_LIMIT_MS = 4000 };
 
-/* All strings "", the clocks started. */
+/* Makes all strings "", and takes the time of the accept. */
 void request_init(struct request *r);
 /*
- * Takes one CGI variable, by the name that CGI and FastCGI share (RFC
- * 3875); those we do not know are passed over. The value is kept, not
- * copied.
+ * Sets one CGI variable, by the name that CGI and FastCGI share (RFC 3875).
+ * Unknown names are ignored. Keeps the pointer to the value.
  */
 void request_set(struct request *r, const char *name, const char *value);
 
 /*
- * Reads the body to its end or to a limit, through what the gateway hands
- * in: read_some returns the bytes read, 0 at the end, -1 where the stream
- * broke, -2 where the time was over.
+ * Reads some of the body. Returns how many bytes; 0 at its end; -1 if the
+ * stream broke; -2 at the read deadline.
  */
 typedef long (*body_read_fn)(void *context, char *data, size_t size);
+/* Reads the body to its end or to a limit, and sets r->state. */
 void request_read_body(struct request *r, size_t max_body,
 		       body_read_fn read_some, void *context);
 void request_free(struct request *r);
 
-/* GET or HEAD of …/health */
+/* Returns true for GET or HEAD of …/health. */
 bool request_is_health(const struct request *r) MUST_CHECK;
 
 #endif

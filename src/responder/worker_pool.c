@@ -31,7 +31,7 @@ struct worker_pool {
 	unsigned running; /* of them have not ended */
 	unsigned idle; /* of these lead or follow */
 	bool leader_waits; /* for a second idle worker */
-	bool limit_known; /* a thread could not be started, and that is logged */
+	bool limit_known; /* the last thread could not be started */
 	int limit_error; /* why one could not be started; 0: nothing to log */
 	pthread_t *threads; /* the first `started` are set */
 	unsigned joined; /* of the main thread */
@@ -122,7 +122,8 @@ void worker_pool_log_limit(struct worker_pool *p)
 	if (!error)
 		return;
 	errno = error;
-	log_message(LEVEL_WARNING, "no more than %u threads: %m", running);
+	log_message(LEVEL_WARNING, "can't start more than %u of %u threads: %m",
+		    running, p->max_threads);
 }
 
 bool worker_pool_can_spare_leader(struct worker_pool *p, unsigned in_flight)

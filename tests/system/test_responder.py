@@ -871,7 +871,7 @@ def test_whoever_comes_while_it_ends(paths, store, where):
         start = time.monotonic()
         it.process.send_signal(signal.SIGTERM)
         # It has looked at the door, and found nobody.
-        assert eventually(lambda: "answering what is in flight" in it.log())
+        assert eventually(lambda: "finishing requests in flight" in it.log())
         assert not concurrent.futures.wait([first], 0.1).done
         second = pool.submit(it.post, event())
         assert first.result().body == second.result().body == SPOOLED

@@ -1,6 +1,7 @@
 /*
- * The policy: which request gets which answer, in which order. Secrets and
- * queue are stand-ins, linked in place of the real ones.
+ * The handler: which request gets which reply, and in which order the checks
+ * are made. Secrets, queue and spool are fakes, linked in place of the real
+ * ones.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,7 +21,7 @@ static const char key[] = "whsec_test";
 	"{\"event\":\"task.status_changed\",\"task_id\":\"t1\"," \
 	"\"status\":\"SUBMITTED\",\"timestamp\":\"2026-02-05T10:30:00Z\"}"
 
-/* The stand-ins. */
+/* The fakes. */
 
 struct secrets {
 	struct secret_set set;
@@ -40,9 +41,9 @@ void secrets_release(struct secrets *s, const struct secret_set *set)
 struct queue {
 	enum outcome outcome;
 	bool healthy;
-	bool late; /* the answer never comes */
+	bool late; /* never calls the answer */
 	unsigned submitted;
-	char *reason; /* of the last delivery */
+	char *reason; /* of the last delivery, as the next two */
 	char *task_id;
 	char *secret_name;
 	int64_t deadline;
@@ -81,7 +82,7 @@ struct spool {
 	bool works;
 	bool empty;
 	unsigned put;
-	char *body; /* of the last one */
+	char *body; /* of the last entry, as the next two */
 	char *secret_name;
 	int64_t received_at;
 };
@@ -102,7 +103,7 @@ bool spool_is_empty(struct spool *s)
 	return s->empty;
 }
 
-/* The table. */
+/* The table of requests and replies. */
 
 struct row {
 	int line;
@@ -110,7 +111,7 @@ struct row {
 	const char *content_type;
 	const char *body;
 	enum body_state state;
-	bool signed_right;
+	bool signed_correctly;
 	enum outcome outcome;
 	int status;
 	const char *answer;
@@ -206,24 +207,24 @@ static void sign(const char *body, char hex[HMAC_HEX + 1])
 	hmac_to_hex(digest, hex);
 }
 
-static unsigned answers;
+static unsigned replies;
 
-static void answered(struct exchange *x)
+static void on_reply(struct exchange *x)
 {
 	(void)x;
-	answers++;
+	replies++;
 }
 
-/* As a gateway does; the reply is there at once, or said to be there. */
+/* Gets the reply as a gateway does. */
 static void get_reply(struct exchange *x)
 {
-	answers = 0;
+	replies = 0;
 	if (handler_handle(x))
-		assert_int_equal(answers, 0);
-	else if (answers == 0)
+		assert_int_equal(replies, 0);
+	else if (replies == 0)
 		handler_spool_overdue(x);
 	else
-		assert_int_equal(answers, 1);
+		assert_int_equal(replies, 1);
 }
 
 static void make_request(struct request *r, const struct row *row,
@@ -251,9 +252,9 @@ static void test_rows(void **state)
 		world_init(&w);
 		w.queue.outcome = row->outcome;
 		sign(row->body, hex);
-		if (!row->signed_right)
+		if (!row->signed_correctly)
 			hex[0] = hex[0] == '0' ? '1' : '0';
-		exchange_init(&x, &w.handler, answered);
+		exchange_init(&x, &w.handler, on_reply);
 		make_request(&x.request, row, hex);
 		get_reply(&x);
 		assert_int_equal(x.reply.status, row->status);
@@ -278,8 +279,8 @@ static void test_signature_headers(void **state)
 	(void)state;
 	world_init(&w);
 	sign(GOOD, hex);
-	/* The right one twice is as wrong as none. */
-	exchange_init(&x, &w.handler, answered);
+	/* The right signature twice is refused. */
+	exchange_init(&x, &w.handler, on_reply);
 	make_request(&x.request, &rows[0], hex);
 	request_set(&x.request, "HTTP_X_SIGNATURE", hex);
 	get_reply(&x);
@@ -288,12 +289,12 @@ static void test_signature_headers(void **state)
 	strcpy(comma, hex);
 	strcat(comma, ", ");
 	strcat(comma, hex);
-	exchange_init(&x, &w.handler, answered);
+	exchange_init(&x, &w.handler, on_reply);
 	make_request(&x.request, &rows[0], comma);
 	get_reply(&x);
 	assert_int_equal(x.reply.status, 401);
 	exchange_free(&x);
-	exchange_init(&x, &w.handler, answered);
+	exchange_init(&x, &w.handler, on_reply);
 	make_request(&x.request, &rows[0], hex);
 	x.request.signature_count = 0;
 	get_reply(&x);
@@ -332,7 +333,7 @@ static void test_deadlines(void **state)
 		w.settings.deadline = times[i].deadline;
 		w.handler.spool = times[i].spool ? &w.spool : NULL;
 		sign(GOOD, hex);
-		exchange_init(&x, &w.handler, answered);
+		exchange_init(&x, &w.handler, on_reply);
 		make_request(&x.request, &rows[0], hex);
 		x.request.body_read_at =
 			x.request.accepted_at + times[i].body_ms;
@@ -367,7 +368,7 @@ static void test_health(void **state)
 		w.queue.healthy = cases[i].healthy;
 		w.handler.spool = cases[i].spool ? &w.spool : NULL;
 		w.spool.empty = cases[i].empty;
-		exchange_init(&x, &w.handler, answered);
+		exchange_init(&x, &w.handler, on_reply);
 		request_set(&x.request, "REQUEST_METHOD", "GET");
 		request_set(&x.request, "PATH_INFO", "/health");
 		get_reply(&x);
@@ -378,7 +379,7 @@ static void test_health(void **state)
 	}
 }
 
-/* Without the database: the spool, else a refusal, never a false 200. */
+/* Without the database: the spool, else 503; never a 200 that is not true. */
 static void test_spool(void **state)
 {
 	static const struct {
@@ -418,11 +419,11 @@ static void test_spool(void **state)
 		w.handler.spool = &w.spool;
 		w.spool.works = cases[i].works;
 		w.queue.outcome = cases[i].outcome;
-		/* Refused at once, or not recorded in time. */
+		/* Refused by the queue at once, or not recorded in time. */
 		w.queue.late = cases[i].outcome == OUTCOME_UNAVAILABLE && n % 2;
 		row.body = cases[i].body;
 		sign(row.body, hex);
-		exchange_init(&x, &w.handler, answered);
+		exchange_init(&x, &w.handler, on_reply);
 		make_request(&x.request, &row, hex);
 		get_reply(&x);
 		assert_int_equal(x.reply.status, cases[i].status);
@@ -446,7 +447,7 @@ static void test_not_configured(void **state)
 	struct exchange x;
 
 	(void)state;
-	exchange_init(&x, &none, answered);
+	exchange_init(&x, &none, on_reply);
 	request_set(&x.request, "REQUEST_METHOD", "GET");
 	request_set(&x.request, "PATH_INFO", "/health");
 	get_reply(&x);

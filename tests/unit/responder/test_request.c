@@ -1,4 +1,4 @@
-/* Requests: variables, bodies and their lengths, /health; replies. */
+/* Requests (variables, bodies and their lengths, /health) and replies. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,7 +11,7 @@
 #include "responder/reply.h"
 #include "responder/request.h"
 
-/* A stream that hands out a text in pieces and then ends as told. */
+/* A stream that gives a text in pieces and then returns `end`. */
 struct source {
 	const char *text;
 	size_t piece;
@@ -100,7 +100,7 @@ static void test_bodies(void **state)
 	}
 }
 
-/* What is too large is read all the same, and thrown away. */
+/* A body that is too large is read all the same, and discarded. */
 static void test_too_large_is_dropped(void **state)
 {
 	static const char *const lengths[] = { "11", "" };
