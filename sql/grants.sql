@@ -18,6 +18,7 @@ BEGIN
 		humcli.notify(bigint[]),
 		humcli.quarantine_add(timestamptz[], text[], text[], text[], bytea[])
 		TO humcli_writer;
+	GRANT EXECUTE ON FUNCTION humcli.identities_behind() TO humcli_writer, humcli_reader;
 
 	GRANT SELECT ON ALL TABLES IN SCHEMA humcli TO humcli_reader;
 	-- The functions that a view calls run as the role that reads the view.

@@ -17,6 +17,8 @@ SET LOCAL client_min_messages = notice;
 \ir roles.sql
 \ir tables.sql
 \ir views.sql
+\ir functions/record/repair_identity.sql
+\ir functions/record/identities_behind.sql
 \ir functions/record/lock_tasks.sql
 \ir functions/record/history_neighbor.sql
 \ir functions/notify/notify_gaps.sql

@@ -22,7 +22,7 @@ BEGIN
 			USING ERRCODE = 'object_not_in_prerequisite_state',
 			HINT = 'Use the SQL of the newer humcli-webhook that was installed here.';
 	END IF;
-	INSERT INTO humcli.schema_version (version) VALUES (ours) ON CONFLICT DO NOTHING;
+	INSERT INTO humcli.schema_version (version) VALUES (ours) ON CONFLICT (version) DO NOTHING;
 END $$;
 
 -- Events: one row a visit of a task to a status, see functions/record/record.sql.

@@ -42,6 +42,7 @@ SET jit = off
 AS $$
 DECLARE
 	refill_rows constant int := 500;
+	claim_numbers constant regclass := pg_get_serial_sequence('humcli.jobs', 'claim_no')::regclass;
 	s humcli.subscriptions;
 	present timestamptz := clock_timestamp();
 	ready int;
@@ -122,7 +123,8 @@ BEGIN
 		RETURN QUERY
 		WITH taken AS (
 			UPDATE humcli.jobs j
-			SET claim_no = DEFAULT, attempts = j.attempts + 1, worker = claim.worker, due = present + lease
+			-- above the job's last number, even if the sequence is behind
+			SET claim_no = greatest(nextval(claim_numbers), j.claim_no + 1), attempts = j.attempts + 1, worker = claim.worker, due = present + lease
 			WHERE j.subscription = s.name AND j.event_id = ANY (claimed)
 			RETURNING j.event_id, j.claim_no, j.attempts
 		)

@@ -26,6 +26,7 @@ BEGIN
 	UPDATE humcli.subscriptions u
 	SET pool = true, in_order = pool.in_order, max_attempts = pool.max_attempts,
 		backoff = pool.backoff, longest_backoff = pool.longest_backoff,
-		generation = DEFAULT
+		generation = greatest(nextval(pg_get_serial_sequence('humcli.subscriptions', 'generation')),
+			u.generation + 1)
 	WHERE u.name = s.name;
 END $$;

@@ -309,6 +309,15 @@ def test_a_pool_that_gave_up(doctor, database, paths):
     assert doctor.faults() == ({}, FINE)
 
 
+def test_a_sequence_that_is_behind(doctor, database):
+    record(database, "CANCELLED", "PENDING", "now()")
+    database.execute("SELECT setval(pg_get_serial_sequence('humcli.events', 'id'), 1, false)")
+    assert doctor.faults() == ({"sequences": "behind their tables: events.id"}, WARNING)
+    # what it says helps
+    database.execute("SELECT setval(pg_get_serial_sequence('humcli.events', 'id'), max(id)) FROM humcli.events")
+    assert doctor.faults() == ({}, FINE)
+
+
 def test_quarantine(doctor, database):
     database.execute("SELECT humcli.quarantine_add(ARRAY[now()], ARRAY['no JSON'], ARRAY['main'],"
                      " ARRAY[repeat('0', 64)], ARRAY['x'::bytea])")

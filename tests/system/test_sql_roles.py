@@ -27,6 +27,8 @@ MATRIX = [
     ("SELECT humcli.notify(NULL)", {"writer"}),
     ("SELECT humcli.payload('{}')", READERS),
     ("SELECT humcli.lock_tasks(ARRAY['t'])", set()),
+    ("SELECT humcli.repair_identity('events')", set()),
+    ("SELECT humcli.identities_behind()", {"writer", *READERS}),
     ("SELECT humcli.notification_payload(1, 't', 's', NULL, true)", set()),
     ("SELECT humcli.history_neighbor('t', 'e', now(), 's', true, '10 min')", set()),
     ("SELECT humcli.subscribe('mine')", CONSUMERS),
@@ -119,7 +121,7 @@ def test_definer_functions(database):
         " EXISTS (SELECT FROM aclexplode(proacl) WHERE grantee = 0)"
         " FROM pg_proc WHERE pronamespace = 'humcli'::regnamespace")
     assert {row[0] for row in rows if row[3]} == {
-        "record", "record_next", "notify", "quarantine_add", "subscribe", "fetch", "ack", "replay", "seek",
+        "record", "record_next", "identities_behind", "notify", "quarantine_add", "subscribe", "fetch", "ack", "replay", "seek",
         "unsubscribe", "purge", "rebase"}
     for name, owner, config, definer, public in rows:
         assert owner == "humcli_owner" and not public, name

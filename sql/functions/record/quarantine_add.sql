@@ -17,6 +17,7 @@ BEGIN
 		PERFORM set_config('synchronous_commit', 'on', true);
 	END IF;
 
+	PERFORM humcli.repair_identity('quarantine');
 	INSERT INTO humcli.quarantine AS q (received_at, reason, secret_name, signature, body, seen)
 	SELECT DISTINCT ON (b.signature)
 		b.received_at, b.reason, b.secret_name, b.signature, b.body,

@@ -61,6 +61,8 @@ SET enable_seqscan = off
 SET enable_bitmapscan = off
 SET jit = off
 AS $$
+-- ON CONFLICT names columns; some of them are output columns of this function, too.
+#variable_conflict use_column
 DECLARE
 	busy text[];
 	repeated_tasks text[];	-- tasks with several deliveries in this batch
@@ -101,6 +103,14 @@ BEGIN
 	busy := humcli.lock_tasks(p_task_id);
 	repeated_tasks := ARRAY(SELECT t.id FROM unnest(p_task_id) AS t (id) GROUP BY t.id HAVING count(*) > 1);
 
+	-- A sequence behind its table would assign the ids of other events. Compare
+	-- here, because that costs less than an exception block.
+	IF (SELECT max(e.id) FROM humcli.events e)
+		> coalesce(pg_sequence_last_value(pg_get_serial_sequence('humcli.events', 'id')), 0)
+	THEN
+		PERFORM humcli.repair_identity('events');
+	END IF;
+
 	-- The fast way: one statement records each delivery that is later than
 	-- every other event of its task and begins another visit than the last. In
 	-- most batches all deliveries are such, and this costs a third of the slow
@@ -126,7 +136,7 @@ BEGIN
 				ORDER BY v.occurred_at DESC, v.status DESC LIMIT 1), true)
 			AND (SELECT r.id FROM humcli.repeats r WHERE r.task_id = i.task_id LIMIT 1) IS NULL
 			AND (SELECT t.event_id FROM humcli.retired t WHERE t.task_id = i.task_id LIMIT 1) IS NULL
-		ON CONFLICT DO NOTHING
+		ON CONFLICT (task_id, event, occurred_at, status) DO NOTHING
 		RETURNING e.id, e.task_id
 	)
 	SELECT array_agg(n.id ORDER BY i.place) INTO appended_ids
@@ -176,11 +186,12 @@ BEGIN
 		-- most likely the delivery was in it.
 		SELECT t.* INTO retired FROM humcli.retired t WHERE t.task_id = x.task_id;
 		IF (x.occurred_at, x.status COLLATE "C") <= (retired.occurred_at, retired.status) THEN
+			PERFORM humcli.repair_identity('late');
 			INSERT INTO humcli.late (event, task_id, status, previous_status, occurred_at,
 				received_at, secret_name, signature, payload)
 			VALUES (x.event, x.task_id, x.status, x.previous_status, x.occurred_at,
 				x.received_at, x.secret_name, x.signature, x.payload)
-			ON CONFLICT DO NOTHING;
+			ON CONFLICT (task_id, event, occurred_at, status) DO NOTHING;
 			outcome := 'duplicate';
 			RETURN NEXT;
 			CONTINUE;
@@ -218,11 +229,12 @@ BEGIN
 				CASE WHEN same_visit_before THEN before.event_id END,
 				CASE WHEN same_visit_after THEN after.event_id END);
 			IF NOT in_repeats THEN
+				PERFORM humcli.repair_identity('repeats');
 				INSERT INTO humcli.repeats (event, task_id, status, previous_status, occurred_at,
 					received_at, secret_name, signature, payload)
 				VALUES (x.event, x.task_id, x.status, x.previous_status, x.occurred_at,
 					x.received_at, x.secret_name, x.signature, x.payload)
-				ON CONFLICT DO NOTHING;
+				ON CONFLICT (task_id, event, occurred_at, status) DO NOTHING;
 			END IF;
 			RETURN NEXT;
 			CONTINUE;
@@ -236,7 +248,7 @@ BEGIN
 			NOT EXISTS (SELECT FROM humcli.events f WHERE f.task_id = x.task_id AND f.status = x.status)
 				AND x.status <> ALL (coalesce(retired.statuses, '{}')),
 			x.secret_name, x.signature, x.payload)
-		ON CONFLICT DO NOTHING
+		ON CONFLICT (task_id, event, occurred_at, status) DO NOTHING
 		RETURNING e.id INTO id;
 		IF NOT FOUND THEN
 			outcome := 'duplicate';
@@ -264,7 +276,7 @@ BEGIN
 		SELECT p.event, p.task_id, p.status, p.previous_status, p.occurred_at,
 			p.received_at, false, p.secret_name, p.signature, p.payload
 		FROM promoted p
-		ON CONFLICT DO NOTHING
+		ON CONFLICT (task_id, event, occurred_at, status) DO NOTHING
 		RETURNING e.id, e.task_id, e.status, e.previous_status
 		INTO id, task_id, status, previous_status;
 		CONTINUE WHEN NOT FOUND;

@@ -49,6 +49,8 @@ AS $$
 		AND current_setting('synchronous_commit') <> 'off'
 		AND octet_length(p_task_id) + octet_length(p_status)
 			+ coalesce(octet_length(p_previous_status), 0) <= 150
+		AND coalesce((SELECT max(m.id) FROM humcli.events m), 0)
+			<= coalesce(pg_sequence_last_value(pg_get_serial_sequence('humcli.events', 'id')), 0)
 		AND h.other_type IS NULL
 		AND CASE WHEN h.before IS NULL
 			THEN h.others IS NULL AND coalesce(p_previous_status, 'PENDING') = 'PENDING'
@@ -56,7 +58,7 @@ AS $$
 				AND p_occurred_at > h.before AND p_status <> p_previous_status END
 		AND (SELECT r.id FROM humcli.repeats r WHERE r.task_id = p_task_id LIMIT 1) IS NULL
 		AND (SELECT t.event_id FROM humcli.retired t WHERE t.task_id = p_task_id) IS NULL
-	ON CONFLICT DO NOTHING
+	ON CONFLICT (task_id, event, occurred_at, status) DO NOTHING
 	-- Notify as notify() does. Neither call returns NULL.
 	RETURNING CASE WHEN set_config('lock_timeout', '250ms', true) IS NOT NULL
 		AND pg_notify('humcli_events', humcli.notification_payload(e.id, p_task_id, p_status,

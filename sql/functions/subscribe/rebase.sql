@@ -32,6 +32,7 @@ BEGIN
 	END IF;
 	present := txid_snapshot_xmax(txid_current_snapshot());
 
+	PERFORM humcli.repair_identity('replays', 'place');
 	INSERT INTO humcli.replays (subscription, event_id)
 	SELECT u.name, e.id
 	FROM (SELECT v AS s, v.name, v.statuses, humcli.cursor_horizon(v) > humcli.xid_to_bigint(v.xmin) AS foreign
@@ -49,7 +50,8 @@ BEGIN
 		s.win := NULL;
 		s.win_xid := 0;
 		s.win_id := 0;
-		s.generation := nextval(pg_get_serial_sequence('humcli.subscriptions', 'generation'));
+		s.generation := greatest(nextval(pg_get_serial_sequence('humcli.subscriptions', 'generation')),
+			s.generation + 1);
 		PERFORM humcli.save_cursor(s);
 	END LOOP;
 	RETURN true;

@@ -31,6 +31,7 @@ BEGIN
 	-- can't cover a place that fetch() has not returned.
 	s := humcli.require_subscription(replay.name, 'change');
 
+	PERFORM humcli.repair_identity('replays', 'place');
 	-- EXECUTE makes a plan for these values: conditions that are NULL vanish,
 	-- and the others use their indexes.
 	EXECUTE '

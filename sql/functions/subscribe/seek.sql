@@ -21,7 +21,8 @@ BEGIN
 	s.win := NULL;
 	s.win_xid := 0;
 	s.win_id := 0;
-	s.generation := nextval(pg_get_serial_sequence('humcli.subscriptions', 'generation'));
+	s.generation := greatest(nextval(pg_get_serial_sequence('humcli.subscriptions', 'generation')),
+		s.generation + 1);
 	PERFORM humcli.save_cursor(s);
 
 	IF seek."to" = 'beginning' THEN

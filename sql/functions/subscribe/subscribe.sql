@@ -34,9 +34,10 @@ BEGIN
 	END IF;
 
 	-- '1:1:' is a snapshot from before the first transaction.
+	PERFORM humcli.repair_identity('subscriptions', 'generation');
 	INSERT INTO humcli.subscriptions AS n (name, owner, statuses, done)
 	VALUES (subscribe.name, humcli.calling_role(), subscribe.statuses, '1:1:')
-	ON CONFLICT DO NOTHING
+	ON CONFLICT ON CONSTRAINT subscriptions_pkey DO NOTHING
 	RETURNING n.* INTO s;
 	IF NOT FOUND THEN
 		PERFORM humcli.require_subscription(subscribe.name);	-- raises if it is another role's
