@@ -153,20 +153,20 @@ static void get_reply(struct cgi_exchange *v)
 	} while (!wait_for_reply(v, next));
 }
 
-static void save_round_trip(void *context, bool ok)
+static void save_round_trip(void *context, enum round_trip result)
 {
 	const struct handler *h = context;
 
-	breaker_file_save(h->settings->spool, ok);
+	breaker_file_save(h->settings->spool, result);
 }
 
 void gateway_cgi_remember(const struct handler *h)
 {
+	enum round_trip result;
 	int64_t age;
-	bool ok;
 
-	if (breaker_file_load(h->settings->spool, &age, &ok))
-		queue_restore_round_trip(h->queue, ok, age);
+	if (breaker_file_load(h->settings->spool, &age, &result))
+		queue_restore_round_trip(h->queue, result, age);
 	queue_on_round_trip(h->queue, save_round_trip, (void *)h);
 }
 

@@ -1,27 +1,24 @@
 /*
- * The writer's side of the queue, for its one thread: what it takes out, in
- * batches, and gives back with an outcome.
+ * The writer's side of the queue, for its one thread: the writer takes
+ * batches out, and gives each back with the outcomes.
  */
 #ifndef BATCH_H
 #define BATCH_H
 
-#include <stdbool.h>
-#include <stddef.h>
 #include <sys/queue.h>
 
-#include "base/macros.h"
 #include "store/queue.h"
 
-/* A delivery on its way; the writer's to change between take and answer. */
+/* A delivery between queue_take() and queue_complete(), the writer's. */
 struct job {
 	struct delivery *delivery;
-	enum outcome outcome; /* counts from queue_complete() on */
-	enum outcome quarantine_outcome; /* where the quarantine is its end */
+	enum outcome outcome; /* for queue_complete() */
+	enum outcome quarantine_outcome; /* once it is in the quarantine */
 	bool lock_retried; /* its task was locked once already */
 	struct entry *entry; /* the queue's own */
 };
 
-/* What goes into one transaction. */
+/* The jobs of one transaction. */
 struct batch {
 	STAILQ_ENTRY(batch) next;
 	size_t count;
@@ -31,37 +28,59 @@ struct batch {
 struct batch *batch_new(size_t count) MUST_CHECK;
 
 /*
- * Up to max live deliveries; out of the backlog where there are none, and
- * every few times where there are. NULL: nothing.
+ * Returns up to max live deliveries; from the spool if there are none, and
+ * every few times if there are. Returns NULL if there is nothing to take.
  */
 struct batch *queue_take(struct queue *q, size_t max) MUST_CHECK;
-/* Without those that nobody waits for any more; NULL: none is left. */
+/*
+ * Removes the jobs that nobody waits for any more. Returns NULL, with the
+ * batch freed, if none is left.
+ */
 struct batch *queue_drop_abandoned(struct queue *q, struct batch *b) MUST_CHECK;
 /*
- * Answers all jobs of the batch with the outcomes that stand in them, or
- * makes them overdue where that is OUTCOME_UNAVAILABLE, and frees it; places
- * that are NULL by now are passed over.
+ * Reports each job's outcome and frees the batch. A live delivery with
+ * OUTCOME_UNAVAILABLE becomes overdue instead. Jobs that are NULL by now are
+ * skipped.
  */
 void queue_complete(struct queue *q, struct batch *b);
 
-/* A round trip's end: for queue_healthy(). */
-void queue_round_trip_done(struct queue *q, bool ok);
-bool queue_probe_wanted(struct queue *q) MUST_CHECK;
+/* A round trip ended, for queue_healthy(). */
+void queue_round_trip_done(struct queue *q, enum round_trip result);
 /* A recording committed: closes the breaker. */
 void queue_close_breaker(struct queue *q);
-bool queue_breaker_open(struct queue *q) MUST_CHECK;
+/*
+ * How queue_healthy() makes a round trip of its own while the writer's
+ * connection is busy. The function gets a deadline (ms, monotonic), waits for
+ * no other, and is called from the thread that asks. Call this before any
+ * other thread uses the queue.
+ */
+void queue_set_probe(struct queue *q,
+		     bool (*probe)(void *context, int64_t deadline),
+		     void *context);
 
-/* Something can be taken. */
-bool queue_has_work(struct queue *q) MUST_CHECK;
-size_t queue_length(struct queue *q) MUST_CHECK;
-/* To poll() for reading: submitting wakes the writer while it sleeps. */
+/* One moment of the queue, for the writer's loop. */
+struct queue_view {
+	size_t length; /* live and from the spool */
+	bool has_work; /* queue_take() returns something */
+	bool breaker_open;
+	bool probe_wanted; /* queue_healthy() waits for a round trip */
+	bool stopping;
+	int64_t stop_deadline; /* ms, monotonic; INT64_MAX: none */
+};
+
+struct queue_view queue_look(struct queue *q) MUST_CHECK;
+/* The writer polls this eventfd while it sleeps. */
 int queue_writer_fd(const struct queue *q) MUST_CHECK;
-/* Submitting is a reason to wake up once so many are in line; 0: never. */
-void queue_arm_wakeup(struct queue *q, size_t enough);
-void queue_disarm_wakeup(struct queue *q, bool poked);
+/*
+ * The writer is about to sleep: wake it when the queue has so many entries;
+ * 0: never, because a transaction is in flight whose end wakes it.
+ */
+void queue_arm_wakeup(struct queue *q, size_t threshold);
+/* The writer is awake; woken: because of queue_writer_fd(). */
+void queue_disarm_wakeup(struct queue *q, bool woken);
 
-/* The writer is to end. */
+/* Asks the writer to end; queue_stop_fd() is readable from then on. */
 void queue_stop(struct queue *q);
-bool queue_stopping(struct queue *q) MUST_CHECK;
+int queue_stop_fd(const struct queue *q) MUST_CHECK;
 
 #endif

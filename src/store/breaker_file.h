@@ -1,22 +1,20 @@
 /*
- * The last database round trip, kept in a file of the spool: plain CGI
- * lives for one request, and would else have to ask the database each time
- * that a balancer asks for /health.
+ * The last round trip to the database, kept in a file of the spool. A plain
+ * CGI process lives for one request; it takes over from here what the process
+ * before it found out.
  */
 #ifndef BREAKER_FILE_H
 #define BREAKER_FILE_H
 
-#include <stdbool.h>
-#include <stdint.h>
-
-#include "base/macros.h"
+#include "store/breaker.h"
 
 /*
- * How old the file in this directory is, in ms, and what it says. False:
- * there is none, or it can't be read.
+ * Reads the file in this directory: the result, and its age in ms. Returns
+ * false if there is no file, or it can't be read.
  */
-bool breaker_file_load(const char *spool, int64_t *age, bool *ok) MUST_CHECK;
-/* Makes the directory (0700) if need be; what fails is left undone. */
-void breaker_file_save(const char *spool, bool ok);
+bool breaker_file_load(const char *spool, int64_t *age,
+		       enum round_trip *result) MUST_CHECK;
+/* Writes the file; a failure only goes to the log, at the level debug. */
+void breaker_file_save(const char *spool, enum round_trip result);
 
 #endif

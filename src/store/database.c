@@ -117,6 +117,18 @@ bool database_connect(struct database *db, int64_t deadline)
 	return db->conn != NULL;
 }
 
+bool database_answers(const char *conninfo, int64_t deadline)
+{
+	struct connector *connector = connector_new(conninfo);
+	PGconn *conn =
+		connector_open(connector, CONNECT_WRITABLE, deadline, -1);
+	bool answers = conn != NULL;
+
+	PQfinish(conn);
+	connector_free(connector);
+	return answers;
+}
+
 /* Parameters in PostgreSQL's binary form (array_send, timestamptz_send). */
 
 static void put32(struct buf *b, int32_t value)

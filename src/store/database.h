@@ -29,6 +29,13 @@ bool database_connected(const struct database *db) MUST_CHECK;
 /* What was on the way is lost, its outcome unknown. */
 void database_disconnect(struct database *db);
 
+/*
+ * Makes a connection of its own, to the first host that takes writes, and
+ * closes it. Returns true if one was there by the deadline (ms, monotonic).
+ * Safe from any thread.
+ */
+bool database_answers(const char *conninfo, int64_t deadline) MUST_CHECK;
+
 enum database_request { DATABASE_RECORD, DATABASE_NOTIFY, DATABASE_PING };
 
 /*

@@ -1,3 +1,19 @@
+/*
+ * Owns the entries between submit and outcome, their deadlines, and the one
+ * lock between requests and writer. It must not know sockets, libpq or the
+ * spool.
+ *
+ * An entry is in up to three lists. A live one is in by_deadline and by_age
+ * until it has its outcome or is overdue, and in `live` until the writer takes
+ * it. One out of the spool is in `backlog` until the writer takes it.
+ *
+ * Threads: workers call queue_submit() and queue_healthy(); the leader polls
+ * queue_overdue_fd() and calls queue_overdue(); the drainer blocks in
+ * queue_submit_and_wait(). The writer calls all of batch.h, and calls
+ * on_outcome of live entries. No function of others is called and nothing is
+ * logged with q->lock held. An entry that is overdue while the writer has it
+ * is marked abandoned, and the writer frees it.
+ */
 #include "store/batch.h"
 
 #include <stdlib.h>
@@ -11,77 +27,73 @@
 enum {
 	BATCH_BYTES = 8 * 1024 * 1024,
 	BACKLOG_BATCH = 64, /* so that live events wait little behind it */
-	LIVE_BATCHES_MAX =
-		4, /* then the backlog has one, or load would starve it */
-	ROUND_TRIP_VALID_MS =
-		5000, /* how old a round trip may be for /health */
-	RESTORE_OPEN_MS =
-		750, /* another's failed one opens the breaker so long */
+	LIVE_BATCHES_MAX = 4, /* then the backlog has its turn */
 	PROBE_TIMEOUT_MS = 1000,
-	PRESSURE_TIMEOUT_MS =
-		500, /* those who keep others waiting wait no longer */
-	CHECK_INTERVAL_MS =
-		100, /* no deadline is shorter: an alarm is seldom needed */
-	PRESSURE_MIN = 8 /* fewer are no crowd */
+	PRESSURE_TIMEOUT_MS = 500,
+	PRESSURE_MIN = 8, /* a smaller threshold is never pressure */
+	CHECK_INTERVAL_MS = 100 /* no deadline is shorter */
 };
 
-/* Whoever waits for a job. */
 struct entry {
-	TAILQ_ENTRY(entry) by_deadline; /* live ones, in queue.waiters */
+	TAILQ_ENTRY(entry) by_deadline; /* live ones */
+	TAILQ_ENTRY(entry) by_age; /* live ones */
 	STAILQ_ENTRY(entry) queued; /* in queue.live or .backlog */
 	struct job job;
-	outcome_fn
-		answer; /* NULL: of the backlog, queue_submit_and_wait() waits */
+	outcome_fn on_outcome; /* NULL: queue_submit_and_wait() waits */
 	void *context;
-	int64_t submitted_at; /* monotonic_ms() */
+	int64_t submitted_at; /* ms, monotonic */
 	int64_t deadline;
 	bool is_queued;
-	bool completed; /* still in queue.waiters: it can't be recorded now */
+	bool completed; /* the writer is done with it */
 	bool abandoned; /* nobody waits any more; the writer frees it */
 };
 
+TAILQ_HEAD(waiting_list, entry);
 STAILQ_HEAD(entry_list, entry);
 
 struct queue {
-	pthread_mutex_t lock;
-	TAILQ_HEAD(waiters, entry) by_deadline; /* by deadline */
+	pthread_mutex_t lock; /* guards what follows but the descriptors */
+	struct waiting_list by_deadline; /* the earliest deadline first */
+	struct waiting_list by_age; /* the oldest first */
+	size_t waiting_count; /* in each of these two */
+	size_t pressure_threshold;
 	struct entry_list live;
 	struct entry_list backlog;
+	size_t queued_count; /* in both */
 	unsigned live_batches; /* in a row, while the backlog waited */
-	size_t queued_count; /* in both lines */
+
 	int writer_wakeup; /* eventfd */
-	size_t wake_threshold; /* so many in line wake the writer; 0: no number does */
+	size_t wake_threshold; /* so many entries wake the writer; 0: none */
+	bool writer_busy; /* a transaction is in flight */
 	int overdue_wakeup; /* eventfd */
-	int64_t next_check; /* when queue_overdue() is called at the latest */
+	int64_t next_check; /* queue_overdue() is called by then */
 	bool no_new_entry; /* nothing was submitted since it was called */
 	pthread_cond_t backlog_done;
+
 	bool stopping;
-	int64_t stop_deadline; /* monotonic_ms() at which every wait ends */
-	int64_t stop_requested_at; /* when that was said; 0: never */
+	int stop_wakeup; /* eventfd */
+	int64_t stop_deadline; /* INT64_MAX: not stopping */
+	int64_t stop_requested_at; /* 0: not stopping */
 
-	bool breaker_enabled;
-	bool breaker_open;
-	bool half_open; /* the next delivery tries for all processes */
-	size_t pressure_threshold; /* so many live ones are one */
-	size_t deadline_count; /* live ones */
-	int64_t round_trip_at; /* monotonic_ms() of the last round trip */
-	bool round_trip_ok;
-	bool round_trip_known;
-	bool probe_wanted;
+	struct breaker breaker;
+	bool probe_wanted; /* of the writer */
+	bool probing; /* a thread makes a round trip of its own */
 	pthread_cond_t probe_done;
-
-	void (*on_round_trip)(void *context, bool ok); /* NULL: nobody asks */
+	bool (*probe)(void *context, int64_t deadline); /* NULL: none */
+	void *probe_context;
+	void (*on_round_trip)(void *context, enum round_trip);
 	void *round_trip_context;
 };
 
-struct queue *queue_new(bool breaker, size_t crowd)
+struct queue *queue_new(bool breaker, size_t pressure_threshold)
 {
 	struct queue *q = xcalloc(1, sizeof(*q));
 
-	q->breaker_enabled = breaker;
-	q->pressure_threshold = crowd;
+	q->breaker.enabled = breaker;
+	q->pressure_threshold = pressure_threshold;
 	q->stop_deadline = INT64_MAX;
 	TAILQ_INIT(&q->by_deadline);
+	TAILQ_INIT(&q->by_age);
 	STAILQ_INIT(&q->live);
 	STAILQ_INIT(&q->backlog);
 	mutex_init(&q->lock);
@@ -89,6 +101,7 @@ struct queue *queue_new(bool breaker, size_t crowd)
 	cond_init(&q->probe_done);
 	q->writer_wakeup = wakeup_new();
 	q->overdue_wakeup = wakeup_new();
+	q->stop_wakeup = wakeup_new();
 	return q;
 }
 
@@ -97,57 +110,70 @@ void queue_free(struct queue *q)
 	cond_destroy(&q->backlog_done);
 	cond_destroy(&q->probe_done);
 	mutex_destroy(&q->lock);
+	close(q->stop_wakeup);
 	close(q->overdue_wakeup);
 	close(q->writer_wakeup);
 	free(q);
 }
 
-void queue_on_round_trip(struct queue *q, void (*round_trip)(void *, bool ok),
+void queue_on_round_trip(struct queue *q,
+			 void (*round_trip)(void *context, enum round_trip),
 			 void *context)
 {
 	q->on_round_trip = round_trip;
 	q->round_trip_context = context;
 }
 
-/* Not under the lock. */
-static void tell_round_trip(const struct queue *q, bool ok)
+void queue_set_probe(struct queue *q,
+		     bool (*probe)(void *context, int64_t deadline),
+		     void *context)
+{
+	q->probe = probe;
+	q->probe_context = context;
+}
+
+/* Call without q->lock held. */
+static void report_round_trip(const struct queue *q, enum round_trip result)
 {
 	if (q->on_round_trip)
-		q->on_round_trip(q->round_trip_context, ok);
+		q->on_round_trip(q->round_trip_context, result);
 }
 
-/* The side of the requests. */
+/* Entries. */
 
-static struct entry *entry_new(struct delivery *d, outcome_fn answer)
+static struct entry *entry_new(struct delivery *d, outcome_fn on_outcome)
 {
-	struct entry *w = xcalloc(1, sizeof(*w));
+	struct entry *e = xcalloc(1, sizeof(*e));
 
-	/* If the task of one out of the spool is locked, it can wait there. */
-	w->job = (struct job){ .delivery = d,
+	/*
+	 * A spooled delivery is not retried when its task is locked: it stays
+	 * in the spool until the next drain.
+	 */
+	e->job = (struct job){ .delivery = d,
 			       .quarantine_outcome = OUTCOME_QUARANTINED,
-			       .lock_retried = !answer,
-			       .entry = w };
-	w->answer = answer;
-	w->submitted_at = monotonic_ms();
-	return w;
+			       .lock_retried = !on_outcome,
+			       .entry = e };
+	e->on_outcome = on_outcome;
+	e->submitted_at = monotonic_ms();
+	return e;
 }
 
-static void entry_free(struct entry *w)
+static void entry_free(struct entry *e)
 {
-	delivery_unref(w->job.delivery);
-	free(w);
+	delivery_unref(e->job.delivery);
+	free(e);
 }
 
-static struct entry_list *list_of(struct queue *q, const struct entry *w)
+static struct entry_list *list_of(struct queue *q, const struct entry *e)
 {
-	return w->answer ? &q->live : &q->backlog;
+	return e->on_outcome ? &q->live : &q->backlog;
 }
 
-/* Under the lock. */
-static void enqueue(struct queue *q, struct entry *w)
+/* Call with q->lock held. */
+static void enqueue(struct queue *q, struct entry *e)
 {
-	STAILQ_INSERT_TAIL(list_of(q, w), w, queued);
-	w->is_queued = true;
+	STAILQ_INSERT_TAIL(list_of(q, e), e, queued);
+	e->is_queued = true;
 	q->queued_count++;
 	if (q->wake_threshold && q->queued_count >= q->wake_threshold) {
 		q->wake_threshold = 0;
@@ -155,162 +181,192 @@ static void enqueue(struct queue *q, struct entry *w)
 	}
 }
 
-/* Under the lock: nobody waits for it any more. Whether to free it is ours. */
-static bool abandon(struct queue *q, struct entry *w)
+/*
+ * Nobody waits for this entry any more. Returns true if the caller must free
+ * it; false if the writer will. Call with q->lock held.
+ */
+static bool abandon(struct queue *q, struct entry *e)
 {
-	if (w->is_queued) {
-		STAILQ_REMOVE(list_of(q, w), w, entry, queued);
+	if (e->is_queued) {
+		STAILQ_REMOVE(list_of(q, e), e, entry, queued);
 		q->queued_count--;
 		return true;
 	}
-	w->abandoned = !w->completed;
-	return w->completed;
+	e->abandoned = !e->completed;
+	return e->completed;
 }
 
-/* Under the lock. Deadlines nearly always come in order. */
-static void add_deadline(struct queue *q, struct entry *w)
-{
-	struct entry *before = TAILQ_LAST(&q->by_deadline, waiters);
+/* Deadlines. */
 
-	while (before && before->deadline > w->deadline)
-		before = TAILQ_PREV(before, waiters, by_deadline);
+/* Keeps the order; nearly all come in it. Call with q->lock held. */
+static void insert_by_deadline(struct queue *q, struct entry *e)
+{
+	struct entry *before = TAILQ_LAST(&q->by_deadline, waiting_list);
+
+	while (before && before->deadline > e->deadline)
+		before = TAILQ_PREV(before, waiting_list, by_deadline);
 	if (before)
-		TAILQ_INSERT_AFTER(&q->by_deadline, before, w, by_deadline);
+		TAILQ_INSERT_AFTER(&q->by_deadline, before, e, by_deadline);
 	else
-		TAILQ_INSERT_HEAD(&q->by_deadline, w, by_deadline);
-	q->deadline_count++;
+		TAILQ_INSERT_HEAD(&q->by_deadline, e, by_deadline);
 }
 
-/* Under the lock. */
-static void remove_deadline(struct queue *q, struct entry *w)
+/* Call with q->lock held. */
+static void start_waiting(struct queue *q, struct entry *e)
 {
-	TAILQ_REMOVE(&q->by_deadline, w, by_deadline);
-	q->deadline_count--;
+	insert_by_deadline(q, e);
+	TAILQ_INSERT_TAIL(&q->by_age, e, by_age);
+	q->waiting_count++;
 }
 
-/* Under the lock: those who wait need not wait any longer, either. */
-static void open_breaker(struct queue *q)
+/* Call with q->lock held. */
+static void stop_waiting(struct queue *q, struct entry *e)
 {
-	if (!q->breaker_enabled || q->breaker_open)
-		return;
-	q->breaker_open = true;
-	log_message(LEVEL_ERROR, "the database is too slow or away: events go "
-				 "to the spool until it records again");
-	/* The writer tries on its own from now on. */
-	wakeup_signal(q->writer_wakeup);
+	TAILQ_REMOVE(&q->by_deadline, e, by_deadline);
+	TAILQ_REMOVE(&q->by_age, e, by_age);
+	q->waiting_count--;
 }
 
-/* Under the lock. */
+/* Three quarters of what may be in flight wait. Call with q->lock held. */
 static bool under_pressure(const struct queue *q)
 {
 	return q->pressure_threshold >= PRESSURE_MIN &&
-	       q->deadline_count >= q->pressure_threshold;
+	       q->waiting_count >= q->pressure_threshold;
 }
 
 /*
- * Under the lock: until when one may wait. Where nearly all who could take
- * requests wait, or the process that comes after us does, requests pile up
- * before the door, more than it has room for; so the database is not given
- * as long.
+ * The time at which an entry is overdue by its age. Under pressure and during
+ * the shutdown entries may wait less, because new connections would fill the
+ * listen backlog meanwhile. Call with q->lock held.
  */
-static int64_t effective_deadline(const struct queue *q, const struct entry *w)
+static int64_t age_limit(const struct queue *q, const struct entry *e)
 {
-	int64_t until = min_i64(w->deadline, q->stop_deadline);
-
-	if (q->breaker_open)
-		return INT64_MIN;
-	if (!q->breaker_enabled)
-		return until;
-	if (q->stop_requested_at)
-		until = min_i64(until,
-				max_i64(w->submitted_at, q->stop_requested_at) +
-					PRESSURE_TIMEOUT_MS);
+	if (!q->breaker.enabled)
+		return INT64_MAX;
 	if (under_pressure(q))
-		until = min_i64(until, w->submitted_at + PRESSURE_TIMEOUT_MS);
-	return until;
+		return e->submitted_at + PRESSURE_TIMEOUT_MS;
+	if (q->stop_requested_at)
+		return max_i64(e->submitted_at, q->stop_requested_at) +
+		       PRESSURE_TIMEOUT_MS;
+	return INT64_MAX;
 }
 
-/* Under the lock: whoever calls queue_overdue() may have to do so sooner. */
-static void wake_deadline_watcher(struct queue *q)
+/*
+ * Returns the entry that is overdue first, and when, its effective deadline
+ * (ms, monotonic). That is the first by deadline or the oldest, because a
+ * limit by age applies to all. Returns NULL if none waits. Call with q->lock
+ * held.
+ */
+static struct entry *first_overdue(const struct queue *q, int64_t *when)
 {
-	const struct entry *w = TAILQ_FIRST(&q->by_deadline);
+	struct entry *first = TAILQ_FIRST(&q->by_deadline);
+	struct entry *oldest = TAILQ_FIRST(&q->by_age);
+	int64_t limit;
 
-	if (effective_deadline(q, w) >= q->next_check)
+	if (!first)
+		return NULL;
+	*when = q->breaker.open ? INT64_MIN
+				: min_i64(first->deadline, q->stop_deadline);
+	limit = age_limit(q, oldest);
+	if (limit >= *when)
+		return first;
+	*when = limit;
+	return oldest;
+}
+
+/*
+ * An entry came or changed, so queue_overdue() may be due sooner. Call with
+ * q->lock held.
+ */
+static void wake_overdue_watcher(struct queue *q)
+{
+	int64_t when;
+
+	if (!first_overdue(q, &when) || when >= q->next_check)
 		return;
 	q->next_check = INT64_MIN;
 	wakeup_signal(q->overdue_wakeup);
 }
 
-bool queue_submit(struct queue *q, struct delivery *d, int64_t deadline,
-		  outcome_fn answer, void *context)
-{
-	struct entry *w = entry_new(d, answer);
-	bool open, half_open;
+/* The side of the requests. */
 
-	w->deadline = deadline;
-	w->context = context;
+bool queue_submit(struct queue *q, struct delivery *d, int64_t deadline,
+		  outcome_fn on_outcome, void *context)
+{
+	struct entry *e = entry_new(d, on_outcome);
+	bool open, tries;
+
+	e->deadline = deadline;
+	e->context = context;
 	mutex_lock(&q->lock);
-	half_open = q->half_open;
-	q->half_open = false;
-	mutex_unlock(&q->lock);
-	/*
-	 * Those after us go to the spool at once while we find out whether the
-	 * database is back: each that waits in vain leaves a backend behind.
-	 */
-	if (half_open)
-		tell_round_trip(q, false);
-	mutex_lock(&q->lock);
-	open = q->breaker_open;
+	open = q->breaker.open;
+	tries = !open && breaker_try_half_open(&q->breaker);
 	if (!open) {
-		add_deadline(q, w);
-		enqueue(q, w);
+		start_waiting(q, e);
+		enqueue(q, e);
 		q->no_new_entry = false;
-		wake_deadline_watcher(q);
+		wake_overdue_watcher(q);
 	}
 	mutex_unlock(&q->lock);
+	/*
+	 * Half-open: this process alone finds out whether the database is
+	 * back. The others spool meanwhile, because each that waits in vain
+	 * leaves a backend behind.
+	 */
+	if (tries)
+		report_round_trip(q, ROUND_TRIP_FAILED);
 	if (open)
-		entry_free(w);
+		entry_free(e);
 	return !open;
 }
 
-/* Under the lock. */
+/* When to call queue_overdue() again. Call with q->lock held. */
 static int64_t schedule_check(struct queue *q, int64_t now)
 {
-	const struct entry *w = TAILQ_FIRST(&q->by_deadline);
 	bool quiet = q->no_new_entry;
+	int64_t when;
 
 	q->no_new_entry = true;
-	if (w)
-		return effective_deadline(q, w);
+	if (first_overdue(q, &when))
+		return when;
 	return quiet ? INT64_MAX : now + CHECK_INTERVAL_MS;
+}
+
+static void report_open_breaker(struct queue *q)
+{
+	log_message(LEVEL_ERROR,
+		    "circuit breaker open: no commit within the deadline; "
+		    "events are spooled until a commit succeeds");
+	/* The writer probes from now on. */
+	wakeup_signal(q->writer_wakeup);
+	report_round_trip(q, ROUND_TRIP_FAILED);
 }
 
 void *queue_overdue(struct queue *q, int64_t *next)
 {
-	int64_t now = monotonic_ms();
-	struct entry *w;
+	int64_t now = monotonic_ms(), when;
+	struct entry *e;
 	void *context = NULL;
-	bool ours = false, was_open, opened;
+	bool ours = false, opened = false;
 
 	mutex_lock(&q->lock);
-	was_open = q->breaker_open;
-	w = TAILQ_FIRST(&q->by_deadline);
-	if (w && now >= effective_deadline(q, w)) {
-		if (!w->completed)
-			open_breaker(q);
-		context = w->context;
-		remove_deadline(q, w);
-		ours = abandon(q, w);
+	e = first_overdue(q, &when);
+	if (e && now >= when) {
+		opened = !e->completed && breaker_trip(&q->breaker);
+		context = e->context;
+		stop_waiting(q, e);
+		ours = abandon(q, e);
+		/* The caller looks for the next one at once. */
+		*next = INT64_MIN;
+	} else {
+		*next = schedule_check(q, now);
 	}
-	/* Whoever gets one is to look for the next one at once. */
-	*next = context ? INT64_MIN : schedule_check(q, now);
 	q->next_check = *next;
-	opened = q->breaker_open && !was_open;
 	mutex_unlock(&q->lock);
 	if (opened)
-		tell_round_trip(q, false);
+		report_open_breaker(q);
 	if (ours)
-		entry_free(w);
+		entry_free(e);
 	return context;
 }
 
@@ -319,8 +375,18 @@ int queue_overdue_fd(const struct queue *q)
 	return q->overdue_wakeup;
 }
 
+/* Waits for one outcome. Call with q->lock held. */
+static void wait_for_outcome(struct queue *q, const struct entry *e,
+			     int64_t deadline)
+{
+	while (!e->completed && q->stop_deadline == INT64_MAX &&
+	       monotonic_ms() < deadline)
+		cond_wait(&q->backlog_done, &q->lock, deadline);
+}
+
 bool queue_submit_and_wait(struct queue *q, struct delivery **deliveries,
-			   size_t count, int64_t until, enum outcome *outcomes)
+			   size_t count, int64_t deadline,
+			   enum outcome *outcomes)
 {
 	struct entry **all = xcalloc(count, sizeof(*all));
 	bool answered = true;
@@ -331,18 +397,17 @@ bool queue_submit_and_wait(struct queue *q, struct delivery **deliveries,
 		enqueue(q, all[i]);
 	}
 	for (size_t i = 0; i < count; i++) {
-		struct entry *w = all[i];
+		struct entry *e = all[i];
 
-		while (!w->completed && q->stop_deadline == INT64_MAX &&
-		       monotonic_ms() < until)
-			cond_wait(&q->backlog_done, &q->lock, until);
-		answered = answered && w->completed;
-		outcomes[i] = w->completed ? w->job.outcome
+		wait_for_outcome(q, e, deadline);
+		answered = answered && e->completed;
+		outcomes[i] = e->completed ? e->job.outcome
 					   : OUTCOME_UNAVAILABLE;
-		if (!abandon(q, w))
+		if (!abandon(q, e))
 			all[i] = NULL;
 	}
-	answered = answered && (count == 0 || q->round_trip_ok);
+	if (count && q->breaker.last == ROUND_TRIP_FAILED)
+		answered = false;
 	mutex_unlock(&q->lock);
 	for (size_t i = 0; i < count; i++) {
 		if (all[i])
@@ -350,33 +415,6 @@ bool queue_submit_and_wait(struct queue *q, struct delivery **deliveries,
 	}
 	free(all);
 	return answered;
-}
-
-bool queue_healthy(struct queue *q)
-{
-	int64_t start = monotonic_ms(), until = start + PROBE_TIMEOUT_MS;
-	bool ok;
-
-	mutex_lock(&q->lock);
-	if (!q->breaker_open &&
-	    (!q->round_trip_known ||
-	     start - q->round_trip_at > ROUND_TRIP_VALID_MS)) {
-		q->probe_wanted = true;
-		wakeup_signal(q->writer_wakeup);
-		while (q->probe_wanted && monotonic_ms() < until)
-			cond_wait(&q->probe_done, &q->lock, until);
-		/* None is an answer too, or each who asks waits for it. */
-		if (q->probe_wanted) {
-			q->round_trip_at = monotonic_ms();
-			q->round_trip_ok = false;
-			q->round_trip_known = true;
-		}
-		ok = q->round_trip_ok;
-	} else {
-		ok = !q->breaker_open && q->round_trip_ok;
-	}
-	mutex_unlock(&q->lock);
-	return ok;
 }
 
 void queue_set_stop_deadline(struct queue *q, int64_t deadline)
@@ -388,14 +426,68 @@ void queue_set_stop_deadline(struct queue *q, int64_t deadline)
 	mutex_unlock(&q->lock);
 }
 
-int64_t queue_stop_deadline(struct queue *q)
+/* Health. */
+
+/*
+ * Asks the writer for a round trip, and waits for its end. Returns false if
+ * there was none in time. Call with q->lock held.
+ */
+static bool wait_for_writer_probe(struct queue *q, int64_t deadline)
 {
-	int64_t deadline;
+	q->probe_wanted = true;
+	wakeup_signal(q->writer_wakeup);
+	while (q->probe_wanted && monotonic_ms() < deadline)
+		cond_wait(&q->probe_done, &q->lock, deadline);
+	return !q->probe_wanted;
+}
+
+/*
+ * Makes a round trip beside the writer's connection, because an answer on
+ * that would come behind the batch in flight. One thread does it for all that
+ * wait. Returns false if there was no answer in time. Call with q->lock held.
+ */
+static bool probe_beside_writer(struct queue *q, int64_t deadline)
+{
+	bool ok;
+
+	if (q->probing) {
+		while (q->probing && monotonic_ms() < deadline)
+			cond_wait(&q->probe_done, &q->lock, deadline);
+		return !q->probing;
+	}
+	q->probing = true;
+	mutex_unlock(&q->lock);
+	ok = q->probe(q->probe_context, deadline);
+	mutex_lock(&q->lock);
+	q->probing = false;
+	if (ok)
+		breaker_round_trip(&q->breaker, ROUND_TRIP_OK, monotonic_ms());
+	cond_broadcast(&q->probe_done);
+	return ok;
+}
+
+bool queue_healthy(struct queue *q)
+{
+	int64_t start = monotonic_ms(), deadline = start + PROBE_TIMEOUT_MS;
+	bool healthy, asked = true;
 
 	mutex_lock(&q->lock);
-	deadline = q->stop_deadline;
+	if (breaker_is_current(&q->breaker, start))
+		asked = false;
+	else if (q->writer_busy && q->probe)
+		healthy = probe_beside_writer(q, deadline);
+	else
+		healthy = wait_for_writer_probe(q, deadline);
+	/*
+	 * A missing answer counts as a failed round trip, because otherwise
+	 * every /health request would wait for PROBE_TIMEOUT_MS.
+	 */
+	if (asked && !healthy)
+		breaker_round_trip(&q->breaker, ROUND_TRIP_FAILED,
+				   monotonic_ms());
+	healthy = breaker_is_healthy(&q->breaker);
 	mutex_unlock(&q->lock);
-	return deadline;
+	return healthy;
 }
 
 /* The side of the writer. */
@@ -409,19 +501,20 @@ struct batch *batch_new(size_t count)
 	return xcalloc(1, sizeof(*b) + count * sizeof(b->jobs[0]));
 }
 
-static struct batch *dequeue_batch(struct entry_list *line, size_t max)
+/* Call with q->lock held. */
+static struct batch *dequeue_batch(struct entry_list *list, size_t max)
 {
 	struct batch *b = batch_new(max);
-	struct entry *w;
+	struct entry *e;
 	size_t bytes = 0;
 
-	while (b->count < max && (w = STAILQ_FIRST(line))) {
-		bytes += w->job.delivery->length;
+	while (b->count < max && (e = STAILQ_FIRST(list))) {
+		bytes += e->job.delivery->length;
 		if (b->count && bytes > BATCH_BYTES)
 			break;
-		STAILQ_REMOVE_HEAD(line, queued);
-		w->is_queued = false;
-		b->jobs[b->count++] = &w->job;
+		STAILQ_REMOVE_HEAD(list, queued);
+		e->is_queued = false;
+		b->jobs[b->count++] = &e->job;
 	}
 	return b;
 }
@@ -433,7 +526,7 @@ struct batch *queue_take(struct queue *q, size_t max)
 
 	mutex_lock(&q->lock);
 	live = !STAILQ_EMPTY(&q->live);
-	backlog = !STAILQ_EMPTY(&q->backlog) && !q->breaker_open;
+	backlog = !STAILQ_EMPTY(&q->backlog) && !q->breaker.open;
 	if (backlog && (!live || q->live_batches >= LIVE_BATCHES_MAX)) {
 		b = dequeue_batch(&q->backlog,
 				  max < BACKLOG_BATCH ? max : BACKLOG_BATCH);
@@ -466,20 +559,26 @@ struct batch *queue_drop_abandoned(struct queue *q, struct batch *b)
 	return NULL;
 }
 
-/* Under the lock; true: what is left to do with it is the writer's. */
-static bool complete(struct queue *q, struct entry *w)
+/*
+ * Returns true if queue_complete() goes on with the entry: reports the outcome
+ * unless it is abandoned, and frees it. Call with q->lock held.
+ */
+static bool complete(struct queue *q, struct entry *e)
 {
-	if (w->abandoned)
+	if (e->abandoned)
 		return true;
-	w->completed = true;
-	if (!w->answer)
+	e->completed = true;
+	if (!e->on_outcome)
 		return false;
-	remove_deadline(q, w);
-	if (w->job.outcome != OUTCOME_UNAVAILABLE)
+	if (e->job.outcome != OUTCOME_UNAVAILABLE) {
+		stop_waiting(q, e);
 		return true;
-	w->deadline = INT64_MIN;
-	add_deadline(q, w);
-	wake_deadline_watcher(q);
+	}
+	/* The writer gave it up; queue_overdue() hands it out. */
+	TAILQ_REMOVE(&q->by_deadline, e, by_deadline);
+	e->deadline = INT64_MIN;
+	insert_by_deadline(q, e);
+	wake_overdue_watcher(q);
 	return false;
 }
 
@@ -495,90 +594,62 @@ void queue_complete(struct queue *q, struct batch *b)
 	cond_broadcast(&q->backlog_done);
 	mutex_unlock(&q->lock);
 	for (size_t i = 0; i < count; i++) {
-		struct entry *w = b->jobs[i]->entry;
+		struct entry *e = b->jobs[i]->entry;
 
-		if (!w->abandoned)
-			w->answer(w->context, w->job.outcome);
-		entry_free(w);
+		if (!e->abandoned)
+			e->on_outcome(e->context, e->job.outcome);
+		entry_free(e);
 	}
 	free(b);
 }
 
-void queue_round_trip_done(struct queue *q, bool ok)
+void queue_round_trip_done(struct queue *q, enum round_trip result)
 {
-	/* Before those who wait go on by it. */
-	tell_round_trip(q, ok);
+	/* First, because the threads that wait may end the process. */
+	report_round_trip(q, result);
 	mutex_lock(&q->lock);
-	q->round_trip_at = monotonic_ms();
-	q->round_trip_ok = ok;
-	q->round_trip_known = true;
+	breaker_round_trip(&q->breaker, result, monotonic_ms());
 	q->probe_wanted = false;
 	cond_broadcast(&q->probe_done);
 	mutex_unlock(&q->lock);
 }
 
-void queue_restore_round_trip(struct queue *q, bool ok, int64_t age)
+void queue_restore_round_trip(struct queue *q, enum round_trip result,
+			      int64_t age)
 {
 	mutex_lock(&q->lock);
-	q->round_trip_at = monotonic_ms() - age;
-	q->round_trip_ok = ok;
-	q->round_trip_known = true;
-	q->breaker_open = q->breaker_enabled && !ok && age < RESTORE_OPEN_MS;
-	q->half_open = !ok && !q->breaker_open;
+	breaker_restore(&q->breaker, result, age, monotonic_ms());
 	mutex_unlock(&q->lock);
-}
-
-bool queue_probe_wanted(struct queue *q)
-{
-	bool wanted;
-
-	mutex_lock(&q->lock);
-	wanted = q->probe_wanted;
-	mutex_unlock(&q->lock);
-	return wanted;
 }
 
 void queue_close_breaker(struct queue *q)
 {
-	bool was;
+	bool closed;
 
 	mutex_lock(&q->lock);
-	was = q->breaker_open;
-	q->breaker_open = false;
+	closed = breaker_close(&q->breaker);
 	mutex_unlock(&q->lock);
-	if (was)
-		log_message(LEVEL_INFO, "the database records again");
+	if (closed)
+		log_message(LEVEL_INFO, "circuit breaker closed: the database "
+					"commits again");
 }
 
-bool queue_breaker_open(struct queue *q)
+struct queue_view queue_look(struct queue *q)
 {
-	bool open;
+	struct queue_view view;
 
 	mutex_lock(&q->lock);
-	open = q->breaker_open;
+	view = (struct queue_view){
+		.length = q->queued_count,
+		.has_work = !STAILQ_EMPTY(&q->live) ||
+			    (!STAILQ_EMPTY(&q->backlog) && !q->breaker.open),
+		.breaker_open = q->breaker.open,
+		.probe_wanted = q->probe_wanted,
+		.stopping = q->stopping,
+		.stop_deadline = q->stop_deadline,
+	};
 	mutex_unlock(&q->lock);
-	return open;
-}
-
-size_t queue_length(struct queue *q)
-{
-	size_t count;
-
-	mutex_lock(&q->lock);
-	count = q->queued_count;
-	mutex_unlock(&q->lock);
-	return count;
-}
-
-bool queue_has_work(struct queue *q)
-{
-	bool work;
-
-	mutex_lock(&q->lock);
-	work = !STAILQ_EMPTY(&q->live) ||
-	       (!STAILQ_EMPTY(&q->backlog) && !q->breaker_open);
-	mutex_unlock(&q->lock);
-	return work;
+	return view;
 }
 
 int queue_writer_fd(const struct queue *q)
@@ -586,19 +657,20 @@ int queue_writer_fd(const struct queue *q)
 	return q->writer_wakeup;
 }
 
-void queue_arm_wakeup(struct queue *q, size_t enough)
+void queue_arm_wakeup(struct queue *q, size_t threshold)
 {
 	mutex_lock(&q->lock);
-	q->wake_threshold = enough;
+	q->wake_threshold = threshold;
+	q->writer_busy = threshold == 0;
 	mutex_unlock(&q->lock);
 }
 
-void queue_disarm_wakeup(struct queue *q, bool poked)
+void queue_disarm_wakeup(struct queue *q, bool woken)
 {
 	mutex_lock(&q->lock);
 	q->wake_threshold = 0;
 	mutex_unlock(&q->lock);
-	if (poked)
+	if (woken)
 		wakeup_clear(q->writer_wakeup);
 }
 
@@ -607,15 +679,11 @@ void queue_stop(struct queue *q)
 	mutex_lock(&q->lock);
 	q->stopping = true;
 	mutex_unlock(&q->lock);
+	wakeup_signal(q->stop_wakeup);
 	wakeup_signal(q->writer_wakeup);
 }
 
-bool queue_stopping(struct queue *q)
+int queue_stop_fd(const struct queue *q)
 {
-	bool stopping;
-
-	mutex_lock(&q->lock);
-	stopping = q->stopping;
-	mutex_unlock(&q->lock);
-	return stopping;
+	return q->stop_wakeup;
 }

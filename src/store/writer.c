@@ -69,8 +69,9 @@ static void add_notify_id(struct writer *w, int64_t id)
 
 static void wait_to_retry(struct writer *w)
 {
-	w->retry_at = monotonic_ms() +
-		      (queue_breaker_open(w->queue) ? OPEN_RETRY_MS : RETRY_MS);
+	w->retry_at =
+		monotonic_ms() +
+		(queue_look(w->queue).breaker_open ? OPEN_RETRY_MS : RETRY_MS);
 }
 
 static void complete_all(struct writer *w, struct batch *b,
@@ -138,7 +139,7 @@ static void apply_row(struct writer *w, struct batch *b,
  */
 static void set_batching_delay(struct writer *w, size_t recorded)
 {
-	size_t crowd = recorded + queue_length(w->queue);
+	size_t crowd = recorded + queue_look(w->queue).length;
 
 	w->delay_threshold = crowd < DELAY_MIN_EVENTS ? 1 : crowd - crowd / 4;
 	if (w->delay_threshold > w->settings->batch)
@@ -149,7 +150,7 @@ static void set_batching_delay(struct writer *w, size_t recorded)
 static bool is_delaying(const struct writer *w, int64_t now)
 {
 	return w->delay_threshold > 1 && now < w->delay_until &&
-	       queue_length(w->queue) < w->delay_threshold;
+	       queue_look(w->queue).length < w->delay_threshold;
 }
 
 static void batch_committed(struct writer *w, struct batch *b,
@@ -271,16 +272,16 @@ static void connection_lost(struct writer *w)
 static void apply_result(struct writer *w, const struct database_result *result)
 {
 	struct batch *b = w->in_flight;
+	bool ok;
 
 	w->last_active = monotonic_ms();
 	/*
 	 * Before those who wait go on by it. Somebody's lock says nothing
 	 * against the database.
 	 */
-	queue_round_trip_done(
-		w->queue, result->committed ||
-				  !sqlstate_blames_server(result->sqlstate) ||
-				  strcmp(result->sqlstate, "55P03") == 0);
+	ok = result->committed || !sqlstate_blames_server(result->sqlstate) ||
+	     strcmp(result->sqlstate, "55P03") == 0;
+	queue_round_trip_done(w->queue, ok ? ROUND_TRIP_OK : ROUND_TRIP_FAILED);
 	if (result->request == DATABASE_NOTIFY) {
 		w->notifying = false;
 		if (!result->committed) {
@@ -315,7 +316,7 @@ static bool resync_due(const struct writer *w, int64_t now)
 static bool connect_database(struct writer *w)
 {
 	if (!database_connect(w->db, monotonic_ms() + w->settings->deadline)) {
-		queue_round_trip_done(w->queue, false);
+		queue_round_trip_done(w->queue, ROUND_TRIP_FAILED);
 		wait_to_retry(w);
 		return false;
 	}
@@ -327,7 +328,7 @@ static bool connect_database(struct writer *w)
 /* Nobody brings us any while the breaker is open: we try with nothing. */
 static bool probes_while_open(const struct writer *w)
 {
-	return w->options.probe_while_open && queue_breaker_open(w->queue);
+	return w->options.probe_while_open && queue_look(w->queue).breaker_open;
 }
 
 static struct batch *next_batch(struct writer *w)
@@ -383,14 +384,16 @@ static bool send_notification(struct writer *w, int64_t now)
 
 static bool send_all(struct writer *w, int64_t now)
 {
-	struct batch *b = w->in_flight ? NULL : next_batch(w);
+	struct batch *b;
 
+	/* Before the batch, whose end it would have to wait for. */
+	if (!database_pending(w->db) && queue_look(w->queue).probe_wanted &&
+	    !database_send_ping(w->db))
+		return false;
+	b = w->in_flight ? NULL : next_batch(w);
 	if (b && !send_batch(w, b))
 		return false;
 	if (!send_notification(w, now))
-		return false;
-	if (!database_pending(w->db) && queue_probe_wanted(w->queue) &&
-	    !database_send_ping(w->db))
 		return false;
 	return database_flush(w->db);
 }
@@ -400,9 +403,9 @@ static bool has_work(struct writer *w)
 {
 	if (w->in_flight)
 		return false;
-	return queue_has_work(w->queue) || !STAILQ_EMPTY(&w->retries) ||
+	return queue_look(w->queue).has_work || !STAILQ_EMPTY(&w->retries) ||
 	       probes_while_open(w) ||
-	       (!database_pending(w->db) && queue_probe_wanted(w->queue));
+	       (!database_pending(w->db) && queue_look(w->queue).probe_wanted);
 }
 
 static void send_due(struct writer *w)
@@ -521,12 +524,12 @@ static void check_connection(struct writer *w)
  */
 static bool may_end(struct writer *w)
 {
-	if (!queue_stopping(w->queue))
+	if (!queue_look(w->queue).stopping)
 		return false;
-	return monotonic_ms() >= queue_stop_deadline(w->queue) ||
-	       queue_breaker_open(w->queue) ||
-	       (!queue_has_work(w->queue) && !w->in_flight && !w->notifying &&
-		!w->id_count && !w->resync_owed);
+	return monotonic_ms() >= queue_look(w->queue).stop_deadline ||
+	       queue_look(w->queue).breaker_open ||
+	       (!queue_look(w->queue).has_work && !w->in_flight &&
+		!w->notifying && !w->id_count && !w->resync_owed);
 }
 
 static void *writer_main(void *context)
@@ -545,6 +548,13 @@ static void *writer_main(void *context)
 	return NULL;
 }
 
+static bool probe_beside(void *context, int64_t deadline)
+{
+	const struct writer *w = context;
+
+	return database_answers(w->settings->database, deadline);
+}
+
 struct writer *writer_start(const struct settings *s, struct queue *q,
 			    const struct writer_options *options)
 {
@@ -559,6 +569,7 @@ struct writer *writer_start(const struct settings *s, struct queue *q,
 	STAILQ_INIT(&w->retries);
 	STAILQ_INIT(&w->unanswered);
 	w->db = database_new(s->database);
+	queue_set_probe(q, probe_beside, w);
 	error = pthread_create(&w->thread, NULL, writer_main, w);
 	if (error) {
 		errno = error;

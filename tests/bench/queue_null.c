@@ -14,12 +14,12 @@ struct queue {
 	int overdue_wakeup; /* never readable */
 };
 
-struct queue *queue_new(bool breaker, size_t crowd)
+struct queue *queue_new(bool breaker, size_t pressure_threshold)
 {
 	struct queue *q = xcalloc(1, sizeof(*q));
 
 	(void)breaker;
-	(void)crowd;
+	(void)pressure_threshold;
 	q->overdue_wakeup = wakeup_new();
 	return q;
 }
@@ -30,7 +30,8 @@ void queue_free(struct queue *q)
 	free(q);
 }
 
-void queue_on_round_trip(struct queue *q, void (*round_trip)(void *, bool ok),
+void queue_on_round_trip(struct queue *q,
+			 void (*round_trip)(void *context, enum round_trip),
 			 void *context)
 {
 	(void)q;
@@ -38,20 +39,21 @@ void queue_on_round_trip(struct queue *q, void (*round_trip)(void *, bool ok),
 	(void)context;
 }
 
-void queue_restore_round_trip(struct queue *q, bool ok, int64_t age)
+void queue_restore_round_trip(struct queue *q, enum round_trip result,
+			      int64_t age)
 {
 	(void)q;
-	(void)ok;
+	(void)result;
 	(void)age;
 }
 
 bool queue_submit(struct queue *q, struct delivery *d, int64_t deadline,
-		  outcome_fn answer, void *context)
+		  outcome_fn on_outcome, void *context)
 {
 	(void)q;
 	(void)deadline;
 	delivery_unref(d);
-	answer(context, OUTCOME_RECORDED);
+	on_outcome(context, OUTCOME_RECORDED);
 	return true;
 }
 
@@ -68,10 +70,11 @@ int queue_overdue_fd(const struct queue *q)
 }
 
 bool queue_submit_and_wait(struct queue *q, struct delivery **deliveries,
-			   size_t count, int64_t until, enum outcome *outcomes)
+			   size_t count, int64_t deadline,
+			   enum outcome *outcomes)
 {
 	(void)q;
-	(void)until;
+	(void)deadline;
 	for (size_t i = 0; i < count; i++) {
 		delivery_unref(deliveries[i]);
 		outcomes[i] = OUTCOME_RECORDED;

@@ -112,16 +112,16 @@ static void test_enough(void **state)
 	for (size_t i = 0; i < 3; i++) {
 		b[i] = (struct submitter){ .queue = q };
 		assert_true(submit(&b[i], TEST_TIMEOUT_MS));
-		assert_int_equal(queue_length(q), i + 1);
+		assert_int_equal(queue_look(q).length, i + 1);
 		assert_int_equal(readable(queue_writer_fd(q)), i == 1);
 		if (i == 1)
 			wakeup_clear(queue_writer_fd(q));
 	}
 	queue_disarm_wakeup(q, false);
 	finish(q, queue_take(q, 2), OUTCOME_RECORDED);
-	assert_int_equal(queue_length(q), 1);
+	assert_int_equal(queue_look(q).length, 1);
 	finish(q, queue_take(q, 2), OUTCOME_RECORDED);
-	assert_int_equal(queue_length(q), 0);
+	assert_int_equal(queue_look(q).length, 0);
 	for (size_t i = 0; i < 3; i++)
 		assert_true(b[i].told);
 	queue_free(q);
@@ -183,10 +183,10 @@ static void test_overdue(void **state)
 		else
 			assert_null(queue_take(q, 10));
 		/* The breaker is open from then on. */
-		assert_true(queue_breaker_open(q));
+		assert_true(queue_look(q).breaker_open);
 		assert_false(submit(&b, TEST_TIMEOUT_MS));
 		queue_close_breaker(q);
-		assert_false(queue_breaker_open(q));
+		assert_false(queue_look(q).breaker_open);
 		queue_free(q);
 	}
 }
@@ -226,7 +226,7 @@ static void test_given_up(void **state)
 	assert_true(readable(queue_overdue_fd(q)));
 	assert_ptr_equal(wait_for_overdue(q), &b[0]);
 	assert_null(queue_overdue(q, &next));
-	assert_false(queue_breaker_open(q));
+	assert_false(queue_look(q).breaker_open);
 	finish(q, queue_take(q, 10), OUTCOME_RECORDED);
 	assert_true(b[1].told);
 	queue_free(q);
@@ -327,16 +327,69 @@ static void test_crowd(void **state)
 			else
 				assert_true(monotonic_ms() - begin >= PATIENCE);
 		}
-		assert_int_equal(queue_breaker_open(q), cases[i].breaker);
+		assert_int_equal(queue_look(q).breaker_open, cases[i].breaker);
 		queue_free(q);
 	}
+}
+
+/*
+ * Under pressure the oldest delivery is overdue first, whatever its deadline,
+ * because all of them then wait equally long.
+ */
+static void test_pressure_reorders(void **state)
+{
+	enum { PRESSURE = 8, SOON = 1500 };
+	struct queue *q = queue_new(true, PRESSURE);
+	struct submitter b[PRESSURE];
+	int64_t begin = monotonic_ms(), next;
+
+	(void)state;
+	for (size_t i = 0; i < PRESSURE; i++) {
+		b[i] = (struct submitter){ .queue = q };
+		assert_true(submit(&b[i],
+				   i ? TEST_TIMEOUT_MS : 2 * TEST_TIMEOUT_MS));
+		/* The others come later than the one with most time. */
+		while (!i && monotonic_ms() - begin < 200)
+			poll(NULL, 0, 10);
+	}
+	assert_null(queue_overdue(q, &next));
+	assert_in_range(next - begin, 1, 650);
+	assert_ptr_equal(wait_for_overdue(q), &b[0]);
+	assert_in_range(monotonic_ms() - begin, 1, SOON);
+	queue_free(q);
+}
+
+static bool probe_answers(void *context, int64_t deadline)
+{
+	bool *asked = context;
+
+	assert_true(deadline > monotonic_ms());
+	*asked = true;
+	return true;
+}
+
+/* While a batch is in flight /health does not wait for its end. */
+static void test_health_beside_a_batch(void **state)
+{
+	struct queue *q = queue_new(true, 0);
+	bool asked = false;
+
+	(void)state;
+	queue_set_probe(q, probe_answers, &asked);
+	queue_arm_wakeup(q, 0);
+	assert_true(queue_healthy(q));
+	assert_true(asked);
+	asked = false;
+	assert_true(queue_healthy(q));
+	assert_false(asked);
+	queue_free(q);
 }
 
 /* Whether the drainer should go on with those behind it. */
 static void test_answered(void **state)
 {
 	static const struct {
-		bool trip;
+		bool ok;
 		enum outcome outcome;
 	} cases[] = {
 		{ true, OUTCOME_RECORDED },
@@ -351,11 +404,12 @@ static void test_answered(void **state)
 		pthread_t thread;
 
 		start_draining(&thread, &b);
-		queue_round_trip_done(q, cases[i].trip);
+		queue_round_trip_done(q, cases[i].ok ? ROUND_TRIP_OK
+						     : ROUND_TRIP_FAILED);
 		finish(q, queue_take(q, 10), cases[i].outcome);
 		assert_int_equal(pthread_join(thread, NULL), 0);
 		assert_int_equal(b.outcome, cases[i].outcome);
-		assert_int_equal(b.answered, cases[i].trip);
+		assert_int_equal(b.answered, cases[i].ok);
 		queue_free(q);
 	}
 }
@@ -424,12 +478,12 @@ static void test_health_of_a_silent_database(void **state)
 	assert_false(queue_healthy(q));
 	after = monotonic_ms();
 	assert_in_range(after - begin, 1000, TEST_TIMEOUT_MS);
-	assert_true(queue_probe_wanted(q));
+	assert_true(queue_look(q).probe_wanted);
 	for (int i = 0; i < 100; i++)
 		assert_false(queue_healthy(q));
 	assert_true(monotonic_ms() - after < 500);
 	/* The answer counts, however late. */
-	queue_round_trip_done(q, true);
+	queue_round_trip_done(q, ROUND_TRIP_OK);
 	assert_true(queue_healthy(q));
 	queue_free(q);
 }
@@ -469,6 +523,8 @@ int main(void)
 		cmocka_unit_test(test_alarm),
 		cmocka_unit_test(test_few_alarms),
 		cmocka_unit_test(test_crowd),
+		cmocka_unit_test(test_pressure_reorders),
+		cmocka_unit_test(test_health_beside_a_batch),
 		cmocka_unit_test(test_answered),
 		cmocka_unit_test(test_turns),
 		cmocka_unit_test(test_hurry),

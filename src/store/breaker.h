@@ -1,0 +1,50 @@
+/*
+ * The circuit breaker, and the round trip to the database that it goes by:
+ * once the database overruns a deadline the breaker is open, and deliveries
+ * are spooled at once until a recording commits again.
+ */
+#ifndef BREAKER_H
+#define BREAKER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/macros.h"
+
+/* How a round trip (question and answer of the database) ended. */
+enum round_trip {
+	ROUND_TRIP_OK,
+	ROUND_TRIP_REFUSED, /* answered, but the recording was refused */
+	ROUND_TRIP_FAILED /* no answer, or one that says "not now" */
+};
+
+/* Times are ms, monotonic. */
+struct breaker {
+	bool enabled; /* false: it never opens */
+	bool open;
+	bool half_open; /* the next delivery tries for all processes */
+	bool known; /* there was a round trip: the two below */
+	enum round_trip last;
+	int64_t last_at;
+};
+
+/* A round trip ended. It alone neither opens nor closes the breaker. */
+void breaker_round_trip(struct breaker *b, enum round_trip result, int64_t now);
+/*
+ * The last round trip of another process, age ms ago. A failed one opens the
+ * breaker if it is fresh, and half-opens it otherwise.
+ */
+void breaker_restore(struct breaker *b, enum round_trip result, int64_t age,
+		     int64_t now);
+/* Returns true if the breaker opened now; false if it was open or may not. */
+bool breaker_trip(struct breaker *b) MUST_CHECK;
+/* Returns true if the breaker closed now; false if it was closed. */
+bool breaker_close(struct breaker *b) MUST_CHECK;
+/* Returns true once, to the delivery that tries for all processes. */
+bool breaker_try_half_open(struct breaker *b) MUST_CHECK;
+
+/* Returns true if breaker_is_healthy() can be told without a round trip. */
+bool breaker_is_current(const struct breaker *b, int64_t now) MUST_CHECK;
+bool breaker_is_healthy(const struct breaker *b) MUST_CHECK;
+
+#endif
