@@ -34,7 +34,7 @@ def hexmac(body, key=SECRET.encode()):
     return hmac.new(key, body, hashlib.sha256).hexdigest()
 
 
-# ---- what all verbs share
+# ---- options and messages common to all verbs
 
 
 def verbs(cli):
@@ -146,7 +146,7 @@ def test_sign(cli, tmp_path, body):
         assert (done.returncode, done.out, done.err) == (OK, expected, "")
 
 
-# RFC 4231, 4.2 to 4.8, but 4.6, whose output is cut off.
+# RFC 4231, 4.2 to 4.8 without 4.6, whose output is truncated.
 RFC4231 = [
     (b"\x0b" * 20, b"Hi There",
      "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"),
@@ -203,7 +203,7 @@ def test_secret_file_needs_no_settings(cli):
 def test_secret_file_that_others_can_read(cli):
     file = cli.secret_file("open", b"whsec_open", mode=0o644)
     done = cli("sign", "--secret-file", file)
-    # A warning alone on tmpfs, where a folder of the tests may be.
+    # On tmpfs, where the tests' folder may be, this is only a warning.
     if done.returncode == OK:
         assert subprocess.run(["stat", "-f", "-c", "%T", str(file)], check=True,
                               capture_output=True).stdout == b"tmpfs\n"
@@ -214,7 +214,7 @@ def test_secret_file_that_others_can_read(cli):
 
 @pytest.fixture
 def two(cli):
-    """Settings with two live secrets."""
+    """Returns settings with two active secrets."""
     cli.secret_file("secrets/new", b"whsec_new\n")
     cli.secret_file("secrets/old", b"whsec_old\r\n")
     return {"SECRET_DIR": cli.folder / "secrets"}
@@ -267,13 +267,13 @@ def test_verify_says_what_is_no_signature(cli, given):
 
 
 class Receiver:
-    """Stands in for the receiver: keeps what it got, answers as it was told."""
+    """A receiver for the tests. It keeps the requests and answers as configured."""
 
     def __init__(self, tls=None):
         self.requests = []
         self.peers = set()
         self.status, self.body, self.headers = 200, b'{"received":true}', {}
-        self.check = False  # 401 where the signature is wrong
+        self.check = False  # if set, answers 401 to a wrong signature
         self.release = threading.Event()
         self.release.set()
         receiver = self
@@ -295,7 +295,7 @@ class Receiver:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(tls)
             self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
-            self.server.handle_error = lambda *_: None  # a client that trusts us not
+            self.server.handle_error = lambda *_: None  # a client that rejects the certificate
             scheme = "https"
         self.url = f"{scheme}://127.0.0.1:{self.server.server_port}/humcli"
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))
@@ -339,7 +339,7 @@ def receiver():
 
 @pytest.fixture
 def certificate(tmp_path):
-    """Key and certificate in one file."""
+    """Makes a file with a key and a certificate."""
     file = tmp_path / "certificate.pem"
     subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
                     "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=test",
@@ -364,7 +364,7 @@ def milliseconds(event):
 
 
 def check_form(receiver):
-    """Whether all that came is what HumCLI would send."""
+    """Checks that each request has the form of HumCLI's."""
     for method, path, headers, body in receiver.requests:
         event = json.loads(body)
         assert (method, path) == ("POST", "/humcli")
@@ -431,7 +431,7 @@ def test_send_duplicate(cli, receiver):
     for first, again in zip(receiver.requests[::2], receiver.requests[1::2]):
         assert first[3] == again[3]
         assert first[2].items() == again[2].items()
-    assert len(receiver.peers) == 6     # a connection each: none is retried unseen
+    assert len(receiver.peers) == 6     # one connection for each: libcurl retried none
 
 
 def test_send_restamp(cli, receiver):
@@ -487,7 +487,7 @@ def test_send_bad_signature(cli, receiver):
 
 
 def test_send_body(cli, receiver, tmp_path):
-    body = bytes(range(256)) * 8192     # large enough for libcurl to want Expect
+    body = bytes(range(256)) * 8192     # so large that libcurl would send Expect
     file = tmp_path / "raw"
     file.write_bytes(body)
     done = cli("send", "--body", file, "--duplicate", receiver.url)
@@ -538,7 +538,7 @@ def test_send_waits_as_long_as_humcli(cli, receiver):
 
 
 def test_send_connection_refused(cli):
-    with socket.socket() as held:   # bound, so that nobody else listens there
+    with socket.socket() as held:   # bound, so that no other program listens there
         held.bind(("127.0.0.1", 0))
         done = cli("send", f"http://127.0.0.1:{held.getsockname()[1]}/", "--duplicate")
     assert (done.returncode, done.out) == (UNAVAILABLE, "")
@@ -569,7 +569,7 @@ def test_send_trusts_a_certificate_when_told(cli, tls_receiver, certificate):
 
 @pytest.fixture
 def listen(cli, database):
-    """Starts listeners on the database; they listen when it returns."""
+    """Returns a function that starts a listener and waits until it listens."""
     started = []
 
     def start(*arguments, **settings):
@@ -591,7 +591,7 @@ def notify(database, payload):
 
 
 def hang_up(database):
-    """Ends the listener's connection from the other side."""
+    """Ends the listener's connection in PostgreSQL."""
     rows = database.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = "
         "current_database() AND query = 'LISTEN humcli_events'")
@@ -686,7 +686,8 @@ def test_listen_comes_back(listen, database):
 
 
 def test_listen_keeps_trying(listen, database):
-    """No connection for a while; a signal is heard then, too."""
+    """listen reconnects after a while without a database. A signal ends it also
+    without a connection."""
     waiting, stopped = listen(), listen()
     allow = f"ALTER DATABASE {database.name} ALLOW_CONNECTIONS "
     database.cluster.execute(allow + "false")

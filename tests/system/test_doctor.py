@@ -1,4 +1,4 @@
-"""humcli-webhook doctor: what is well, and each thing that is not."""
+"""humcli-webhook doctor: a setup in order, and each fault by itself."""
 
 import contextlib
 import http.server
@@ -20,7 +20,7 @@ FINE, WARNING, FAILURE, USAGE = 0, 1, 2, 64
 
 
 class Doctor:
-    """Runs it with a folder of settings and secrets of its own."""
+    """Runs doctor with its own folder of settings and secrets."""
 
     def __init__(self, paths, folder, conninfo):
         self.program = str(paths.stage / "bin/humcli-webhook")
@@ -51,10 +51,10 @@ class Doctor:
         return done
 
     def __call__(self, *arguments):
-        """The lines by topic, and the exit code."""
+        """Runs doctor; returns the lines by topic, and the exit code."""
         done = self.run("--web-config", self.web, *arguments)
         lines = re.findall(r"^(ok|warn|FAIL) +(\S+(?: \S+)?)  +(.*)$", done.stdout, re.M)
-        # nothing is wrong without a remedy in the line below
+        # each fault has a remedy in the line below it
         faults = [line for line in lines if line[0] != "ok"]
         assert len(re.findall(r"^ +-> \S", done.stdout, re.M)) == len(faults)
         return lines, done.returncode
@@ -87,7 +87,7 @@ def test_for_monitoring(doctor):
     assert done.stdout.startswith("HUMCLI CRITICAL - secrets: ") and done.stdout.count("\n") == 1
 
 
-# ---- settings, secrets, places
+# ---- settings, secrets, paths
 
 
 def test_bad_settings(doctor):
@@ -177,7 +177,7 @@ def test_refusals_in_a_row(doctor, log, code):
 
 
 def test_what_the_responder_logs(paths, database, tmp_path):
-    """The streak is counted in its own words."""
+    """doctor counts failures by the log lines that the responder writes."""
     setup = web_server_setups.make("lighttpd-cgi", paths, database.dsn())
     with contextlib.closing(setup):
         for _ in range(12):
@@ -264,7 +264,7 @@ def test_a_pooler_in_transaction_mode(doctor, cluster, database):
     assert code == WARNING and "not heard" in faults["notify"]
 
 
-# ---- what the events tell
+# ---- faults that the events show
 
 
 def record(database, status, previous, occurred):
@@ -304,7 +304,7 @@ def test_a_pool_that_gave_up(doctor, database, paths):
     done = doctor.run("--nagios", "--web-config", doctor.web)
     assert done.returncode == WARNING
     assert done.stdout == "HUMCLI WARNING - dead: 1 events were given up by their workers\n"
-    # what it says helps
+    # the remedy that doctor prints works
     database.execute("SELECT humcli.redrive('pool')")
     assert doctor.faults() == ({}, FINE)
 
@@ -362,13 +362,13 @@ def shop(paths, database, tmp_path):
 
 def test_a_receiver(shop, database):
     for _ in range(2):
-        # its certificate is made for a day
+        # the test's certificate is valid for a day
         faults, code = shop.faults("--cacert", shop.certificate, "--http", shop.plain, shop.url)
         assert code == WARNING and set(faults) == {"tls"}
         assert re.fullmatch("the certificate holds, for [01] days", faults["tls"])
     assert database.execute("SELECT task_id FROM humcli.events") == [
         ("task_humcli_webhook_doctor",)]
-    # neither an open task nor a hole
+    # doctor's own request leaves no open task and no gap
     assert shop.faults()[1] == FINE
 
 
@@ -384,7 +384,7 @@ def test_another_secret(shop):
 
 
 class Plain(http.server.BaseHTTPRequestHandler):
-    """A server without TLS that has one answer."""
+    """A server without TLS that gives the same answer to all requests."""
 
     status = 401
 
@@ -399,7 +399,7 @@ class Plain(http.server.BaseHTTPRequestHandler):
         self.end_headers()
 
 
-# who answers 401 has read the event, and would have taken a right one
+# A receiver that answers 401 has read the event and would accept a valid one.
 @pytest.mark.parametrize("status, mark", [(401, "FAIL"), (200, "FAIL"), (301, "warn"),
                                           (403, "ok")])
 def test_plain_http(shop, status, mark):

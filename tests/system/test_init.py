@@ -1,4 +1,4 @@
-"""humcli-webhook init: for an account, and for the whole system."""
+"""humcli-webhook init, for an account and for the whole system."""
 
 import contextlib
 import glob
@@ -26,7 +26,7 @@ def mode(path):
 
 
 class Account:
-    """A user of this name whose home is a folder of the test's."""
+    """A user named "account" whose home is a temporary folder."""
 
     def __init__(self, paths, folder):
         self.program = paths.stage / "bin/humcli-webhook"
@@ -61,7 +61,7 @@ class Account:
 
 @pytest.fixture
 def account(paths):
-    """Not in pytest's folder, which is root's alone."""
+    """An Account outside pytest's folder, which only root can read."""
     folder = Path(tempfile.mkdtemp(prefix="humcli-init-", dir=on_disk()))
     yield Account(paths, folder)
     shutil.rmtree(folder)
@@ -69,7 +69,7 @@ def account(paths):
 
 @pytest.fixture
 def empty(cluster):
-    """A database with nothing in it."""
+    """The name of an empty database."""
     name = cluster.create_database()
     yield name
     cluster.drop_database(name)
@@ -99,7 +99,7 @@ def test_an_account(account, cluster, empty, paths):
     # the program is not in PATH
     assert f"\n    {account.program} doctor https://me.example/humcli/x.cgi\n" in done.stdout
 
-    # the responder finds all that by itself, and records
+    # the responder finds these files by itself, and records
     with CGI(paths.responder, dsn, environment=account.environment) as cgi:
         body = event()
         answer = cgi.post(body, signature=sign(body, secret.read_text()))
@@ -107,7 +107,7 @@ def test_an_account(account, cluster, empty, paths):
 
 
 def test_a_program_in_path(account, cluster, empty, paths):
-    """It is called as it was typed: by its name, or by its path."""
+    """init prints the command as the user typed it: by name or by path."""
     arguments = "--home", "--dry-run", "--database", "dbname=x", "--url", "https://me.example/x"
     account.environment["PATH"] = f"/usr/bin:/bin:{paths.stage}/bin"
     for typed in ("humcli-webhook", account.program):
@@ -153,7 +153,7 @@ def test_the_password_comes_by_stdin(account, cluster, empty):
 
 
 def test_the_lines_to_paste(account, cluster, empty):
-    """Those for the web server, in a shell."""
+    """The lines for the web server work in a shell."""
     done = account.init("--home", "--database", cluster.dsn(empty))
     lines = re.findall(r"^    (.*)$", done.stdout[:done.stdout.index("\ncurl ")], re.M)
     script = "\n".join(line for line in lines if "doctor" not in line)
@@ -232,8 +232,9 @@ def test_not_as_root(account):
 @contextlib.contextmanager
 def system(account, cluster):
     """
-    A mount namespace of its own, where the place of the settings is a folder
-    of the test's; the users are the wrapper's.
+    Returns a function that runs init as root in a mount namespace. There a
+    temporary folder is mounted over that of the settings, and nss_wrapper
+    gives the users.
     """
     etc = account.home.parent / "etc"
     etc.mkdir()
@@ -273,7 +274,7 @@ def test_the_system(account, cluster):
                                    " WHERE rolname = 'humcli-webhook'") == [(True, False)]
             assert cluster.execute("SELECT pg_encoding_to_char(encoding) FROM pg_database"
                                    f" WHERE datname = '{name}'") == [("UTF8",)]
-            # what it can't know: the way as the receiver's own role
+            # init can't know the receiver's own role
             assert f"{name} as humcli-webhook" in done.stdout
             assert "\n    lighty-enable-mod humcli-webhook" in done.stdout
             assert f"\n    {account.program} doctor https" in done.stdout
@@ -300,7 +301,7 @@ def test_the_plan_for_the_system(account, cluster):
 
 
 def test_for_one_with_sudo(account):
-    """Each line works as typed by whoever typed this one."""
+    """A user who ran init by sudo can type each printed line."""
     account.environment["SUDO_USER"] = "account"
     done = account.init("--dry-run", "--server", "apache", "--url", "https://me.example/x")
     assert done.returncode == OK

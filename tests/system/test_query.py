@@ -1,4 +1,4 @@
-"""The verbs that ask the database: what they print, and what they change."""
+"""The verbs that query the database: their output and their changes."""
 
 import contextlib
 import json
@@ -16,14 +16,14 @@ BODY = b'{"event":"task.status_changed","task_id":"%s","status":"SUBMITTED",' \
 
 @pytest.fixture
 def ask(cli, database):
-    """Runs a verb on the database."""
+    """Returns a function that runs a verb on the database."""
     def run(*arguments, **settings):
         return cli(*arguments, **{"DATABASE": database.dsn(), "SPOOL": "", **settings})
     return run
 
 
 def put(database, *rows):
-    """Records them; returns the ids as text."""
+    """Records the deliveries; returns the ids as text."""
     connection = database.connect()
     try:
         return [str(row.id) for row in record(connection, rows) if row.outcome == "recorded"]
@@ -32,13 +32,14 @@ def put(database, *rows):
 
 
 def objects(done):
-    """The lines of --json."""
+    """Returns the objects that --json printed, one per line."""
     assert done.returncode == OK, done.err
     return [json.loads(line) for line in done.out.splitlines()]
 
 
 def table(done):
-    """The lines of a table, as cells by title; the columns are aligned."""
+    """Returns the rows of a printed table as cells by title. Checks that the
+    columns are aligned."""
     assert done.returncode == OK, done.err
     lines = done.out.splitlines()
     starts = [n for n in range(len(lines[0]))
@@ -152,7 +153,7 @@ def test_a_tasks_history(ask, database):
     assert [line["kind"] for line in lines] == [row["KIND"] for row in rows]
     assert isinstance(lines[1]["id"], str) and lines[0]["id"] is None
 
-    # The gap closes by itself when what was missing comes.
+    # The gap closes when the missing event arrives.
     put(database, Delivery("t", "IN_PROGRESS", "ACCEPTED", at(500)))
     assert [row["KIND"] for row in table(ask("task", "t"))] \
         == ["gap", "event", "event", "event", "repeat"]
@@ -204,7 +205,7 @@ def test_replay(ask, cli, database):
 
 
 def old_tasks(database, count):
-    """So many tasks that ended long ago, and one of now."""
+    """Records that many tasks that ended long ago, and one of today."""
     put(database, *[Delivery(f"t{n}", "A", occurred_at=at(-1000000)) for n in range(count)])
     database.execute("UPDATE humcli.events SET recorded_at = recorded_at - interval '10 days'")
     return put(database, Delivery("new", "A", occurred_at=at(0)))
@@ -259,7 +260,7 @@ def test_dead_list(ask, database):
 
 
 def quarantine_add(database, *bodies):
-    """Bodies in the quarantine, received at 12:00; returns their ids."""
+    """Puts bodies into the quarantine, received at 12:00; returns the ids."""
     connection = database.connect()
     with connection.cursor() as cursor:
         for n, body in enumerate(bodies):
@@ -299,13 +300,13 @@ def test_quarantine_retry(ask, database):
         " FROM humcli.events ORDER BY id") == [
             (task, at(2 * n), "default", f"{2 * n:064x}", (BODY % task.encode()).decode())
             for n, task in enumerate(("t1", "t2"))]
-    # What was recorded meanwhile is done as well.
+    # An event that was recorded in the meantime also leaves the quarantine.
     quarantine_add(database, BODY % b"t1")
     assert ask("quarantine", "retry").out == "1 recorded, 3 left\n"
 
 
 def test_quarantine_retry_waits_for_a_lock(ask, database, paths):
-    """As that of an event that comes in does: 0.5 s, and once more."""
+    """A retry waits for a lock like a new event: 0.5 s, and once more."""
     quarantine_add(database, BODY % b"t1")
     with contextlib.closing(database.connect()) as other:
         other.autocommit = False

@@ -1,4 +1,4 @@
-"""humcli.gaps, and the notification when one opens."""
+"""humcli.gaps, and the notification when a gap opens."""
 
 import json
 import time
@@ -19,19 +19,19 @@ def fixture_listener(database):
 
 
 def life(task="task_1", count=6, step=60):
-    """The main line; each follows on the one before."""
+    """Returns the usual events of a task, each a step after the previous one."""
     return [Delivery(task, LINE[i + 1], LINE[i], at(i * step)) for i in range(count)]
 
 
 def gaps(connection, where=""):
-    """task, kind, status before, previous status, status of each gap."""
+    """Returns task, kind, status before, previous status and status of each gap."""
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT task_id, kind, status_before, previous_status, status FROM humcli.gaps {where}")
         return cursor.fetchall()
 
 
 def told(connection, listener):
-    """The notifications, up to a mark of our own."""
+    """Returns the notifications up to a mark that the test sends."""
     connection.cursor().execute("NOTIFY humcli_gaps, 'mark'")
     texts = []
     until = time.monotonic() + 10
@@ -44,7 +44,7 @@ def told(connection, listener):
 
 
 def gap(task, kind):
-    """The text of a gap's notification."""
+    """Returns the payload of a gap's notification."""
     return json.dumps({"task_id": task, "kind": kind}, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -54,7 +54,7 @@ def test_whole(connection, listener):
 
 
 def test_opens_and_closes(connection, listener):
-    """Without one in the middle; it closes by itself when that comes late."""
+    """A missing event opens a gap, and its late arrival closes the gap."""
     deliveries = life()
     missing = deliveries.pop(2)
     record(connection, deliveries, notify=True)
@@ -66,33 +66,34 @@ def test_opens_and_closes(connection, listener):
 
 @pytest.mark.parametrize("previous, kind", ((None, None), ("PENDING", None), ("ACCEPTED", "start"), ("", "start")))
 def test_first(connection, listener, previous, kind):
-    """A task begins PENDING, or does not say."""
+    """The first event opens a gap if its previous_status is not PENDING."""
     record(connection, [Delivery("task_1", "X", previous)], notify=True)
     assert gaps(connection) == ([("task_1", kind, None, previous, "X")] if kind else [])
     assert told(connection, listener) == ([gap("task_1", kind)] if kind else [])
 
 
 def test_says_nothing(connection, listener):
-    """An event without previous_status claims nothing."""
+    """An event without previous_status opens no gap."""
     record(connection, [Delivery("task_1", "A"), Delivery("task_1", "B", None, at(1)),
                         Delivery("task_1", "C", "B", at(2))], notify=True)
     assert gaps(connection) == [] and told(connection, listener) == []
 
 
 def test_before_another(connection, listener):
-    """A late event that does not fit opens one before the event after it; it is told once."""
+    """A late event that does not fit opens a gap before the next event. The gap
+    is notified once."""
     record(connection, life(), notify=True)
     record(connection, [Delivery("task_1", "ODD", "ESTIMATE_PENDING", at(1))], notify=True)
     assert gaps(connection) == [("task_1", "hole", "ODD", "ESTIMATE_PENDING", "ACCEPTED")]
     assert told(connection, listener) == [gap("task_1", "hole")]
-    # the gap after it is there already, and its own start fits
+    # the gap after this event exists, and its own start fits
     record(connection, [Delivery("task_1", "ODDER", "ODD", at(2))], notify=True)
     assert gaps(connection) == [("task_1", "hole", "ODDER", "ESTIMATE_PENDING", "ACCEPTED")]
     assert told(connection, listener) == []
 
 
 def test_late_start(connection, listener):
-    """One that comes before the first, and does not lead there."""
+    """A late event before the first opens a gap if it does not lead to it."""
     record(connection, life()[1:], notify=True)
     assert gaps(connection) == [("task_1", "start", None, "ESTIMATE_PENDING", "ACCEPTED")]
     assert told(connection, listener) == [gap("task_1", "start")]
@@ -101,19 +102,20 @@ def test_late_start(connection, listener):
 
 
 def test_at_once(connection, listener):
-    """Equal times are put in order first."""
+    """Events with equal times are put in order before gaps are looked for."""
     record(connection, life(step=0)[::-1], notify=True)
     assert gaps(connection) == [] and told(connection, listener) == []
     record(connection, life("task_2", step=0)[:2] + [life("task_2", step=1)[3]], notify=True)
     assert told(connection, listener) == [gap("task_2", "hole")]
-    # after two at once, the one that is not last
+    # an event after two with equal times, which follows the wrong one
     record(connection, life("task_3", step=0)[:2]
            + [Delivery("task_3", "X", "ESTIMATE_PENDING", at(5))], notify=True)
     assert told(connection, listener) == [gap("task_3", "hole")]
 
 
 def test_repeated_late(connection):
-    """A re-stamped redelivery after the next transition can't be told from an event: it shows."""
+    """A re-stamped redelivery after the next transition looks like an event, so
+    that it opens a gap."""
     record(connection, life()[:3] + [life()[1]._replace(occurred_at=at(500))])
     assert gaps(connection) == [("task_1", "hole", "IN_PROGRESS", "ESTIMATE_PENDING", "ACCEPTED")]
 
@@ -124,7 +126,8 @@ def test_escapes(connection, listener):
 
 
 def test_against_a_model(connection, listener, rng):
-    """Parts of lives in any order: the gaps are those of the sorted rest, and each was told."""
+    """Random parts of histories in any order. The gaps are those of the sorted
+    events, and each gap was notified."""
     open_ones = {}
     for number in range(150):
         task = f"task_{number}"
@@ -148,7 +151,7 @@ def test_against_a_model(connection, listener, rng):
 
 
 def test_by_task_is_fast(database, connection):
-    """For one task the others are not read."""
+    """The gaps of one task are found without reading other tasks."""
     record(connection, life()[1:])
     database.execute(
         "INSERT INTO humcli.events (event, task_id, status, previous_status, occurred_at, received_at,"

@@ -1,4 +1,5 @@
-"""sql/install.sql and sql/humcli.sql: any database, any user, any number of times."""
+"""sql/install.sql and sql/humcli.sql in different databases, by different users,
+and several times."""
 
 import os
 import threading
@@ -30,7 +31,7 @@ def fixture_rolefree():
 
 @pytest.fixture(name="another")
 def fixture_another(rolefree):
-    """A cluster where nobody has made the roles, with plain users."""
+    """A cluster without the roles, with plain users."""
     rolefree.execute("CREATE ROLE plain LOGIN; CREATE ROLE maker LOGIN CREATEROLE;"
                      "CREATE ROLE second LOGIN CREATEROLE")
     yield rolefree
@@ -42,12 +43,12 @@ def fixture_another(rolefree):
 
 
 def by_psql(database, paths, user="postgres"):
-    """As the documentation says; returns what psql wrote."""
+    """Installs by psql, as the documentation says; returns psql's output."""
     return database.psql("-v", "ON_ERROR_STOP=1", "-f", str(paths.install_sql), user=user)
 
 
 def by_string(database, paths, user="postgres"):
-    """As one query string; returns the notices."""
+    """Installs by one query string; returns the notices."""
     connection = database.connect(user)
     try:
         with connection.cursor() as cursor:
@@ -58,7 +59,8 @@ def by_string(database, paths, user="postgres"):
 
 
 def by_string_in_a_transaction(database, paths):
-    """As a client that begins transactions by itself; its COMMIT finds none left."""
+    """Installs by a client that begins transactions by itself. Its COMMIT finds
+    no transaction."""
     connection = psycopg2.connect(database.dsn())
     try:
         with connection.cursor() as cursor:
@@ -70,7 +72,7 @@ def by_string_in_a_transaction(database, paths):
 
 
 def fingerprint(database):
-    """All that is in the schema, and whose it is."""
+    """Returns all objects of the schema with their owners and rights."""
     return database.execute("""
         SELECT 'schema', n.nspname::text, n.nspowner::regrole::text, n.nspacl::text
         FROM pg_namespace n WHERE n.nspname = 'humcli'
@@ -91,7 +93,7 @@ def fingerprint(database):
 
 
 def works(database, user="postgres"):
-    """Whether events are recorded."""
+    """Checks that events are recorded."""
     connection = database.connect(user)
     try:
         rows = record(connection, [Delivery("task_1", "A"), Delivery("task_2", "A")], notify=True)
@@ -104,7 +106,8 @@ def works(database, user="postgres"):
                                   (by_psql, by_string), (by_string, by_psql),
                                   (by_string_in_a_transaction, by_string_in_a_transaction)))
 def test_twice(bare, template, cluster, paths, ways):
-    """Whichever way, the same; the second time nothing changes and nothing is lost."""
+    """Each way gives the same schema. A second installation changes and loses
+    nothing."""
     ways[0](bare, paths)
     works(bare)
     before = fingerprint(bare)
@@ -122,7 +125,7 @@ def test_version(database):
 
 
 def test_quiet(bare, paths):
-    """With the roles there is nothing to say."""
+    """An installation with the roles prints nothing."""
     for _ in range(2):
         said = by_psql(bare, paths)
         assert "NOTICE" not in said and "WARNING" not in said
@@ -130,7 +133,7 @@ def test_quiet(bare, paths):
 
 
 def test_at_once(bare, paths):
-    """Two installers: one waits for the other."""
+    """Of two installations at once, one waits for the other."""
     failures = []
 
     def install():
@@ -149,7 +152,7 @@ def test_at_once(bare, paths):
 
 
 def test_at_once_in_two_databases(another, paths):
-    """The roles are the cluster's: who comes second finds them made."""
+    """Roles belong to the cluster: the second installation uses the existing ones."""
     databases = [Database(another, another.create_database()) for _ in range(4)]
     failures = []
 
@@ -171,7 +174,7 @@ def test_at_once_in_two_databases(another, paths):
 
 
 def test_under_load(database, paths):
-    """An upgrade beside writers and readers: nobody fails, nothing is lost."""
+    """An upgrade while others write and read: no call fails, no event is lost."""
     done = threading.Event()
     failures = []
     counts = [0] * 4
@@ -219,7 +222,7 @@ def test_newer_schema(bare, paths):
 
 
 def test_odd_settings(another, paths):
-    """Neither the user's settings nor what lies in public change what is made."""
+    """The user's settings and objects in public do not change the schema."""
     name = another.create_database()
     database = Database(another, name)
     database.execute("CREATE SCHEMA evil; CREATE TABLE evil.events ();"
@@ -263,7 +266,7 @@ def test_sql_ascii(cluster, paths):
 
 @pytest.mark.parametrize("way", (by_psql, by_string))
 def test_latin1(cluster, paths, way):
-    """Refused, in words, and nothing is left behind."""
+    """The installation fails with a clear message and leaves nothing."""
     name = cluster.create_database(encoding="LATIN1")
     database = Database(cluster, name)
     with pytest.raises((RuntimeError, psycopg2.Error), match="is LATIN1, but UTF8 is needed"):
@@ -273,13 +276,13 @@ def test_latin1(cluster, paths, way):
 
 
 def test_client_encoding(bare, paths, monkeypatch):
-    """ASCII alone: the same in any client encoding."""
+    """The files are ASCII, so that any client encoding gives the same schema."""
     paths.humcli_sql.encode("ascii")
     monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
     by_psql(bare, paths)
 
 
-# The file for those without psql.
+# humcli.sql, the file for clients other than psql.
 
 
 def test_humcli_sql(paths):
@@ -291,7 +294,8 @@ def test_humcli_sql(paths):
 
 
 def test_upgrade_from_version_1(bare, paths):
-    """What the first version has recorded is handed out; it goes on under load; then it is as a new one."""
+    """An upgrade from version 1 under load keeps and delivers the old events. The
+    result is the same as a new installation."""
     bare.psql("-v", "ON_ERROR_STOP=1", "-q", "-f", str(paths.source / "tests/data/humcli-version-1.sql"))
     connection = bare.connect()
     record(connection, [Delivery("task_1", "A", None, at(i)) for i in range(3)] + [Delivery("task_2", "A")])
@@ -330,7 +334,7 @@ def test_upgrade_from_version_1(bare, paths):
     connection.close()
     new = Database(bare.cluster, bare.cluster.create_database())
     by_string(new, paths)
-    # functions that have another name by now are left to a receiver of version 1 that still runs
+    # old names of functions stay for a receiver of version 1 that still runs
     renamed = {("function", "beside"), ("function", "set_aside")}
     assert [row for row in fingerprint(bare) if row[0] != "version" and row[:2] not in renamed] == [
         row for row in fingerprint(new) if row[0] != "version"]
@@ -339,7 +343,7 @@ def test_upgrade_from_version_1(bare, paths):
 
 @pytest.mark.skipif("HUMCLI_STAGE" not in os.environ, reason="needs HUMCLI_STAGE")
 def test_installed(bare, paths):
-    """`make install` puts the same into its place."""
+    """`make install` installs the same file."""
     folder = paths.stage / "share/humcli-webhook/sql"
     assert (folder / "humcli.sql").read_text(encoding="ascii") == paths.humcli_sql
     bare.psql("-v", "ON_ERROR_STOP=1", "-f", str(folder / "install.sql"))
@@ -350,19 +354,20 @@ def test_installed(bare, paths):
 
 
 def roles(cluster):
-    """Which of our roles there are."""
+    """Returns the roles of the schema that exist."""
     return tuple(name for name, in cluster.execute(
         "SELECT rolname FROM pg_roles WHERE rolname LIKE 'humcli%' ORDER BY 1"))
 
 
 def owners(database):
-    """Who owns what is ours."""
+    """Returns the owners of the schema's objects."""
     return {row[2] for row in fingerprint(database) if row[0] not in ("status", "version")}
 
 
 @pytest.mark.parametrize("way", (by_psql, by_string))
 def test_plain_owner(another, paths, way):
-    """Without CREATEROLE: says so, and everything works as the one user, and for nobody else."""
+    """Without CREATEROLE, the installation says so. All functions work for the
+    owner, and for no other user."""
     database = Database(another, another.create_database(owner="plain"))
     for _ in range(2):
         assert "roles and grants are skipped" in way(database, paths, "plain")
@@ -375,7 +380,7 @@ def test_plain_owner(another, paths, way):
 
 
 def test_plain_owner_beside_roles(another, paths):
-    """The roles exist, made for another database: they are not ours to use."""
+    """Roles that were made for another database are not used."""
     by_psql(Database(another, another.create_database()), paths)
     database = Database(another, another.create_database(owner="plain"))
     for _ in range(2):
@@ -386,7 +391,7 @@ def test_plain_owner_beside_roles(another, paths):
 
 @pytest.mark.parametrize("way", (by_psql, by_string))
 def test_createrole(another, paths, way):
-    """A database's owner with CREATEROLE, no superuser."""
+    """A database's owner with CREATEROLE, who is no superuser, can install."""
     database = Database(another, another.create_database(owner="maker"))
     for _ in range(2):
         assert way(database, paths, "maker").count("NOTICE") == 0
@@ -395,7 +400,7 @@ def test_createrole(another, paths, way):
     another.execute("CREATE ROLE web LOGIN IN ROLE humcli_writer; CREATE ROLE app LOGIN IN ROLE humcli_reader")
     works(database, "web")
     assert database.execute("SELECT count(*) FROM humcli.events", "app") == [(2,)]
-    # the next database of the same user, and of the superuser
+    # another database by the same user, and one by the superuser
     for user in ("maker", "postgres"):
         database = Database(another, another.create_database(owner=user))
         assert way(database, paths, user).count("NOTICE") == 0
@@ -404,7 +409,8 @@ def test_createrole(another, paths, way):
 
 
 def test_second_createrole(another, paths):
-    """The roles exist, and another user with CREATEROLE comes: from 16 on they are not his."""
+    """The roles exist and another user with CREATEROLE installs. From PostgreSQL
+    16 on, this user may not grant them."""
     by_psql(Database(another, another.create_database(owner="maker")), paths, "maker")
     database = Database(another, another.create_database(owner="second"))
     for _ in range(2):
@@ -414,7 +420,7 @@ def test_second_createrole(another, paths):
 
 
 def test_roles_later(another, paths):
-    """A superuser gives an installation without roles the roles; nothing is lost."""
+    """A superuser adds the roles to an installation without them. Nothing is lost."""
     database = Database(another, another.create_database(owner="plain"))
     by_psql(database, paths, "plain")
     works(database, "plain")
@@ -424,7 +430,7 @@ def test_roles_later(another, paths):
     by_psql(clean, paths)
     assert fingerprint(database) == fingerprint(clean)
     assert database.execute("SELECT count(*) FROM humcli.events") == [(2,)]
-    # the one who was the owner is told why it is no longer his to install
+    # the previous owner learns why he can't install any more
     with pytest.raises(RuntimeError, match="belongs to another role than \"plain\""):
         by_psql(database, paths, "plain")
     another.execute("GRANT humcli_owner TO plain")

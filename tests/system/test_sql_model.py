@@ -12,7 +12,7 @@ WINDOW = timedelta(seconds=60)
 
 
 def wild_history(rng, task):
-    """Deliveries that nobody would send: every border of the rule, close by."""
+    """Returns unlikely deliveries, with times close to each limit of the rule."""
     pairs = [(rng.choice("AB\u00e9"), rng.choice((None, "A", "B"))) for _ in range(rng.randint(1, 4))]
     times = [rng.choice((0, 1, 30, 59, 60, 61, 120, 121, 180, 240)) for _ in range(rng.randint(1, 6))]
     events = rng.choice(((EVENT,), (EVENT, "task.other")))
@@ -25,7 +25,8 @@ def wild_history(rng, task):
 
 
 def likely_history(rng, task):
-    """A task's life with rejected estimates, each event re-stamped at times."""
+    """Returns a usual history with rejected estimates and some re-stamped
+    redeliveries."""
     lives = ["PENDING", "ESTIMATE_PENDING"] * rng.randint(1, 3) + ["ACCEPTED", "IN_PROGRESS", "SUBMITTED"]
     deliveries = []
     previous, now = None, 0
@@ -41,14 +42,14 @@ def likely_history(rng, task):
 
 
 def interleaved(rng, histories):
-    """One stream of them all, each one's order kept."""
+    """Merges histories at random; each history keeps its order."""
     turns = [turn for history in histories for turn in [iter(history)] * len(history)]
     rng.shuffle(turns)
     return [next(turn) for turn in turns]
 
 
 def check_end(model, events, repeats):
-    """What holds however the deliveries came."""
+    """Checks the properties that do not depend on the order of the deliveries."""
     recorded = {d.key for d in events}
     assert len(recorded) == len(events)
     assert not recorded & {d.key for d in repeats}
@@ -61,7 +62,8 @@ def check_end(model, events, repeats):
 
 
 def test_random_histories(database, rng):
-    """Thousands of shuffled, re-stamped histories, in batches of any size."""
+    """Thousands of shuffled, re-stamped histories in batches of random sizes give
+    the rows of the model."""
     connection = database.connect()
     model = Model(WINDOW)
     ids = {}
@@ -103,7 +105,8 @@ def test_random_histories(database, rng):
 
 
 def test_random_histories_at_once(database, rng):
-    """Four writers with the same few tasks: whatever the order, each visit has its event."""
+    """Four writers record the same few tasks. In any order each visit gets its
+    event."""
     tasks = [f"task_{i}" for i in range(12)]
     streams = []
     for _ in range(4):
@@ -138,7 +141,7 @@ def test_random_histories_at_once(database, rng):
     connection.close()
     model = Model(WINDOW)
     for delivery in events + repeats:
-        model.deliver(delivery)     # for its histories alone: the order was another
+        model.deliver(delivery)     # only the histories count, because the order was another
     check_end(model, events, repeats)
     everything = {d.key for stream in streams for batch in stream for d in batch}
     assert {d.key for d in events} | {d.key for d in repeats} == everything
@@ -147,7 +150,7 @@ def test_random_histories_at_once(database, rng):
 
 
 def alternating(task, times):
-    """A task whose estimates are rejected again and again."""
+    """Returns a task whose estimates are rejected that many times."""
     names = ("PENDING", "ESTIMATE_PENDING")
     return [Delivery(task, names[i % 2], names[(i + 1) % 2], at(i * times)) for i in range(8)]
 
@@ -163,7 +166,8 @@ def test_alternating_in_order(database):
 
 
 def test_alternating_shuffled(database, rng):
-    """Some are taken for repeats on the way; in the end every one is an event, and notified."""
+    """Some deliveries are repeats at first. In the end each one is an event and
+    was notified."""
     connection, listener = database.connect(), database.connect()
     listen(listener)
     promotions = 0

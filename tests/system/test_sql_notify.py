@@ -1,4 +1,4 @@
-"""humcli.notify(): what listeners are told."""
+"""humcli.notify(): the notifications that listeners get."""
 
 import json
 import threading
@@ -25,7 +25,7 @@ def notify(connection, numbers):
 
 
 def told(connection, listener):
-    """What was sent, up to a mark of our own."""
+    """Returns the notifications up to a mark that the test sends."""
     with connection.cursor() as cursor:
         cursor.execute("NOTIFY humcli_events, 'mark'")
     texts = []
@@ -35,7 +35,7 @@ def told(connection, listener):
 
 
 def test_text(connection, listener):
-    """As DESIGN has it, to the byte."""
+    """The payload is the documented one, byte by byte."""
     row = record(connection, [Delivery("task_abc123", "SUBMITTED", "IN_PROGRESS")])[0]
     notify(connection, [row.id])
     assert told(connection, listener) == [
@@ -44,7 +44,8 @@ def test_text(connection, listener):
 
 
 def test_record_notifies_when_asked(connection, listener):
-    """Once an event, in the order of the ids; and nothing for what is no news."""
+    """Each event is notified once, in the order of the ids. Repeats and
+    duplicates are not notified."""
     deliveries = [Delivery("task_2", "A"), Delivery("task_1", "A"), Delivery("task_1", "B", "A", at(1)),
                   Delivery("task_1", "A", "B", at(2))]
     rows = record(connection, deliveries, notify=True)
@@ -87,7 +88,7 @@ def test_escapes(connection, listener, odd):
 @pytest.mark.parametrize("length, whole", ((1000, True), (1001, False)))
 @pytest.mark.parametrize("letter", ("x", "\u00e9", "\x01"))
 def test_length(connection, listener, length, whole, letter):
-    """Over 1,000 bytes it shrinks to the id; bytes as sent, with escapes."""
+    """A payload over 1,000 bytes, escapes included, shrinks to the id."""
     weight = len(json.dumps(letter, ensure_ascii=False).encode()) - 2
     empty = len(notification(1, Delivery("", "A"), True).encode())
     room = length - empty
@@ -114,7 +115,7 @@ def test_lock_timeout_is_of_the_transaction(connection):
         assert setting() == "250ms"
         cursor.execute("COMMIT")
         assert setting() == "7s"
-        # the recording transaction ends with it too, and can record again
+        # the recording transaction ends too, and can record again
         cursor.execute("BEGIN")
         record(connection, [Delivery("task_1", "A")], notify=True)
         assert setting() == "250ms"
@@ -125,7 +126,8 @@ def test_lock_timeout_is_of_the_transaction(connection):
 
 
 def test_nothing_is_compiled(connection):
-    """JIT would take some 30 ms an event, and the next batch waits behind it."""
+    """No call is compiled by JIT, because that takes 30 ms for each event and
+    the next batch waits for it."""
     with connection.cursor() as cursor:
         cursor.execute("SET jit_above_cost = 0")
     began = time.monotonic()
@@ -135,7 +137,8 @@ def test_nothing_is_compiled(connection):
 
 
 def test_behind_a_stuck_commit(paths):
-    """Another's notifying commit that waits for its standby does not hold us up."""
+    """notify() does not wait for another application's notifying commit that waits
+    for its standby."""
     cluster = Cluster()
     try:
         database = Database(cluster, cluster.create_database())

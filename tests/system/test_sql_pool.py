@@ -1,4 +1,4 @@
-"""The worker pool: claims, leases, fences, retries, dead letters, order."""
+"""The worker pool: claims, leases, fences, retries, dead letters, the order."""
 
 import subprocess
 import time
@@ -21,12 +21,13 @@ def fixture_database(cluster, pooled):
 
 
 def claim(connection, name="p", rows=1, lease="60 s", worker="w"):
-    """humcli.claim(); (id, claim_no, attempt, event, task_id, status, ...) each."""
+    """Calls humcli.claim(); a row is (id, claim_no, attempt, event, task_id,
+    status, ...)."""
     return call(connection, "claim", name, worker, rows, lease)
 
 
 def make(connection, tasks=3, statuses="A", **options):
-    """A pool, and events for it; returns their ids."""
+    """Makes a pool and events for it; returns the ids."""
     call(connection, "subscribe", "p")
     call(connection, "pool", "p", **options)
     return ids(record(connection, [Delivery(f"task_{i}", status, None, at(place * 1000))
@@ -34,7 +35,7 @@ def make(connection, tasks=3, statuses="A", **options):
 
 
 def due_now(connection):
-    """Time passes: every lease and every backoff has run out."""
+    """Moves all times back, so that each lease and each backoff has ended."""
     connection.cursor().execute("UPDATE humcli.jobs SET due = clock_timestamp() - interval '1 ms'")
 
 
@@ -45,7 +46,8 @@ def count(connection, table):
 
 
 def test_claim_and_complete(connection):
-    """All columns; each event to one worker; done is done."""
+    """claim() returns all columns and each event to one worker. A completed event
+    is not claimed again."""
     everything = make(connection)
     rows = claim(connection, rows=2)
     with connection.cursor() as cursor:
@@ -64,7 +66,8 @@ def test_claim_and_complete(connection):
 
 
 def test_a_subscription_becomes_a_pool(connection):
-    """claim() makes it one, from where it is; fetch() and its positions are no longer for it."""
+    """claim() makes a subscription a pool from its cursor on. fetch() and ack()
+    then refuse it."""
     call(connection, "subscribe", "p")
     everything = ids(record(connection, [Delivery(f"task_{i}", "A") for i in range(6)]))
     rows = fetch(connection, "p", 4)
@@ -80,7 +83,8 @@ def test_a_subscription_becomes_a_pool(connection):
 
 
 def test_fence(connection):
-    """Who lost the lease can't complete, extend or fail; not even after a replay of the event."""
+    """A worker that lost its lease can't complete, extend or fail the event, even
+    after a replay of it."""
     event, = make(connection, 1)
     first, = claim(connection)
     due_now(connection)
@@ -101,7 +105,8 @@ def test_fence(connection):
 
 
 def test_lease(connection):
-    """Not handed out before it ends; extended, it ends later; run out but not taken, it is still one's own."""
+    """A claimed event is not claimed again before its lease ends. extend() moves
+    the end. A worker keeps an expired event until another worker claims it."""
     event, = make(connection, 1)
     row, = claim(connection, lease="40 ms")
     assert claim(connection) == []
@@ -119,7 +124,8 @@ def test_lease(connection):
 
 
 def test_backoff(connection):
-    """Doubled each time, within a quarter, up to the longest; or as the worker says."""
+    """The backoff doubles with each attempt, within a quarter, up to the maximum;
+    or the worker sets it."""
     event, = make(connection, 1, backoff="10 s", longest_backoff="1 min")
     for attempt, expected in enumerate((10, 20, 40, 60, 60), 1):
         row, = claim(connection)
@@ -137,7 +143,8 @@ def test_backoff(connection):
 
 
 def test_dead_and_redriven(connection):
-    """After the last attempt, failed or run out; brought back with all attempts."""
+    """An event is dead after its last attempt failed or expired. redrive() gives
+    it all attempts again."""
     failed, lost = make(connection, 2, max_attempts=2)
     for _ in range(2):
         rows = claim(connection, rows=2)
@@ -145,7 +152,7 @@ def test_dead_and_redriven(connection):
         last = {row[0]: value(connection, "fail", "p", row[0], row[1], "boom") for row in rows if row[0] == failed}
         due_now(connection)
     assert last == {failed: "dead"}
-    assert claim(connection) == []      # buries the other
+    assert claim(connection) == []      # moves the other to humcli.dead
     with connection.cursor() as cursor:
         cursor.execute("SELECT event_id, attempts, error FROM humcli.dead ORDER BY event_id")
         assert cursor.fetchall() == [(failed, 2, "boom"), (lost, 2, "the lease ran out")]
@@ -162,7 +169,7 @@ def test_dead_and_redriven(connection):
 
 
 def test_dead_do_not_end_a_claim(connection):
-    """A claim that finds only the dead goes on to the living."""
+    """A claim that meets dead letters continues with the next jobs."""
     make(connection, 3, max_attempts=1)
     claim(connection, rows=3)
     due_now(connection)
@@ -172,7 +179,8 @@ def test_dead_do_not_end_a_claim(connection):
 
 
 def test_in_order(connection):
-    """One event of a task at a time, the earliest recorded; a failed one holds up its task, a dead one does not."""
+    """Only one event of a task is claimed at a time, the earliest recorded one. A
+    failed event delays its task; a dead letter does not."""
     everything = make(connection, 2, "ABC", in_order=True, max_attempts=2)
     first = claim(connection, rows=10)
     assert [row[5] for row in first] == ["A", "A"] and claim(connection) == []
@@ -180,7 +188,7 @@ def test_in_order(connection):
     assert value(connection, "fail", "p", first[1][0], first[1][1], "x", "1 h") == "retry"
     (row,) = claim(connection, rows=10)
     assert (row[4], row[5]) == (first[0][4], "B")
-    # one that happened before, recorded while a later one is out: next, not at once
+    # an earlier event, recorded while a later one is claimed, is the next one
     late = Delivery(row[4], "0", None, at(-1000))
     record(connection, [late])
     assert claim(connection) == []
@@ -188,7 +196,7 @@ def test_in_order(connection):
     (row,) = claim(connection, rows=10)
     assert row[5] == "0"
     due_now(connection)
-    assert not value(connection, "extend", "p", row[0], row[1])     # another may be out
+    assert not value(connection, "extend", "p", row[0], row[1])     # another may be claimed
     again = claim(connection, rows=10)
     assert sorted(r[5] for r in again) == ["0", "A"]
     for r in again:
@@ -199,7 +207,8 @@ def test_in_order(connection):
 
 
 def test_in_order_behind_a_slice(database, connection):
-    """All that is recorded counts, also of a log longer than is brought in at a time."""
+    """The order holds for all recorded events, also if there are more than one
+    claim enqueues."""
     call(connection, "subscribe", "p", "beginning")
     call(connection, "pool", "p", in_order=True)
     fill(database, 1200)
@@ -209,7 +218,7 @@ def test_in_order_behind_a_slice(database, connection):
 
 
 def claim_pages(connection):
-    """A claim, and how many pages it read."""
+    """Claims once; returns the rows and the number of pages that were read."""
     with connection.cursor() as cursor:
         cursor.execute("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM humcli.claim('p', 'w', 1)")
         plan = cursor.fetchone()[0][0]["Plan"]
@@ -217,7 +226,7 @@ def claim_pages(connection):
 
 
 def backlog(connection, tasks, each):
-    """That many jobs of that many tasks, the earliest last."""
+    """Makes that many jobs of that many tasks, with the earliest last."""
     with connection.cursor() as cursor:
         cursor.execute(
             "WITH e AS (INSERT INTO humcli.events (event, task_id, status, occurred_at, received_at,"
@@ -229,20 +238,22 @@ def backlog(connection, tasks, each):
 
 
 def test_a_claim_in_order_is_cheap(connection):
-    """Whatever waits behind one of its own task; the plans were made on the empty table."""
+    """The number of pages does not grow with the jobs that wait behind one of
+    their task, also with plans that were made on the empty table."""
     call(connection, "subscribe", "p")
     call(connection, "pool", "p", in_order=True)
     for _ in range(7):
         assert claim(connection) == []
     backlog(connection, 20, 1000)
-    assert len(claim(connection)) == 1      # the first one brings the log in
+    assert len(claim(connection)) == 1      # the first claim enqueues the events
     seen = [claim_pages(connection) for _ in range(20)]
     assert [rows for rows, _ in seen] == [1] * 19 + [0]
     assert max(pages for _, pages in seen) < 6000, seen     # 60,000 before
 
 
 def test_in_order_each_task_has_its_turn(connection):
-    """Though the first of them has as much to do as ever, and more is due of it than is looked at."""
+    """Each task is served, though the first task has more due jobs than one claim
+    reads."""
     call(connection, "subscribe", "p")
     call(connection, "pool", "p", in_order=True)
     backlog(connection, 1, 1000)
@@ -261,7 +272,7 @@ def test_in_order_each_task_has_its_turn(connection):
 
 
 def test_slices(database, connection):
-    """A long log comes in piece by piece, each event once."""
+    """Many unread events are enqueued in several parts, each event once."""
     call(connection, "subscribe", "p", "beginning", ["A"])
     fill(database, 2300, "AB")
     got = []
@@ -314,7 +325,8 @@ def test_refused(connection, arguments):
 
 
 def test_installation(cluster, pooled, paths, template):
-    """Again, and as one query string, changes nothing; without the schema it says so; the rights."""
+    """A second installation, and one by a query string, changes nothing. Without
+    the schema there is a clear message. The rights are as documented."""
     database = Database(cluster, cluster.create_database(template=pooled))
     look = ("SELECT proname, pg_get_functiondef(oid), proowner, proacl::text FROM pg_proc"
             " WHERE pronamespace = 'humcli'::regnamespace ORDER BY 1")
@@ -346,7 +358,8 @@ def test_installation(cluster, pooled, paths, template):
 
 @pytest.mark.parametrize("in_order", (False, True))
 def test_workers_that_crash_hang_and_fail(database, connection, rng, in_order):
-    """Every event completed once or dead, none twice, beside writers; in order never two of a task out."""
+    """While others write, each event is completed once or becomes a dead letter.
+    With in_order, never two events of a task are claimed at a time."""
     total = 22_000
     call(connection, "subscribe", "p")
     call(connection, "pool", "p", in_order=in_order, max_attempts=4, backoff="5 ms", longest_backoff="20 ms")
@@ -427,13 +440,13 @@ def test_workers_that_crash_hang_and_fail(database, connection, rng, in_order):
     assert max(done.values()) == 1
     assert not set(done) & dead and set(done) | dead == everything
     assert count(connection, "jobs") == 0
-    # the dead can be done after all
+    # dead letters can still be completed
     assert value(connection, "redrive", "p", None, 100_000) == len(dead)
     assert drain_pool(connection) == len(dead)
 
 
 def drain_pool(connection):
-    """Completes all there is; returns how many."""
+    """Completes all jobs; returns their number."""
     done = 0
     while rows := claim(connection, rows=100):
         for row in rows:
@@ -443,7 +456,7 @@ def drain_pool(connection):
 
 
 def test_one_user(cluster, paths):
-    """Without the roles, all of it works as the one user."""
+    """Without the roles, all functions work for the owner."""
     cluster.execute("CREATE ROLE sql_plain LOGIN")
     database = Database(cluster, cluster.create_database(owner="sql_plain"))
     try:

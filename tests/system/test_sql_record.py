@@ -1,4 +1,4 @@
-"""humcli.record() and humcli.quarantine_add(): every case of the rule, and those around it."""
+"""humcli.record() and humcli.quarantine_add(): each case of the recording rule."""
 
 import threading
 import time
@@ -15,7 +15,7 @@ from harness.record_calls import (SIGNATURE, START, Delivery, at, listen, notifi
 
 
 def one(connection, sql, *arguments):
-    """The single value that a query returns."""
+    """Returns the single value of a query."""
     with connection.cursor() as cursor:
         cursor.execute(sql, arguments or None)
         return cursor.fetchone()[0]
@@ -31,7 +31,7 @@ def first(task="task_1", status="SUBMITTED", previous="IN_PROGRESS", seconds=0, 
 
 
 def at_once(database, batches):
-    """Records each batch on a connection of its own, all at the same moment."""
+    """Records all batches at the same moment, each on its own connection."""
     barrier = threading.Barrier(len(batches))
     answers = [None] * len(batches)
 
@@ -56,7 +56,7 @@ def at_once(database, batches):
     return answers
 
 
-# Once, and twice.
+# Events and duplicates.
 
 
 def test_columns(connection):
@@ -98,7 +98,8 @@ def test_no_deliveries(connection):
 
 
 def test_duplicate_whatever_previous_status(connection):
-    """HumCLI's key has no previous_status."""
+    """A delivery is a duplicate also with another previous_status, which is not
+    part of HumCLI's key."""
     record(connection, [first()])
     assert outcomes(record(connection, [first(previous=None)])) == ["duplicate"]
     record(connection, [first(seconds=5)])
@@ -152,7 +153,8 @@ def test_null_is_a_previous_status_too(connection):
 
 
 def test_a_window_in_days_is_elapsed_time(connection):
-    """Not the calendar's: with a clock put forward, a day has 23 hours."""
+    """A window of days counts 24 hours for each, also for the day of 23 hours on
+    which the clocks change."""
     run(connection, "SET timezone = 'Europe/Berlin'")
     night = timedelta(days=28)      # to 29 March 2026, 12:00 UTC
     batch = [Delivery("task_1", "A", None, START + night - timedelta(days=1, seconds=-s))
@@ -167,7 +169,8 @@ def test_a_window_in_days_is_elapsed_time(connection):
 
 @pytest.mark.parametrize("kept, late, promoted", ((0, 60, 60), (60, 0, 0)))
 def test_promotion(database, connection, kept, late, promoted):
-    """The transition that splits a visit makes news of the half without an event."""
+    """A transition that splits a visit promotes a repeat of the half that has no
+    event."""
     listener = database.connect()
     listen(listener)
     visit = [first(seconds=kept), first(seconds=late)]
@@ -195,7 +198,7 @@ def test_promotion_of_the_earliest(connection):
     assert outcomes(rows) == ["recorded", "promoted"]
     assert one(connection, "SELECT payload::text FROM humcli.events WHERE id = %s", rows[1].id) == '{"n":100}'
     assert sorted(d.occurred_at for d in stored(connection, "repeats")) == [at(-100), at(200), at(300)]
-    # and on the other side
+    # the same on the other side
     rows = record(connection, [Delivery("task_1", "DISPUTED", None, at(-50))])
     assert outcomes(rows) == ["recorded", "promoted"]
     assert one(connection, "SELECT payload::text FROM humcli.events WHERE id = %s", rows[1].id) == '{"n":-100}'
@@ -203,7 +206,7 @@ def test_promotion_of_the_earliest(connection):
 
 def test_no_promotion_where_both_halves_have_one(connection):
     record(connection, [first(), first(seconds=700)])
-    assert outcomes(record(connection, [first(seconds=350)])) == ["repeat"]    # joins the two
+    assert outcomes(record(connection, [first(seconds=350)])) == ["repeat"]    # joins the two visits
     rows = record(connection, [Delivery("task_1", "DISPUTED", None, at(360))])
     assert outcomes(rows) == ["recorded"]
 
@@ -221,7 +224,7 @@ def test_promotion_inside_a_batch(connection):
 
 
 def test_opposite_order(database, connection):
-    """No deadlock, whatever the order in which two batches name their tasks."""
+    """Two batches with their tasks in opposite order do not deadlock."""
     for number in range(40):
         batch = [first(f"task_{number}_{i}") for i in range(20)]
         rows = at_once(database, [batch, batch[::-1]])
@@ -232,14 +235,14 @@ def test_opposite_order(database, connection):
 
 
 def colliding(connection):
-    """Two tasks whose locks have the same key."""
+    """Returns two tasks whose locks have the same key."""
     return one(connection, "SELECT min(array_agg) FROM (SELECT array_agg('task_' || i)"
                            " FROM generate_series(1, 300000) i"
                            " GROUP BY hashtext('task_' || i) HAVING count(*) > 1) c")
 
 
 def test_same_key(database, connection):
-    """Tasks that share a lock are both recorded, and busy together."""
+    """Two tasks with the same lock are both recorded, and are busy together."""
     ours, theirs = colliding(connection)
     other = database.connect()
     run(other, "BEGIN")
@@ -253,7 +256,7 @@ def test_same_key(database, connection):
 
 @pytest.mark.parametrize("locked", (1, 3))
 def test_busy(database, connection, locked):
-    """Only the events of a locked task wait, half a second for all of them."""
+    """Only events of a locked task are busy; together they wait half a second."""
     other = database.connect()
     held = [first(f"held_{i}") for i in range(locked)]
     free = [first(f"free_{i}") for i in range(5)]
@@ -275,7 +278,8 @@ def test_busy(database, connection, locked):
 
 
 def test_sees_what_the_lock_waited_for(database, connection):
-    """What another has committed meanwhile is a duplicate, not an error and not a second row."""
+    """An event that another transaction commits during the wait is a duplicate.
+    There is no error and no second row."""
     other = database.connect()
     run(connection, "SET lock_timeout = '1234ms'")
     for number in range(10):
@@ -298,7 +302,8 @@ def test_sees_what_the_lock_waited_for(database, connection):
 
 
 def test_order_of_locks(database, connection):
-    """By key: whoever waits for one holds none that comes after it, so nobody waits in a circle."""
+    """Locks are taken in the order of their keys, so that no circle of waits can
+    arise."""
     other, watch = database.connect(), database.connect()
     run(other, "SET lock_timeout = 0; BEGIN")
     tasks = [f"task_{i}" for i in range(30)]
@@ -328,7 +333,7 @@ INSERT = ("INSERT INTO humcli.events (event, task_id, status, previous_status, o
 
 @pytest.mark.parametrize("batch", ([first()], [first(), first("task_2"), first(status="A")]))
 def test_written_by_hand(database, connection, batch):
-    """Without the locks there is still the constraint."""
+    """The constraint refuses a second row, also without the locks."""
     other = database.connect()
     run(other, "BEGIN")
     number = one(other, INSERT, first().event, "task_1", "SUBMITTED", "IN_PROGRESS", START, SIGNATURE)
@@ -343,7 +348,7 @@ def test_written_by_hand(database, connection, batch):
     other.close()
 
 
-# The usual case, as plain CGI records it.
+# record_next(), by which plain CGI records the usual event.
 
 
 LINE = [Delivery("task_1", status, previous, at(60 * i)) for i, (previous, status) in enumerate((
@@ -353,7 +358,7 @@ LAST = LINE[-1].occurred_at
 
 @pytest.mark.parametrize("start", (0, 1))
 def test_next(database, connection, start):
-    """The same rows and the same notifications as record() makes of them."""
+    """record_next() makes the same rows and notifications as record()."""
     listener = database.connect()
     listen(listener)
     ids = [record_next(connection, delivery) for delivery in LINE[start:]]
@@ -388,7 +393,8 @@ def test_next(database, connection, start):
     ([LINE[1], Delivery("task_1", "C", "A", at(60))], Delivery("task_1", "D", "C", at(70))),
     ([LINE[1], LINE[1]._replace(occurred_at=at(61))], Delivery("task_1", "D", "A", at(70)))])
 def test_not_the_usual(connection, before, delivery):
-    """record() decides: nothing has happened, and no lock is held."""
+    """record_next() leaves unusual events to record(): it changes nothing and
+    holds no lock."""
     record(connection, before)
     here = [stored(connection, table) for table in ("events", "repeats")]
     run(connection, "BEGIN")
@@ -409,7 +415,7 @@ def test_next_of_a_retired_task(database, connection):
 @pytest.mark.parametrize("setting", ("default_transaction_isolation = 'repeatable read'",
                                      "default_transaction_isolation = serializable", "synchronous_commit = off"))
 def test_next_leaves_to_record(connection, setting):
-    """What record() refuses or mends."""
+    """record_next() leaves to record() what that refuses or corrects."""
     run(connection, f"SET {setting}")
     assert record_next(connection, first(previous=None)) is None
     run(connection, "RESET ALL")
@@ -417,13 +423,14 @@ def test_next_leaves_to_record(connection, setting):
 
 
 def test_next_of_a_locked_task(database, connection):
-    """It neither waits nor reads what was there before the lock."""
+    """record_next() does not wait for a lock, and reads only after it has the
+    lock."""
     other = database.connect()
     run(other, "BEGIN")
     record(other, LINE[:1])
     assert record_next(connection, LINE[1]) is None
     run(other, "COMMIT")
-    run(connection, "SET humcli.locked = 'true'")     # whoever says so
+    run(connection, "SET humcli.locked = 'true'")     # any role can set this
     run(other, "BEGIN")
     run(other, "SELECT pg_advisory_xact_lock(1752526179, hashtext('task_1'))")
     assert record_next(connection, LINE[1]) is None
@@ -433,7 +440,8 @@ def test_next_of_a_locked_task(database, connection):
 
 
 def test_next_sets_a_limit_to_its_commit(connection):
-    """And to nothing else: see test_sql_notify.py."""
+    """record_next() limits the time of its own commit only. See also
+    test_sql_notify.py."""
     run(connection, "SET lock_timeout = '1234ms'; BEGIN")
     assert record_next(connection, LINE[0])
     assert one(connection, "SHOW lock_timeout") == "250ms"
@@ -460,7 +468,7 @@ def test_next_beside_one_written_by_hand(database, connection):
 
 
 def test_next_at_once(database):
-    """Of ten that bring the same, one records it; the others come to see it."""
+    """Of ten calls with the same event, one records it and the others see it."""
     barrier = threading.Barrier(10)
     answers = []
 
@@ -511,7 +519,7 @@ def test_synchronous_commit(connection, setting, then, call):
 
 
 def test_durable_though_off_by_role(paths):
-    """What record() has committed is there after a crash, whatever the role has set."""
+    """A commit of record() survives a crash, whatever the role's settings are."""
     cluster = Cluster(["wal_writer_delay = 10s", "autovacuum = off"])
     try:
         database = Database(cluster, cluster.create_database())
@@ -529,7 +537,8 @@ def test_durable_though_off_by_role(paths):
 
 
 def test_duplicates_are_durable_too(connection):
-    """Their commit writes something, and so waits as that of the first did."""
+    """The commit of a duplicate writes to the WAL, and so waits like that of the
+    first delivery."""
     record(connection, [first(), first("task_2"), first("task_2", seconds=1)])
     connection.autocommit = False
     for batch in ([first()], [first(), first()], [first("task_2", seconds=1)], []):
@@ -539,7 +548,7 @@ def test_duplicates_are_durable_too(connection):
 
 
 def test_rollback(connection):
-    """Nothing half recorded: a bad one fails the call, and takes back the rest."""
+    """An invalid event fails the whole call, and no event of it is recorded."""
     for bad in (first("task_2", payload="{"), first(task=None), first(status=None),
                 first("task_2")._replace(occurred_at="infinity")):
         with pytest.raises(psycopg2.Error) as caught:
@@ -560,11 +569,11 @@ def test_arrays_of_two_lengths(connection):
                         " ARRAY[now()], ARRAY['n'], ARRAY['f'], ARRAY['{}']::json[], '10 min')")
 
 
-# What is kept.
+# The columns of the rows.
 
 
 def test_first_of_status(connection):
-    """HumCLI's documented key, to the letter: one row per task_id and status."""
+    """first_of_status is true once for each task_id and status, HumCLI's key."""
     deliveries = [Delivery("task_1", "B", "A", at(10)), Delivery("task_1", "A", "B", at(20)),
                   Delivery("task_1", "B", "A", at(30)), Delivery("task_1", "A", None, at(0)),
                   Delivery("task_1", "B", "A", at(40), event="task.other"),
@@ -581,7 +590,8 @@ def test_first_of_status(connection):
     r'{"note":"\u0000"}', r'{"note":"\ud800"}', '{"n":' + "9" * 200000 + "}", '{"n":1e999999}',
     '{"n":' + "[" * 990 + "]" * 990 + "}"), ids=("nul", "surrogate", "digits", "exponent", "depth"))
 def test_payload_that_jsonb_may_not_hold(connection, payload):
-    """Recorded as signed; and one such row does not fail a query over all."""
+    """The payload is recorded as it was signed. Such a row does not fail a query
+    over all rows."""
     record(connection, [first(payload=payload), first("task_2", payload='{"note":"x"}')])
     assert one(connection, "SELECT payload::text FROM humcli.events WHERE task_id = 'task_1'") == payload
     with connection.cursor() as cursor:
@@ -605,7 +615,7 @@ def test_unknown_statuses_and_types(connection):
 
 
 def fill(connection):
-    """Other people's rows, without statistics of them."""
+    """Inserts rows of other tasks, without statistics."""
     for table, extra, value in (("events", ", first_of_status", ", true"), ("repeats", "", "")):
         run(connection, f"INSERT INTO humcli.{table} (event, task_id, status, previous_status, occurred_at,"
                         f" received_at, secret_name, signature, payload{extra})"
@@ -615,7 +625,8 @@ def fill(connection):
 
 
 def read(connection):
-    """How many rows this transaction has read from the two tables, and how often a whole table."""
+    """Returns the number of rows this transaction has read from the two tables,
+    and the number of sequential scans."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT sum(seq_scan), sum(seq_tup_read + coalesce(idx_tup_fetch, 0)),"
                        " (SELECT sum(idx_tup_read) FROM pg_stat_xact_user_tables t, LATERAL"
@@ -627,7 +638,7 @@ def read(connection):
 
 
 def test_plans_made_on_small_tables(database, connection):
-    """A session that began with a page of rows does not read full tables whole later."""
+    """A session that began with small tables does not scan large tables later."""
     def calls(number):
         task = f"task_{number}"
         record(connection, [first(task), first(task, seconds=60), first(f"{task}_b")])
@@ -639,7 +650,7 @@ def test_plans_made_on_small_tables(database, connection):
     record(other, [first(f"small_{i % 9}", seconds=i) for i in range(20)])
     run(other, "VACUUM ANALYZE humcli.events")
     run(other, "VACUUM ANALYZE humcli.repeats")
-    for number in range(10):    # more than five: plans without parameters are made, and kept
+    for number in range(10):    # after five calls PostgreSQL keeps a generic plan
         calls(number)
     fill(other)
     other.close()
@@ -656,7 +667,7 @@ def test_plans_made_on_small_tables(database, connection):
 
 
 def quarantine_add(connection, bodies):
-    """Calls humcli.quarantine_add() with signatures and reasons."""
+    """Calls humcli.quarantine_add() with a signature and a reason for each body."""
     run(connection, "SELECT humcli.quarantine_add(%s::timestamptz[], %s, %s, %s, %s::bytea[])",
         [START] * len(bodies), [reason for _, reason in bodies], ["default"] * len(bodies),
         [signature for signature, _ in bodies], [psycopg2.Binary(b"\x00\xff{") for _ in bodies])

@@ -1,4 +1,5 @@
-"""A dump restored where fewer transactions have been: refused until humcli.rebase(), nothing skipped."""
+"""A dump restored in a cluster with fewer transactions. The consumers' functions
+fail until humcli.rebase(), so that no event is skipped."""
 
 import io
 
@@ -11,13 +12,13 @@ from harness.record_calls import Delivery, at, record
 from harness.subscription_calls import call, drain, fetch, ids, value
 
 TABLES = ("events", "repeats", "retired", "late", "quarantine", "subscriptions", "replays", "jobs", "dead")
-FAR = 5_000_000     # more transactions than a test run has
+FAR = 5_000_000     # more transactions than a test run makes
 
 
 def restore(cluster, template, source, ahead):
     """
-    A copy made row by row, as psql does with a dump, of a cluster whose
-    transaction counter is that much ahead of this one's.
+    Copies a database row by row, as psql does with a dump. The copy looks like
+    one of a cluster whose transaction counter is that much ahead.
     """
     copy = Database(cluster, cluster.create_database(template=template))
     reader, writer = source.connect(), copy.connect()
@@ -62,13 +63,13 @@ def burn(cluster, count):
 
 @pytest.fixture(name="source")
 def fixture_source(database):
-    """Subscriptions in every state, and what each is still to get."""
+    """Makes subscriptions in each state; returns the events that each still gets."""
     connection = database.connect()
     for name in ("new", "window", "done", "ahead", "some"):
         call(connection, "subscribe", name, statuses=["A"] if name == "some" else None)
     call(connection, "subscribe", "beginning", "beginning")
     early = psycopg2.connect(database.dsn())
-    late = ids(record(early, [Delivery("early", "A")]))     # after the open window
+    late = ids(record(early, [Delivery("early", "A")]))     # recorded after the open window
     rows = record(connection, [Delivery(f"task_{i}", "AB"[i % 2]) for i in range(10)])
     got = fetch(connection, "window")
     call(connection, "ack", "window", got[3].position)
@@ -89,7 +90,7 @@ def fixture_source(database):
 
 
 def check_refused(connection):
-    """Clearly, and whatever is called."""
+    """Checks that each function fails with a clear message."""
     for function, arguments in (("fetch", ["done"]), ("ack", ["done", "1:0:5:5"]), ("seek", ["done", "now"]),
                                 ("replay", ["done", [1]]), ("purge", ["1 day"])):
         with pytest.raises(errors.ObjectNotInPrerequisiteState, match="restored"):
@@ -98,7 +99,8 @@ def check_refused(connection):
 
 @pytest.mark.parametrize("noticed", (True, False), ids=("at once", "when the counter has caught up"))
 def test_restore(cluster, template, source, noticed):
-    """New events are recorded meanwhile; after rebase() each subscription gets the old and the new."""
+    """Events are recorded also before rebase(). After it each subscription gets the
+    old and the new events."""
     ahead = FAR if noticed else 3000
     copy = restore(cluster, template, source, ahead)
     connection = copy.connect()
@@ -135,7 +137,7 @@ def test_restore(cluster, template, source, noticed):
 
 
 def test_between_the_two_snapshots(cluster, template, database):
-    """The counter is past one of a cursor's snapshots and behind the other."""
+    """The counter is after one of a cursor's two snapshots and before the other."""
     connection = database.connect()
     call(connection, "subscribe", "s")
     record(connection, [Delivery("task_0", "A")])
@@ -144,7 +146,7 @@ def test_between_the_two_snapshots(cluster, template, database):
     rows = fetch(connection, "s")
     call(connection, "ack", "s", rows[0].position)
     connection.close()
-    # as if the other cluster had had half as many more
+    # as if the other cluster had made half as many more transactions
     copy = restore(cluster, template, database, 70_000)
     connection = copy.connect()
     done, win, present = copy.execute("SELECT txid_snapshot_xmax(done), txid_snapshot_xmax(win), txid_current()"
@@ -160,7 +162,8 @@ def test_between_the_two_snapshots(cluster, template, database):
 
 
 def test_counter_ahead(cluster, template, source):
-    """Nothing to do: the new are after all."""
+    """A cluster with more transactions needs no rebase(), because all new events
+    come after the old ones."""
     copy = restore(cluster, template, source, 0)
     connection = copy.connect()
     new = ids(record(connection, [Delivery("task_99", "A")]))
@@ -180,7 +183,8 @@ def test_unsubscribe_without_rebase(cluster, template, source):
 
 
 def test_no_false_alarm(database):
-    """Own rows, uncommitted, and a subscription made in this transaction."""
+    """Uncommitted rows and a subscription of the same transaction do not look
+    like a restored dump."""
     connection = psycopg2.connect(database.dsn())
     call(connection, "subscribe", "s")
     record(connection, [Delivery("task_1", "A")])
@@ -193,7 +197,8 @@ def test_no_false_alarm(database):
 @pytest.mark.parametrize("xid, present, whole", (
     (5, 10, 5), (4294967295, 2 ** 32 + 10, 2 ** 32 - 1), (3, 2 ** 32 + 10, 2 ** 32 + 3), (10, 2 ** 32 - 10, 2 ** 32 + 10)))
 def test_xid_to_bigint(database, xid, present, whole):
-    """Around the turn of the 32 bits; the function's own arithmetic, for another present."""
+    """The conversion is right around the wrap of the 32 bits, tried with other
+    present transaction ids."""
     body, = database.execute("SELECT prosrc FROM pg_proc WHERE proname = 'xid_to_bigint'")[0]
     body = body.replace("txid_snapshot_xmax(txid_current_snapshot())", f"{present}::bigint").replace("p_xid", f"'{xid}'::xid")
     assert database.execute(body) == [(whole,)]

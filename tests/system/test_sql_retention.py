@@ -1,4 +1,4 @@
-"""humcli.purge(), and what is left of a task from then on."""
+"""humcli.purge(), and the last event that stays of each task."""
 
 from datetime import timedelta
 
@@ -15,31 +15,32 @@ WINDOW = timedelta(seconds=60)
 
 
 def age(connection, where="true"):
-    """Recorded and occurred a year before; START is no matter then."""
+    """Moves both times of the rows back by a year."""
     for table in ("events", "repeats"):
         connection.cursor().execute(
             f"UPDATE humcli.{table} SET recorded_at = recorded_at - interval '1 year' WHERE {where}")
 
 
 def purge(connection, older_than="1 day", max_tasks=1000):
-    """humcli.purge()"""
+    """Calls humcli.purge()."""
     return value(connection, "purge", older_than, max_tasks)
 
 
 def count(connection, table):
-    """The rows of a table."""
+    """Returns the number of rows of a table."""
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT count(*) FROM humcli.{table}")
         return cursor.fetchone()[0]
 
 
 def old(task, status, previous=None, seconds=0, event=EVENT):
-    """A delivery of years ago."""
+    """Returns a delivery of years ago."""
     return Delivery(task, status, previous, at(seconds) - timedelta(days=1500), event)
 
 
 def test_whole_histories(connection):
-    """Only where the newest of a task is old, by both times; repeats count."""
+    """A task is purged only if its newest row, repeats included, is old by both
+    times."""
     rows = record(connection, [old("gone", "A"), old("gone", "B", "A", 60), old("gone", "B", "A", 61),
                                old("recorded_now", "A"), old("happened_now", "A"),
                                Delivery("happened_now", "B", "A", at(0) + timedelta(days=36500))])
@@ -67,7 +68,8 @@ def test_at_most(connection):
 
 
 def test_not_after_is_late(connection):
-    """Not after what is left: answered as a duplicate, kept, and no event; the same again is kept once."""
+    """An event that is not after the last purged one is answered as a duplicate.
+    It is kept once and is no event."""
     record(connection, [old("task", "A"), old("task", "B", "A", 100)])
     age(connection)
     purge(connection)
@@ -84,7 +86,8 @@ def test_not_after_is_late(connection):
 
 
 def test_left_neighbour(connection):
-    """What is left is the last event: redeliveries of it are repeats, and gaps know it."""
+    """The last event stays: its redeliveries are repeats, and humcli.gaps uses
+    it."""
     last = record(connection, [old("task", "A"), old("task", "B", "A", 100)])[1].id
     age(connection)
     purge(connection)
@@ -105,7 +108,7 @@ def test_left_neighbour(connection):
 
 
 def test_repeats_alone(connection):
-    """Redeliveries of what is left are purged too, and move it on."""
+    """Redeliveries of the last event are purged, too, and move its time on."""
     record(connection, [old("task", "A")])
     age(connection)
     purge(connection)
@@ -118,7 +121,7 @@ def test_repeats_alone(connection):
 
 
 def test_split_beside_what_is_left(connection):
-    """A transition between it and its repeat: the repeat is news after all."""
+    """A transition between the last event and its repeat promotes the repeat."""
     record(connection, [old("task", "A")])
     age(connection)
     purge(connection)
@@ -128,7 +131,7 @@ def test_split_beside_what_is_left(connection):
 
 
 def test_first_of_status(connection):
-    """It stays true what was recorded before."""
+    """first_of_status takes purged events into account."""
     record(connection, [old("task", "A"), old("task", "B", "A", 100)])
     age(connection)
     purge(connection)
@@ -142,12 +145,13 @@ def test_first_of_status(connection):
 
 
 def test_a_task_never_seen(connection):
-    """However old its event."""
+    """The event of a task never seen before is recorded, however old."""
     assert outcomes(record(connection, [old("task", "A", None, -10 ** 9)])) == ["recorded"]
 
 
 def test_needed(database, connection):
-    """By a subscription that has not got it, or is to get it once more; not by one of other statuses."""
+    """A task stays if a subscription has not fetched it or is to get it again. A
+    subscription to other statuses does not keep it."""
     call(connection, "subscribe", "all")
     call(connection, "subscribe", "some", statuses=["Z"])
     record(connection, [old("task_1", "A"), old("task_1", "B", "A", 100)])
@@ -189,7 +193,8 @@ def test_isolation(database):
 
 
 def test_waits_for_a_replay(database, connection):
-    """What is being put in to come again is not purged meanwhile; a consumer at work holds up nothing."""
+    """purge() waits for a replay in progress and keeps its events. It does not
+    wait for a consumer."""
     call(connection, "subscribe", "s")
     rows = record(connection, [old("task_1", "A"), old("task_2", "A")])
     age(connection)
@@ -204,7 +209,7 @@ def test_waits_for_a_replay(database, connection):
     replay.commit()
     threads.join()
     assert purged == [1]
-    assert ids(fetch(replay, "s")) == [rows[0].id]      # locks it
+    assert ids(fetch(replay, "s")) == [rows[0].id]      # locks the subscription
     with other.cursor() as cursor:
         cursor.execute("SET lock_timeout = '5s'")
     assert purge(other) == 0
@@ -213,7 +218,7 @@ def test_waits_for_a_replay(database, connection):
 
 
 def test_waits_for_a_writer(database, connection):
-    """A task that is being recorded is passed over; its new event counts."""
+    """purge() skips a task that is being recorded, and its new event counts."""
     record(connection, [old("task_1", "A"), old("task_2", "A")])
     age(connection)
     writer = psycopg2.connect(database.dsn())
@@ -226,7 +231,7 @@ def test_waits_for_a_writer(database, connection):
 
 
 def test_against_the_model(database, rng):
-    """Random histories with purges between: the rule holds on, with what is left as the neighbour."""
+    """With random histories and purges between, the rows are those of the model."""
     connection = database.connect()
     model = Model(WINDOW)
     numbers = {}
@@ -270,7 +275,7 @@ def test_against_the_model(database, rng):
 
 
 def test_few_rows_are_read(database, connection):
-    """A purge reads each old row once, by index, and no others."""
+    """purge() reads each old row once, by index, and no other rows."""
     fill(database, 20_000)
     connection.cursor().execute("UPDATE humcli.events SET recorded_at = '2020-01-01', occurred_at = '2020-01-01'"
                                 " WHERE id <= 500; ANALYZE humcli.events")

@@ -1,4 +1,4 @@
-"""Who may do what, tried by logging in as each."""
+"""The rights of each role, tried by logging in as each."""
 
 import psycopg2
 import pytest
@@ -18,7 +18,7 @@ QUARANTINE_ADD = ("SELECT humcli.quarantine_add(ARRAY[now()], ARRAY['r'], ARRAY[
 
 NEXT = "SELECT humcli.record_next('e', 't', 's', NULL, now(), now(), 'n', 'f', '{}')"
 
-# statement, and who may run it
+# a statement, and the users that may run it
 MATRIX = [
     (RECORD, {"writer"}),
     (NEXT, {"writer"}),
@@ -63,7 +63,7 @@ MATRIX = [
 
 @pytest.fixture(name="users", scope="module")
 def fixture_users(cluster, template):
-    """A user in each role, and one in none; template has made the roles."""
+    """Makes a user in each role and one in none. The template made the roles."""
     assert template
     for who in WHO:
         grant = "" if who == "stranger" else f"IN ROLE humcli_{who}"
@@ -85,7 +85,7 @@ def test_matrix(database, users, who):
             except errors.InsufficientPrivilege:
                 refused = True
             except errors.InvalidParameterValue:
-                refused = False     # it ran
+                refused = False     # the statement ran
         connection.rollback()
         if refused == (who in may):
             wrong.append((statement, "refused" if refused else "allowed"))
@@ -103,7 +103,8 @@ def test_every_function_is_in_the_matrix(database):
 
 
 def test_roles(cluster, database):
-    """None can log in; all belongs to the owner; the owner is nobody special."""
+    """No role can log in. All objects belong to the owner, who has no special
+    rights."""
     assert database
     assert cluster.execute(
         "SELECT rolname FROM pg_roles WHERE rolname LIKE 'humcli%' AND (rolcanlogin OR rolsuper"
@@ -115,7 +116,8 @@ def test_roles(cluster, database):
 
 
 def test_definer_functions(database):
-    """Each pins the search path, is the owner's, and nobody else's to call."""
+    """Each security-definer function sets the search path, belongs to the owner
+    and is not callable by PUBLIC."""
     rows = database.execute(
         "SELECT proname, proowner::regrole::text, proconfig, prosecdef,"
         " EXISTS (SELECT FROM aclexplode(proacl) WHERE grantee = 0)"
@@ -130,7 +132,7 @@ def test_definer_functions(database):
 
 
 def test_callers_objects(database, users):
-    """What the caller has made, and his search path, change nothing."""
+    """The caller's objects and search path do not change the results."""
     database.execute("CREATE SCHEMA evil; GRANT ALL ON SCHEMA evil TO PUBLIC;"
                      "GRANT TEMPORARY ON DATABASE " + database.name + " TO PUBLIC")
     connection = database.connect(users["writer"])
@@ -169,7 +171,8 @@ def test_callers_objects(database, users):
 
 
 def test_subscription_of_another(database, users, cluster):
-    """A role's subscription is for its members, and for administrators; whoever else is refused."""
+    """A subscription of a role is open to its members and to administrators.
+    Other users are refused."""
     cluster.execute("CREATE ROLE sql_team; CREATE ROLE sql_other LOGIN IN ROLE humcli_consumer, sql_team;"
                     "CREATE ROLE sql_third LOGIN IN ROLE humcli_consumer; GRANT sql_team TO sql_consumer")
     calls = ("fetch('{}')", "ack('{}', '1:0:5:5')", "seek('{}', 'now')", "replay('{}', ids => ARRAY[1])",
@@ -178,7 +181,7 @@ def test_subscription_of_another(database, users, cluster):
         connection = database.connect(users["consumer"])
         with connection.cursor() as cursor:
             cursor.execute("SELECT humcli.subscribe('own')")
-            cursor.execute("SET ROLE sql_team")     # has no right of its own to call
+            cursor.execute("SET ROLE sql_team")     # has no right to call by itself
             with pytest.raises(errors.InsufficientPrivilege):
                 cursor.execute("SELECT humcli.subscribe('team')")
             cluster.execute("GRANT humcli_consumer TO sql_team")
@@ -196,7 +199,7 @@ def test_subscription_of_another(database, users, cluster):
                         cursor.execute(f"SELECT humcli.{call.format(name)}")
                         answers.add(True)
                     except errors.SerializationFailure:
-                        answers.add(True)   # a position of nobody's
+                        answers.add(True)   # a position that no fetch returned
                     except errors.InsufficientPrivilege:
                         answers.add(False)
                 connection.rollback()
@@ -211,7 +214,7 @@ def test_subscription_of_another(database, users, cluster):
                 assert may(user, name) == (user in allowed), (user, name)
     finally:
         cluster.execute("DROP ROLE sql_third; DROP ROLE sql_other; DROP ROLE sql_team")
-    # its role is gone: the administrators' to end
+    # its role was dropped: administrators can remove it
     admin = database.connect(users["admin"])
     with admin.cursor() as cursor:
         cursor.execute("SELECT humcli.unsubscribe('team')")

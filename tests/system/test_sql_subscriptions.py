@@ -1,4 +1,5 @@
-"""Durable subscriptions: nothing missed, nothing twice, whatever the order of the commits."""
+"""Durable subscriptions: in any order of commits, no event is missed and none is
+fetched twice."""
 
 import time
 from collections import Counter, defaultdict
@@ -13,31 +14,33 @@ from harness.subscription_calls import Threads, call, drain, fetch, fill, ids, v
 
 
 def one(connection, sql, *arguments):
-    """The first row of a statement."""
+    """Returns the first row of a statement."""
     with connection.cursor() as cursor:
         cursor.execute(sql, arguments)
         return cursor.fetchone()
 
 
 def cursor_of(connection, name):
-    """Where a subscription is."""
+    """Returns the cursor of a subscription."""
     return one(connection, "SELECT done::text, win::text, win_xid, win_id, ctid FROM humcli.subscriptions"
                " WHERE name = %s", name)
 
 
 def reads(connection):
-    """Rows of humcli.events read so far, whole and by index; of use as a difference, in a transaction."""
+    """Returns the numbers of rows of humcli.events read by scans and by index so
+    far. Two calls in one transaction give a difference."""
     return one(connection, "SELECT seq_tup_read, idx_tup_fetch FROM pg_stat_xact_user_tables"
                " WHERE relid = 'humcli.events'::regclass")
 
 
 def begin(database, user="postgres"):
-    """A connection that begins transactions by itself."""
+    """Returns a connection that begins transactions by itself."""
     return psycopg2.connect(database.dsn(user))
 
 
 def test_now_and_beginning(connection):
-    """From now on, or all; subscribe says whether it made one, and leaves what is there."""
+    """A subscription begins now or at the beginning. subscribe() returns whether
+    it made one, and does not change an existing one."""
     record(connection, [Delivery("task_1", "A")])
     assert value(connection, "subscribe", "late")
     assert value(connection, "subscribe", "all", start="beginning", statuses=None)
@@ -53,7 +56,8 @@ def test_now_and_beginning(connection):
 
 
 def test_until_acknowledged(connection):
-    """Fetched again until acknowledged; a position stands for all before it."""
+    """Events are fetched again until they are acknowledged. A position
+    acknowledges all events up to it."""
     call(connection, "subscribe", "s")
     everything = ids(record(connection, [Delivery(f"task_{i}", "A") for i in range(10)]))
     assert ids(fetch(connection, "s", 4)) == everything[:4]
@@ -69,7 +73,8 @@ def test_until_acknowledged(connection):
 
 
 def test_transactions_out_of_order(database, connection):
-    """One that began first and commits last is not missed, and holds up nobody."""
+    """A transaction that begins first and commits last is not missed and delays
+    no others."""
     call(connection, "subscribe", "s")
     early, rolled_back = begin(database), begin(database)
     first, = ids(record(early, [Delivery("task_1", "A")]))
@@ -88,7 +93,7 @@ def test_transactions_out_of_order(database, connection):
 
 
 def test_under_way_at_subscribe_and_at_seek(database, connection):
-    """What commits after 'now' is after now, however early it began."""
+    """'now' is before all later commits, however early their transaction began."""
     early = begin(database)
     first, = ids(record(early, [Delivery("task_1", "A")]))
     call(connection, "subscribe", "s")
@@ -103,7 +108,7 @@ def test_under_way_at_subscribe_and_at_seek(database, connection):
 
 
 def test_promotions(connection):
-    """A repeat that becomes an event long after it was recorded is handed out."""
+    """A repeat that is promoted long after it was recorded is fetched."""
     call(connection, "subscribe", "s")
     a, = record(connection, [Delivery("task_1", "A", None, at(0))])
     assert record(connection, [Delivery("task_1", "A", None, at(2))])[0].outcome == "repeat"
@@ -114,7 +119,8 @@ def test_promotions(connection):
 
 
 def test_idle_polling_writes_nothing(database, connection):
-    """No transaction id is drawn, no row is touched; also behind other statuses and open writers."""
+    """Polling without new events assigns no transaction id and writes no row, also
+    with events of other statuses and with open transactions."""
     call(connection, "subscribe", "all", "beginning")
     call(connection, "subscribe", "some", "beginning", ["Z"])
     record(connection, [Delivery(f"task_{i}", "A") for i in range(5)])
@@ -135,7 +141,7 @@ def test_idle_polling_writes_nothing(database, connection):
 
 
 def test_statuses(connection):
-    """Only those asked for, in order."""
+    """Only events of the chosen statuses are fetched, in order."""
     call(connection, "subscribe", "s", statuses=["B", "C"])
     rows = record(connection, [Delivery(f"task_{i}", "ABCD"[i % 4]) for i in range(40)])
     assert ids(drain(connection, "s", 7)) == [row.id for i, row in enumerate(rows) if i % 4 in (1, 2)]
@@ -144,7 +150,8 @@ def test_statuses(connection):
 @pytest.mark.parametrize("count, moves", ((1000, False), (1001, True)))
 @pytest.mark.parametrize("window", (False, True))
 def test_cursor_moves_past_other_statuses(database, connection, count, moves, window):
-    """Nobody reads them each time; with and without an open window before them."""
+    """Events of other statuses are not read at each fetch, with and without an open
+    window before them."""
     call(connection, "subscribe", "s", "beginning", ["Z"])
     if window:
         record(connection, [Delivery("first", "Z")])
@@ -160,7 +167,8 @@ def test_cursor_moves_past_other_statuses(database, connection, count, moves, wi
 
 
 def test_exactly_once_in_a_transaction(database, connection):
-    """Rolled back, it comes again; committed, it is done along with one's own writes."""
+    """After a rollback the event is fetched again. A commit acknowledges it
+    together with the consumer's own writes."""
     connection.cursor().execute("CREATE TABLE public.mine (id bigint)")
     call(connection, "subscribe", "s")
     everything = ids(record(connection, [Delivery(f"task_{i}", "A") for i in range(6)]))
@@ -176,7 +184,7 @@ def test_exactly_once_in_a_transaction(database, connection):
     assert work() == everything[:4]
     consumer.rollback()
     assert work() == everything[:4]
-    assert work() == everything[4:]     # further on in the same transaction
+    assert work() == everything[4:]     # continues in the same transaction
     assert fetch(consumer, "s") == []
     consumer.commit()
     assert [row[0] for row in database.execute("SELECT id FROM public.mine")] == everything
@@ -185,7 +193,8 @@ def test_exactly_once_in_a_transaction(database, connection):
 
 
 def test_second_consumer_waits(database, connection):
-    """Two on one name: the second gets what comes after, once the first has committed."""
+    """A second consumer of a subscription waits for the first one's commit, and
+    gets the events after it."""
     call(connection, "subscribe", "s")
     everything = ids(record(connection, [Delivery(f"task_{i}", "A") for i in range(6)]))
     first, second = begin(database), database.connect()
@@ -203,7 +212,8 @@ def test_second_consumer_waits(database, connection):
 
 
 def test_second_consumer_is_refused(database, connection):
-    """Without a transaction both may get the same; only one can acknowledge it."""
+    """Without transactions two consumers may fetch the same event, but only one can
+    acknowledge it."""
     call(connection, "subscribe", "s")
     record(connection, [Delivery(f"task_{i}", "A") for i in range(6)])
     other = database.connect()
@@ -215,7 +225,8 @@ def test_second_consumer_is_refused(database, connection):
 
 
 def test_older_transaction(database, connection):
-    """One that wrote before others went on sees all that is committed, and its own later."""
+    """A transaction older than the cursor gets all committed events; its own events
+    are fetched after its commit."""
     call(connection, "subscribe", "s")
     old = begin(database)
     one(old, "SELECT txid_current()")
@@ -226,13 +237,13 @@ def test_older_transaction(database, connection):
     assert ids(drain(connection, "s")) == own
     own = ids(record(old, [Delivery("task_3", "A")]))
     second, = ids(record(connection, [Delivery("task_4", "A")]))
-    assert ids(drain(old, "s")) == [second]     # its own are not done before it is
+    assert ids(drain(old, "s")) == [second]     # its own events are fetched after its commit
     own += ids(record(old, [Delivery("task_5", "A")]))
     assert fetch(old, "s") == []
     old.commit()
     assert ids(drain(old, "s")) == own
     old.commit()
-    # the window is of a transaction that is younger than the one that reads it
+    # the window was made by a younger transaction than the one that reads it
     one(old, "SELECT txid_current()")
     both = ids(record(connection, [Delivery("task_6", "A"), Delivery("task_7", "A")]))
     assert ids(fetch(connection, "s")) == both
@@ -246,9 +257,9 @@ def test_older_transaction(database, connection):
 @pytest.mark.parametrize("way", ("subscribe", "seek", "fetch", "ack"))
 def test_cursor_is_of_a_younger_transaction(database, connection, way):
     """
-    A transaction id that was drawn and never logged is drawn again after a
-    crash. So the cursor's row is of a transaction id younger than what it
-    reaches: if the row is there after the crash, so is the counter.
+    A transaction id that was assigned and never logged is assigned again after
+    a crash. So the cursor's row has a younger transaction id than the ids it
+    covers. If the row survives the crash, so does the counter.
     """
     call(connection, "subscribe", "s")
     fill(database, 3)
@@ -278,10 +289,11 @@ def test_cursor_is_of_a_younger_transaction(database, connection, way):
 
 
 def test_seek(database, connection):
-    """Now, beginning, a time; what was fetched before can't be acknowledged after."""
+    """seek() moves to now, to the beginning, or to a time. Positions from before it
+    can't be acknowledged."""
     call(connection, "subscribe", "s")
     old = ids(record(connection, [Delivery(f"task_{i}", "A") for i in range(4)]))
-    time.sleep(0.002)   # clocks have a grain
+    time.sleep(0.002)   # more than a tick of the clock
     moment, = one(connection, "SELECT clock_timestamp()")
     new = ids(record(connection, [Delivery(f"task_{i}", "B", None, at(9)) for i in range(4)]))
     assert ids(drain(connection, "s")) == old + new
@@ -307,7 +319,8 @@ def test_seek(database, connection):
 
 
 def test_stale_position_in_a_new_window(connection):
-    """A seek back makes all positions new: an old one would skip what came again."""
+    """seek() makes older positions invalid, because one of them would skip events
+    that are fetched again."""
     call(connection, "subscribe", "s")
     record(connection, [Delivery(f"task_{i}", "A") for i in range(4)])
     rows = fetch(connection, "s")
@@ -323,7 +336,8 @@ def test_stale_position_in_a_new_window(connection):
 
 
 def test_replay(database, connection):
-    """By id, task, status and time, handed out first, with positions of their own."""
+    """Replays by id, task, status and time are fetched first, with their own
+    positions."""
     call(connection, "subscribe", "s")
     call(connection, "subscribe", "other")
     rows = record(connection, [Delivery(f"task_{i % 3}", "ABCD"[i // 3], None, at(i * 1000)) for i in range(12)])
@@ -340,7 +354,7 @@ def test_replay(database, connection):
             ({"task_id": "none"}, [])):
         assert value(connection, "replay", "s", **arguments) == len(expected)
         assert ids(drain(connection, "s", 2)) == expected, arguments
-    # first, and together with what is new; acknowledged one by one
+    # replays come first, together with new events, and are acknowledged one by one
     new = ids(record(connection, [Delivery("task_7", "A")]))
     call(connection, "replay", "s", ids=everything[:2])
     assert value(connection, "replay", "s", ids=everything[:3]) == 1
@@ -359,7 +373,8 @@ def test_replay(database, connection):
 
 
 def test_replay_is_of_what_is_past(connection):
-    """What is still ahead comes by itself; other statuses stay out; listeners are woken."""
+    """replay() adds only events that were fetched before and have the chosen
+    statuses. Listeners are notified."""
     call(connection, "subscribe", "s", statuses=["A"])
     rows = record(connection, [Delivery(f"task_{i}", "AB"[i % 2]) for i in range(8)])
     mine = ids(rows)[::2]
@@ -374,7 +389,7 @@ def test_replay_is_of_what_is_past(connection):
 
 
 def test_replays_at_once(database, connection):
-    """Those that are put in while others are fetched are not acknowledged along with them."""
+    """A replay that is added during a fetch is not acknowledged with its events."""
     call(connection, "subscribe", "s")
     everything = ids(record(connection, [Delivery(f"task_{i}", "A") for i in range(20)]))
     drain(connection, "s")
@@ -420,7 +435,7 @@ def test_refused(connection, function, arguments, error):
 
 
 def test_unsubscribe(database, connection):
-    """Nothing is left, and a new one of that name begins anew."""
+    """unsubscribe() leaves no row. A new subscription of that name starts again."""
     call(connection, "subscribe", "s")
     everything = ids(record(connection, [Delivery("task_1", "A")]))
     drain(connection, "s")
@@ -433,7 +448,8 @@ def test_unsubscribe(database, connection):
 
 
 def test_repeatable_read(database, connection):
-    """One snapshot for the transaction: it sees less, and whoever comes second is told so."""
+    """A repeatable-read transaction has one snapshot. The second consumer gets a
+    serialization failure."""
     call(connection, "subscribe", "s")
     first, = ids(record(connection, [Delivery("task_1", "A")]))
     reader = begin(database)
@@ -452,9 +468,10 @@ def test_repeatable_read(database, connection):
 
 
 def test_few_rows_are_read(database, connection):
-    """By index, and not again what came since a long transaction began; plans of when it was empty."""
+    """A fetch reads few rows by index, also with plans made on the empty table. It
+    does not read all events since a long transaction began."""
     call(connection, "subscribe", "s")
-    for _ in range(10):     # enough for a plan to be kept
+    for _ in range(10):     # after five calls PostgreSQL keeps a generic plan
         assert fetch(connection, "s") == []
     writer = begin(database)
     record(writer, [Delivery("long", "A")])
@@ -478,7 +495,8 @@ def test_few_rows_are_read(database, connection):
 
 
 def lives(rng, task):
-    """Statuses that alternate within the window, shuffled: some are repeats before they are events."""
+    """Returns shuffled deliveries whose statuses alternate within the window, so
+    that some are repeats before they become events."""
     names = ("PENDING", "ESTIMATE_PENDING")
     history = [Delivery(task, names[i % 2], names[(i + 1) % 2], at(i)) for i in range(rng.choice((1, 2, 8)))]
     rng.shuffle(history)
@@ -486,7 +504,7 @@ def lives(rng, task):
 
 
 class Writers:
-    """Five that record, sleep, commit or roll back and begin anew."""
+    """Five threads that record, sleep, commit or roll back, and repeat this."""
 
     def __init__(self, database, seeds, events):
         self.database = database
@@ -498,7 +516,7 @@ class Writers:
             self.threads.start(self.write, number, rng)
 
     def write(self, number, rng):
-        """One writer, with tasks of its own and some that all share."""
+        """Runs one writer, with its own tasks and tasks that all writers share."""
         connection = begin(self.database)
         left = self.events
         stream = []
@@ -509,7 +527,7 @@ class Writers:
                 name = f"task_{number}_{task}" if task % 50 else f"shared_{task}"
                 history = lives(rng, name)
                 left -= len(history)
-                for delivery in history:    # not too far apart, for one history to span transactions
+                for delivery in history:    # close enough that a history spans transactions
                     stream.insert(rng.randint(max(0, len(stream) - 40), len(stream)), delivery)
             size = rng.choice((1, 5, 20, 60))
             batch, stream = stream[:size], stream[size:]
@@ -528,7 +546,7 @@ class Writers:
 
 
 def check_order(events):
-    """Within a task, in the order of recording."""
+    """Checks that the events of each task are in the order of recording."""
     tasks = defaultdict(list)
     for event in events:
         tasks[event.task_id].append(event.id)
@@ -537,7 +555,8 @@ def check_order(events):
 
 @pytest.mark.parametrize("stuck", (False, True), ids=("alone", "beside an open writer"))
 def test_nothing_lost_nothing_twice(database, connection, rng, stuck):
-    """Each way of consuming, beside five writers; an open transaction of another's holds up none."""
+    """Each way of consuming gets all events of five writers. An open transaction of
+    another application delays none."""
     connection.cursor().execute("CREATE TABLE public.mine (id bigint)")
     for name in ("plain", "exact", "raced"):
         call(connection, "subscribe", name)
@@ -573,7 +592,7 @@ def test_nothing_lost_nothing_twice(database, connection, rng, stuck):
             try:
                 rows = fetch(mine, name, rng.choice((1, 10, 100, 1000)))
                 if rows and not in_fetch:
-                    mine.commit()   # gives the lock back: the ack decides
+                    mine.commit()   # releases the lock, so that ack() decides
                 with mine.cursor() as cursor:
                     for row in rows:
                         cursor.execute("INSERT INTO public.mine VALUES (%s)", [row.id])
@@ -611,7 +630,7 @@ def test_nothing_lost_nothing_twice(database, connection, rng, stuck):
     assert Counter(row[0] for row in database.execute("SELECT id FROM public.mine")) == everything
     check_order(got["plain"])
     check_order(got["some"])
-    # two that fetch outside of the transaction: some twice, none lost
+    # two consumers that fetch outside of the transaction: some twice, none lost
     database.execute("TRUNCATE public.mine")
     racers = Threads()
     for seed in seeds[8:]:
@@ -623,7 +642,8 @@ def test_nothing_lost_nothing_twice(database, connection, rng, stuck):
 
 
 def test_status_of_a_million(database, connection):
-    """Counted up to 10,001 and no further; fast however much waits, and however much is done."""
+    """The count stops at 10,001, and is fast with many waiting and many
+    acknowledged events."""
     for name in ("far", "near", "some", "none"):
         call(connection, "subscribe", name, statuses=["B"] if name == "some" else ["Z"] if name == "none" else None)
     rows = 1_000_000

@@ -12,7 +12,7 @@ DOCUMENTED = {
 
 
 def timeline(connection, task="task_1"):
-    """The statuses of a task in the view's order."""
+    """Returns the statuses of a task in the view's order."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT status, place FROM humcli.timeline WHERE task_id = %s", [task])
         rows = cursor.fetchall()
@@ -27,7 +27,7 @@ def current(connection, task="task_1"):
 
 
 def life(*statuses, moment=0, step=0):
-    """Transitions from one status to the next."""
+    """Returns deliveries with transitions from each status to the next."""
     return [Delivery("task_1", status, previous, at(moment + i * step))
             for i, (previous, status) in enumerate(zip(statuses, statuses[1:]))]
 
@@ -43,7 +43,7 @@ def test_statuses(connection):
 
 
 def test_by_time(connection):
-    """By when it happened, not by when it came."""
+    """The order is that of occurred_at, not that of arrival."""
     deliveries = life("PENDING", "ESTIMATE_PENDING", "PENDING", "ESTIMATE_PENDING", "ACCEPTED", step=1)
     for delivery in deliveries[::-1]:
         record(connection, [delivery])
@@ -53,7 +53,8 @@ def test_by_time(connection):
 
 @pytest.mark.parametrize("order", itertools.permutations(range(3)))
 def test_equal_times(connection, order):
-    """Among equals, a row after the one whose status is its previous_status."""
+    """With equal times, a row follows the row whose status is its
+    previous_status."""
     chain = life("IN_PROGRESS", "SUBMITTED", "VERIFIED", "COMPLETED")
     for i in order:
         record(connection, [chain[i]])
@@ -63,7 +64,7 @@ def test_equal_times(connection, order):
 
 
 def test_equal_times_unrelated(connection):
-    """Then by id."""
+    """Unrelated rows with equal times are ordered by id."""
     for status in ("C", "A", "B"):
         record(connection, [Delivery("task_1", status, "X")])
     assert timeline(connection) == ["C", "A", "B"]
@@ -71,7 +72,7 @@ def test_equal_times_unrelated(connection):
 
 @pytest.mark.parametrize("order", itertools.permutations(range(3)))
 def test_equal_times_in_a_circle(connection, order):
-    """A circle ends; what follows from it comes after it."""
+    """A circle of transitions ends, and the rows that follow from it come after."""
     rows = [Delivery("task_1", "A", "B"), Delivery("task_1", "B", "A"), Delivery("task_1", "C", "B")]
     for i in order:
         record(connection, [rows[i]])
@@ -85,7 +86,7 @@ def test_status_that_is_its_own_previous(connection):
 
 
 def test_tasks(connection):
-    """A row a task, unknown statuses too."""
+    """There is one row for each task, also for unknown statuses."""
     record(connection, life("SUBMITTED", "VERIFIED", "COMPLETED", step=1)
            + [Delivery("task_2", "SOMETHING_NEW", None), Delivery("task_3", "A", "B", event="task.other")])
     with connection.cursor() as cursor:
@@ -107,7 +108,7 @@ def test_repeats_are_not_in_the_views(connection):
 
 
 def test_one_task_is_looked_up_by_index(connection):
-    """The restriction reaches the table through both views."""
+    """A condition on the task uses the table's index through both views."""
     record(connection, [Delivery(f"task_{i}", "A") for i in range(500)])
     with connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE humcli.events")
