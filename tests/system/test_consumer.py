@@ -1,4 +1,4 @@
-"""humcli-webhook listen --subscription: every event is handed out, whatever dies."""
+"""humcli-webhook listen --subscription: every event is delivered, whatever dies."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from harness.record_calls import Delivery, at, record
 
 OK, NEGATIVE, DATA, UNAVAILABLE, IO_ERROR, LATER, NO_PERMISSION, CONFIG \
     = 0, 1, 65, 69, 74, 75, 77, 78
-HEARS = "listening on humcli_events"
+LISTENS = "listening on humcli_events"
 
 
 def deliveries(count, tasks=1):
@@ -51,11 +51,11 @@ def ids(lines):
     return [int(json.loads(line)["id"]) for line in lines]
 
 
-class Handed:
+class DeliveryLog:
     """A command that notes each event it is given, and what the notes say."""
 
     def __init__(self, folder):
-        self.file = folder / "handed"
+        self.file = folder / "delivered"
         self.file.touch()
         self.command = f'echo "$HUMCLI_ID" >>{self.file}'
 
@@ -64,8 +64,8 @@ class Handed:
 
 
 @pytest.fixture
-def handed(tmp_path):
-    return Handed(tmp_path)
+def delivered(tmp_path):
+    return DeliveryLog(tmp_path)
 
 
 @pytest.fixture
@@ -73,12 +73,12 @@ def consume(cli):
     """Starts consumers; they end with the test."""
     started = []
 
-    def start(database, *arguments, hears=True, name="s", dsn=None, **settings):
+    def start(database, *arguments, listens=True, name="s", dsn=None, **settings):
         consumer = Running(cli, "listen", "--subscription", name, *arguments,
                            DATABASE=dsn or database.dsn(), **settings)
         started.append(consumer)
-        if hears:
-            consumer.said(HEARS)
+        if listens:
+            consumer.said(LISTENS)
         return consumer
 
     yield start
@@ -95,7 +95,7 @@ def once(cli, database):
     return run
 
 
-# ---- what is handed out
+# ---- what is delivered
 
 PAYLOADS = [
     ("{}", "{}"),
@@ -181,16 +181,16 @@ def test_what_fails_comes_again_and_is_not_passed(consume, database, tmp_path):
     assert re.search(r"level=error .*killed, A.*attempt 1: command failed: signal 9", said)
 
 
-def test_once_leaves_what_fails_to_the_next_run(once, database, handed):
+def test_once_leaves_what_fails_to_the_next_run(once, database, delivered):
     first, second = put(database, *deliveries(2))
     assert once("--exec", "exit 75").returncode == LATER
     assert once("--exec", "exit 1").returncode == NEGATIVE
     assert once("--exec", "/nonexistent").returncode == NEGATIVE
-    assert once("--exec", f"{handed.command}; test $HUMCLI_ID = {first}").returncode == NEGATIVE
-    assert once("--exec", handed.command).returncode == OK
-    assert handed.ids() == [first, second, second]
-    assert once("--exec", handed.command).returncode == OK
-    assert handed.ids() == [first, second, second]
+    assert once("--exec", f"{delivered.command}; test $HUMCLI_ID = {first}").returncode == NEGATIVE
+    assert once("--exec", delivered.command).returncode == OK
+    assert delivered.ids() == [first, second, second]
+    assert once("--exec", delivered.command).returncode == OK
+    assert delivered.ids() == [first, second, second]
 
 
 def test_no_line_is_acknowledged_that_could_not_be_written(cli, once, database):
@@ -207,7 +207,7 @@ def test_no_line_is_acknowledged_that_could_not_be_written(cli, once, database):
 # ---- waking and ending
 
 
-def test_it_is_woken(consume, database):
+def test_it_is_notified(consume, database):
     """Well before it would look by itself."""
     consumer = consume(database)
     start = time.monotonic()
@@ -218,11 +218,11 @@ def test_it_is_woken(consume, database):
 
 
 def test_it_only_polls_if_told(consume, database):
-    consumer = consume(database, "--poll-only", hears=False)
+    consumer = consume(database, "--poll-only", listens=False)
     consumer.said("created")
     number = put(database, Delivery("t", "A"))
     assert ids(consumer.printed(1)) == number
-    assert not any(HEARS in line for line in consumer.err)
+    assert not any(LISTENS in line for line in consumer.err)
     assert consumer.end(signal.SIGINT) == OK
 
 
@@ -300,7 +300,7 @@ def test_the_plain_listener_need_not_write(cli, database):
         database.execute("ALTER ROLE read_only SET default_transaction_read_only = on")
         running = Running(cli, "listen", "--count", "1", DATABASE=database.dsn("read_only"))
         try:
-            running.said(HEARS)
+            running.said(LISTENS)
             put(database, Delivery("t", "A"))
             assert running.end() == OK and len(running.out) == 1
         finally:
@@ -333,7 +333,7 @@ def test_it_says_what_is_wrong(cli, once, cluster, database):
         cluster.drop_database(bare)
 
 
-def test_a_subscription_that_is_taken_away(consume, database):
+def test_a_subscription_that_is_removed(consume, database):
     consumer = consume(database)
     database.execute("SELECT humcli.unsubscribe('s')")
     put(database, Delivery("t", "A"))
@@ -344,52 +344,52 @@ def test_a_subscription_that_is_taken_away(consume, database):
 # ---- several of them
 
 
-def test_one_works_and_the_other_stands_by(consume, database, handed):
-    first = consume(database, "--exec", handed.command)
-    second = consume(database, "--exec", handed.command)
+def test_one_works_and_the_other_stands_by(consume, database, delivered):
+    first = consume(database, "--exec", delivered.command)
+    second = consume(database, "--exec", delivered.command)
     second.said("standing by")
     numbers = put(database, *deliveries(20))
-    wait_until(lambda: len(handed.ids()) == 20 and acknowledged(database), "20 events")
+    wait_until(lambda: len(delivered.ids()) == 20 and acknowledged(database), "20 events")
     first.process.kill()
     first.end()
     numbers += put(database, *[Delivery("more", f"S{n}", occurred_at=at(n)) for n in range(20)])
-    wait_until(lambda: len(handed.ids()) >= 40, "the other to go on", limit=20)
-    assert handed.ids() == numbers
+    wait_until(lambda: len(delivered.ids()) >= 40, "the other to go on", limit=20)
+    assert delivered.ids() == numbers
     assert second.end(signal.SIGTERM) == OK
 
 
-def test_two_that_poll_do_double_work_at_most(consume, database, handed):
-    both = [consume(database, "--poll-only", "--exec", handed.command, hears=False)
+def test_two_that_poll_do_double_work_at_most(consume, database, delivered):
+    both = [consume(database, "--poll-only", "--exec", delivered.command, listens=False)
             for _ in range(2)]
     for consumer in both:
         wait_until(lambda: database.execute(
             "SELECT 1 FROM pg_stat_activity WHERE application_name = 'humcli-webhook'"
             " AND datname = current_database() OFFSET 1"), "both to connect")
     numbers = put(database, *deliveries(50))
-    wait_until(lambda: set(handed.ids()) == set(numbers), "50 events", limit=30)
+    wait_until(lambda: set(delivered.ids()) == set(numbers), "50 events", limit=30)
     wait_until(lambda: acknowledged(database), "the last ack")
     for consumer in both:
         assert consumer.end(signal.SIGTERM) == OK
 
 
-def test_once_never_runs_twice_at_a_time(consume, cli, once, database, handed, tmp_path):
+def test_once_never_runs_twice_at_a_time(consume, cli, once, database, delivered, tmp_path):
     numbers = put(database, *deliveries(3))
     go = tmp_path / "go"
     os.mkfifo(go)
     first = consume(database, "--from", "beginning", "--once", "--exec",
-                    f"{handed.command}; read x <{go}", hears=False)
-    wait_until(handed.ids, "the first event")
-    second = once("--exec", handed.command)
-    assert (second.returncode, handed.ids()) == (LATER, numbers[:1])
+                    f"{delivered.command}; read x <{go}", listens=False)
+    wait_until(delivered.ids, "the first event")
+    second = once("--exec", delivered.command)
+    assert (second.returncode, delivered.ids()) == (LATER, numbers[:1])
     assert "another consumer has subscription s" in second.err
     with open(go, "w", encoding="ascii") as file:
         for number in numbers[1:]:
             file.write("x\n")
             file.flush()
-            wait_until(lambda number=number: number in handed.ids(), "the next event")
+            wait_until(lambda number=number: number in delivered.ids(), "the next event")
         file.write("x\n")
     assert first.end() == OK
-    assert handed.ids() == numbers
+    assert delivered.ids() == numbers
 
     listening = consume(database)
     assert once().returncode == LATER
@@ -402,7 +402,7 @@ def test_once_never_runs_twice_at_a_time(consume, cli, once, database, handed, t
 
 class Flow:
     """Records events all the time, whatever becomes of PostgreSQL; who wants
-    to know whether all were handed out looks at what is recorded in the end."""
+    to know whether all were delivered looks at what is recorded in the end."""
 
     def __init__(self, database, count, tasks=7):
         self.database = database
@@ -429,13 +429,13 @@ class Flow:
         return recorded(self.database)
 
 
-def assert_each_handed(handed, database, flow):
+def assert_each_delivered(delivered, database, flow):
     """None skipped; each task's first times are in the order of recording."""
     numbers = flow.end()
-    wait_until(lambda: set(handed.ids()) == set(numbers), "the last events", limit=40)
+    wait_until(lambda: set(delivered.ids()) == set(numbers), "the last events", limit=40)
     task_of = dict(database.execute("SELECT id, task_id FROM humcli.events"))
     first = {}
-    for place, number in enumerate(handed.ids()):
+    for place, number in enumerate(delivered.ids()):
         first.setdefault(number, place)
     for task in set(task_of.values()):
         mine = [number for number in numbers if task_of[number] == task]
@@ -443,33 +443,33 @@ def assert_each_handed(handed, database, flow):
     return numbers
 
 
-def test_its_connections_are_cut(consume, database, handed):
-    consumer = consume(database, "--exec", handed.command)
+def test_its_connections_are_cut(consume, database, delivered):
+    consumer = consume(database, "--exec", delivered.command)
     flow = Flow(database, 200)
     for step in range(1, 5):
-        wait_until(lambda step=step: len(handed.ids()) > 40 * step, "some events", limit=20)
+        wait_until(lambda step=step: len(delivered.ids()) > 40 * step, "some events", limit=20)
         database.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = "
             "current_database() AND application_name = 'humcli-webhook' AND "
             + ("query NOT LIKE '%humcli.%'" if step % 2 else "query LIKE '%humcli.%'"))
-    numbers = assert_each_handed(handed, database, flow)
+    numbers = assert_each_delivered(delivered, database, flow)
     assert len(numbers) == 200
-    # What was handed out twice is what was in flight when W was cut.
-    assert len(handed.ids()) <= len(numbers) + 3
+    # What was delivered twice is what was in flight when W was cut.
+    assert len(delivered.ids()) <= len(numbers) + 3
     consumer.said("connection of the notification listener lost", 2)
     assert consumer.end(signal.SIGTERM) == OK
 
 
-def test_it_is_killed(consume, database, handed):
-    consumer = consume(database, "--exec", handed.command)
+def test_it_is_killed(consume, database, delivered):
+    consumer = consume(database, "--exec", delivered.command)
     flow = Flow(database, 300)
     for step in range(1, 6):
-        wait_until(lambda step=step: len(handed.ids()) > 40 * step, "some events", limit=20)
+        wait_until(lambda step=step: len(delivered.ids()) > 40 * step, "some events", limit=20)
         consumer.process.kill()
         consumer.end()
-        consumer = consume(database, "--exec", handed.command, hears=False)
-    numbers = assert_each_handed(handed, database, flow)
-    assert len(numbers) == 300 and len(handed.ids()) <= 300 + 5
+        consumer = consume(database, "--exec", delivered.command, listens=False)
+    numbers = assert_each_delivered(delivered, database, flow)
+    assert len(numbers) == 300 and len(delivered.ids()) <= 300 + 5
     assert consumer.end(signal.SIGTERM) == OK
 
 
@@ -505,34 +505,34 @@ def own_database(mortal, paths):
     return database
 
 
-def test_postgresql_is_killed(consume, own_database, handed):
-    consumer = consume(own_database, "--exec", handed.command)
+def test_postgresql_is_killed(consume, own_database, delivered):
+    consumer = consume(own_database, "--exec", delivered.command)
     flow = Flow(own_database, 200)
     for step, die in enumerate((own_database.cluster.kill, own_database.cluster.stop), 1):
-        wait_until(lambda step=step: len(handed.ids()) > 40 * step, "some events", limit=20)
+        wait_until(lambda step=step: len(delivered.ids()) > 40 * step, "some events", limit=20)
         die()
         consumer.said("no database", step)
         own_database.cluster.start()
-    numbers = assert_each_handed(handed, own_database, flow)
+    numbers = assert_each_delivered(delivered, own_database, flow)
     assert len(numbers) == 200
-    consumer.said(HEARS, 3)
+    consumer.said(LISTENS, 3)
     assert consumer.end(signal.SIGTERM) == OK
 
 
 # ---- poolers and standbys
 
 
-def test_a_pooler_makes_it_deaf(consume, once, database, handed):
+def test_it_polls_behind_a_pooler(consume, once, database, delivered):
     pooler = PgBouncer(database.cluster, "postgres")
     try:
         dsn = f"host=127.0.0.1 port={pooler.port} dbname={database.name} user=postgres"
-        consumer = consume(database, "--exec", handed.command, dsn=dsn, hears=False)
+        consumer = consume(database, "--exec", delivered.command, dsn=dsn, listens=False)
         consumer.said("notifications do not arrive")
         numbers = put(database, *deliveries(100))
-        wait_until(lambda: handed.ids() == numbers, "100 events", limit=20)
+        wait_until(lambda: delivered.ids() == numbers, "100 events", limit=20)
         assert consumer.end(signal.SIGTERM) == OK
         assert sum("do not arrive" in line for line in consumer.err) == 1
-        assert not any(HEARS in line for line in consumer.err)
+        assert not any(LISTENS in line for line in consumer.err)
 
         numbers = put(database, *[Delivery("more", f"S{n}", occurred_at=at(n))
                                   for n in range(150)])
@@ -541,12 +541,13 @@ def test_a_pooler_makes_it_deaf(consume, once, database, handed):
         pooler.close()
 
 
-def test_a_standby_will_not_do_until_it_is_promoted(consume, own_database, handed):
+def test_a_standby_will_not_do_until_it_is_promoted(consume, own_database, delivered):
     number = put(own_database, Delivery("t", "A"))
     standby = Standby(own_database.cluster)
     try:
         database = Database(standby, own_database.name)
-        consumer = consume(database, "--from", "beginning", "--exec", handed.command, hears=False)
+        consumer = consume(database, "--from", "beginning", "--exec", delivered.command,
+                           listens=False)
         start = time.monotonic()
         consumer.said("the server is read-only: it is a standby")
         used = os.sysconf("SC_CLK_TCK")
@@ -556,8 +557,8 @@ def test_a_standby_will_not_do_until_it_is_promoted(consume, own_database, hande
         assert (int(fields[11]) + int(fields[12])) / used < 0.5
         assert len(consumer.err) == 1
         standby.promote()
-        consumer.said(HEARS)
-        wait_until(lambda: handed.ids() == number, "the event")
+        consumer.said(LISTENS)
+        wait_until(lambda: delivered.ids() == number, "the event")
         assert consumer.end(signal.SIGTERM) == OK
     finally:
         standby.remove()

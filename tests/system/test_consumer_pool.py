@@ -16,7 +16,7 @@ from harness.record_calls import Delivery, at, record
 from harness.subscription_calls import call, value
 
 OK, NEGATIVE, USAGE, IO_ERROR, LATER, CONFIG = 0, 1, 64, 74, 75, 78
-HEARS = "listening on humcli_events"
+LISTENS = "listening on humcli_events"
 
 
 @pytest.fixture(name="database")
@@ -35,7 +35,7 @@ def fixture_work(cli, database):
         worker = Running(cli, "listen", "--pool", "p", *arguments, DATABASE=database.dsn())
         started.append(worker)
         if hears:
-            worker.said(HEARS)
+            worker.said(LISTENS)
         return worker
 
     yield start

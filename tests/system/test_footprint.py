@@ -242,14 +242,14 @@ def test_memory_at_work(measured, size, peak):
     parameter and in libpq's buffer for a moment.
     """
     with in_flight(measured, 64, size) as (bodies, finish):
-        flying = private_dirty(measured)
+        used_in_flight = private_dirty(measured)
         # A crowd that is slow to record goes to the spool.
         assert set(finish()) <= {RECEIVED, SPOOLED}
     after = private_dirty(measured)
     space = address_space(measured)
-    print(f"Private_Dirty {flying / MB:.1f} MB with 64 in flight, {after / MB:.1f} MB after;"
-          f" VmSize {space / MB:.0f} MB")
-    assert flying < 16 * MB and after < peak * MB
+    print(f"Private_Dirty {used_in_flight / MB:.1f} MB with 64 in flight,"
+          f" {after / MB:.1f} MB after; VmSize {space / MB:.0f} MB")
+    assert used_in_flight < 16 * MB and after < peak * MB
     assert space < 200 * MB
 
 

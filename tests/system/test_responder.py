@@ -431,7 +431,7 @@ def test_task_lock_held_elsewhere(paths, store):
         assert it.post(held).body == RECEIVED
 
 
-def test_task_lock_let_go_in_time(running, store):
+def test_task_lock_released_in_time(running, store):
     held = event()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         with task_locked(store, task_of(held)):
@@ -858,7 +858,7 @@ def test_answers_what_waits_for_the_database(paths, store):
 
 
 @pytest.mark.parametrize("where", ["inherited", "port"])
-def test_whoever_comes_while_it_ends(paths, store, where):
+def test_new_connections_while_it_ends(paths, store, where):
     """While something waits for the database the door is open, and watched."""
     with PostgresProxy(store.socket) as proxy, Spool() as spool, FastCGI(
             paths.responder, proxy.conninfo(store.login), SPOOL=spool.path,

@@ -52,7 +52,7 @@ def responder(paths, conninfo, spool, kind=FastCGI, **settings):
             raise
 
 
-def away(paths, proxy, store, spool, **settings):
+def unavailable(paths, proxy, store, spool, **settings):
     """A responder whose database is away until proxy.open()."""
     proxy.refuse()
     return responder(paths, proxy.conninfo(store.login), spool, **settings)
@@ -95,7 +95,7 @@ def tasks_locked(store, tasks):
 def test_spooled_and_recorded(transport, paths, proxy, store, spool):
     """The file is the event, signed by hand; what stands in it survives."""
     body = event(status="ACCEPTED")
-    with away(paths, proxy, store, spool, kind=transport) as it:
+    with unavailable(paths, proxy, store, spool, kind=transport) as it:
         before = time.time_ns() // 1000
         answer = it.post(body)
         assert (answer.status, answer.body) == (200, SPOOLED)
@@ -118,10 +118,10 @@ def test_spooled_and_recorded(transport, paths, proxy, store, spool):
     assert not spool.failed
 
 
-def test_listeners_are_woken(paths, proxy, store, spool):
+def test_listeners_are_notified(paths, proxy, store, spool):
     with contextlib.closing(store.connect()) as connection:
         body = event()
-        with away(paths, proxy, store, spool) as it:
+        with unavailable(paths, proxy, store, spool) as it:
             assert it.post(body).body == SPOOLED
             listen(connection)
             proxy.open()
@@ -132,7 +132,7 @@ def test_listeners_are_woken(paths, proxy, store, spool):
 
 def test_the_same_while_it_waits(transport, paths, proxy, store, spool):
     body = event()
-    with away(paths, proxy, store, spool, kind=transport) as it:
+    with unavailable(paths, proxy, store, spool, kind=transport) as it:
         assert {it.post(body).body for _ in range(3)} == {SPOOLED}
         assert spool.waiting == [sign(body)]
 
@@ -153,7 +153,7 @@ def test_breaker(paths, proxy, store, spool):
     """After the first overrun each takes milliseconds, 300 a second and more;
     once the database is back, it is used."""
     bodies = [event() for _ in range(600)]
-    with away(paths, proxy, store, spool, DEADLINE="3s") as it:
+    with unavailable(paths, proxy, store, spool, DEADLINE="3s") as it:
         first = it.post(event())
         assert first.body == SPOOLED and first.seconds < 3
         start = time.monotonic()
@@ -176,7 +176,7 @@ def test_quarantined_later(transport, paths, proxy, store, spool):
     malformed, invalid = event()[:-1], event(status=5)
     poison = event()[:-1] + b',"x":01}'
     good = event()
-    with away(paths, proxy, store, spool, kind=transport) as it:
+    with unavailable(paths, proxy, store, spool, kind=transport) as it:
         assert [it.post(body).status for body in (malformed, invalid)] == [400, 422]
         assert [it.post(body).body for body in (poison, good)] == [SPOOLED] * 2
         assert spool.waiting == sorted(map(sign, (malformed, invalid, poison, good)))
@@ -289,7 +289,7 @@ def test_hidden_files_are_left_alone(paths, store, spool):
 
 def test_secret_removed_meanwhile(paths, proxy, store, spool):
     gone, kept = event(), event()
-    with away(paths, proxy, store, spool, secrets={"main": SECRET, "second": OTHER}) as it:
+    with unavailable(paths, proxy, store, spool, secrets={"main": SECRET, "second": OTHER}) as it:
         assert it.post(gone, OTHER).body == SPOOLED
         assert it.post(kept).body == SPOOLED
         received = spool.received(sign(gone, OTHER))
@@ -315,7 +315,7 @@ def test_secret_removed_meanwhile(paths, proxy, store, spool):
 def test_spool_max(paths, proxy, store, spool):
     """16 files of 4 KiB; then 503, loudly, and never a false 200."""
     bodies = [event() for _ in range(40)]
-    with away(paths, proxy, store, spool, SPOOL_MAX="64KiB") as it:
+    with unavailable(paths, proxy, store, spool, SPOOL_MAX="64KiB") as it:
         it.post(bodies[0])
         answers = [it.post(body) for body in bodies[1:]]
         assert [a.body for a in answers[:15]] == [SPOOLED] * 15
@@ -394,7 +394,7 @@ def _inside():
 
 
 def test_full_disk(paths, proxy, store, spool, inside):
-    with away(paths, proxy, store, spool, kind=OnSmallDisk) as it:
+    with unavailable(paths, proxy, store, spool, kind=OnSmallDisk) as it:
         kept = filled(it, spool)
         seen = inside(it, spool)
         assert len(kept) > 5
@@ -426,7 +426,7 @@ def test_disk_becomes_read_only(paths, store, spool, inside):
 
 @pytest.mark.parametrize("folder", ["tmp", "new"])
 def test_not_writable(folder, transport, paths, proxy, store, spool):
-    with away(paths, proxy, store, spool, kind=transport) as it:
+    with unavailable(paths, proxy, store, spool, kind=transport) as it:
         assert it.post(event()).body == SPOOLED
         os.chmod(spool.file(folder), 0o500)
         for _ in range(3):
@@ -438,8 +438,8 @@ def test_not_writable(folder, transport, paths, proxy, store, spool):
 
 
 @pytest.mark.parametrize("folder", ["", "tmp", "new"])
-def test_taken_away(folder, paths, proxy, store, spool):
-    with away(paths, proxy, store, spool) as it:
+def test_folder_removed(folder, paths, proxy, store, spool):
+    with unavailable(paths, proxy, store, spool) as it:
         assert it.post(event()).body == SPOOLED
         os.rename(spool.file(folder), spool.file(folder).rstrip("/") + ".away")
         for _ in range(3):
@@ -452,10 +452,10 @@ def test_taken_away(folder, paths, proxy, store, spool):
         assert eventually(is_drained(spool), 3)
 
 
-def test_can_not_be_made(transport, paths, proxy, store, spool):
+def test_folder_can_not_be_made(transport, paths, proxy, store, spool):
     """It goes on without one, says so, and answers 503."""
     os.chmod(spool.folder, 0o500)
-    with away(paths, proxy, store, spool, kind=transport) as it:
+    with unavailable(paths, proxy, store, spool, kind=transport) as it:
         assert it.post(event()).status == 503
         assert any("level=warning" in line and spool.path in line
                    for line in it.log().splitlines())
@@ -468,7 +468,7 @@ def test_open_to_others(paths, proxy, store, spool):
     """Whoever may write there could take events away: that is no spool."""
     spool.make()
     os.chmod(spool.path, 0o770)
-    with away(paths, proxy, store, spool) as it:
+    with unavailable(paths, proxy, store, spool) as it:
         assert it.post(event()).status == 503
         assert f"chmod 700 {spool.path}" in it.log()
 
@@ -478,7 +478,7 @@ def test_open_to_others(paths, proxy, store, spool):
 def test_health(transport, paths, proxy, store, spool):
     """Degraded as long as something waits, also with the database there."""
     stuck = event()
-    with away(paths, proxy, store, spool, kind=transport) as it:
+    with unavailable(paths, proxy, store, spool, kind=transport) as it:
         assert it.post(stuck).body == SPOOLED
         assert it.get().body == b'{"status":"degraded"}'
         with tasks_locked(store, [task_of(stuck)]):
@@ -492,10 +492,10 @@ def test_health(transport, paths, proxy, store, spool):
         assert not spool.waiting
 
 
-def test_what_a_killed_one_left(paths, proxy, store, spool):
+def test_events_of_a_killed_process(paths, proxy, store, spool):
     """Drained by the next one without any traffic."""
     bodies = [event() for _ in range(20)]
-    with away(paths, proxy, store, spool) as it:
+    with unavailable(paths, proxy, store, spool) as it:
         assert {a.body for a in post_all(it, bodies)} == {SPOOLED}
         it.process.kill()
         it.process.wait()
@@ -505,7 +505,7 @@ def test_what_a_killed_one_left(paths, proxy, store, spool):
     assert recorded(store, bodies) == sorted(bodies)
 
 
-def test_what_another_leaves(paths, proxy, store, spool):
+def test_events_of_another_process(paths, proxy, store, spool):
     """By CGI or a process that was killed; a running one looks every 5 s."""
     body = event()
     proxy.refuse()

@@ -30,7 +30,7 @@ def gaps(connection, where=""):
         return cursor.fetchall()
 
 
-def told(connection, listener):
+def notified(connection, listener):
     """Returns the notifications up to a mark that the test sends."""
     connection.cursor().execute("NOTIFY humcli_gaps, 'mark'")
     texts = []
@@ -50,7 +50,7 @@ def gap(task, kind):
 
 def test_whole(connection, listener):
     record(connection, life(), notify=True)
-    assert gaps(connection) == [] and told(connection, listener) == []
+    assert gaps(connection) == [] and notified(connection, listener) == []
 
 
 def test_opens_and_closes(connection, listener):
@@ -59,9 +59,9 @@ def test_opens_and_closes(connection, listener):
     missing = deliveries.pop(2)
     record(connection, deliveries, notify=True)
     assert gaps(connection) == [("task_1", "hole", "ACCEPTED", "IN_PROGRESS", "SUBMITTED")]
-    assert told(connection, listener) == [gap("task_1", "hole")]
+    assert notified(connection, listener) == [gap("task_1", "hole")]
     record(connection, [missing], notify=True)
-    assert gaps(connection) == [] and told(connection, listener) == []
+    assert gaps(connection) == [] and notified(connection, listener) == []
 
 
 @pytest.mark.parametrize("previous, kind", ((None, None), ("PENDING", None), ("ACCEPTED", "start"), ("", "start")))
@@ -69,14 +69,14 @@ def test_first(connection, listener, previous, kind):
     """The first event opens a gap if its previous_status is not PENDING."""
     record(connection, [Delivery("task_1", "X", previous)], notify=True)
     assert gaps(connection) == ([("task_1", kind, None, previous, "X")] if kind else [])
-    assert told(connection, listener) == ([gap("task_1", kind)] if kind else [])
+    assert notified(connection, listener) == ([gap("task_1", kind)] if kind else [])
 
 
 def test_says_nothing(connection, listener):
     """An event without previous_status opens no gap."""
     record(connection, [Delivery("task_1", "A"), Delivery("task_1", "B", None, at(1)),
                         Delivery("task_1", "C", "B", at(2))], notify=True)
-    assert gaps(connection) == [] and told(connection, listener) == []
+    assert gaps(connection) == [] and notified(connection, listener) == []
 
 
 def test_before_another(connection, listener):
@@ -85,32 +85,32 @@ def test_before_another(connection, listener):
     record(connection, life(), notify=True)
     record(connection, [Delivery("task_1", "ODD", "ESTIMATE_PENDING", at(1))], notify=True)
     assert gaps(connection) == [("task_1", "hole", "ODD", "ESTIMATE_PENDING", "ACCEPTED")]
-    assert told(connection, listener) == [gap("task_1", "hole")]
+    assert notified(connection, listener) == [gap("task_1", "hole")]
     # the gap after this event exists, and its own start fits
     record(connection, [Delivery("task_1", "ODDER", "ODD", at(2))], notify=True)
     assert gaps(connection) == [("task_1", "hole", "ODDER", "ESTIMATE_PENDING", "ACCEPTED")]
-    assert told(connection, listener) == []
+    assert notified(connection, listener) == []
 
 
 def test_late_start(connection, listener):
     """A late event before the first opens a gap if it does not lead to it."""
     record(connection, life()[1:], notify=True)
     assert gaps(connection) == [("task_1", "start", None, "ESTIMATE_PENDING", "ACCEPTED")]
-    assert told(connection, listener) == [gap("task_1", "start")]
+    assert notified(connection, listener) == [gap("task_1", "start")]
     record(connection, life()[:1], notify=True)
-    assert gaps(connection) == [] and told(connection, listener) == []
+    assert gaps(connection) == [] and notified(connection, listener) == []
 
 
 def test_at_once(connection, listener):
     """Events with equal times are put in order before gaps are looked for."""
     record(connection, life(step=0)[::-1], notify=True)
-    assert gaps(connection) == [] and told(connection, listener) == []
+    assert gaps(connection) == [] and notified(connection, listener) == []
     record(connection, life("task_2", step=0)[:2] + [life("task_2", step=1)[3]], notify=True)
-    assert told(connection, listener) == [gap("task_2", "hole")]
+    assert notified(connection, listener) == [gap("task_2", "hole")]
     # an event after two with equal times, which follows the wrong one
     record(connection, life("task_3", step=0)[:2]
            + [Delivery("task_3", "X", "ESTIMATE_PENDING", at(5))], notify=True)
-    assert told(connection, listener) == [gap("task_3", "hole")]
+    assert notified(connection, listener) == [gap("task_3", "hole")]
 
 
 def test_repeated_late(connection):
@@ -122,7 +122,7 @@ def test_repeated_late(connection):
 
 def test_escapes(connection, listener):
     record(connection, [Delivery('a"\\\u00e9\n', "X", "Y")], notify=True)
-    assert told(connection, listener) == [gap('a"\\\u00e9\n', "start")]
+    assert notified(connection, listener) == [gap('a"\\\u00e9\n', "start")]
 
 
 def test_against_a_model(connection, listener, rng):
@@ -145,7 +145,7 @@ def test_against_a_model(connection, listener, rng):
             assert after == expected
             opened = {row[3:] for row in after} - {row[3:] for row in before}
             kinds = {row[1] for row in after if row[3:] in opened}
-            assert {json.loads(text)["kind"] for text in told(connection, listener)} == kinds
+            assert {json.loads(text)["kind"] for text in notified(connection, listener)} == kinds
             open_ones[task] = bool(after)
     assert any(open_ones.values()) and not all(open_ones.values())
 

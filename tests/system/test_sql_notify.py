@@ -24,7 +24,7 @@ def notify(connection, numbers):
         cursor.execute("SELECT humcli.notify(%s::bigint[])", [numbers])
 
 
-def told(connection, listener):
+def notified(connection, listener):
     """Returns the notifications up to a mark that the test sends."""
     with connection.cursor() as cursor:
         cursor.execute("NOTIFY humcli_events, 'mark'")
@@ -38,7 +38,7 @@ def test_text(connection, listener):
     """The payload is the documented one, byte by byte."""
     row = record(connection, [Delivery("task_abc123", "SUBMITTED", "IN_PROGRESS")])[0]
     notify(connection, [row.id])
-    assert told(connection, listener) == [
+    assert notified(connection, listener) == [
         f'{{"id":"{row.id}","task_id":"task_abc123","status":"SUBMITTED",'
         '"previous_status":"IN_PROGRESS","first":true}']
 
@@ -50,27 +50,27 @@ def test_record_notifies_when_asked(connection, listener):
                   Delivery("task_1", "A", "B", at(2))]
     rows = record(connection, deliveries, notify=True)
     firsts = [True, True, True, False]
-    assert told(connection, listener) == [text for _, text in sorted(
+    assert notified(connection, listener) == [text for _, text in sorted(
         (row.id, notification(row.id, delivery, first))
         for row, delivery, first in zip(rows, deliveries, firsts))]
     record(connection, deliveries, notify=True)
     record(connection, [Delivery("task_2", "A", None, at(3))], notify=True)
-    assert told(connection, listener) == []
+    assert notified(connection, listener) == []
     record(connection, [Delivery("task_3", "A")])
-    assert told(connection, listener) == []
+    assert notified(connection, listener) == []
 
 
 @pytest.mark.parametrize("numbers", (None, []))
-def test_owed(connection, listener, numbers):
+def test_resync(connection, listener, numbers):
     notify(connection, numbers)
-    assert told(connection, listener) == ["{}"]
+    assert notified(connection, listener) == ["{}"]
 
 
 def test_order_and_unknown_ids(connection, listener):
     rows = record(connection, [Delivery(f"task_{i}", "A") for i in range(12)])
     numbers = sorted(row.id for row in rows)
     notify(connection, numbers[::-1] + [numbers[0], None, 10 ** 15])
-    assert [int(json.loads(text)["id"]) for text in told(connection, listener)] == numbers
+    assert [int(json.loads(text)["id"]) for text in notified(connection, listener)] == numbers
 
 
 @pytest.mark.parametrize("odd", (
@@ -78,7 +78,7 @@ def test_order_and_unknown_ids(connection, listener):
     Delivery("{}", "null", "null"), Delivery("a", "", "")))
 def test_escapes(connection, listener, odd):
     row = record(connection, [odd], notify=True)[0]
-    text, = told(connection, listener)
+    text, = notified(connection, listener)
     assert json.loads(text) == {"id": str(row.id), "task_id": odd.task_id, "status": odd.status,
                                 "previous_status": odd.previous_status, "first": True}
     if "\x01" not in odd.task_id:
@@ -95,7 +95,7 @@ def test_length(connection, listener, length, whole, letter):
     task = letter * (room // weight) + "y" * (room % weight)
     row = record(connection, [Delivery(task, "A")], notify=True)[0]
     assert row.id == 1
-    text, = told(connection, listener)
+    text, = notified(connection, listener)
     if whole:
         assert text == notification(1, Delivery(task, "A"), True)
         assert len(text.encode()) == 1000

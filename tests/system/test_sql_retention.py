@@ -120,7 +120,7 @@ def test_repeats_alone(connection):
         "duplicate", "repeat"]
 
 
-def test_split_beside_what_is_left(connection):
+def test_split_next_to_the_last_event(connection):
     """A transition between the last event and its repeat promotes the repeat."""
     record(connection, [old("task", "A")])
     age(connection)

@@ -95,7 +95,7 @@ def test_upgrade(name, paths, cluster, rng):
         ledger.check(may_fail=False)
 
 
-def test_end_while_the_database_is_away(paths, store):
+def test_end_while_the_database_is_unavailable(paths, store):
     """What was on its way when it went is spooled: nothing is left to wait
     for, while the successor has to."""
     with Spool() as spool, PostgresProxy(store.socket) as proxy, \

@@ -17,7 +17,7 @@ VALGRIND = shutil.which("valgrind")
 pytestmark = pytest.mark.skipif(not VALGRIND, reason="needs valgrind")
 
 # Everything takes 20 to 50 times as long.
-PATIENT = {"DEADLINE": "10s"}
+LONG_DEADLINE = {"DEADLINE": "10s"}
 NOWHERE = "host=/nonexistent"
 RECEIVED = b'{"received":true}'
 SUPPRESSIONS = """
@@ -108,7 +108,7 @@ def main_path(it):
 
 def test_responder(paths, store, valgrind):
     with FastCGI(valgrind.wrap(paths.responder), store.conninfo,
-                 **PATIENT) as it:
+                 **LONG_DEADLINE) as it:
         main_path(it)
         it.add_secret("second", "whsec_second")
         assert eventually(lambda: it.post(event(), "whsec_second").status
@@ -125,7 +125,7 @@ def test_responder_spools_and_drains(paths, store, valgrind, spool):
         it.stop(within=30)
         valgrind.check(1)
     spool.put(event(), text=b"damaged")
-    with FastCGI(program, store.conninfo, SPOOL=spool.path, **PATIENT) as it:
+    with FastCGI(program, store.conninfo, SPOOL=spool.path, **LONG_DEADLINE) as it:
         assert it.post(event()).body == RECEIVED
         assert eventually(lambda: not spool.waiting, 60)
         assert len(spool.failed) == 1
@@ -135,7 +135,7 @@ def test_responder_spools_and_drains(paths, store, valgrind, spool):
 
 def test_cgi(paths, store, valgrind, spool):
     program = valgrind.wrap(paths.responder)
-    with CGI(program, store.conninfo, SPOOL=spool.path, **PATIENT) as it:
+    with CGI(program, store.conninfo, SPOOL=spool.path, **LONG_DEADLINE) as it:
         body = event()
         spool.put(event())
         assert it.post(body).body == RECEIVED
@@ -225,7 +225,7 @@ def test_command_line_listens(cli, store):
 def test_command_line_drains(cli, store, spool):
     spool.put(event())
     spool.put(event(), text=b"damaged")
-    settings = {"SPOOL": spool.path, "DATABASE": store.conninfo, **PATIENT}
+    settings = {"SPOOL": spool.path, "DATABASE": store.conninfo, **LONG_DEADLINE}
     assert "SUBMITTED" in cli("spool", "list", **settings)
     cli("spool", "drain", **settings)
     assert not spool.waiting and len(spool.failed) == 1
