@@ -125,6 +125,25 @@ def test_chunked(setup, store):
     assert recorded(store, [body]) == [body]
 
 
+@pytest.mark.parametrize("length", [True, False], ids=["sized", "unsized"])
+def test_http2(setup, store, tmp_path, length):
+    """HTTP/2 needs no Content-Length, and has no chunks."""
+    body = event()
+    file = tmp_path / "body"
+    file.write_bytes(body)
+    server = setup.server
+    done = subprocess.run(
+        ["nghttp", "--verbose", "--data", file, *([] if length else ["--no-content-length"]),
+         "--header", "content-type: application/json",
+         "--header", f"x-signature: {sign(body)}",
+         f"https://localhost:{server.https.port}{server.https.url}"],
+        capture_output=True, text=True, timeout=30, check=True)
+    assert ":status: 200" in done.stdout, done.stdout
+    assert RECEIVED.decode() in done.stdout, done.stdout
+    assert ("content-length: " in done.stdout.split("recv HEADERS")[0].lower()) or not length
+    assert recorded(store, [body]) == [body]
+
+
 def test_empty_body(setup):
     check(setup.server.https.post(b""), 400)
     check(setup.server.https.post(b"", ["0" * 64]), 401)

@@ -8,7 +8,7 @@ from harness.webserver import WebServer, adapt
 MODULES = "/usr/lib/apache2/modules"
 # The modules that Debian enables by default. The samples name the others.
 COMMON = ("mpm_event authz_core authz_host alias autoindex deflate dir env filter"
-          " mime negotiation reqtimeout setenvif socache_shmcb").split()
+          " http2 mime negotiation reqtimeout setenvif socache_shmcb").split()
 
 BASE = """\
 ServerRoot "{folder}"
@@ -16,6 +16,7 @@ DefaultRuntimeDir "{folder}/run"
 PidFile "{folder}/run/pid"
 ErrorLog "{folder}/error.log"
 ServerName localhost
+Protocols h2 http/1.1
 TypesConfig /dev/null
 Listen 127.0.0.1:{plain}
 Listen 127.0.0.1:{tls}

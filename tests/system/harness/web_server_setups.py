@@ -7,7 +7,9 @@ import pwd
 import shutil
 
 from harness.apache import Apache
+from harness.caddy import Caddy
 from harness.lighttpd import Lighttpd
+from harness.nginx import Nginx
 from harness.responder import Responder, chown_to_test_user
 from harness.systemd import Service
 from harness.webserver import URL
@@ -74,7 +76,7 @@ class Socket(WebServerSetup):
     def start(self, paths, kind, sample):
         self.service = self.run_service(paths, self.socket_path(), self.responder.stderr_file,
                                         {"HUMCLI_WEBHOOK_CONFIG": self.config})
-        name = {Apache: "HUMCLI_SOCKET", Lighttpd: "humcli_socket"}[kind]
+        name = {Apache: "HUMCLI_SOCKET", Lighttpd: "humcli_socket"}.get(kind, "socket")
         self.server = kind(paths, sample, {name: self.socket_path()})
 
 
@@ -197,6 +199,8 @@ SETUPS = {
     "lighttpd-socket": (Socket, Lighttpd, "socket.conf"),
     "lighttpd-spawn": (Started, Lighttpd, "spawn.conf"),
     "lighttpd-cgi": (Started, Lighttpd, "cgi.conf"),
+    "nginx": (Socket, Nginx, "socket.conf"),
+    "caddy": (Socket, Caddy, "socket.conf"),
 }
 
 

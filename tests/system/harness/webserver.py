@@ -41,6 +41,17 @@ def adapt(sample, values):
     return text
 
 
+def substitute(sample, values):
+    """The text of a shipped sample with each key, which must occur once,
+    replaced by its value."""
+    with open(sample, encoding="ascii") as file:
+        text = file.read()
+    for old, new in values.items():
+        assert text.count(old) == 1, f"{sample}: {old!r} occurs {text.count(old)} times"
+        text = text.replace(old, new)
+    return text
+
+
 class Answer:
     def __init__(self, response):
         self.status = response.status
