@@ -16,8 +16,31 @@ check_all() {
 		threaded_system_tests
 	fi
 	step "no sanitizer had a finding" no_reports || :
+	other_release
 	step "the benchmark, its short form" \
 		"$work/source/tests/bench/run" --short --output "$work/log" || :
+}
+
+# The demo, the core check and the package's test on the other Debian release.
+other_release() {
+	local log=$work/log/other-release status=0 started=$SECONDS
+	local passed failed skipped
+	"$work/source/tests/other-release" >"$log" 2>&1 </dev/null || status=$?
+	if [ "$status" -eq 77 ]; then
+		count 0 0 1
+		printf 'SKIP  %s\n' "$(tail -n 1 "$log")"
+		return
+	fi
+	# the last lines of its runners
+	read -r passed failed skipped < <(awk '
+		/^[0-9]+ passed, [0-9]+ failed/ { p += $1; f += $3; s += $5 }
+		END { print p + 0, f + 0, s + 0 }' "$log")
+	if [ "$failed" -eq 0 ] && { [ "$status" -ne 0 ] || [ "$passed" -eq 0 ]; }; then
+		failed=1
+	fi
+	[ "$failed" -eq 0 ] || sed 's/^/      | /' "$log"
+	count "$passed" "$failed" "$skipped"
+	report "the other Debian release" "$passed" "$failed" "$skipped" "$started"
 }
 
 # ---- builds
@@ -233,6 +256,7 @@ shell_check() {
 	cd "$work/source" || return
 	shellcheck -x scripts/packages scripts/check scripts/demo \
 		scripts/format tests/bench/run scripts/hosting-bundle hosting/start tests/package/run tests/package/first-event \
+		tests/other-release tests/check-layers tests/check-docs \
 		tests/fuzz/run .ci/run autogen.sh
 }
 
