@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import ssl
@@ -125,23 +126,40 @@ def test_chunked(setup, store):
     assert recorded(store, [body]) == [body]
 
 
-@pytest.mark.parametrize("length", [True, False], ids=["sized", "unsized"])
-def test_http2(setup, store, tmp_path, length):
-    """HTTP/2 needs no Content-Length, and has no chunks."""
-    body = event()
-    file = tmp_path / "body"
+# Without a length lighttpd (1.4.69) refuses by itself, and mod_fcgid passes an
+# empty record, which ends the body, ahead of it.
+HTTP2_UNSIZED = {"apache-fcgid": {400}, "lighttpd-socket": {200, 411},
+                 "lighttpd-spawn": {200, 411}, "lighttpd-cgi": {200, 411}}
+
+
+def post_http2(server, body, folder, *options):
+    """The status and the text of the answer to a webhook over HTTP/2."""
+    file = folder / "body"
     file.write_bytes(body)
-    server = setup.server
     done = subprocess.run(
-        ["nghttp", "--verbose", "--data", file, *([] if length else ["--no-content-length"]),
+        ["nghttp", "--verbose", "--data", file, *options,
          "--header", "content-type: application/json",
          "--header", f"x-signature: {sign(body)}",
          f"https://localhost:{server.https.port}{server.https.url}"],
         capture_output=True, text=True, timeout=30, check=True)
-    assert ":status: 200" in done.stdout, done.stdout
-    assert RECEIVED.decode() in done.stdout, done.stdout
-    assert ("content-length: " in done.stdout.split("recv HEADERS")[0].lower()) or not length
+    assert "negotiated protocol: h2" in done.stdout, done.stdout
+    return int(re.search(r":status: (\d+)", done.stdout)[1]), done.stdout
+
+
+def test_http2(setup, store, tmp_path):
+    body = event()
+    status, text = post_http2(setup.server, body, tmp_path)
+    assert (status, RECEIVED.decode() in text) == (200, True), text
     assert recorded(store, [body]) == [body]
+
+
+def test_http2_without_a_length(setup, store, tmp_path):
+    """HTTP/2 has no chunks; a body without a length just ends."""
+    body = event()
+    status, text = post_http2(setup.server, body, tmp_path, "--no-content-length")
+    assert "] send HEADERS" in text and "content-length: " not in text.split("recv (")[0]
+    assert status in HTTP2_UNSIZED.get(setup.name, {200}), text
+    assert recorded(store, [body]) == ([body] if status == 200 else [])
 
 
 def test_empty_body(setup):
