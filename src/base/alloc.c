@@ -1,3 +1,7 @@
+/*
+ * Allocation that ends the process instead of failing. Knows only the C
+ * library.
+ */
 #include "base/alloc.h"
 
 #include <stdarg.h>

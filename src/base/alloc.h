@@ -1,4 +1,4 @@
-/* Allocation that cannot fail. */
+/* Allocates memory; ends the process where there is none. */
 #ifndef ALLOC_H
 #define ALLOC_H
 
@@ -7,9 +7,10 @@
 #include "base/macros.h"
 
 /*
- * Out of memory ends the process: whoever started us starts us again, and
- * nothing unanswered was acknowledged. The sizes of what a sender can make
- * us allocate are checked before.
+ * These functions never return NULL. Without memory they end the process,
+ * because the supervisor restarts it and no unanswered event was acknowledged.
+ * Callers limit the sizes that a sender can choose.
+ * The caller frees the result.
  */
 void *xmalloc(size_t size) MUST_CHECK;
 void *xcalloc(size_t count, size_t size) MUST_CHECK;

@@ -1,3 +1,7 @@
+/*
+ * Growing byte buffers, and reads and writes that continue after EINTR and
+ * short counts. Knows only allocation.
+ */
 #include "base/buf.h"
 
 #include <errno.h>

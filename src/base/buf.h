@@ -1,4 +1,4 @@
-/* Text that grows, and the whole of a file read or written. */
+/* A byte buffer that grows, its lines, and whole reads and writes. */
 #ifndef BUF_H
 #define BUF_H
 
@@ -7,7 +7,10 @@
 
 #include "base/macros.h"
 
-/* Text that grows; always ends in NUL once something was put in. */
+/*
+ * Bytes that grow at the end. Starts as { 0 }. After the first addition
+ * data[length] is always NUL.
+ */
 struct buf {
 	char *data;
 	size_t length;
@@ -16,9 +19,9 @@ struct buf {
 
 void buf_add(struct buf *b, const void *data, size_t length);
 void buf_printf(struct buf *b, const char *format, ...) PRINTF(2, 3);
-/* Frees the text; the struct can be used again. */
+/* Frees the bytes; the struct is empty again and can be used again. */
 void buf_free(struct buf *b);
-/* The same, but overwrites it first: for secrets. */
+/* Overwrites the bytes, then frees them: for secrets. */
 void buf_wipe(struct buf *b);
 /*
  * Returns the line that starts at offset *at, and moves *at behind it; NULL
@@ -28,11 +31,14 @@ void buf_wipe(struct buf *b);
 char *buf_next_line(const struct buf *b, size_t *at, size_t *length) MUST_CHECK;
 
 /*
- * The whole of an open file, at most max bytes, appended to b. False with
- * errno set (EFBIG: there was more).
+ * Appends the rest of a file to b. Returns true if that was at most max bytes;
+ * false with errno set (EFBIG: the file is longer).
  */
 bool read_all(int fd, size_t max, struct buf *b) MUST_CHECK;
-/* All bytes, over EINTR and short writes. False with errno set. */
+/*
+ * Writes all bytes, in several writes if necessary. Returns true if it did;
+ * false with errno set.
+ */
 bool write_all(int fd, const void *data, size_t length) MUST_CHECK;
 
 #endif

@@ -1,3 +1,4 @@
+/* The monotonic and the wall clock. Knows only the C library. */
 #include "base/clock.h"
 
 #include <stdio.h>

@@ -1,3 +1,8 @@
+/*
+ * The only file that includes OpenSSL: HMAC-SHA256, its comparison in constant
+ * time, and decoding of hexadecimal and base64 text. Knows no secret and no
+ * request: callers give bytes.
+ */
 #include "base/hmac.h"
 
 #include <openssl/crypto.h>
@@ -13,7 +18,7 @@ void hmac_sha256(const void *key, size_t key_length, const void *data,
 {
 	unsigned size = 0;
 
-	/* Fails only without memory or with a broken OpenSSL. */
+	/* HMAC() fails only without memory or with a broken OpenSSL. */
 	if (key_length > INT32_MAX ||
 	    !HMAC(EVP_sha256(), key, (int)key_length, data, length, digest,
 		  &size) ||
@@ -40,7 +45,7 @@ void hmac_to_hex(const unsigned char digest[HMAC_BYTES], char hex[HMAC_HEX + 1])
 
 bool hmac_from_hex(const char *hex, unsigned char digest[HMAC_BYTES])
 {
-	/* OPENSSL_hexstr2buf_ex() alone would take fewer digits. */
+	/* OPENSSL_hexstr2buf_ex() alone accepts fewer digits. */
 	if (strlen(hex) != HMAC_HEX ||
 	    strspn(hex, "0123456789abcdefABCDEF") != HMAC_HEX)
 		return false;
@@ -56,7 +61,7 @@ bool base64_decode(const char *text, struct buf *out)
 	unsigned char *bytes;
 	int decoded;
 
-	/* EVP_DecodeBlock() alone would take spaces around the digits. */
+	/* EVP_DecodeBlock() alone accepts spaces around the digits. */
 	if (length % 4 || padding > 2 || used + padding != length ||
 	    length > INT32_MAX)
 		return false;
@@ -64,7 +69,10 @@ bool base64_decode(const char *text, struct buf *out)
 	decoded = EVP_DecodeBlock(bytes, (const unsigned char *)text,
 				  (int)length);
 	if (decoded >= 0)
-		/* The padding was decoded to zeros. */
+		/*
+		 * EVP_DecodeBlock() counts a zero byte for each padding
+		 * character.
+		 */
 		buf_add(out, bytes, (size_t)decoded - padding);
 	free(bytes);
 	return decoded >= 0;

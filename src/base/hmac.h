@@ -1,6 +1,6 @@
 /*
- * HMAC-SHA256 (RFC 2104, FIPS 180-4), lowercase hex, and a comparison that
- * takes the same time wherever the two differ. The only file with OpenSSL.
+ * HMAC-SHA256 (RFC 2104, FIPS 180-4), hexadecimal and base64 text. hmac.c is
+ * the only file that includes OpenSSL.
  */
 #ifndef HMAC_H
 #define HMAC_H
@@ -18,16 +18,19 @@ void hmac_sha256(const void *key, size_t key_length, const void *data,
 bool hmac_equal(const unsigned char a[HMAC_BYTES],
 		const unsigned char b[HMAC_BYTES]) MUST_CHECK;
 
-/* 64 lowercase digits and a NUL. */
+/* Writes 64 lowercase hexadecimal digits and a NUL. */
 void hmac_to_hex(const unsigned char digest[HMAC_BYTES],
 		 char hex[HMAC_HEX + 1]);
-/* Exactly 64 digits of either case; anything else is false. */
+/*
+ * Reads a digest. Returns true if hex is exactly 64 hexadecimal digits of
+ * either case; false otherwise, with an undefined digest.
+ */
 bool hmac_from_hex(const char *hex,
 		   unsigned char digest[HMAC_BYTES]) MUST_CHECK;
 
 /*
- * Appends the bytes that text stands for (RFC 4648, section 4, padded).
- * Returns true if it did; false if text is not of that form.
+ * Appends the bytes that base64 text (RFC 4648, section 4, padded) encodes.
+ * Returns true if it did; false if text has another form.
  */
 bool base64_decode(const char *text, struct buf *out) MUST_CHECK;
 

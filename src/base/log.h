@@ -34,8 +34,8 @@ void log_fields(enum log_level level, const char *key, ...)
 	__attribute__((sentinel));
 
 /*
- * Limits how often a failure is logged that may occur hundreds of times a
- * second. Starts as { 0 }; each kind of failure has a limit of its own.
+ * A rate-limited log: a failure that occurs hundreds of times a second is
+ * logged once a minute. Starts as { 0 }. Each kind of failure has its own.
  */
 struct log_limit {
 	_Atomic int64_t passed_at; /* ms, monotonic; 0: never */
@@ -43,14 +43,14 @@ struct log_limit {
 };
 
 /*
- * Returns true if text is to be logged: it differs from the text that
- * passed last, or that is a minute ago. Safe from any thread; of several
- * threads at one moment more than one may pass.
+ * Returns true if the caller must log text now, because the last text that
+ * passed was another one, or passed a minute ago; false otherwise. Any thread
+ * may call it; when several call it at one moment, more than one may pass.
  */
 bool log_limit_pass(struct log_limit *limit, const char *text) MUST_CHECK;
 /* Lets the next text pass, because the failure is over. */
 void log_limit_reset(struct log_limit *limit);
-/* Calls log_message() if log_limit_pass() lets the message pass. */
+/* Logs a message like log_message() if log_limit_pass() lets it pass. */
 void log_limited(struct log_limit *limit, enum log_level level,
 		 const char *format, ...) PRINTF(3, 4);
 

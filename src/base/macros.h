@@ -1,4 +1,4 @@
-/* What the compiler is told about functions and arrays. */
+/* Attributes of functions, and the size of an array. */
 #ifndef MACROS_H
 #define MACROS_H
 

@@ -1,3 +1,7 @@
+/*
+ * Reads numbers, sizes and durations, each of which must fill the whole text.
+ * Knows no setting and no range but those that callers give.
+ */
 #include "base/parse.h"
 
 #include <string.h>
@@ -21,7 +25,10 @@ bool parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *out)
 	return true;
 }
 
-/* The digits text begins with; *text is moved behind them. */
+/*
+ * Copies the digits that *text begins with, and moves *text behind them.
+ * Returns true if there are 1 to max digits; false otherwise.
+ */
 static bool parse_digits(const char **text, size_t max, char digits[24])
 {
 	size_t n = strspn(*text, "0123456789");
@@ -65,7 +72,7 @@ bool parse_duration(const char *text, int64_t *us)
 		      { "s", 1000000 },
 		      { "min", UINT64_C(60) * 1000000 },
 		      { "h", UINT64_C(3600) * 1000000 } };
-	/* Nine places times the us of an hour are below 2^63. */
+	/* 10^9 times the us of an hour is below 2^63. */
 	enum { PLACES = 9 };
 	char digits[24], places[24] = "0";
 	uint64_t whole, part, scale = 1;

@@ -1,4 +1,4 @@
-/* Numbers, sizes and durations out of text. */
+/* Reads numbers, sizes and durations from text. */
 #ifndef PARSE_H
 #define PARSE_H
 
@@ -8,18 +8,28 @@
 #include "base/macros.h"
 
 /*
- * A decimal number of digits alone (no sign, no space, leading zeros
- * allowed) within [min, max]. False leaves *out as it was.
+ * Reads a decimal number: digits alone, leading zeros allowed, no sign, no
+ * space. Returns true if it is within [min, max]; false otherwise, with *out
+ * unchanged.
  */
 bool parse_u64(const char *text, uint64_t min, uint64_t max,
 	       uint64_t *out) MUST_CHECK;
 
-/* "64KiB": an integer and B, KiB, MiB or GiB, in bytes. */
+/*
+ * Reads a size such as "64KiB": an integer with B, KiB, MiB or GiB. Returns
+ * true if text has that form; false otherwise, with *bytes unchanged.
+ */
 bool parse_size(const char *text, uint64_t *bytes) MUST_CHECK;
-/* "1.5s": a decimal and ms, s, min or h, in microseconds. */
+/*
+ * Reads a duration such as "1.5s": a decimal with ms, s, min or h. Returns true
+ * if text has that form; false otherwise, with *us unchanged.
+ */
 bool parse_duration(const char *text, int64_t *us) MUST_CHECK;
 
-/* Whether text is not empty and all printable ASCII: fit to be shown. */
+/*
+ * Returns true if text has at least one character and all are printable ASCII;
+ * false otherwise.
+ */
 bool is_printable(const char *text) MUST_CHECK;
 
 #endif

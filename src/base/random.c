@@ -1,3 +1,4 @@
+/* Random bytes by getrandom(). Knows only the C library. */
 #include "base/random.h"
 
 #include <errno.h>

@@ -1,4 +1,4 @@
-/* Random bytes from the kernel, good enough for keys. */
+/* Random bytes of the kernel, fit for keys. */
 #ifndef RANDOM_H
 #define RANDOM_H
 
@@ -7,7 +7,7 @@
 
 #include "base/macros.h"
 
-/* Fills *data. Returns true if it did; false with errno set. */
+/* Fills length bytes at data. Returns true if it did; false with errno set. */
 bool random_bytes(void *data, size_t length) MUST_CHECK;
 
 #endif

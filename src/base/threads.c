@@ -1,3 +1,7 @@
+/*
+ * pthread functions with their results checked, all by the monotonic clock, and
+ * wake-ups by eventfd. Knows nothing of what its callers protect.
+ */
 #include "base/threads.h"
 
 #include <errno.h>
@@ -84,7 +88,7 @@ int wakeup_new(void)
 
 void wakeup_signal(int fd)
 {
-	/* Full means that it is readable already. */
+	/* EAGAIN: the counter is full, so the descriptor is readable. */
 	if (eventfd_write(fd, 1) < 0 && errno != EAGAIN)
 		abort();
 }
@@ -100,7 +104,10 @@ void wakeup_clear(int fd)
 bool thread_join_until(pthread_t thread, int64_t until)
 {
 #ifdef __SANITIZE_THREAD__
-	/* ThreadSanitizer of GCC 12 takes another join for a leaked thread. */
+	/*
+	 * GCC 12's ThreadSanitizer does not know pthread_clockjoin_np() and
+	 * would report a leaked thread.
+	 */
 	struct timespec t =
 		timespec_of(wall_clock_us() / 1000 + until - monotonic_ms());
 	int error = pthread_timedjoin_np(thread, NULL, &t);

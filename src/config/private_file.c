@@ -1,3 +1,7 @@
+/*
+ * Rules for the modes of files with secrets. secrets.c and settings.c ask here
+ * after opening a file. Knows neither settings nor secrets.
+ */
 #include "config/private_file.h"
 
 #include <errno.h>

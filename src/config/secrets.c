@@ -1,3 +1,11 @@
+/*
+ * Owns the live secrets, and finds out when their files change.
+ * list_files() lists the files with their stamps, load_set() reads them into a
+ * new set, refresh() compares and replaces. Knows nothing of signatures.
+ * Threads: every worker and the drainer call secrets_acquire(), which checks
+ * the files at most every CHECK_MS ms under the lock. A set has a reference
+ * count, so that a replaced set lives until its last user releases it.
+ */
 #include "config/secrets.h"
 
 #include <dirent.h>
@@ -17,9 +25,9 @@
 
 enum { CHECK_MS = 250, SECRET_LIMIT = 4096 };
 
-/* What tells one state of a file from another without reading it. */
+/* Tells two states of a file apart without reading it. */
 struct stamp {
-	int error; /* of stat(); 0: the rest counts */
+	int error; /* of stat(); 0: the other members are set */
 	dev_t device;
 	ino_t inode;
 	off_t size;
@@ -28,19 +36,19 @@ struct stamp {
 
 struct file {
 	char *path;
-	const char *name; /* the last part of path */
+	const char *name; /* points into path */
 	struct stamp stamp;
 };
 
-/* The files that hold secrets, as they stand at one moment. */
+/* The files that hold secrets, as listed at one moment. */
 struct files {
-	struct file *list; /* SECRET_FILE, then SECRET_DIR by name */
+	struct file *list; /* SECRET_FILE, then SECRET_DIR in order of name */
 	size_t count;
-	int directory_error; /* why SECRET_DIR has none; 0: it was read */
-	bool directory_writable; /* others can put files into it */
+	int directory_error; /* of reading SECRET_DIR; 0: it was read */
+	bool directory_writable; /* others can create files in SECRET_DIR */
 };
 
-/* Lines about what is wrong with them. */
+/* What is wrong with the files, a line each. */
 struct report {
 	struct buf errors, warnings;
 };
@@ -134,9 +142,9 @@ static bool files_equal(const struct files *a, const struct files *b)
 }
 
 /*
- * A file written to twice within one tick of the file system's clock has
- * the same stamp before and after; one that is a second old has no such
- * twin to come.
+ * Returns true if every stamp is more than a second old; false otherwise. Two
+ * writes within one clock tick of the file system leave the same times, so a
+ * younger stamp does not prove that a file is unchanged.
  */
 static bool files_stable(const struct files *f)
 {
@@ -171,14 +179,17 @@ static void files_add(struct files *f, char *path, const struct stat *st,
 	new->stamp.changed = st->st_ctim;
 }
 
-/* One name in SECRET_DIR. */
+/* Adds one name of SECRET_DIR, unless it is a folder or was removed. */
 static void files_add_entry(struct files *f, const char *directory, int fd,
 			    const char *name)
 {
 	struct stat st;
 	int error = 0;
 
-	/* Kubernetes: each name is a link into ..data, so links count. */
+	/*
+	 * Links are followed, because in Kubernetes each name is a link into
+	 * ..data.
+	 */
 	if (fstatat(fd, name, &st, 0) < 0) {
 		error = errno;
 		if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 &&
@@ -238,14 +249,19 @@ static void list_files(struct files *f, const struct settings *s)
 		list_directory(f, s);
 }
 
-/* Errors that say nothing about the file: the old set serves meanwhile. */
+/*
+ * Returns true if the error tells nothing about the file, so that the old set
+ * stays in use; false otherwise.
+ */
 static bool is_transient_error(int error)
 {
 	return error == EMFILE || error == ENFILE || error == ENOMEM ||
 	       error == EIO || error == ESTALE;
 }
 
-/* One trailing LF or CRLF is the editor's, not the secret's. */
+/*
+ * Returns the length without one LF or CRLF at the end, which editors append.
+ */
 static size_t strip_newline(const char *text, size_t length)
 {
 	if (length && text[length - 1] == '\n') {
@@ -256,11 +272,16 @@ static size_t strip_newline(const char *text, size_t length)
 	return length;
 }
 
-/* What is fit goes into the set. False: read it again later. */
+/*
+ * Adds the secret in the open file fd to the set, or a line to the report.
+ * Returns true if the file was judged; false if it must be read again.
+ */
 static bool read_secret(const struct settings *s, const struct file *f, int fd,
 			struct secret_set *set, struct report *report)
 {
-	/* Room for all of it at once, since growing leaves copies behind. */
+	/*
+	 * All room at once, because growing would leave copies of the secret.
+	 */
 	enum { ROOM = 4 * SECRET_LIMIT };
 	struct buf text = { .data = xmalloc(ROOM), .capacity = ROOM };
 	struct stat st;
@@ -274,7 +295,7 @@ static bool read_secret(const struct settings *s, const struct file *f, int fd,
 			   f->path);
 	} else if (private_file_check(fd, f->path, s->credentials_dir,
 				      &report->errors, &report->warnings)) {
-		/* Two more for the newline. */
+		/* 2 bytes more, for CRLF. */
 		judged = read_all(fd, SECRET_LIMIT + 2, &text) ||
 			 errno == EFBIG;
 		length = strip_newline(text.data, text.length);
@@ -300,7 +321,7 @@ static bool load_file(const struct settings *s, const struct file *f,
 	int fd, error = f->stamp.error;
 	bool judged;
 
-	/* Names go into the log and into the database. */
+	/* The name is written to the log and the database. */
 	if (!is_printable(f->name)) {
 		buf_printf(&report->errors,
 			   "%s: a secret's name must be printable ASCII\n",
@@ -312,7 +333,7 @@ static bool load_file(const struct settings *s, const struct file *f,
 			   strerror(error));
 		return true;
 	}
-	/* Not to be held up by a FIFO. */
+	/* O_NONBLOCK, because open() would wait for a writer of a FIFO. */
 	fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	if (fd < 0) {
 		error = errno;
@@ -327,7 +348,10 @@ static bool load_file(const struct settings *s, const struct file *f,
 	return judged;
 }
 
-/* False: the directory could not be read, which says nothing about it. */
+/*
+ * Reports the faults of SECRET_DIR itself. Returns true if it was listed or
+ * does not exist; false if it must be listed again.
+ */
 static bool check_directory(const struct settings *s, const struct files *f,
 			    struct report *report)
 {
@@ -346,8 +370,9 @@ static bool check_directory(const struct settings *s, const struct files *f,
 }
 
 /*
- * The secrets of now, without those that report has an error about. NULL:
- * some could not be read for a reason that will pass.
+ * Returns a set of all secrets without fault, with one reference; each fault is
+ * a line in the report. Returns NULL if a file could not be read for a reason
+ * that will pass.
  */
 static struct secret_set *load_set(const struct settings *s,
 				   const struct files *f, struct report *report)
@@ -392,7 +417,7 @@ static void log_lines_not_in(enum log_level level, const struct buf *new,
 	}
 }
 
-/* Logs what was not logged before; takes the report over. */
+/* Logs the lines that are new since the last report, and keeps this report. */
 static void log_new_lines(struct secrets *s, struct report *report)
 {
 	log_lines_not_in(LEVEL_ERROR, &report->errors, &s->logged.errors);
@@ -407,7 +432,7 @@ static void set_unref(struct secret_set *set)
 		set_free(set);
 }
 
-/* Looks whether files came, changed or went, and reads them if so. */
+/* Lists the files, and reads them all again if one came, changed or went. */
 static void refresh(struct secrets *s)
 {
 	struct files now = { 0 };
@@ -453,7 +478,7 @@ static void explain_no_secret(const struct settings *s, struct buf *errors)
 		buf_printf(errors, "HUMCLI_WEBHOOK_SECRET_DIR neither\n");
 	if (!directory)
 		directory = SYSCONFDIR "/humcli-webhook.secrets";
-	/* Without quotes, which the log would escape. */
+	/* No quotes in this command, because the log would escape them. */
 	buf_printf(errors,
 		   "to make one: (umask 077; mkdir -p %s; openssl rand -hex 32 "
 		   "> %s/main), readable to the user the receiver runs "
@@ -503,7 +528,7 @@ const struct secret_set *secrets_acquire(struct secrets *s)
 	struct secret_set *set;
 
 	mutex_lock(&s->lock);
-	/* Under the lock: nobody may go on with a set that is out of date. */
+	/* Under the lock, because no thread may use an outdated set. */
 	if (monotonic_ms() - s->checked_at >= CHECK_MS) {
 		refresh(s);
 		s->checked_at = monotonic_ms();

@@ -1,7 +1,6 @@
 /*
- * The live secrets: SECRET, SECRET_FILE and the files of SECRET_DIR, each
- * with a name. A new, changed or removed file counts within 1 s: whoever
- * asks for the set makes it look again, at most every 250 ms.
+ * The live secrets: SECRET, SECRET_FILE and the files of SECRET_DIR, each with
+ * a name. A file that comes, changes or goes takes effect within 1 s.
  */
 #ifndef SECRETS_H
 #define SECRETS_H
@@ -18,27 +17,29 @@ struct secret {
 	size_t length; /* at least 1 */
 };
 
-/* A set is never changed, only replaced; it counts its holders. */
+/* One state of the live secrets. A set never changes; a new one replaces it. */
 struct secret_set {
 	struct secret *list;
 	size_t count;
-	unsigned refcount; /* private */
+	unsigned refcount; /* guarded by the lock in struct secrets */
 };
 
 struct secrets;
 
 /*
- * Reads them all. NULL: every fault is in errors; no secret at all is one.
- * s must outlive what is returned.
- * Later faults (a file that others can read appears in SECRET_DIR) are
- * logged once and leave out that file alone; a SECRET_DIR emptied on
- * purpose leaves an empty set, which matches nothing.
+ * Reads all secrets. Returns NULL if one is invalid or there is none, with a
+ * line for each fault in errors. s must outlive the result.
+ * A file that becomes invalid later is left out and logged once. If all files
+ * are removed later, the set is empty and matches no signature.
  */
 struct secrets *secrets_open(const struct settings *s,
 			     struct buf *errors) MUST_CHECK;
 void secrets_close(struct secrets *s);
 
-/* The set of now, to be given back by secrets_release(). Never NULL. */
+/*
+ * Returns the current set, never NULL. The caller gives it back by
+ * secrets_release(). Any thread may call both.
+ */
 const struct secret_set *secrets_acquire(struct secrets *s) MUST_CHECK;
 void secrets_release(struct secrets *s, const struct secret_set *set);
 

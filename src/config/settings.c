@@ -1,3 +1,12 @@
+/*
+ * Owns the table of settings, and reads it from the environment and one file.
+ * settings_load() sets the defaults of numbers, reads the file, then the
+ * variables, and last the defaults of paths, which depend on the file. Each
+ * source gives NAME=value to apply(); every fault becomes a line in the
+ * caller's buffer, so that all are reported at once. Values are never shown,
+ * because they may be secrets. Knows no database, no secret file and no
+ * program. Runs before any thread starts.
+ */
 #include "config/settings.h"
 
 #include <errno.h>
@@ -40,12 +49,13 @@ const struct settings_key settings_keys[] = {
 };
 const size_t settings_key_count = ARRAY_SIZE(settings_keys);
 
-/* What one call of settings_load() works with. */
+/* The state of one call of settings_load(). */
 struct loader {
 	struct settings *s;
 	struct buf *errors;
-	const char *home_file; /* NULL where there is no home */
-	unsigned lines[ARRAY_SIZE(settings_keys)]; /* 0: not in the file */
+	const char *home_file; /* NULL if there is no home */
+	/* of the file, where the key is; 0: nowhere */
+	unsigned lines[ARRAY_SIZE(settings_keys)];
 };
 
 static bool is_text(enum settings_type type)
@@ -59,7 +69,10 @@ static void *field(struct settings *s, const struct settings_key *key)
 	return (char *)s + key->offset;
 }
 
-/* A number of any of the four types: bytes, a count, or us. */
+/*
+ * Reads a number of a type: bytes, a count, or us for both durations. Returns
+ * true if text has its form; false otherwise.
+ */
 static bool parse_number(enum settings_type type, const char *text,
 			 uint64_t *value)
 {
@@ -115,8 +128,8 @@ static bool set_text(struct settings *s, const struct settings_key *key,
 					  : *text == '\0';
 
 	/*
-	 * A relative path would be beside the CGI program, where a web
-	 * server may hand it out.
+	 * A relative path would be beside the CGI program, where a web server
+	 * may serve the file.
 	 */
 	if (path && !word && *text != '/')
 		return false;
@@ -137,12 +150,15 @@ static bool set_value(struct settings *s, const struct settings_key *key,
 	return set_number(s, key, text);
 }
 
-/* What a good value looks like; never the value, which may be a secret. */
+/*
+ * Says what a valid value looks like. Never shows the value, because it may be
+ * a secret.
+ */
 static void explain_value(struct buf *errors, const struct settings_key *key)
 {
 	switch (key->type) {
 	case TYPE_TEXT:
-		break; /* takes all */
+		break; /* every text is valid */
 	case TYPE_SECRET:
 		buf_printf(errors, "must not be empty\n");
 		break;
@@ -185,7 +201,7 @@ static const struct settings_key *find_key(const char *name)
 	return NULL;
 }
 
-/* Cuts white space off both ends, in place. */
+/* Removes white space at both ends of text, in place. Returns its start. */
 static char *trim(char *text)
 {
 	static const char space[] = " \t\r\n\v\f";
@@ -200,8 +216,8 @@ static char *trim(char *text)
 }
 
 /*
- * Names are shown only if they look like one of ours: a secret pasted into
- * the file may well hold a '='.
+ * Explains an unknown name. Shows it only if it looks like ours, because a
+ * secret pasted into the file may contain a '='.
  */
 static void explain_name(struct buf *errors, const char *name)
 {
@@ -227,7 +243,10 @@ static bool is_quoted(const char *value)
 	       value[length - 1] == *value;
 }
 
-/* One NAME=value, from the given place; NULL for a name that is unknown. */
+/*
+ * Applies one NAME=value; where names its place in messages. Returns its key,
+ * or NULL if the name is unknown.
+ */
 static const struct settings_key *apply(struct loader *l, const char *where,
 					const char *name, const char *value)
 {
@@ -251,7 +270,7 @@ static const struct settings_key *apply(struct loader *l, const char *where,
 	return key;
 }
 
-/* libpq's two ways to put a password into a connection string. */
+/* Returns true if a conninfo or URI holds a password; false otherwise. */
 static bool holds_password(const char *database)
 {
 	const char *user = strstr(database, "://");
@@ -273,7 +292,10 @@ static bool holds_password(const char *database)
 	return false;
 }
 
-/* True: the line holds a secret or a password. */
+/*
+ * Applies one line of the file. Returns true if it holds a secret or a
+ * password; false otherwise.
+ */
 static bool parse_line(struct loader *l, const char *path, unsigned number,
 		       char *line)
 {
@@ -338,10 +360,10 @@ static void file_error(struct loader *l, const char *path, int error)
 	buf_printf(l->errors, "%s: %s\n", path, strerror(error));
 }
 
-/* The fd is closed. */
+/* Reads the settings file, and closes fd. */
 static void parse_file(struct loader *l, const char *path, int fd)
 {
-	/* Room for all of it at once, since growing leaves copies behind. */
+	/* All room at once, because growing would leave copies of secrets. */
 	enum { ROOM = 2 * FILE_LIMIT };
 	struct buf text = { .data = xmalloc(ROOM), .capacity = ROOM };
 	struct stat st;
@@ -361,7 +383,7 @@ static void parse_file(struct loader *l, const char *path, int fd)
 
 static int open_file(const char *path, int *error)
 {
-	/* Not to be held up by a FIFO. */
+	/* O_NONBLOCK, because open() would wait for a writer of a FIFO. */
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 
 	*error = fd < 0 ? errno : 0;
@@ -373,7 +395,7 @@ static bool is_missing(int error)
 	return error == ENOENT || error == ENOTDIR;
 }
 
-/* The settings file of the system or else, failing that, of the user. */
+/* Reads the system's settings file; if there is none, the user's. */
 static void search_file(struct loader *l, const char *system_file)
 {
 	int error, home_error = ENOENT;
@@ -461,14 +483,14 @@ static void set_number_defaults(struct settings *s)
 	}
 }
 
-/* An empty SECRET_FILE or SECRET_DIR says that there is none. */
+/* Turns an empty path into NULL: none. */
 static void empty_is_none(char **path)
 {
 	if (*path && **path == '\0')
 		wipe_text(path);
 }
 
-/* The defaults that depend on where the settings file was found. */
+/* Sets the defaults that depend on which settings file was read. */
 static void set_text_defaults(struct loader *l,
 			      const struct settings_sources *places)
 {
@@ -499,7 +521,7 @@ static void set_text_defaults(struct loader *l,
 
 struct settings_sources settings_sources(void)
 {
-	/* Not by $HOME: suexec and lighttpd's CGI pass no variables. */
+	/* Not $HOME, because suexec and lighttpd's CGI pass no variables. */
 	const struct passwd *user = getpwuid(getuid());
 
 	return (struct settings_sources){

@@ -1,7 +1,7 @@
 /*
- * The settings (humcli-webhook.conf(5)): HUMCLI_WEBHOOK_K=value from the
- * environment or from one file, read once at the start into one struct
- * that nobody writes to afterwards.
+ * The settings of humcli-webhook.conf(5): HUMCLI_WEBHOOK_KEY=value, from the
+ * environment or from lines of one file. They are read once at the start; the
+ * struct does not change afterwards.
  */
 #ifndef SETTINGS_H
 #define SETTINGS_H
@@ -31,39 +31,39 @@ struct settings {
 	char *log; /* what log_open() takes */
 	enum log_level log_level;
 
-	char *file; /* the settings file that was read, NULL if none */
-	bool secret_dir_given; /* false: a default, which need not exist */
+	char *file; /* the settings file that was read; NULL if none */
+	/* false: it is a default, which need not exist */
+	bool secret_dir_given;
 	char *credentials_dir; /* systemd's; NULL if none */
 };
 
-/* Where settings are looked for; the programs pass settings_sources(). */
+/* The places that settings_load() reads. Tests have places of their own. */
 struct settings_sources {
-	char *const *environment; /* "NAME=value" strings, NULL at the end */
+	char *const *environment; /* strings NAME=value, NULL at the end */
 	const char *sysconfdir;
 	const char *localstatedir;
 	const char *home; /* by getpwuid(), NULL if the user has none */
 };
 
 /*
- * The places of this process. The home is getpwuid()'s own copy: load the
- * settings before anything else calls that.
+ * Returns the places of this process. home points into getpwuid()'s buffer, so
+ * load the settings before another call of getpwuid().
  */
 struct settings_sources settings_sources(void);
 
 /*
- * Reads the settings. False: every fault found stands in errors, a line
- * each with file and line number or the variable's name, and s is only fit
- * for settings_free(). Warnings (a file on tmpfs that others can read, a
- * sysconfdir file passed over) go to the log.
+ * Reads the settings into s, and logs warnings. Returns true if all are valid;
+ * false otherwise, with a line for each fault in errors, which names the file
+ * and line or the variable. After both the caller calls settings_free().
  */
 bool settings_load(struct settings *s, const struct settings_sources *places,
 		   struct buf *errors) MUST_CHECK;
-/* Frees what it holds, secrets overwritten. */
+/* Frees the members of s; secrets are overwritten first. */
 void settings_free(struct settings *s);
 
 enum settings_type {
 	TYPE_TEXT,
-	TYPE_SECRET, /* text that is not empty */
+	TYPE_SECRET, /* text with at least one character */
 	TYPE_PATH, /* absolute, or empty for none */
 	TYPE_LOG, /* stderr, syslog or an absolute path */
 	TYPE_LEVEL,
@@ -74,16 +74,16 @@ enum settings_type {
 };
 
 /*
- * One row a key, in the order of the manual: what the loader goes by, what
- * --check-config prints, and what tests/check-docs holds the manual and
- * the sample file against.
+ * One row for each setting, in the order of the manual. The loader reads by
+ * this table, and tests/check-docs compares the manual and the sample file with
+ * it.
  */
 struct settings_key {
 	const char *name; /* without HUMCLI_WEBHOOK_ */
-	const char *default_text; /* the default where no file is in the home */
+	const char *default_text; /* without a settings file in the home */
 	enum settings_type type;
 	size_t offset; /* in struct settings */
-	const char *min, *max; /* of numbers, written as in the file */
+	const char *min, *max; /* of numbers, written as in the settings file */
 };
 extern const struct settings_key settings_keys[];
 extern const size_t settings_key_count;

@@ -35,7 +35,7 @@ static void make_in(struct scratch *s, const char *place)
 	s->tmpfs = in_memory(place);
 	s->path = xasprintf("%s/humcli-test-XXXXXX", place);
 	need(mkdtemp(s->path), s->path);
-	/* Tests may go on as another user. */
+	/* A test may continue as another user. */
 	need(chmod(s->path, 0755) == 0, s->path);
 }
 

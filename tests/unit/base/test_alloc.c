@@ -1,4 +1,4 @@
-/* What is allocated, and the end where there is no memory. */
+/* Allocation, and the end of the process without memory. */
 #include "base/alloc.h"
 
 #include <fcntl.h>
@@ -39,7 +39,7 @@ static void test_allocation(void **state)
 	free(copy);
 	free(zeros);
 	free(text);
-	/* Of nothing they still give something, so that NULL means failed. */
+	/* A size of 0 still gives memory, because NULL would mean failure. */
 	p = xmalloc(0);
 	assert_non_null(p);
 	p = xrealloc(p, 0);
@@ -50,7 +50,7 @@ static void test_allocation(void **state)
 	free(p);
 }
 
-/* Elements stay where they were, with room for one more each time. */
+/* Elements keep their values while the array grows. */
 static void test_array_grow(void **state)
 {
 	enum { COUNT = 1000 };
@@ -67,12 +67,12 @@ static void test_array_grow(void **state)
 	}
 	for (size_t i = 0; i < COUNT; i++)
 		assert_int_equal(list[i], i);
-	/* It doubles rather than grow by one. */
+	/* The room doubles; it does not grow by one. */
 	assert_true(moves <= 11);
 	free(list);
 }
 
-/* Without memory the process ends and says so. */
+/* Without memory the process ends with a message. */
 static void test_out_of_memory(void **state)
 {
 	volatile size_t size = SIZE_MAX / 4;
@@ -98,7 +98,7 @@ static void test_out_of_memory(void **state)
 	close(out[0]);
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_false(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-	/* AddressSanitizer ends the process in words of its own. */
+	/* AddressSanitizer ends the process with a message of its own. */
 	assert_non_null(said.data);
 	assert_true(strstr(said.data, "out of memory") ||
 		    strstr(said.data, "AddressSanitizer"));

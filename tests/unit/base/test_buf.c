@@ -1,4 +1,4 @@
-/* Growable text, whole reads and writes. */
+/* Growing buffers, their lines, whole reads and writes. */
 #include "base/buf.h"
 
 #include <errno.h>
@@ -33,7 +33,7 @@ static void test_buf(void **state)
 	assert_int_equal(b.length, 10);
 	assert_memory_equal(b.data, "a\0b-00042-", 11);
 
-	/* Over every size at which it grows. */
+	/* Across every size at which the buffer grows. */
 	memset(part, 'x', sizeof(part));
 	for (size_t i = 0; i < 300; i++) {
 		size_t before = b.length;
@@ -79,7 +79,7 @@ static void test_next_line(void **state)
 	size_t at = 0, length;
 
 	(void)state;
-	/* Nothing was ever put in. */
+	/* An empty buffer without memory. */
 	assert_null(buf_next_line(&b, &at, &length));
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		const char *line;
@@ -94,7 +94,7 @@ static void test_next_line(void **state)
 		assert_null(cases[i].lines[n]);
 		buf_free(&b);
 	}
-	/* A NUL is a byte of its line. */
+	/* A NUL is a byte of its line like any other. */
 	buf_add(&b, "a\0b\nc", 5);
 	at = 0;
 	assert_memory_equal(buf_next_line(&b, &at, &length), "a\0b", 3);
@@ -102,7 +102,9 @@ static void test_next_line(void **state)
 	buf_free(&b);
 }
 
-/* An unnamed file with so many bytes, each the low byte of its place. */
+/*
+ * Returns an unnamed file of length bytes; each is the low byte of its offset.
+ */
 static int file_of(size_t length)
 {
 	FILE *file = tmpfile();
@@ -194,7 +196,7 @@ static void *drain(void *argument)
 	return NULL;
 }
 
-/* Far more than a pipe holds, so that it is written in many parts. */
+/* Far more than a pipe holds, so that many writes are needed. */
 static void test_write_all(void **state)
 {
 	enum { LENGTH = 1 << 20 };

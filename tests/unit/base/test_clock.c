@@ -17,7 +17,7 @@ static void test_clocks(void **state)
 	(void)state;
 	assert_true(first >= 0);
 	assert_true(monotonic_ms() >= first);
-	/* Microseconds, not milliseconds or nanoseconds. */
+	/* The unit is us, not ms or ns. */
 	assert_true(llabs(us / 1000000 - (int64_t)seconds) <= 2);
 }
 

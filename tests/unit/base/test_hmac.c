@@ -1,4 +1,4 @@
-/* HMAC-SHA256 against RFC 4231, and what differs in one bit. */
+/* HMAC-SHA256 against RFC 4231, digests that differ in one bit, hex, base64. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,7 +16,7 @@ struct vector {
 	size_t key_length;
 	const char *data;
 	const char *hex;
-	size_t compared; /* bytes; case 5 is a truncated one */
+	size_t compared; /* bytes; 4.6 is truncated */
 };
 
 #define AA16 "\xaa\xaa\xaa\xaa\xaa\xaa\xaa\xaa\xaa\xaa\xaa\xaa\xaa\xaa\xaa\xaa"

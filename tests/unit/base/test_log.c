@@ -1,4 +1,4 @@
-/* The log: its form, its levels, its sinks, and what it does to hostile text. */
+/* The log: its form, its levels, its targets, hostile text, its limits. */
 #include "base/log.h"
 
 #include <errno.h>
@@ -39,7 +39,7 @@ static int remove_log(void **state)
 	return 0;
 }
 
-/* The log from after its first pid=…, without the newline; empties it. */
+/* Returns the one line of the log from behind pid=…, and empties the log. */
 static char *take_line(const struct scratch *s)
 {
 	char *text = scratch_read(s, "log"), *pid, *line;
@@ -175,7 +175,7 @@ static void test_levels(void **state)
 	free(path);
 }
 
-/* A line ends at 4 KiB, and in a newline. */
+/* A line is cut at 4 KiB, and still ends in a newline. */
 static void test_long_lines(void **state)
 {
 	static const struct {
@@ -233,7 +233,7 @@ static void test_errno_is_kept(void **state)
 	assert_int_equal(errno, EACCES);
 }
 
-/* Where a file can't be opened, the log goes on as it was. */
+/* If a file can't be opened, the log keeps its target. */
 static void test_bad_file(void **state)
 {
 	const struct scratch *s = *state;
@@ -250,7 +250,7 @@ static void test_bad_file(void **state)
 	free(path);
 }
 
-/* Appended to, so that several processes can share it. */
+/* The file is appended to, because several processes may share it. */
 static void test_appends(void **state)
 {
 	const struct scratch *s = *state;
@@ -285,7 +285,7 @@ static void test_stderr(void **state)
 	free(path);
 }
 
-/* The same text once a minute; another text at once. */
+/* The same text passes once a minute, another text at once. */
 static void test_limit(void **state)
 {
 	struct log_limit limit = { 0 }, other = { 0 };
@@ -299,7 +299,7 @@ static void test_limit(void **state)
 	log_limit_reset(&limit);
 	assert_true(log_limit_pass(&limit, "b"));
 	assert_false(log_limit_pass(&limit, "b"));
-	/* A minute later. */
+	/* As if a minute had passed. */
 	limit.passed_at -= 59000;
 	assert_false(log_limit_pass(&limit, "b"));
 	limit.passed_at -= 1000;

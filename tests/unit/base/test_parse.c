@@ -1,4 +1,4 @@
-/* Numbers, sizes and durations, at their limits and beside them. */
+/* Numbers, sizes and durations, at their limits and beyond. */
 #include "base/parse.h"
 
 #include <setjmp.h>

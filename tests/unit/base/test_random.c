@@ -1,4 +1,4 @@
-/* Random bytes: all of them are filled, and no two draws are the same. */
+/* Random bytes: every byte is filled, and two draws differ. */
 #include "base/random.h"
 
 #include <setjmp.h>
@@ -10,7 +10,7 @@
 
 static void test_random_bytes(void **state)
 {
-	/* More than getrandom() gives in one piece without interruption. */
+	/* More than the 256 bytes that getrandom() never interrupts. */
 	static unsigned char a[1000], b[1000];
 	size_t zeros = 0;
 
@@ -21,7 +21,7 @@ static void test_random_bytes(void **state)
 	assert_int_not_equal(memcmp(a, b, sizeof(a)), 0);
 	for (size_t i = 0; i < sizeof(a); i++)
 		zeros += a[i] == 0;
-	/* About 4 are. */
+	/* About 4 are expected. */
 	assert_true(zeros < 50);
 }
 

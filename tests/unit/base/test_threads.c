@@ -1,4 +1,4 @@
-/* Waiting for the end of a thread, by the monotonic clock. */
+/* Joining a thread with a deadline. */
 #include "base/threads.h"
 
 #include <setjmp.h>
@@ -36,7 +36,7 @@ static void test_join_until(void **state)
 	mutex_init(&g.lock);
 	cond_init(&g.changed);
 	assert_int_equal(pthread_create(&thread, NULL, wait_at_gate, &g), 0);
-	/* A time that is over, and one to come. */
+	/* A deadline in the past, and one to come. */
 	assert_false(thread_join_until(thread, monotonic_ms() - 1000));
 	start = monotonic_ms();
 	assert_false(thread_join_until(thread, start + 50));

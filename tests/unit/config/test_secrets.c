@@ -1,4 +1,4 @@
-/* The live secrets: what is read, what is refused, what counts when. */
+/* The live secrets: valid and invalid files, and when a change takes effect. */
 #include "config/secrets.h"
 
 #include <fcntl.h>
@@ -22,10 +22,10 @@
 #include "base/macros.h"
 #include "scratch.h"
 
-/* A scratch with a folder of secrets, and settings that name it. */
+/* A scratch folder with secrets, and settings that name it. */
 struct world {
 	struct scratch scratch;
-	struct scratch memory; /* of the tests that need it */
+	struct scratch memory; /* on tmpfs; for the tests that need it */
 	struct settings settings;
 	struct buf errors;
 	struct secrets *secrets;
@@ -78,7 +78,7 @@ static void open_good(struct world *w)
 		fail_msg("%s", w->errors.data);
 }
 
-/* The secrets of now as "name=key name=key", in their order. */
+/* Returns the live secrets as "name=key name=key", in their order. */
 static char *live(struct world *w)
 {
 	const struct secret_set *set = secrets_acquire(w->secrets);
@@ -109,7 +109,7 @@ static void pause_briefly(void)
 	nanosleep(&pause, NULL);
 }
 
-/* The contract: within a second, without a restart. */
+/* Expects that within 1 s the live secrets are these. */
 static void expect_soon(int line, struct world *w, const char *wanted)
 {
 	int64_t start = monotonic_ms();
@@ -137,7 +137,7 @@ static size_t logged(struct world *w, const char *what)
 	return count;
 }
 
-/* Waits until it was logged, with requests coming in. */
+/* Waits until the log has a text, while the secrets are acquired. */
 static void expect_logged(int line, struct world *w, const char *what)
 {
 	int64_t start = monotonic_ms();
@@ -156,7 +156,7 @@ static void test_content(void **state)
 		int line;
 		const char *text;
 		size_t length;
-		const char *key; /* NULL: an empty secret */
+		const char *key; /* NULL: the secret is empty */
 		size_t key_length;
 	} cases[] = {
 #define CASE(text, key) \
@@ -247,7 +247,7 @@ static void test_modes(void **state)
 	static const struct {
 		int line;
 		mode_t file, directory;
-		const char *mended; /* NULL: fit */
+		const char *mended; /* NULL: the file is valid */
 	} cases[] = {
 		{ __LINE__, 0600, 0700, NULL },
 		{ __LINE__, 0400, 0700, NULL },
@@ -309,7 +309,9 @@ static void test_in_memory_is_a_warning(void **state)
 	open_good(w);
 	expect_live(__LINE__, w, "a=one");
 	assert_int_equal(logged(w, "level=warning"), 1);
-	/* Read again, the same is not said again. */
+	/*
+	 * The same warning is not logged again when the files are read again.
+	 */
 	scratch_write(&w->memory, "b", 0600, "two");
 	expect_soon(__LINE__, w, "a=one b=two");
 	assert_int_equal(logged(w, "level=warning"), 1);
@@ -391,7 +393,7 @@ static void test_sources(void **state)
 		    "default=of the environment agent=of the file agent=one "
 		    "b=two default=three");
 
-	/* SECRET_FILE is watched as the folder is. */
+	/* SECRET_FILE is watched like the folder. */
 	scratch_write(&w->scratch, "agent", 0600, "another");
 	expect_soon(__LINE__, w,
 		    "default=of the environment agent=another agent=one "
@@ -414,7 +416,7 @@ static void test_none(void **state)
 	assert_non_null(strstr(w->errors.data, "umask 077"));
 	assert_non_null(strstr(w->errors.data, "openssl rand"));
 
-	/* A default folder need not exist, one that was given must. */
+	/* A default folder need not exist; one that is set must. */
 	scratch_unlink(&w->scratch, "secrets");
 	open_again(w);
 	assert_null(w->secrets);
@@ -427,7 +429,7 @@ static void test_none(void **state)
 	w->settings.secret = xstrdup("one");
 	open_good(w);
 	expect_live(__LINE__, w, "default=one");
-	/* It counts from when it is there. */
+	/* The folder is read as soon as it exists. */
 	scratch_mkdir(&w->scratch, "secrets", 0700);
 	scratch_write(&w->scratch, "secrets/a", 0600, "two");
 	expect_soon(__LINE__, w, "default=one a=two");
@@ -439,7 +441,7 @@ static void test_none(void **state)
 	assert_non_null(strstr(w->errors.data, "HUMCLI_WEBHOOK_SECRET_DIR="));
 }
 
-/* All that is wrong is said at once. */
+/* All faults are reported at once. */
 static void test_all_faults(void **state)
 {
 	struct world *w = *state;
@@ -479,7 +481,7 @@ static void test_added_changed_removed(void **state)
 	assert_int_equal(logged(w, "are live"), 6);
 }
 
-/* Written twice within one tick of the clock, at the same length. */
+/* Two writes within one clock tick, of the same length. */
 static void test_overwritten_at_once(void **state)
 {
 	struct world *w = *state;
@@ -492,7 +494,7 @@ static void test_overwritten_at_once(void **state)
 	}
 }
 
-/* Files that have been as they are for long are not read all the time. */
+/* Files that are unchanged for long are not read again. */
 static void test_settled(void **state)
 {
 	struct world *w = *state;
@@ -510,7 +512,7 @@ static void test_settled(void **state)
 	free(path);
 }
 
-/* As Kubernetes changes a secret: one rename swaps all the files. */
+/* Kubernetes changes a secret by one rename, which swaps all files. */
 static void test_kubernetes(void **state)
 {
 	struct world *w = *state;
@@ -532,7 +534,7 @@ static void test_kubernetes(void **state)
 	assert_int_equal(logged(w, "level=error"), 0);
 }
 
-/* One that turns out unfit is left out alone, and said so once. */
+/* A file that becomes invalid is left out alone, and logged once. */
 static void test_later_faults(void **state)
 {
 	struct world *w = *state;
@@ -544,13 +546,13 @@ static void test_later_faults(void **state)
 	expect_logged(__LINE__, w, "/secrets/b: an empty secret");
 	expect_live(__LINE__, w, "a=one");
 	assert_int_equal(logged(w, "are live"), 0);
-	/* Everything is read again, and again. */
+	/* All files are read again, twice. */
 	scratch_write(s, "secrets/c", 0600, "three");
 	expect_soon(__LINE__, w, "a=one c=three");
 	scratch_write(s, "secrets/d", 0600, "four");
 	expect_soon(__LINE__, w, "a=one c=three d=four");
 	assert_int_equal(logged(w, "/secrets/b: an empty secret"), 1);
-	/* Mended and spoilt again, it is said again. */
+	/* Fixed and invalid again, it is logged again. */
 	scratch_write(s, "secrets/b", 0600, "two");
 	expect_soon(__LINE__, w, "a=one b=two c=three d=four");
 	scratch_write(s, "secrets/b", 0600, "\n");
@@ -565,7 +567,7 @@ static void test_later_faults(void **state)
 	expect_soon(__LINE__, w, "a=one c=three d=four");
 }
 
-/* A folder that is gone has no secrets; the file beside it still has. */
+/* A removed folder has no secrets; SECRET_FILE keeps its own. */
 static void test_folder_gone(void **state)
 {
 	struct world *w = *state;
@@ -580,7 +582,9 @@ static void test_folder_gone(void **state)
 	expect_soon(__LINE__, w, "default=one a=two");
 }
 
-/* With no descriptor left, until the next look was logged as failed. */
+/*
+ * Acquires secrets without a free descriptor until a failed check was logged.
+ */
 static void expect_kept(int line, struct world *w, const char *wanted)
 {
 	char *path = scratch_path(&w->scratch, "log");
@@ -611,7 +615,10 @@ static void expect_kept(int line, struct world *w, const char *wanted)
 		fail_msg("line %d: %s", line, kept ? "not logged" : "lost");
 }
 
-/* Out of descriptors, nobody is locked out; what came counts afterwards. */
+/*
+ * Without descriptors the old secrets stay live; changes take effect
+ * afterwards.
+ */
 static void test_out_of_descriptors(void **state)
 {
 	struct world *w = *state;
@@ -634,7 +641,7 @@ static void test_out_of_descriptors(void **state)
 	expect_soon(__LINE__, w, "b=three");
 }
 
-/* A set that someone holds stays as it is. */
+/* An acquired set does not change. */
 static void test_held(void **state)
 {
 	struct world *w = *state;
@@ -662,7 +669,7 @@ struct crowd {
 	atomic_uint wrong;
 };
 
-/* Every set has one secret, whole: eight times the same letter. */
+/* Expects that every set has one secret of eight equal letters. */
 static void *look(void *argument)
 {
 	struct crowd *crowd = argument;

@@ -1,4 +1,4 @@
-/* The settings: where they come from, what is refused, what is private. */
+/* The settings: their sources, invalid values, modes of files with secrets. */
 #include "config/settings.h"
 
 #include <setjmp.h>
@@ -35,7 +35,7 @@ static int remove_scratch(void **state)
 	return 0;
 }
 
-/* A system and a user whose directories are those of the scratch. */
+/* The folders of a system and of a user, all in the scratch folder. */
 struct world {
 	const struct scratch *scratch;
 	char *sysconfdir, *localstatedir, *home;
@@ -43,7 +43,7 @@ struct world {
 	size_t variables;
 	struct settings settings;
 	struct buf errors;
-	bool good; /* what settings_load() said */
+	bool good; /* the result of settings_load() */
 };
 
 static void world_make(struct world *w, const struct scratch *s)
@@ -54,7 +54,9 @@ static void world_make(struct world *w, const struct scratch *s)
 			     .home = scratch_path(s, "home") };
 }
 
-/* NAME=value; a value that begins with @/ is a path in the scratch. */
+/*
+ * Adds NAME=value; a value that begins with @/ is a path in the scratch folder.
+ */
 static void world_set(struct world *w, const char *variable)
 {
 	const char *at = strstr(variable, "=@/");
@@ -88,7 +90,7 @@ static void world_free(struct world *w)
 	free(w->home);
 }
 
-/* What a setting became, as text; "none" for NULL. */
+/* Returns the value of a setting as text; "none" for NULL. */
 static char *shown(const struct settings *s, const char *name)
 {
 	for (size_t i = 0; i < settings_key_count; i++) {
@@ -119,7 +121,7 @@ static char *shown(const struct settings *s, const char *name)
 	return NULL;
 }
 
-/* A value that begins with @/ is a path in the scratch. */
+/* Expects a value; if it begins with @/, it is a path in the scratch folder. */
 static void expect(int line, const struct world *w, const char *name,
 		   const char *value)
 {
@@ -170,12 +172,12 @@ static void test_defaults(void **state)
 	world_free(&w);
 }
 
-/* One line in the file, or one variable in the environment. */
+/* Each value in the settings file and in the environment. */
 static void test_values(void **state)
 {
 	static const struct {
 		int line;
-		const char *name, *text, *value; /* NULL: refused */
+		const char *name, *text, *value; /* NULL: invalid */
 	} cases[] = {
 		{ __LINE__, "DATABASE", "host=/run dbname=a",
 		  "host=/run dbname=a" },
@@ -284,7 +286,7 @@ static void test_values(void **state)
 	}
 }
 
-/* The form of the file; "FILE" in an error is its path. */
+/* The form of the settings file; FILE in an error stands for its path. */
 static void test_lines(void **state)
 {
 	static const struct {
@@ -330,7 +332,7 @@ static void test_lines(void **state)
 		  "6",
 		  "FILE:3: HUMCLI_WEBHOOK_THREADS stands in line 1 "
 		  "already\n" },
-		/* A pasted secret is not repeated. */
+		/* A pasted secret is not shown. */
 		{ __LINE__, "whsec_c2VjcmV0Cg==\n", "64",
 		  "FILE:1: not a setting, whose names begin with "
 		  "HUMCLI_WEBHOOK_\n" },
@@ -339,7 +341,7 @@ static void test_lines(void **state)
 		  "HUMCLI_WEBHOOK_\n" },
 		{ __LINE__, "HUMCLI_WEBHOOK_SECRET: whsec_c2VjcmV0\n", "64",
 		  "FILE:1: not of the form HUMCLI_WEBHOOK_KEY=value\n" },
-		/* All at once. */
+		/* All faults at once. */
 		{ __LINE__,
 		  "HUMCLI_WEBHOOK_BATCH=0\nx\nHUMCLI_WEBHOOK_THREADS=7\n"
 		  "HUMCLI_WEBHOOK_LOG_LEVEL=loud\n",
@@ -400,7 +402,7 @@ static void test_odd_files(void **state)
 	expect(__LINE__, &w, "BATCH", "256");
 	world_free(&w);
 
-	/* 64KiB to the byte, and one more. */
+	/* 64 KiB to the byte, and one byte more. */
 	while (text.length < 65536 - 25)
 		buf_add(&text, "\n", 1);
 	buf_printf(&text, "HUMCLI_WEBHOOK_THREADS=5\n");
@@ -420,7 +422,7 @@ static void test_odd_files(void **state)
 	world_free(&w);
 	buf_free(&text);
 
-	/* A directory, and a FIFO that nobody writes to. */
+	/* A folder, and a FIFO without a writer. */
 	for (int fifo = 0; fifo < 2; fifo++) {
 		char *path = scratch_path(s, "etc/humcli-webhook.conf");
 
@@ -436,7 +438,7 @@ static void test_odd_files(void **state)
 	}
 }
 
-/* Which file is read; LOOP is one that can't be, even by root. */
+/* Which file is read; LOOP stands for one that even root can't read. */
 static void test_search(void **state)
 {
 	enum { NONE, FILE_, LOOP };
@@ -444,8 +446,8 @@ static void test_search(void **state)
 		int line;
 		int system, user;
 		const char *config; /* NULL: not set */
-		const char *file; /* NULL: none is read */
-		const char *error; /* part of it; NULL: none */
+		const char *file; /* NULL: no file is read */
+		const char *error; /* a part of it; NULL: no error */
 	} cases[] = {
 		{ __LINE__, NONE, NONE, NULL, NULL, NULL },
 		{ __LINE__, FILE_, NONE, NULL, "@/etc/humcli-webhook.conf",
@@ -517,7 +519,7 @@ static void test_search(void **state)
 	}
 }
 
-/* A system file of mode 0600 that is not ours, as on a shared host. */
+/* A system file of another user with mode 0600, as on a shared host. */
 static void test_foreign_system_file(void **state)
 {
 	const struct scratch *s = *state;
@@ -539,12 +541,12 @@ static void test_foreign_system_file(void **state)
 	world_free(&w);
 }
 
-/* What depends on where the settings file was found. */
+/* Defaults that depend on which settings file was read. */
 static void test_places(void **state)
 {
 	static const struct {
 		int line;
-		const char *file; /* where a settings file stands */
+		const char *file; /* of a settings file; NULL: none */
 		const char *text;
 		const char *variables[2];
 		const char *secret_dir, *spool, *log;
@@ -623,7 +625,7 @@ static void test_places(void **state)
 		  "/q",
 		  "@/home/.humcli-webhook/log",
 		  true },
-		/* Found by name, it is the same file. */
+		/* Named by a variable, it is the same file. */
 		{ __LINE__,
 		  "home/.humcli-webhook/humcli-webhook.conf",
 		  "",
@@ -670,7 +672,7 @@ static void test_no_home(void **state)
 {
 	struct world w;
 
-	/* None, one that is missing, one that is no directory. */
+	/* No home, one that is missing, and one that is not a folder. */
 	for (int i = 0; i < 3; i++) {
 		world_make(&w, *state);
 		free(w.home);
@@ -705,7 +707,7 @@ static void test_environment(void **state)
 	expect(__LINE__, &w, "SECRET", "of-the-environment");
 	world_free(&w);
 
-	/* All faults of both at once, and never a secret. */
+	/* All faults of both at once, without showing a secret. */
 	scratch_write(s, "etc/humcli-webhook.conf", 0600,
 		      "HUMCLI_WEBHOOK_BATCH=hidden\n");
 	world_make(&w, s);
@@ -723,7 +725,7 @@ static void test_environment(void **state)
 	world_free(&w);
 }
 
-/* Which files are private, and which modes these may have. */
+/* Modes of settings files, with and without a secret. */
 static void test_private(void **state)
 {
 	static const char secret[] = "HUMCLI_WEBHOOK_SECRET=whsec_x\n";
@@ -732,7 +734,7 @@ static void test_private(void **state)
 		int line;
 		const char *text;
 		mode_t mode;
-		const char *mended; /* NULL: not refused */
+		const char *mended; /* NULL: valid */
 	} cases[] = {
 		{ __LINE__, "HUMCLI_WEBHOOK_THREADS=5\n", 0666, NULL },
 		{ __LINE__, secret, 0600, NULL },
@@ -782,7 +784,7 @@ static void test_private(void **state)
 	}
 }
 
-/* Where the modes are not ours to choose, a breach is a warning. */
+/* In a protected place a mode is only a warning. */
 static void test_guarded(void **state)
 {
 	static const char secret[] = "HUMCLI_WEBHOOK_SECRET=whsec_x\n";
@@ -802,7 +804,7 @@ static void test_guarded(void **state)
 	world_load(&w);
 	assert_string_equal(w.errors.data, "");
 	world_free(&w);
-	/* Beside it is not in it. */
+	/* A file beside the folder is not in it. */
 	scratch_write(s, "credentials.conf", 0644, secret);
 	world_make(&w, s);
 	world_set(&w, "CREDENTIALS_DIRECTORY=@/credentials");
