@@ -58,11 +58,10 @@ bool private_file_check(int fd, const char *path, const char *credentials_dir,
 	if (st.st_mode & S_IWOTH)
 		fault = "others can write it";
 	guarded = private_file_in_protected_place(fd, path, credentials_dir);
-	buf_printf(guarded ? warnings : errors,
-		   "%s holds a secret and %s; mend it with: chmod %04o %s\n",
-		   path, fault,
-		   (unsigned)st.st_mode & 07777 &
-			   ~(unsigned)(S_IRWXO | S_IWGRP),
-		   path);
+	buf_printf(
+		guarded ? warnings : errors,
+		"%s holds a secret and %s; fix: chmod %04o %s\n", path, fault,
+		(unsigned)st.st_mode & 07777 & ~(unsigned)(S_IRWXO | S_IWGRP),
+		path);
 	return guarded;
 }

@@ -360,8 +360,8 @@ static bool check_directory(const struct settings *s, const struct files *f,
 
 	if (f->directory_writable)
 		buf_printf(&report->errors,
-			   "%s holds secrets and others can write it; mend it "
-			   "with: chmod o-w %s\n",
+			   "%s holds secrets and others can write it; fix: "
+			   "chmod o-w %s\n",
 			   s->secret_dir, s->secret_dir);
 	if (error && (!gone || s->secret_dir_given))
 		buf_printf(&report->errors, "%s: %s\n", s->secret_dir,
@@ -458,7 +458,7 @@ static void refresh(struct secrets *s)
 	} else {
 		set_unref(s->set);
 		s->set = set;
-		log_message(LEVEL_INFO, "secrets read again: %zu are live",
+		log_message(LEVEL_INFO, "secrets changed: %zu are live",
 			    set->count);
 	}
 	files_free(&s->scanned);

@@ -225,7 +225,7 @@ static void explain_name(struct buf *errors, const char *name)
 				      "abcdefghijklmnopqrstuvwxyz0123456789_";
 
 	if (find_key(name))
-		buf_printf(errors, "%s is to be written %s%s\n", name, prefix,
+		buf_printf(errors, "%s must be written %s%s\n", name, prefix,
 			   name);
 	else if (strncmp(name, prefix, PREFIX_LENGTH) == 0 &&
 		 name[strspn(name, allowed)] == '\0')
@@ -319,7 +319,7 @@ static bool parse_line(struct loader *l, const char *path, unsigned number,
 	if (!key)
 		goto out;
 	if (l->lines[key - settings_keys])
-		buf_printf(l->errors, "%s: %s stands in line %u already\n",
+		buf_printf(l->errors, "%s: %s is already set in line %u\n",
 			   where, name, l->lines[key - settings_keys]);
 	l->lines[key - settings_keys] = number;
 	secret = (key->type == TYPE_SECRET && *value) ||
@@ -413,8 +413,8 @@ static void search_file(struct loader *l, const char *system_file)
 		return;
 	}
 	if (!is_missing(error))
-		log_message(LEVEL_WARNING, "%s is passed over: %s", system_file,
-			    strerror(error));
+		log_message(LEVEL_WARNING, "can't read %s: %s; skipping it",
+			    system_file, strerror(error));
 	if (fd >= 0)
 		parse_file(l, l->home_file, fd);
 	else

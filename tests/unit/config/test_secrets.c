@@ -254,25 +254,25 @@ static void test_modes(void **state)
 		{ __LINE__, 0440, 0755, NULL },
 		{ __LINE__, 0640, 0775, NULL },
 		{ __LINE__, 0644, 0700,
-		  "others can read it; mend it with: "
+		  "others can read it; fix: "
 		  "chmod 0640 " },
 		{ __LINE__, 0444, 0700,
-		  "others can read it; mend it with: "
+		  "others can read it; fix: "
 		  "chmod 0440 " },
 		{ __LINE__, 0602, 0700,
-		  "others can write it; mend it with: "
+		  "others can write it; fix: "
 		  "chmod 0600 " },
 		{ __LINE__, 0660, 0700,
-		  "its group can write it; mend it with: "
+		  "its group can write it; fix: "
 		  "chmod 0640 " },
 		{ __LINE__, 0777, 0700,
-		  "others can write it; mend it with: "
+		  "others can write it; fix: "
 		  "chmod 0750 " },
 		{ __LINE__, 0600, 0702,
-		  "others can write it; mend it with: "
+		  "others can write it; fix: "
 		  "chmod o-w " },
 		{ __LINE__, 0600, 01777,
-		  "others can write it; mend it with: "
+		  "others can write it; fix: "
 		  "chmod o-w " },
 	};
 	struct world *w = *state;

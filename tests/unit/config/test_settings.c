@@ -312,7 +312,7 @@ static void test_lines(void **state)
 		{ __LINE__, "[humcli]\n", "64",
 		  "FILE:1: not of the form HUMCLI_WEBHOOK_KEY=value\n" },
 		{ __LINE__, "THREADS=5\n", "64",
-		  "FILE:1: THREADS is to be written HUMCLI_WEBHOOK_THREADS\n" },
+		  "FILE:1: THREADS must be written HUMCLI_WEBHOOK_THREADS\n" },
 		{ __LINE__, "export HUMCLI_WEBHOOK_THREADS=5\n", "64",
 		  "FILE:1: not a setting, whose names begin with "
 		  "HUMCLI_WEBHOOK_\n" },
@@ -330,8 +330,8 @@ static void test_lines(void **state)
 		{ __LINE__,
 		  "HUMCLI_WEBHOOK_THREADS=5\n#\nHUMCLI_WEBHOOK_THREADS=6\n",
 		  "6",
-		  "FILE:3: HUMCLI_WEBHOOK_THREADS stands in line 1 "
-		  "already\n" },
+		  "FILE:3: HUMCLI_WEBHOOK_THREADS is already set in "
+		  "line 1\n" },
 		/* A pasted secret is not shown. */
 		{ __LINE__, "whsec_c2VjcmV0Cg==\n", "64",
 		  "FILE:1: not a setting, whose names begin with "
@@ -828,7 +828,7 @@ static void test_guarded(void **state)
 	assert_true(log_open("stderr", LEVEL_INFO));
 	text = scratch_read(s, "log");
 	assert_int_equal(count_of(text, "level=warning"), warnings);
-	assert_non_null(strstr(text, "others can read it; mend it with: chmod "
+	assert_non_null(strstr(text, "others can read it; fix: chmod "
 				     "0640 "));
 	free(text);
 	free(log);
