@@ -1,4 +1,5 @@
-"""humcli-webhook listen --subscription: every event is delivered, whatever dies."""
+"""humcli-webhook listen --subscription: each event is delivered, whichever process
+dies."""
 
 import json
 import os
@@ -23,13 +24,13 @@ LISTENS = "listening on humcli_events"
 
 
 def deliveries(count, tasks=1):
-    """So many of them, in turns of so many tasks, all of them news."""
+    """Returns that many deliveries, spread over the tasks, none of them a repeat."""
     return [Delivery(f"task_{n % tasks}", f"STATUS_{n // tasks}", occurred_at=at(n))
             for n in range(count)]
 
 
 def put(database, *rows, notify=True):
-    """Records them, and wakes the listeners; returns the ids in order."""
+    """Records the deliveries and notifies; returns the ids in order."""
     connection = database.connect()
     try:
         return [row.id for row in record(connection, rows, notify=notify)]
@@ -38,12 +39,12 @@ def put(database, *rows, notify=True):
 
 
 def recorded(database):
-    """The ids of all events."""
+    """Returns the ids of all events."""
     return [row[0] for row in database.execute("SELECT id FROM humcli.events ORDER BY id")]
 
 
 def acknowledged(database):
-    """Whether nothing is left of subscription s."""
+    """Returns true if subscription s has acknowledged all events."""
     return not database.execute("SELECT 1 FROM humcli.fetch('s')")
 
 
@@ -52,7 +53,7 @@ def ids(lines):
 
 
 class DeliveryLog:
-    """A command that notes each event it is given, and what the notes say."""
+    """A command that writes the id of each event to a file, and the file."""
 
     def __init__(self, folder):
         self.file = folder / "delivered"
@@ -70,7 +71,7 @@ def delivered(tmp_path):
 
 @pytest.fixture
 def consume(cli):
-    """Starts consumers; they end with the test."""
+    """Returns a function that starts a consumer. The consumers end with the test."""
     started = []
 
     def start(database, *arguments, listens=True, name="s", dsn=None, **settings):
@@ -88,14 +89,14 @@ def consume(cli):
 
 @pytest.fixture
 def once(cli, database):
-    """Runs a consumer that ends by itself; --from beginning."""
+    """Returns a function that runs a consumer --once --from beginning."""
     def run(*arguments, name="s", **settings):
         return cli("listen", "--subscription", name, "--from", "beginning", "--once", *arguments,
                    DATABASE=settings.pop("dsn", database.dsn()), **settings)
     return run
 
 
-# ---- what is delivered
+# ---- the delivered event
 
 PAYLOADS = [
     ("{}", "{}"),
@@ -160,7 +161,7 @@ def test_it_starts_where_it_is_told(once, cli, database):
     assert "exists already" in once("--status", "OTHER", name="some").err
 
 
-# ---- done, later, failed
+# ---- exit codes: done, later, failed
 
 
 def test_what_fails_comes_again_and_is_not_passed(consume, database, tmp_path):
@@ -204,11 +205,11 @@ def test_no_line_is_acknowledged_that_could_not_be_written(cli, once, database):
     assert ids(once().out.splitlines()) == numbers
 
 
-# ---- waking and ending
+# ---- notifications and the end
 
 
 def test_it_is_notified(consume, database):
-    """Well before it would look by itself."""
+    """A notification delivers an event well before the next poll."""
     consumer = consume(database)
     start = time.monotonic()
     number = put(database, Delivery("t", "A"))
@@ -227,7 +228,7 @@ def test_it_only_polls_if_told(consume, database):
 
 
 def running_command(consumer):
-    """The process ids of its command, and what that has started."""
+    """Returns the process ids of the command and of its child processes."""
     pid = consumer.process.pid
     with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
         return [int(child) for child in file.read().split()]
@@ -268,7 +269,7 @@ def test_it_ends_before_a_reader_that_sleeps(cli, once, database):
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env=cli.environment(DATABASE=database.dsn())) as process:
         try:
-            process.stdout.readline()   # a pipe is full soon, and it waits
+            process.stdout.readline()   # then the pipe is full, and the consumer waits
             process.send_signal(signal.SIGTERM)
             assert process.wait(5) == OK
         finally:
@@ -277,7 +278,8 @@ def test_it_ends_before_a_reader_that_sleeps(cli, once, database):
 
 
 def test_a_signal_is_heard_while_connecting(cli):
-    """A server that takes connections and says nothing."""
+    """A signal ends the consumer while a server accepts connections and does not
+    answer."""
     for arguments in ([], ["--subscription", "s"], ["--subscription", "s", "--once"]):
         with socket.socket() as silent:
             silent.bind(("127.0.0.1", 0))
@@ -309,7 +311,7 @@ def test_the_plain_listener_need_not_write(cli, database):
         database.execute("DROP ROLE read_only")
 
 
-# ---- what can't work
+# ---- errors
 
 
 def test_it_says_what_is_wrong(cli, once, cluster, database):
@@ -341,7 +343,7 @@ def test_a_subscription_that_is_removed(consume, database):
     assert "does not exist" in consumer.err[-1]
 
 
-# ---- several of them
+# ---- several consumers
 
 
 def test_one_works_and_the_other_stands_by(consume, database, delivered):
@@ -397,12 +399,12 @@ def test_once_never_runs_twice_at_a_time(consume, cli, once, database, delivered
     assert once().returncode == OK
 
 
-# ---- what dies
+# ---- killed processes
 
 
 class Flow:
-    """Records events all the time, whatever becomes of PostgreSQL; who wants
-    to know whether all were delivered looks at what is recorded in the end."""
+    """Records events all the time, also while PostgreSQL restarts. end() returns
+    the ids that were recorded."""
 
     def __init__(self, database, count, tasks=7):
         self.database = database
@@ -420,7 +422,7 @@ class Flow:
             except psycopg2.Error:
                 connection = None
                 time.sleep(0.05)
-            time.sleep(0.002)   # their pace
+            time.sleep(0.002)   # the rate of the events
         if connection:
             connection.close()
 
@@ -430,7 +432,8 @@ class Flow:
 
 
 def assert_each_delivered(delivered, database, flow):
-    """None skipped; each task's first times are in the order of recording."""
+    """Checks that no event was skipped, and that the first deliveries of each task
+    were in the order of recording."""
     numbers = flow.end()
     wait_until(lambda: set(delivered.ids()) == set(numbers), "the last events", limit=40)
     task_of = dict(database.execute("SELECT id, task_id FROM humcli.events"))
@@ -454,7 +457,7 @@ def test_its_connections_are_cut(consume, database, delivered):
             + ("query NOT LIKE '%humcli.%'" if step % 2 else "query LIKE '%humcli.%'"))
     numbers = assert_each_delivered(delivered, database, flow)
     assert len(numbers) == 200
-    # What was delivered twice is what was in flight when W was cut.
+    # Only events in flight when a connection was cut are delivered twice.
     assert len(delivered.ids()) <= len(numbers) + 3
     consumer.said("connection of the notification listener lost", 2)
     assert consumer.end(signal.SIGTERM) == OK
@@ -481,7 +484,7 @@ def test_lines_are_printed_again_after_a_kill(consume, database):
         wait_until(lambda step=step, consumer=consumer: len(consumer.out) > 40, "lines", limit=20)
         consumer.process.kill()
         consumer.end()
-        # the last one can be cut in the middle
+        # the last line may be cut in the middle
         lines += [line for line in consumer.out if line.endswith("\n")]
         consumer = consume(database)
     numbers = flow.end()
@@ -491,7 +494,7 @@ def test_lines_are_printed_again_after_a_kill(consume, database):
 
 @pytest.fixture(scope="module")
 def mortal():
-    """A PostgreSQL that tests may kill."""
+    """A Cluster that tests may kill."""
     server = Cluster()
     yield server
     server.remove()
@@ -499,7 +502,7 @@ def mortal():
 
 @pytest.fixture
 def own_database(mortal, paths):
-    """A database on it, with the schema."""
+    """A database with the schema on that cluster."""
     database = Database(mortal, mortal.create_database())
     database.psql("-v", "ON_ERROR_STOP=1", "-q", "-f", str(paths.install_sql))
     return database

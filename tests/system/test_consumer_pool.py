@@ -1,4 +1,5 @@
-"""humcli-webhook listen --pool: every event is done once, or dead."""
+"""humcli-webhook listen --pool: each event is completed once or is a dead
+letter."""
 
 import json
 import os
@@ -28,7 +29,7 @@ def fixture_database(cluster, pooled):
 
 @pytest.fixture(name="work")
 def fixture_work(cli, database):
-    """Starts workers of pool p; they end with the test."""
+    """Returns a function that starts a worker of pool p. Workers end with the test."""
     started = []
 
     def start(*arguments, hears=True):
@@ -47,7 +48,7 @@ def fixture_work(cli, database):
 
 @pytest.fixture(name="once")
 def fixture_once(cli, database):
-    """Runs a worker of pool p that ends by itself."""
+    """Returns a function that runs a worker of pool p with --once."""
     def run(*arguments, dsn=None):
         return cli("listen", "--pool", "p", "--from", "beginning", "--once", *arguments,
                    DATABASE=dsn or database.dsn())
@@ -55,38 +56,38 @@ def fixture_once(cli, database):
 
 
 def make(connection, **options):
-    """Pool p, which tries again soon."""
+    """Makes pool p, which retries soon."""
     call(connection, "subscribe", "p")
     call(connection, "pool", "p", **{"backoff": "50 ms", **options})
 
 
 def put(connection, *rows):
-    """Records them, and wakes the listeners; returns the ids in order."""
+    """Records the deliveries and notifies; returns the ids in order."""
     return [row.id for row in record(connection, rows, notify=True)]
 
 
 def deliveries(tasks, each):
-    """So many events of each of so many tasks."""
+    """Returns that many deliveries of each of that many tasks."""
     return [Delivery(f"task_{task}", f"STATUS_{n}", occurred_at=at(60 * n))
             for n in range(each) for task in range(tasks)]
 
 
 def jobs(connection, columns):
-    """What the pool has, by id."""
+    """Returns columns of the pool's jobs, by id."""
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {columns} FROM humcli.jobs ORDER BY event_id")
         return cursor.fetchall()
 
 
 def dead(connection):
-    """The ids of the dead, and why."""
+    """Returns the ids of the dead letters and their errors."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT event_id, error FROM humcli.dead")
         return dict(cursor.fetchall())
 
 
 def note_departures(connection):
-    """Notes each event that leaves the pool; returns who reads the notes."""
+    """Notes each job that is deleted; returns a function that reads the notes."""
     cursor = connection.cursor()
     cursor.execute(
         "CREATE TABLE public.gone (event_id bigint);"
@@ -102,7 +103,7 @@ def note_departures(connection):
 
 
 class Log:
-    """A file that commands write a line to."""
+    """A file to which commands append lines."""
 
     def __init__(self, folder):
         self.file = folder / "log"
@@ -120,11 +121,12 @@ def fixture_log(tmp_path):
     return Log(tmp_path)
 
 
-# ---- every event
+# ---- each event
 
 
 def test_every_event_is_done_once_or_dead(work, connection, log, rng):
-    """Of two workers with four commands each, that crash, fail and hang, as workers do."""
+    """Two workers with four commands each. The commands crash, fail and hang, and a
+    worker is killed."""
     make(connection, max_attempts=8, longest_backoff="200 ms")
     gone = note_departures(connection)
     command = (f"case $(((HUMCLI_ID * 7 + HUMCLI_ATTEMPT * 3 + {rng.randrange(10)}) % 10)) in "
@@ -145,7 +147,7 @@ def test_every_event_is_done_once_or_dead(work, connection, log, rng):
         connection.cursor().execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = "
             "current_database() AND application_name = 'humcli-webhook'")
-    # One is not dead, but its leases run out.
+    # One command does not fail, but its leases expire.
     stopped = workers[0]
     stopped.process.send_signal(signal.SIGSTOP)
     wait_until(lambda: set(gone()) == set(numbers), "the last events", limit=30)
@@ -158,14 +160,14 @@ def test_every_event_is_done_once_or_dead(work, connection, log, rng):
     given_up = dead(connection)
     assert set(done) | set(given_up) == set(numbers)
     assert poison <= set(given_up) and not poison & set(done)
-    # Others are dead only by what happened to them eight times.
+    # Other events are dead only after eight failed attempts.
     assert len(given_up) < len(poison) + 20
-    # Twice, at most what was out when a worker was killed or stopped.
+    # At most the events that were claimed when a worker ended are run twice.
     assert sum(done.values()) - len(done) <= 4 * 4
 
 
 def test_a_task_keeps_its_order(work, connection, log, rng):
-    """No two events of a task are out at a time, though many fail at first."""
+    """No two events of a task are claimed at a time, though many fail at first."""
     make(connection, in_order=True)
     rows = deliveries(6, 8)
     rng.shuffle(rows)
@@ -223,7 +225,7 @@ def test_a_lost_lease_ends_the_command(work, connection, log):
     [(_, claim_no, *_)] = call(connection, "claim", "p", "thief", 1, "60 s")
     worker.said("lease lost")
     wait_until(lambda: not is_alive(int(log.lines()[0])), "the command to end")
-    # It has no say in it, and works on.
+    # The command does not notice, and keeps running.
     assert jobs(connection, "worker, claim_no, attempts") == [("thief", claim_no, 2)]
     assert value(connection, "fail", "p", number, claim_no, "no", "0 s") == "retry"
     put(connection, Delivery("u", "A"))
@@ -233,11 +235,11 @@ def test_a_lost_lease_ends_the_command(work, connection, log):
     assert worker.end(signal.SIGTERM) == OK
 
 
-# ---- ending
+# ---- the end
 
 
 def test_the_end_finishes_or_gives_back(work, connection, tmp_path, log):
-    """One command ends in time, one is told to, one must be killed."""
+    """At the end one command finishes, one ends by SIGTERM, and one is killed."""
     make(connection)
     go = tmp_path / "go"
     os.mkfifo(go)
@@ -259,7 +261,7 @@ def test_the_end_finishes_or_gives_back(work, connection, tmp_path, log):
     assert sum("command still running: sent SIGTERM" in line for line in worker.err) == 2
 
 
-# ---- what commands and lines come to
+# ---- results of commands and lines
 
 
 def test_later_and_failed(once, work, connection, log):
@@ -276,7 +278,7 @@ def test_later_and_failed(once, work, connection, log):
     assert re.search(r"level=info .*attempt 1: command deferred it", done.err)
     assert re.search(r"level=error .*attempt 1: command failed: exit code 3", done.err)
 
-    # It looks when the next is due, without a notification.
+    # The worker claims when the next job is due, without a notification.
     start = time.monotonic()
     worker = work("--exec", f"echo $HUMCLI_ID $HUMCLI_ATTEMPT >>{log}")
     wait_until(log.lines, "the first event again", limit=15)
@@ -312,7 +314,7 @@ def test_lines_are_done_when_they_are_written(cli, once, database, connection):
     assert done.returncode == IO_ERROR and "can't write to stdout" in done.stderr
     assert jobs(connection, "event_id, worker, due <= clock_timestamp()") == [
         (number, None, True) for number in numbers]
-    # For someone who may consume and no more.
+    # For a user who may only consume.
     cursor = connection.cursor()
     cursor.execute("CREATE ROLE lines LOGIN IN ROLE humcli_consumer")
     try:
@@ -335,7 +337,7 @@ def test_lines_keep_their_lease_before_a_reader_that_sleeps(cli, database, conne
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
             env=cli.environment(DATABASE=database.dsn())) as process:
         try:
-            process.stdout.readline()   # a pipe is full soon, and it waits
+            process.stdout.readline()   # then the pipe is full, and the worker waits
             start = time.monotonic()
             wait_until(lambda: time.monotonic() - start > 2.2, "two leases")
             assert call(connection, "claim", "p", "other") == []
@@ -347,7 +349,7 @@ def test_lines_keep_their_lease_before_a_reader_that_sleeps(cli, database, conne
         (number, None, True) for number in numbers]
 
 
-# ---- what can't work
+# ---- errors
 
 
 def test_it_says_how_to_install_the_pool(cli, cluster, template):

@@ -1,6 +1,6 @@
-"""What libfcgi does not survive: whoever reaches the FastCGI socket can end
-the process. Its supervisor has it back within 1 s, lighttpd within 4 s, and
-nothing that was acknowledged is lost."""
+"""Input that crashes libfcgi: a client of the FastCGI socket can end the process.
+A supervisor restarts it within 1 s, lighttpd within 4 s. No acknowledged event
+is lost."""
 
 import contextlib
 import glob
@@ -14,15 +14,15 @@ from harness import fastcgi
 from harness.kill_load import Site
 from harness.postgres import wait_until
 
-# Seconds. lighttpd mostly has it back at once, but takes one or two ticks of
-# its clock more if the old process was still ending when it looked.
+# Seconds. lighttpd usually restarts the process at once. It takes one or two
+# seconds more if the old process is still ending when lighttpd checks.
 BACK = {"lighttpd-socket": 1, "lighttpd-spawn": 4}
 CRASHES = 3
 RATE = 60   # a second
 HUGE = struct.pack("!II", 0xfffffffe, 0xfffffffe)
 
-# A buffer of 64 bytes for all answers together; a sum of two lengths in an
-# int. A libfcgi that has mended them just closes the connection.
+# libfcgi has a buffer of 64 bytes for all answers, and adds two lengths in an
+# int. A fixed libfcgi only closes the connection.
 CRASHERS = {
     "values": fastcgi.record(fastcgi.GET_VALUES, fastcgi.pairs(
         [("FCGI_MAX_CONNS", ""), ("FCGI_MAX_REQS", ""),
@@ -33,7 +33,8 @@ CRASHERS = {
 
 @contextlib.contextmanager
 def supervised(service):
-    """What systemd does with Restart=on-failure; lighttpd is its own."""
+    """Restarts a service as systemd does with Restart=on-failure. lighttpd
+    supervises its own process."""
     if service is None:
         yield
         return
@@ -56,13 +57,13 @@ def supervised(service):
 
 
 def crash(site, data):
-    """Returns once the connection is gone, and the process with it."""
-    # lighttpd puts a number behind the name.
+    """Sends the data; returns after the connection and the process have ended."""
+    # lighttpd appends a number to the name.
     path, = glob.glob(site.setup.socket_path() + "*")
     with fastcgi.Connection(path) as connection:
         with contextlib.suppress(ConnectionError):
             connection.send(data)
-            # More has to be there for it to answer with values.
+            # libfcgi answers with values only if more input has arrived.
             connection.send(bytes(8))
             connection.end_sending()
         assert connection.closed(10)
@@ -87,6 +88,6 @@ def test_back_in_time(paths, cluster, rng, name, crasher):
             for _ in range(CRASHES):
                 crash(site, CRASHERS[crasher])
                 assert seconds_until_back(site) < BACK[name], site.logs()
-                # lighttpd starts one at most once in a second of its clock.
+                # lighttpd starts at most one process per second.
                 load.wait_received(3 * RATE)
         site.ledger(load).check()

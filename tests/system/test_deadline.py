@@ -1,5 +1,5 @@
-"""Every POST is answered in time, whatever PostgreSQL does: measured at the
-client, through lighttpd, through Apache, and as plain CGI."""
+"""Each POST is answered in time, whatever state PostgreSQL is in. The time is
+measured at the client through lighttpd, through Apache, and by plain CGI."""
 
 import contextlib
 import http.client
@@ -22,9 +22,9 @@ from harness.web_server_setups import SETUPS
 
 DEADLINE = 1.5
 GRACE = 0.2
-BACK = 2            # from the first answer of the database on
-PER_SECOND = 25     # of each client: few, so that it is not itself what is late
-QUICK = 0.1         # what the breaker is to bring it down to, at the median
+BACK = 2            # seconds after the database is available again
+PER_SECOND = 25     # posts of each client: few, so that the client itself is not late
+QUICK = 0.1         # seconds, the median while the breaker is open
 KINDS = {b'{"received":true}': "recorded",
          b'{"received":true,"duplicate":true}': "duplicate",
          b'{"received":true,"spooled":true}': "spooled"}
@@ -34,7 +34,7 @@ CROWD = "test_crowd"
 
 @pytest.fixture(scope="module", name="cluster")
 def _cluster():
-    """One whose states are nobody else's."""
+    """A Cluster that no other test uses."""
     server = Cluster(["max_connections = 20"])
     yield server
     server.remove()
@@ -66,7 +66,7 @@ class Answer:
 
 
 class Client(threading.Thread):
-    """Posts one event after the other, PER_SECOND at most, until stopped."""
+    """Posts one event after the other, at most PER_SECOND, until close()."""
 
     def __init__(self):
         super().__init__()
@@ -82,7 +82,7 @@ class Client(threading.Thread):
             self.failure = error
 
     def post(self, body):
-        """The Answer it got."""
+        """Posts a body; returns the Answer."""
         raise NotImplementedError
 
     def close(self):
@@ -93,7 +93,7 @@ class Client(threading.Thread):
 
 
 class WebClient(Client):
-    """Over TLS and a kept connection."""
+    """A client that keeps its TLS connection."""
 
     def __init__(self, server):
         super().__init__()
@@ -104,7 +104,7 @@ class WebClient(Client):
         try:
             return self._post(body)
         except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
-            # The server may close a kept one at any time.
+            # The server may close a kept connection at any time.
             self.connection.close()
             return self._post(body)
 
@@ -130,7 +130,7 @@ class CgiClient(Client):
     def post(self, body):
         start = time.monotonic()
         answer = self.responder.post(body)
-        # It drains after its answer, until it ends.
+        # The process drains after its answer, so wait only for the answer.
         return Answer(body, start, answer.seconds, KINDS.get(answer.body, f"{answer.status}"))
 
 
@@ -138,10 +138,10 @@ class CgiClient(Client):
 
 
 class Site:
-    """A receiver with a spool of its own, and who posts to it."""
+    """A receiver with its own spool and its clients."""
 
     clients = 2
-    enough = 20     # answers of a client to see what it gets
+    enough = 20     # answers that each client needs to judge a state
 
     def __init__(self, make, conninfo):
         self.spool = Spool()
@@ -174,7 +174,7 @@ class Site:
 
 
 class CgiSite(Site):
-    """Without a server: how long one would hold a request is not ours."""
+    """Plain CGI without a web server, which could delay requests."""
 
     clients = 1
     enough = 2
@@ -194,7 +194,8 @@ class CgiSite(Site):
 
 
 def web_maker(paths, name, service=None):
-    """service: makes another Service, as web_server_setups.Socket does."""
+    """Returns a function that makes a Site. service: makes the Service, instead of
+    web_server_setups.Socket."""
     def make(conninfo, **settings):
         setup, kind, sample = SETUPS[name]
         if service is not None:
@@ -224,7 +225,7 @@ def sites(paths, conninfo, cgi=True, service=None):
 
 @pytest.fixture(scope="module", name="direct")
 def _direct(paths, store):
-    """For all states that PostgreSQL itself can be put into."""
+    """The sites for all states of PostgreSQL itself."""
     with sites(paths, store.conninfo) as them:
         yield them
 
@@ -265,13 +266,13 @@ class Watch:
                 print(site.name, site.log()[-5000:])
 
     def count_backends(self):
-        """Those that the responders have, as the server sees them."""
+        """Returns the number of backends of the responders."""
         return self.store.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name"
                                   " = 'humcli-webhook' AND datname = current_database()")[0][0]
 
     def wait_kind(self, kind, since, limit=15.0):
-        """Until each client has seen enough answers of a kind to what it
-        sent since then."""
+        """Waits until each client has enough answers of a kind to events that it
+        sent after `since`."""
         def come(site, client):
             return client.failure or site.enough <= sum(
                 a.kind == kind and a.start > since for a in list(client.answers))
@@ -283,7 +284,7 @@ class Watch:
         self.began = time.monotonic()
 
     def end(self):
-        """The database is back."""
+        """Notes that the database is available again."""
         self.back = time.monotonic()
 
     def check_in_time(self):
@@ -295,7 +296,7 @@ class Watch:
         return answers
 
     def check_breaker(self):
-        """Once the first of a site was late, the others take milliseconds."""
+        """Checks that the breaker made the median of the answers quick."""
         for site in self.sites:
             if site.clients < 2:
                 continue
@@ -313,7 +314,7 @@ class Watch:
 
     def check_nothing_stuck(self):
         for site in self.sites:
-            # Main, writer, drainer; one a client, one that accepts.
+            # main, writer, drainer; one for each client, and the leader
             assert site.threads() <= 3 + site.clients + 1, site.name
         wait_until(lambda: self.count_backends() <= self.backends,
                    f"no more than {self.backends} backends")
@@ -342,14 +343,13 @@ class Watch:
 
 def outage(them, store, state, kind="spooled"):
     """
-    state: a context manager factory; inside it the database is away, after it
-    it is back. kind: how events are kept meanwhile.
+    Checks all sites through an outage. state: makes a context manager, in which
+    the database is unavailable. kind: the answers in the meantime.
     """
     with Watch(them, store) as watch:
         with state():
             watch.begin()
-            # Long enough for one deadline after the other, were there no
-            # breaker.
+            # Without a breaker, each request would take a deadline.
             watch.wait_kind(kind, watch.began)
             wait_until(lambda: time.monotonic() > watch.began + 2 * DEADLINE, "two deadlines")
         watch.end()
@@ -377,7 +377,7 @@ def stopped(store):
 
 @contextlib.contextmanager
 def refusing(store):
-    """It runs, and takes no connection to this database."""
+    """The server runs and refuses connections to this database."""
     store.cluster.execute(f"ALTER DATABASE {store.name} ALLOW_CONNECTIONS false")
     store.cluster.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                           f" WHERE datname = '{store.name}'")
@@ -389,7 +389,7 @@ def refusing(store):
 
 @contextlib.contextmanager
 def full(store):
-    """'too many connections': others have all that are not a superuser's."""
+    """The server says 'too many connections': other clients have all of them."""
     crowd = []
 
     def fill():
@@ -399,17 +399,17 @@ def full(store):
         except psycopg2.OperationalError as error:
             assert "remaining connection slots" in str(error), error
 
-    # One connection for all of it: each that ends would make room.
+    # One connection for all queries, because each that ends would make room.
     with contextlib.closing(store.cluster.connect()) as connection, \
             connection.cursor() as cursor:
         def is_full():
-            """The receivers have theirs still: as soon as they lose them,
-            somebody else is faster, at last."""
+            """Takes the receivers' connections, too, as they become free. Returns
+            true if the receivers have none."""
             cursor.execute("SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity"
                            f" WHERE usename = '{WRITER}'")
             until = time.monotonic() + 1
             while time.monotonic() < until:
-                fill()      # what others leave, too
+                fill()      # takes the connections that become free
                 cursor.execute("SELECT 1 FROM pg_stat_activity"
                                f" WHERE usename = '{WRITER}'")
                 if cursor.fetchall():
@@ -427,7 +427,7 @@ def full(store):
 
 @contextlib.contextmanager
 def frozen(store):
-    """By SIGSTOP: the postmaster, and all it has started."""
+    """Stops the postmaster and its child processes by SIGSTOP."""
     postmaster = store.cluster.server.pid
     held = [postmaster]
     os.kill(postmaster, signal.SIGSTOP)
@@ -445,7 +445,7 @@ def frozen(store):
 
 @contextlib.contextmanager
 def setting(store, name, value):
-    """Of the whole server, as if somebody had changed its file."""
+    """Changes a setting of the whole server, as an edit of its file would."""
     with contextlib.closing(store.cluster.connect()) as connection, \
             connection.cursor() as cursor:
         cursor.execute(f"ALTER SYSTEM SET {name} = {value}")
@@ -453,25 +453,25 @@ def setting(store, name, value):
         try:
             yield
         finally:
-            # By a connection from before, that can still write.
+            # This connection is older than the change and can still write.
             cursor.execute("SET default_transaction_read_only = off")
             cursor.execute(f"ALTER SYSTEM RESET {name}")
             cursor.execute("SELECT pg_reload_conf()")
 
 
 def synchronous(store):
-    """Each commit waits for a standby that is gone."""
+    """Each commit waits for a missing standby."""
     return setting(store, "synchronous_standby_names", "gone")
 
 
 def read_only(store):
-    """Set while the connections stand."""
+    """The server becomes read-only; connections stay open."""
     return setting(store, "default_transaction_read_only", "on")
 
 
 @contextlib.contextmanager
 def recovering(store):
-    """It comes back as a standby, and is promoted in the end."""
+    """The server starts again as a standby, and is promoted in the end."""
     store.cluster.stop()
     path = os.path.join(store.cluster.data, "standby.signal")
     with open(path, "w", encoding="ascii"):
@@ -487,7 +487,7 @@ def recovering(store):
 
 @contextlib.contextmanager
 def locked(store):
-    """As by ALTER TABLE, or by a backup that went wrong."""
+    """A table is locked, as by ALTER TABLE or by a backup that hangs."""
     with contextlib.closing(store.connect()) as connection:
         connection.autocommit = False
         with connection.cursor() as cursor:
@@ -504,18 +504,19 @@ def test_state(state, direct, store):
 
 
 def test_notifying_commit_of_another_stuck(paths, store):
-    """Recorded and answered all the same."""
-    store.connection = store.connect()      # it may have been restarted
+    """Events are recorded and answered while another application's notifying
+    commit hangs."""
+    store.connection = store.connect()      # the server may have been restarted
     with sites(paths, store.dsn(LOCAL_WRITER)) as them:
         outage(them, store, store.notify_lock, kind="recorded")
 
 
 def test_backlog_full(paths, store):
-    """Nobody accepts, and the kernel drops who knocks."""
+    """PostgreSQL accepts no connection, and the kernel drops new ones."""
     with BlackHole(store.socket) as hole, sites(paths, hole.conninfo(store.login)) as them:
         with contextlib.ExitStack() as stack:
             watch = Watch(them, store)
-            # From the start on: no baseline.
+            # The outage begins with the test, so there is nothing to compare.
             for _, client in watch.clients:
                 client.start()
             stack.push(watch.__exit__)
@@ -534,7 +535,7 @@ def test_backlog_full(paths, store):
 
 
 def test_packets_dropped(paths, store):
-    """In the middle of a connection, and for each new one."""
+    """Packets of open connections and of new ones are dropped."""
     if os.geteuid() != 0:
         pytest.skip("a network namespace needs root")
     with PrivateNetwork(store.socket) as network:
@@ -556,8 +557,8 @@ def test_packets_dropped(paths, store):
 
 def test_cgi_breaker(paths, store):
     """
-    A process learns from the one before it, though each that finds out for
-    itself leaves a backend behind, which only the lock's end ends.
+    Processes share the breaker's state, because each process that tries the
+    database leaves a backend that waits until the lock ends.
     """
     with Spool() as spool, CGI(paths.responder, store.conninfo, SPOOL=spool.path,
                                DEADLINE=f"{DEADLINE}s") as cgi:
@@ -585,7 +586,8 @@ def test_cgi_breaker(paths, store):
 
 @pytest.mark.parametrize("state", [stopped, frozen], ids=["stopped", "frozen"])
 def test_mod_fcgid(state, paths, store):
-    """From the moment the responder got the request, as its log has it."""
+    """The time counts from the receipt of the request, as in the responder's
+    log."""
     with Spool() as spool:
         setup = web_server_setups.make("apache-fcgid", paths, store.conninfo, SPOOL=spool.path)
         try:
@@ -601,7 +603,8 @@ def test_mod_fcgid(state, paths, store):
                      if "outcome=spooled" in line]
             assert len(lines) >= len(bodies)
             took = [int(re.search(r" ms=(\d+)", line)[1]) for line in lines]
-            # The sample's own deadline, since mod_fcgid may hold a request.
+            # The sample's deadline is shorter, because mod_fcgid may delay a
+            # request.
             assert max(took) < 1500 + 1000 * GRACE and sorted(took)[len(took) // 2] < 1000 * QUICK
             wait_until(lambda: not spool.waiting, "the spool to be drained")
         finally:

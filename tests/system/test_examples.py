@@ -1,4 +1,4 @@
-"""The examples, as they are shipped: none of them misses an event."""
+"""The examples, as they are shipped, miss no event."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ import pytest
 from harness.postgres import wait_until
 from harness.record_calls import Delivery, at, record
 
-LIMIT = 20      # one that would only look each half minute is too late
+LIMIT = 20      # seconds; an example that only polls each half minute is too late
 
 
 def environment(database):
@@ -22,7 +22,7 @@ def environment(database):
 
 
 class Example:
-    """One at work; what it prints is kept line by line."""
+    """A running example. Its output is kept line by line."""
 
     def __init__(self, command, database):
         # pylint: disable-next=consider-using-with
@@ -37,7 +37,7 @@ class Example:
             self.lines.append(line.rstrip("\n"))
 
     def printed(self, tasks):
-        """Waits until all of these were."""
+        """Waits until the example has printed all of these tasks."""
         wait_until(lambda: {f"{task} SUBMITTED" for task in tasks} <= set(self.lines)
                    or self.process.poll() is not None,
                    f"{tasks}; there was {self.lines}", limit=LIMIT)
@@ -53,7 +53,7 @@ class Example:
 
 @pytest.fixture(scope="session")
 def node_folder(tmp_path_factory):
-    """A folder with the npm package pg in it."""
+    """A folder that has the npm package pg."""
     if not shutil.which("npm") or not shutil.which("node"):
         pytest.skip("there is no npm")
     folder = tmp_path_factory.mktemp("node")
@@ -66,7 +66,7 @@ def node_folder(tmp_path_factory):
 
 @pytest.fixture(params=["py", "php", "mjs"])
 def command(request, paths):
-    """How to start the consumer in each language."""
+    """The command that starts the consumer, for each language."""
     example = paths.source / "examples" / f"consumer.{request.param}"
     if request.param == "py":
         return ["/usr/bin/python3", example]
@@ -103,7 +103,7 @@ def test_it_misses_nothing(command, database):
         put(database, "third")
         example.printed(["third"])
 
-        # Its connection is cut, and something comes before it is back.
+        # Its connection is cut, and events arrive before it reconnects.
         rows = database.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = "
             "current_database() AND pid <> pg_backend_pid()")
@@ -111,14 +111,14 @@ def test_it_misses_nothing(command, database):
         put(database, *[f"away{n}" for n in range(250)])
         example.printed([f"away{n}" for n in range(250)])
 
-        # It is killed, and something comes before it is started again.
+        # It is killed, and events arrive before it starts again.
         wait_until(lambda: acknowledged(database), "the last acknowledgement")
         seen = example.kill()
         assert len([line for line in seen if line.endswith(" SUBMITTED")]) >= 253
         put(database, "killed")
         example = Example(command, database)
         example.printed(["killed"])
-        # What jsonb can't hold is no reason to stop.
+        # An event that jsonb can't hold does not stop it.
         put(database, "odd", payload='{{"task_id": "{0}", "status": "SUBMITTED", "x": "\\u0000"}}')
         example.printed(["odd"])
         assert not set(seen) & set(example.lines)
@@ -128,7 +128,8 @@ def test_it_misses_nothing(command, database):
 
 
 def test_what_fails_comes_again(paths, database, tmp_path):
-    """The work and the acknowledgement are one transaction."""
+    """Work and acknowledgement are one transaction, so that a failed event is
+    delivered again."""
     text = (paths.source / "examples" / "consumer.py").read_text()
     failing = tmp_path / "failing.py"
     failing.write_text(text.replace('    print(payload["task_id"]',

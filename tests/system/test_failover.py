@@ -1,5 +1,5 @@
-"""The primary dies and its synchronous standby takes over: directly, and each
-behind a PgBouncer. What was answered 200 is on the new primary, once."""
+"""The primary dies and its synchronous standby takes over, with and without
+PgBouncer. Each event that was answered 200 is once on the new primary."""
 
 import os
 
@@ -14,7 +14,7 @@ SPOOLED = b'{"received":true,"spooled":true}'
 
 
 class Failover(Site):
-    """Its settings name both servers, or the poolers before them."""
+    """A Site whose settings name both servers, or their PgBouncers."""
 
     def __init__(self, paths, seed, pooled=False, **settings):
         self.doors = []
@@ -28,7 +28,7 @@ class Failover(Site):
         return "host=127.0.0.1,127.0.0.1 port=" + ",".join(str(each.port) for each in self.doors)
 
     def wait_replayed(self):
-        """What is on the primary is on the standby."""
+        """Waits until the standby has all changes of the primary."""
         wait_until(lambda: self.pair.primary.execute(
             "SELECT pg_current_wal_lsn() = replay_lsn FROM pg_stat_replication") == [(True,)],
             "the standby to have all")
@@ -40,8 +40,8 @@ class Failover(Site):
     def wait_recorded(self, load):
         recorded = load.kinds["recorded"]
         wait_until(lambda: load.kinds["recorded"] > recorded, "the new primary to record",
-                   # A pooler whose server died can hold a transaction without
-                   # a word; it is given up after 30 s.
+                   # A pooler whose server died can keep a transaction without
+                   # an answer. The responder closes it after 30 s.
                    limit=45)
 
     @property
@@ -75,7 +75,7 @@ def rows(database, body):
 
 
 def test_failover_under_load(site):
-    """Every event is answered 200 all the way."""
+    """All events are answered 200 during the failover."""
     with site.load() as load:
         load.wait_sent(site.random.randrange(100, 500))
         site.fail_over()
@@ -87,8 +87,8 @@ def test_failover_under_load(site):
 
 
 def test_failover_while_commits_wait(site):
-    """The standby was away when the primary died: what waited in COMMIT is
-    answered, and is not on the standby; the spool has it."""
+    """The standby was stopped when the primary died. Events that waited in COMMIT
+    are not on the standby; they are answered and spooled."""
     with site.load() as load:
         load.wait_sent(site.random.randrange(100, 300))
         site.pair.standby.stop("immediate")
@@ -103,8 +103,8 @@ def test_failover_while_commits_wait(site):
 
 
 def held_back(site, body):
-    """The event is on the primary alone, and visible there, since its wait
-    for the standby ended with the server; it was answered as spooled."""
+    """Makes an event that is visible on the primary and not on the standby,
+    because the restart ended its wait. It was answered as spooled."""
     site.wait_replayed()
     site.pair.standby.stop("immediate")
     answer = site.server.https.post(body)
@@ -114,7 +114,7 @@ def held_back(site, body):
 
 
 def waiting(site):
-    """Whether the responder waits for the standby."""
+    """Returns true if the responder's commit waits for the standby."""
     return site.pair.primary.execute(
         "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
         f" AND usename = '{WRITER}'")
@@ -130,11 +130,11 @@ def take_over(site, body):
 
 
 def test_spooled_until_the_standby_has_it(site):
-    """Draining finds a duplicate; that alone does not mean that the standby
-    has it, so the file stays."""
+    """A spooled file stays until the standby has the event, though draining
+    already finds a duplicate on the primary."""
     body = event()
     held_back(site, body)
-    # Its successor has not seen the database fail.
+    # The breaker of a new process is closed.
     assert site.service.stop() == 0
     site.service.start()
     wait_until(lambda: waiting(site) or not site.spooled(), "the responder to drain")
@@ -143,7 +143,8 @@ def test_spooled_until_the_standby_has_it(site):
 
 
 def test_duplicate_until_the_standby_has_it(site):
-    """The same for one that is sent again: the answer 200 has to be true."""
+    """A repeated delivery is not answered as a duplicate until the standby has the
+    event, because a 200 promises that."""
     body = event()
     held_back(site, body)
     assert site.service.stop() == 0

@@ -1,5 +1,4 @@
-"""What the responder takes from a host that it shares: connections, threads,
-memory."""
+"""The connections, threads and memory of the responder on a shared host."""
 
 import concurrent.futures
 import contextlib
@@ -33,7 +32,7 @@ def connections(store):
 
 
 def proc(it, name, key):
-    """A number of /proc/PID/NAME, in bytes."""
+    """Returns a number of /proc/PID/NAME, in bytes."""
     with open(f"/proc/{it.pid}/{name}", encoding="ascii") as file:
         return int(re.search(rf"^{key}:\s+(\d+) kB$", file.read(), re.MULTILINE)[1]) * 1024
 
@@ -51,21 +50,22 @@ def threads(it):
 
 
 def sanitized(program):
-    """Whose memory says nothing of ours."""
+    """Returns true if the program has a sanitizer, which uses memory itself."""
     with open(program, "rb") as file:
         text = file.read()
     return b"__asan_init" in text or b"__tsan_init" in text
 
 
 def sized(size):
-    """An event of that many bytes."""
+    """Returns an event of that many bytes."""
     head = event()[:-1] + b',"note":"'
     return head + b"x" * (size - len(head) - 2) + b'"}'
 
 
 @contextlib.contextmanager
 def in_flight(it, count, size=None):
-    """So many requests whose last byte is missing; a function to send it."""
+    """Sends that many requests without their last 20 bytes. Yields the bodies and
+    a function that sends the rest and returns the answers."""
     bodies = [event() if size is None else sized(size) for _ in range(count)]
     with contextlib.ExitStack() as stack:
         them = []
@@ -81,7 +81,7 @@ def in_flight(it, count, size=None):
                 connection.send(rest)
             return [connection.answer().body for connection, _ in them]
 
-        # A thread has each of them.
+        # Each request is read by a thread.
         assert eventually(lambda: threads(it) >= min(count, int(
             it.settings.get("THREADS", 64))))
         yield bodies, finish
@@ -90,14 +90,15 @@ def in_flight(it, count, size=None):
 # Connections.
 
 def test_idle_disconnect(paths, store, spool):
-    """Given back when nobody needs it, and had again when somebody does."""
+    """The connection to the database is closed after IDLE_DISCONNECT, and opened
+    again for the next event."""
     with FastCGI(paths.responder, store.conninfo, SPOOL=spool.path, IDLE_DISCONNECT="1s") as it:
         assert not connections(store)
         for _ in range(2):
             it.assert_serving()
             first = connections(store)
             assert len(first) == 1
-            # Traffic keeps it.
+            # Traffic keeps the connection open.
             end = []
             assert eventually(lambda: it.post(event()).body == RECEIVED
                               and (end.append(1) or len(end) > 60), 10)
@@ -106,7 +107,7 @@ def test_idle_disconnect(paths, store, spool):
 
 
 def test_idle_keeps_it_otherwise(paths, store, spool):
-    """60 s by default: not gone after some that are well above 1 s."""
+    """The default is 60 s: the connection is still open after 2.5 s."""
     with FastCGI(paths.responder, store.conninfo, SPOOL=spool.path) as it:
         it.assert_serving()
         first = connections(store)
@@ -114,7 +115,7 @@ def test_idle_keeps_it_otherwise(paths, store, spool):
 
 
 def test_one_connection(paths, store, spool):
-    """However many are in flight, what drains too, and whatever was asked."""
+    """Requests in flight, the drainer and /health share one connection."""
     spool.make()
     for _ in range(300):
         spool.put(event())
@@ -131,11 +132,11 @@ def test_one_connection(paths, store, spool):
 # Threads.
 
 def test_one_thread(paths, store, spool):
-    """THREADS=1: one at a time, spool and all; the others wait their turn."""
+    """With THREADS=1, events are recorded or spooled one at a time."""
     with PostgresProxy(store.socket) as proxy, FastCGI(
             paths.responder, proxy.conninfo(store.login), SPOOL=spool.path, THREADS="1",
             DEADLINE="1s") as it:
-        # Main, writer, drainer, and the one.
+        # main, writer, drainer and one worker
         assert threads(it) == 4
         with contextlib.ExitStack() as stack:
             bodies = [event() for _ in range(20)]
@@ -161,17 +162,17 @@ def test_threads_as_needed(paths, store):
     with FastCGI(paths.responder, store.conninfo) as it:
         for _ in range(20):
             it.assert_serving()
-        # One may still be closing when the next one comes.
+        # A connection may still be closing when the next one arrives.
         few = threads(it)
         assert few < 10
         with in_flight(it, 64) as (_, finish):
             assert set(finish()) == {RECEIVED}
-        # Main and writer; without a spool there is no drainer.
+        # main and writer; without a spool there is no drainer
         assert threads(it) == 64 + 2
 
 
 class Short(FastCGI):
-    """One that gets no more threads than that, besides its first."""
+    """A responder that can start at most that many threads."""
 
     def __init__(self, library, count, *arguments, **others):
         self.preload = {"LD_PRELOAD": library, "THREAD_LIMIT": str(count)}
@@ -193,7 +194,7 @@ def _limit_threads():
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_slow_senders_when_threads_are_short(paths, store, spool, limit_threads, workers):
-    """However few there are: one looks after what waits for the database."""
+    """With few threads, one of them still answers overdue requests."""
     if sanitized(paths.responder):
         pytest.skip("a sanitizer wants to be loaded first")
     with PostgresProxy(store.socket) as proxy, Short(
@@ -203,7 +204,7 @@ def test_slow_senders_when_threads_are_short(paths, store, spool, limit_threads,
         it.assert_serving()
         proxy.freeze()
         waiting = pool.submit(it.post, event())
-        # Until shortly before its time is over; then as many as there are threads.
+        # wait until shortly before its deadline, then send as many as there are threads
         assert not concurrent.futures.wait([waiting], 2.2).done
         for _ in range(workers):
             connection = stack.enter_context(it.connect())
@@ -236,14 +237,14 @@ def test_memory_idle(measured):
                          ids=["usual", "largest"])
 def test_memory_at_work(measured, size, peak):
     """
-    64 in flight, each read but for its last bytes, then recorded at once:
-    what that took is not all given back, so it shows afterwards. At their
-    largest they are 4 MiB, and each is there as a request, a delivery, a
-    parameter and in libpq's buffer for a moment.
+    The memory with 64 requests in flight, and after they are recorded at once.
+    The allocator does not return all of it, so the peak shows afterwards. The
+    largest events have 4 MiB together. For a moment each of them exists as a
+    request, as a delivery, as a parameter and in libpq's buffer.
     """
     with in_flight(measured, 64, size) as (bodies, finish):
         used_in_flight = private_dirty(measured)
-        # A crowd that is slow to record goes to the spool.
+        # Under pressure, events that are slow to record are spooled.
         assert set(finish()) <= {RECEIVED, SPOOLED}
     after = private_dirty(measured)
     space = address_space(measured)
@@ -254,7 +255,7 @@ def test_memory_at_work(measured, size, peak):
 
 
 def test_memory_does_not_grow(measured):
-    """Neither by traffic nor by what it refuses."""
+    """Memory grows neither with traffic nor with refused requests."""
     def rounds(count):
         for _ in range(count):
             with in_flight(measured, 64) as (_, finish):
@@ -271,7 +272,7 @@ def test_memory_does_not_grow(measured):
 
 
 def test_connection_of_a_silent_client(measured):
-    """It is shown the door in 4 s, and its thread is free again."""
+    """A silent connection is closed after 4 s, and its thread is free again."""
     with contextlib.ExitStack() as stack:
         silent = [stack.enter_context(measured.connect()) for _ in range(64)]
         assert eventually(lambda: threads(measured) >= 64)

@@ -1,7 +1,6 @@
-"""Input that is meant to harm, or comes from a broken peer. A clear answer
-or a clean close each time; afterwards the same process serves, and nothing is
-half recorded. What libfcgi itself can't survive is not tried: the socket is
-private for that reason."""
+"""Hostile input, and input of broken peers. The responder answers or closes each
+time, the same process serves afterwards, and no event is half recorded. Input
+that crashes libfcgi is not tried; because of it, the socket is private."""
 
 import json
 import os
@@ -32,7 +31,7 @@ def shared(paths, store):
 
 @pytest.fixture
 def responder(shared):
-    """Whatever a test did, the same process still serves."""
+    """A responder. After each test the same process must still serve."""
     pid = shared.pid
     yield shared
     assert shared.pid == pid
@@ -100,13 +99,12 @@ def test_thousands_of_signatures(responder, store):
 def test_odd_parameters(responder, more):
     body = event()
     answer = fastcgi.exchange(responder.address, signed(body) + more, body)
-    assert answer.status in (200, 401)  # 401: one that is a second signature
+    assert answer.status in (200, 401)  # 401 if the parameter is a second signature
     assert answer.status == 200 or "SIGNATURE" in str(more)
 
 
 def test_a_nul_ends_no_check(responder, store):
-    """Whatever hides behind a NUL in a parameter makes nothing valid that
-    is not."""
+    """Text after a NUL in a parameter does not make an invalid request valid."""
     body = event()
     for value in (b"\0" + sign(body).encode(), b"0" * 64 + b"\0"):
         answer = fastcgi.exchange(responder.address,
@@ -115,7 +113,7 @@ def test_a_nul_ends_no_check(responder, store):
     assert count(store, task_of(body)) == 0
 
 
-# Requests smuggled in.
+# Smuggled requests.
 
 @pytest.mark.parametrize("changes, status", [
     ({"CONTENT_LENGTH": "999999"}, 413), ({"REQUEST_METHOD": "PUT"}, 405),
@@ -123,13 +121,13 @@ def test_a_nul_ends_no_check(responder, store):
     ({"HTTP_X_SIGNATURE": "0" * 64}, 401)])
 def test_forged_request_in_a_body_on_a_kept_connection(responder, store,
                                                        changes, status):
-    """Body bytes left unread must not become the next request. The forged
-    ones begin wherever libfcgi's buffer of 8 KiB can end."""
+    """Unread bytes of a body must not become the next request. The forged
+    requests begin at each offset at which libfcgi's buffer of 8 KiB can end."""
     block = 8192
     inner = [event() for _ in range(7)]
 
     def filled(params, build):
-        """build(params), brought to one block by one more parameter."""
+        """Returns build(params), with a parameter that fills it to one block."""
         short = len(build(params + [("PAD", "x" * 200)])) - 200
         return build(params + [("PAD", "x" * (block - short))])
 
@@ -154,7 +152,7 @@ def test_forged_request_in_a_body_on_a_kept_connection(responder, store,
 
 
 def test_second_request_behind_the_first(responder, store):
-    """One request a connection, whatever was asked."""
+    """Only one request of a connection is answered, even if the peer keeps it."""
     first, second = event(), event()
     with responder.connect() as connection:
         connection.send(fastcgi.whole(signed(first), first, keep=True)
@@ -167,7 +165,7 @@ def test_second_request_behind_the_first(responder, store):
     assert count(store, task_of(second)) == 0
 
 
-# A peer that goes away.
+# Peers that leave.
 
 def stages(body):
     params = fastcgi.pairs(signed(body))
@@ -218,17 +216,17 @@ def test_peer_leaves(responder, store, stage, way):
         if way == "half close":
             connection.end_sending()
             try:
-                # libfcgi takes cut parameters for all of them: 405, for one.
+                # libfcgi takes truncated parameters as complete, so that the answer can be 405
                 assert 400 <= connection.answer().status < 500
             except Broken:
-                pass    # a clean close is as good
+                pass    # a clean close is also right
             assert connection.closed(3)
     responder.assert_serving()
     assert count(store, task_of(body)) == 0
 
 
 def test_peer_leaves_before_the_answer(responder, store):
-    """A verified event is recorded, whoever is there to hear of it."""
+    """A verified event is recorded, also if the peer has left."""
     body = event()
     with responder.connect() as connection:
         connection.send(fastcgi.whole(signed(body), body))
@@ -245,7 +243,7 @@ def test_peer_that_does_not_read(responder, store):
 
 @pytest.mark.parametrize("aborts", [1, 1000])
 def test_abort_behind_the_body(responder, store, aborts):
-    """Too late: the request was whole."""
+    """An abort after the body has no effect, because the request was complete."""
     body = event()
     with responder.connect() as connection:
         connection.send(fastcgi.whole(signed(body), body)
@@ -254,10 +252,10 @@ def test_abort_behind_the_body(responder, store, aborts):
     assert count(store, task_of(body)) == 1
 
 
-# What is no FastCGI, or not the usual.
+# Invalid and unusual FastCGI.
 
 def header(kind, length, padding=0):
-    """Of a record, whatever follows."""
+    """Returns the header of a record with these lengths."""
     return struct.pack("!BBHHBx", 1, kind, 1, length, padding)
 
 
@@ -333,7 +331,7 @@ def broken_records():
 
 @pytest.mark.parametrize("name", broken_records())
 def test_broken_records(responder, name):
-    """Answered or closed in good time, once we send no more."""
+    """The responder answers or closes soon after the peer stops sending."""
     with responder.connect() as connection:
         try:
             connection.send(broken_records()[name])
@@ -344,8 +342,8 @@ def test_broken_records(responder, name):
 
 
 def test_random_records_for_a_body(responder, store):
-    """Anything in place of the body; the same in each run. Not before it:
-    reading parameters, libfcgi has faults of its own."""
+    """Random records in the place of the body, the same in each run. They do not
+    come before the body, because libfcgi has faults in reading parameters."""
     rng = random.Random(42)
     tasks = []
     for _ in range(150):
@@ -372,8 +370,8 @@ def test_padding_is_no_content(responder):
     body = event()
     with responder.connect() as connection:
         connection.send(
-            # Not the begin nor the empty params: libfcgi reads padding there
-            # as content.
+            # The begin record and the empty params get no padding, because
+            # libfcgi reads it as content.
             fastcgi.begin()
             + fastcgi.record(fastcgi.PARAMS, fastcgi.pairs(signed(body)),
                              padding=7)
@@ -384,11 +382,11 @@ def test_padding_is_no_content(responder):
         assert connection.answer().body == RECEIVED
 
 
-# Peers that wait.
+# Silent and slow peers.
 
 def test_silent_and_slow_peers(paths, store):
-    """Others are served meanwhile, and each is ended about 4 s after its
-    accept, also one that sends a byte now and then."""
+    """Other peers are served in the meantime. Each slow connection is closed
+    about 4 s after accept, also if the peer sends single bytes."""
     with FastCGI(paths.responder, store.conninfo) as it:
         it.assert_serving()
         body = event()
@@ -422,7 +420,8 @@ def test_silent_and_slow_peers(paths, store):
 
 @pytest.mark.parametrize("where", ["unix", "tcp"])
 def test_a_peer_that_reads_nothing(paths, store, where):
-    """Its answers fill its socket; nobody else waits for that one to be read."""
+    """A peer that does not read its answers, so that its socket is full, delays no
+    other peer."""
     with FastCGI(paths.responder, store.conninfo,
                  where=f":{free_port()}" if where == "tcp" else None) as it:
         it.assert_serving()
@@ -441,7 +440,8 @@ def test_a_peer_that_reads_nothing(paths, store, where):
 
 
 def test_200_idle_connections(responder):
-    """More than there are threads; gone, all is as before."""
+    """There are more idle connections than threads. After their end the responder
+    serves as before."""
     idle = [responder.connect() for _ in range(200)]
     for connection in idle:
         connection.close()
@@ -457,7 +457,7 @@ def cpu_seconds(pid):
 
 
 def test_no_descriptors_left(paths, store):
-    """accept() fails: neither the end nor a busy loop."""
+    """If accept() fails, the responder neither ends nor uses all of a processor."""
     with CGI(paths.responder, store.conninfo) as folder:
         limited = folder.write("limited", f"#!/bin/sh\nulimit -n 20\n"
                                f"exec {paths.responder} \"$@\"\n", 0o700)
@@ -489,7 +489,7 @@ def test_idle_costs_no_cpu(responder):
 
 
 def test_many_peers_at_once_that_leave(responder, store):
-    """All stages at the same time, from many threads."""
+    """Many peers leave at different stages at the same time."""
     faults = []
 
     def leave(seed):
@@ -524,7 +524,8 @@ def test_many_peers_at_once_that_leave(responder, store):
 # Foreign files in the spool.
 
 def test_ends_in_time_with_a_spool_full_of_damage(paths):
-    """Setting 20,000 files aside takes longer than the end may."""
+    """The responder ends in time, though moving 20,000 files to failed/ takes
+    longer."""
     with CGI(paths.responder, "host=/nonexistent") as folder:
         spool = os.path.join(folder.folder, "spool")
         for path in (spool, f"{spool}/new"):
@@ -541,13 +542,13 @@ def test_ends_in_time_with_a_spool_full_of_damage(paths):
         assert len(left) + len(failed) == 20000
 
 
-# What goes into the log.
+# The log.
 
 FORGED_LINE = "\nlevel=error msg=forged\r\x1b[31m\u2028\x00\x7f"
 
 
 def test_nothing_from_outside_makes_a_log_line(responder):
-    """One line an event, control characters escaped."""
+    """Each request is one line of the log, with control characters escaped."""
     forged = FORGED_LINE.replace("\x00", "")
     for name in ("REMOTE_ADDR", "HTTP_X_TIMESTAMP", "HTTP_X_SIGNATURE",
                  "CONTENT_TYPE", "REQUEST_METHOD", "PATH_INFO"):

@@ -1,7 +1,7 @@
 """
-The archive for hosts without a shell, by its INSTALL.txt: unpacked into an
-empty home of a file system that has a shell and nothing else, no library at
-all, and run by Apache with what suexec leaves of the environment.
+The archive for hosts without a shell, installed by its INSTALL.txt. The file
+system has an empty home and a shell, and no library. Apache runs the programs
+with the environment that suexec leaves.
 """
 
 import json
@@ -22,13 +22,14 @@ from harness.responder import chown_to_test_user, event, on_disk, sign
 from harness.web_server_setups import SUEXEC, HostedApache, HostedFastCGI
 
 HOME = "/home/account"
-# Root of a user namespace is the account inside: it owns what it unpacked.
+# The account is root of a user namespace, so that it owns the files that it
+# unpacked.
 ENTER = """\
 mount --rbind /proc {root}/proc && exec chroot {root} /bin/sh -c 'cd {folder} && exec "$@"' sh"""
 
 
 class Host:
-    """A file system, a database, and an Apache of somebody else's."""
+    """A hosting company's file system, database and Apache."""
 
     def __init__(self, paths, cluster, folder):
         self.root = os.path.join(folder, "root")
@@ -38,27 +39,27 @@ class Host:
         shutil.copy("/bin/busybox", os.path.join(self.root, "bin/sh"))
         with open(os.path.join(self.root, "etc/passwd"), "w", encoding="ascii") as file:
             file.write(f"account:x:0:0::{HOME}:/bin/sh\n")
-        # a file, since a device takes root
+        # a file, because a device needs root
         with open(os.path.join(self.root, "dev/null"), "wb") as file:
             os.fchmod(file.fileno(), 0o666)
         for name, folders, _ in os.walk(folder):
             os.chmod(name, 0o755)
             for each in (name, *(os.path.join(name, sub) for sub in folders)):
                 chown_to_test_user(each)
-        # as the host has it, whatever an archive says
+        # the company's mode; the archive must not change it
         os.chmod(os.path.join(self.home, "public_html"), 0o750)
         self.paths, self.cluster = paths, cluster
         self.database = Database(cluster, cluster.create_database())
         self.site = None
 
     def command(self, folder, *arguments):
-        """Inside; the environment is the caller's."""
+        """Returns a command line that runs a command in the file system."""
         enter = ENTER.format(root=self.root, folder=folder)
         return ["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec",
                 enter + ' "$@"', "sh", *arguments]
 
     def cron(self, line):
-        """A cron job: its line to the shell, with cron's environment."""
+        """Runs a line as cron does: by the shell, in cron's environment."""
         done = subprocess.run(
             self.command(HOME, "/bin/sh", "-c", line), capture_output=True, text=True,
             timeout=60, check=False,
@@ -88,7 +89,7 @@ def host(paths, cluster, archive):
     folder = tempfile.mkdtemp(prefix="humcli-host-", dir=on_disk())
     it = Host(paths, cluster, folder)
     try:
-        # step 1, by the account
+        # step 1, as the account
         with open(archive, "rb") as file:
             subprocess.run(["tar", "-xzf", "-", "-C", it.home], stdin=file, check=True,
                            **as_test_user())
@@ -104,10 +105,10 @@ def configure(host):
 
 
 def test_the_archive(archive):
-    """The modes are those that suexec and the secrets need, as unpacked."""
+    """The archive has the modes that suexec and the secrets need."""
     with tarfile.open(archive) as tar:
         members = {member.name: member for member in tar}
-    assert "public_html" not in members     # its mode is the host's
+    assert "public_html" not in members     # its mode belongs to the company
     for name, member in members.items():
         assert not member.mode & 0o022 and not member.issym(), name
         assert name.startswith(("public_html/humcli", ".humcli-webhook")), name
@@ -118,11 +119,11 @@ def test_the_archive(archive):
         assert members[name].mode == 0o755
     assert {".humcli-webhook/humcli.sql", ".humcli-webhook/INSTALL.txt",
             ".humcli-webhook/secrets", ".humcli-webhook/lib/libc.so.6"} <= set(members)
-    # plain text, with every key of the settings
+    # plain text that has each key of the settings
     with tarfile.open(archive) as tar:
         manual = tar.extractfile(".humcli-webhook/manual/humcli-webhook.conf.txt").read().decode()
     assert re.search("^     HUMCLI_WEBHOOK_IDLE_DISCONNECT=", manual, re.M) and "\b" not in manual
-    # what the owner makes is not in it: an upgrade would take it away
+    # the owner's files are not in the archive, because an upgrade would overwrite them
     assert ".humcli-webhook/humcli-webhook.conf" not in members
     assert not [name for name in members if name.startswith(".humcli-webhook/secrets/")]
     print(f"{archive.stat().st_size / 1e6:.1f} MB")
@@ -141,7 +142,7 @@ def test_by_its_own_instructions(paths, host):
         f"{HOME}/.humcli-webhook/secrets/main"
     assert '"callback_url": "https://you.example/humcli/webhook.cgi"' in done.stdout
     assert "public_html/humcli/webhook.cgi is there" in done.stdout
-    # what it says to type works so
+    # the printed command works
     doctor = re.search(r"^    (\S*humcli-webhook doctor) https://you.example/humcli/webhook.cgi$",
                        done.stdout, re.M)[1]
     assert host.cron(doctor).returncode == 0
@@ -161,7 +162,7 @@ def test_by_its_own_instructions(paths, host):
     assert web.https.get("/health").body == b'{"status":"ok"}'
     assert host.database.execute("SELECT payload::text FROM humcli.events") == [(body.decode(),)]
     assert web.http.post(body, [sign(body, secret)]).status == 403
-    # nothing else in the folder is anybody's
+    # other users can read nothing else in the folder
     for name in ("webhook.fcgi", ".htaccess", ""):
         web.write(f"www/humcli/{name}" if name == "webhook.fcgi" else "www/x", "x")
         url = web.https.url
@@ -180,7 +181,7 @@ def test_the_cron_jobs(paths, host):
     host.start_apache()
     shutil.copy(host.site.certificate, os.path.join(host.home, "ca.pem"))
     url = f"https://localhost:{host.site.tls_port}{host.site.https.url}"
-    # a whole life, so that no gap is open for the doctor to tell of
+    # a whole life of a task, so that doctor finds no gap
     sent = host.cron("$HOME/.humcli-webhook/bin/humcli-webhook send --lifecycle main"
                      f" --cacert ca.pem {url}")
     assert sent.returncode == 0 and '{"received":true}' in sent.stdout
@@ -191,7 +192,7 @@ def test_the_cron_jobs(paths, host):
             continue
         assert f"  {verb} " in verbs, f"INSTALL.txt: {line}"
     doctor = cron_line(paths, "doctor")
-    # without grep, which this host has not; a certificate of a day is a warning
+    # this host has no grep; a certificate that ends within a day is a warning
     doctor = doctor.split(" |")[0].replace("https://you.example/humcli/webhook.cgi",
                                            f"--cacert ca.pem {url}")
     done = host.cron(doctor)
@@ -204,7 +205,8 @@ def test_the_cron_jobs(paths, host):
 
 
 def test_as_fastcgi(host):
-    """With the lines of the .htaccess for it, one process serves several."""
+    """With the FastCGI lines of the .htaccess, one process serves several
+    requests."""
     hidden = configure(host)
     assert host.cron("$HOME/.humcli-webhook/bin/humcli-webhook init --home").returncode == 0
     with open(os.path.join(hidden, "secrets/main"), encoding="ascii") as file:
@@ -220,7 +222,7 @@ def test_as_fastcgi(host):
 
 
 def test_a_root_of_another_name(paths, host):
-    """The program finds its libraries from wherever the folder was moved."""
+    """The program finds its libraries in a folder that was moved."""
     hidden = configure(host)
     assert host.cron("$HOME/.humcli-webhook/bin/humcli-webhook init --home").returncode == 0
     os.makedirs(os.path.join(host.home, "domains/you.example"))
@@ -228,14 +230,14 @@ def test_a_root_of_another_name(paths, host):
               os.path.join(host.home, "domains/you.example/html"))
     done = host.cron("cd domains/you.example/html/humcli && ./webhook.cgi --check-config")
     assert done.returncode == 0 and "secret: main" in done.stdout
-    # and says so where it can't
+    # without them, it says so
     os.rename(hidden, hidden + ".away")
     done = host.cron("cd domains/you.example/html/humcli && ./webhook.cgi")
     assert done.stdout.startswith("Status: 503") and "no .humcli-webhook" in done.stderr
 
 
 def test_secrets_below_the_document_root(host):
-    """The doctor complains."""
+    """doctor reports secrets below the document root."""
     hidden = configure(host)
     assert host.cron("$HOME/.humcli-webhook/bin/humcli-webhook init --home").returncode == 0
     public = os.path.join(host.home, "public_html")

@@ -1,5 +1,5 @@
-"""The HTTP contract, row by row, through FastCGI and through CGI: one table,
-both ways, no web server."""
+"""The HTTP contract, row by row. The same tests run by FastCGI and by CGI,
+without a web server."""
 
 import concurrent.futures
 import datetime
@@ -37,7 +37,7 @@ def responder(transport, paths, store):
 
 
 def check(answer, status, body=None):
-    """Status, headers and body as the contract has them."""
+    """Checks that status, headers and body are those of the contract."""
     assert answer.status == status, answer
     assert answer.header("content-type") == "application/json"
     assert answer.header("cache-control") == "no-store"
@@ -56,7 +56,7 @@ def check(answer, status, body=None):
 
 
 def padded(size):
-    """A valid event of exactly that many bytes."""
+    """Returns a valid event of exactly that many bytes."""
     body = raw_event(',"note":""')
     return body[:-2] + b"x" * (size - len(body)) + body[-2:]
 
@@ -92,7 +92,7 @@ def test_recorded(responder, store):
              micros("2026-03-01T12:34:56.789+00:00"), True, True)]
 
 
-# Worked out with openssl dgst -hmac, not by the code of the harness.
+# Computed by openssl dgst -hmac, not by the harness.
 KNOWN_BODY = (b'{"event":"task.status_changed","task_id":"task_abc123",'
               b'"status":"SUBMITTED","previous_status":"IN_PROGRESS",'
               b'"timestamp":"2026-02-10T14:30:00.000Z"}')
@@ -189,7 +189,7 @@ EXACT = {
 
 @pytest.mark.parametrize("name", EXACT)
 def test_the_exact_bytes_are_kept(responder, store, name):
-    """Rows taken back out verify again."""
+    """The signature of a recorded row is still valid."""
     task = new_task()
     body = EXACT[name].replace(b"%s", task.encode())
     check(responder.post(body), 200, RECEIVED)
@@ -212,7 +212,7 @@ def test_largest_body(responder, store):
 @pytest.mark.parametrize("length", ["as it is", "absent", "small"])
 @pytest.mark.parametrize("size", [MAX_BODY + 1, 200_000])
 def test_over_max_body(responder, store, size, length):
-    """By CONTENT_LENGTH or while reading."""
+    """A body over MAX_BODY is refused by its CONTENT_LENGTH or while it is read."""
     body = padded(size)
     changes = {"as it is": {}, "absent": {"CONTENT_LENGTH": None},
                "small": {"CONTENT_LENGTH": "10"}}[length]
@@ -247,7 +247,8 @@ def test_length_that_lies(responder, store, off):
 
 @pytest.mark.parametrize("length", [None, "", "{}", "000{}"])
 def test_length_as_servers_give_it(responder, store, length):
-    """Absent or empty with a chunked body; leading zeros as nginx has it."""
+    """CONTENT_LENGTH may be absent or empty with a chunked body. It may have
+    leading zeros, as nginx accepts them."""
     body = event()
     if length:
         length = length.format(len(body))
@@ -258,7 +259,8 @@ def test_length_as_servers_give_it(responder, store, length):
 
 @pytest.mark.parametrize("length", [None, "", "0", "00"])
 def test_no_body(responder, length):
-    """No shortcut for an empty one: signed it is no JSON, else 401."""
+    """An empty body is treated like others: invalid JSON if it is signed, 401
+    otherwise."""
     changes = {"CONTENT_LENGTH": length}
     check(responder.post(b"", changes=changes), 400)
     check(responder.post(b"", signature=None, changes=changes), 401,
@@ -386,7 +388,8 @@ def test_signature_in_capitals(responder, store):
 
 @pytest.mark.parametrize("second", ["same", "wrong", ""])
 def test_two_signatures(responder, store, second):
-    """As nginx passes them, and lighttpd X_Signature: two variables."""
+    """Two signatures are refused: two variables, as nginx passes them, and as
+    lighttpd passes X_Signature."""
     if isinstance(responder, CGI):
         pytest.skip("an environment has each name once")
     body = event()
@@ -417,7 +420,7 @@ def test_settings_are_not_taken_from_a_request(responder):
 
 
 def test_the_log_says_why(responder):
-    """The answer is one and the same; the log tells which it was."""
+    """The answer does not name the reason of a 401, but the log does."""
     def logged(signature):
         before = len(responder.log())
         check(responder.post(event(), signature=signature), 401)
@@ -427,7 +430,7 @@ def test_the_log_says_why(responder):
     assert len({logged(s) for s in (None, "0" * 64, "short", "0,0")}) == 4
 
 
-# What is signed, but no event.
+# Signed bodies that are no events.
 
 MALFORMED = {
     "null": b"null", "true": b"true", "number": b"1", "string": b'"x"',
@@ -494,7 +497,7 @@ def test_signed_but_not_json(responder, store, name):
 
 
 def test_1000_deep(responder, store):
-    """The outermost object counts."""
+    """The limit of 1,000 levels includes the outermost object."""
     body = raw_event(b',"x":' + b"[" * 999 + b"]" * 999)
     check(responder.post(body), 200, RECEIVED)
     assert recorded(store, task_of(body))
@@ -504,7 +507,8 @@ def test_1000_deep(responder, store):
     b"1" * 10000, b"-" + b"9" * 10000, b"0." + b"1" * 10000,
     b"1e" + b"9" * 10000, b"1" + b"0" * 63, b"1e400", b"1e-400"])
 def test_long_numbers(responder, store, number):
-    """A clear answer, and recorded or in quarantine accordingly."""
+    """A long number has a clear answer, and the event is recorded or quarantined
+    accordingly."""
     body = raw_event(b',"x":' + number)
     task = task_of(body)
     answer = responder.post(body)
@@ -523,7 +527,7 @@ NOT_STRINGS = {"null": None, "number": 7, "true": True, "array": ["x"],
 
 
 def refused_field(responder, store, body, field, task=None):
-    """422, the field named in the answer, the body in quarantine."""
+    """Checks for a 422 whose answer names the field, with the body quarantined."""
     before = quarantined(store, body)
     answer = check(responder.post(body), 422)
     if field:
@@ -561,7 +565,7 @@ def test_previous_status_of_the_wrong_type(responder, store, kind):
     (True, "\\u0041", 200), (False, "\\u0041", 201),
     (False, "x", 20000)])
 def test_length_of_a_field(responder, store, field, fits, unit, count):
-    """200 bytes of UTF-8, counted unescaped."""
+    """The limit is 200 bytes of UTF-8, counted without escapes."""
     text = unit * count
     nonce = new_task()
     fields = {"event": "e", "task_id": nonce, "status": "S",
@@ -593,7 +597,7 @@ def test_nul_in_a_field(responder, store, field, text):
 
 
 def test_what_only_looks_like_nul(responder, store):
-    """A backslash and u0000: six plain characters."""
+    """An escaped backslash before u0000 is no NUL."""
     body = event(status="a\\u0000b")
     check(responder.post(body), 200, RECEIVED)
     assert recorded(store, task_of(body)) == [("a\\u0000b",)]
@@ -604,7 +608,8 @@ def test_what_only_looks_like_nul(responder, store):
                                   '"{}":{{"x":1}}', '"{escaped}":"again"',
                                   '"{same}":{value}'])
 def test_field_given_twice(responder, store, field, form):
-    """Escaped is the same key; whichever value is the first."""
+    """A field given twice is refused, also with an escaped key and in any order
+    of the values."""
     task = new_task()
     whole = event(task_id=task)
     escaped = "".join(f"\\u{ord(c):04X}" for c in field)
@@ -619,7 +624,8 @@ def test_field_given_twice(responder, store, field, form):
 @pytest.mark.parametrize("key", ["task_id\\u0000zzz", "status\\u0000",
                                  "\\u0000", "x\\u0000y"])
 def test_nul_in_a_key(responder, store, key):
-    """cJSON would take the first of these for task_id."""
+    """A NUL in a key is refused, because cJSON would read the first of these keys
+    as task_id."""
     task = new_task()
     refused_field(responder, store,
                   raw_event(f',"{key}":"x"', task), None, task)
@@ -736,7 +742,7 @@ def test_no_timestamp(responder, store, text):
                   "timestamp", task)
 
 
-# The order of the checks: each of these fails in two ways, the first wins.
+# The order of the checks: each request fails two checks, and the first one counts.
 
 def over(body):
     return {"CONTENT_LENGTH": str(MAX_BODY + 1)}
@@ -796,10 +802,10 @@ def test_json_before_fields(responder):
     check(responder.post(b'{"task_id":7,"x":}'), 400)
 
 
-# A body that does not come.
+# Bodies that do not arrive.
 
 def slow_fastcgi(responder, body, rest):
-    """Half a body, then what rest sends; the answer and its time."""
+    """Sends half a body, then calls rest; returns the answer and its time."""
     params = variables(body=body, changes={"HTTP_X_SIGNATURE": sign(body)})
     with responder.connect() as connection:
         start = time.monotonic()
@@ -854,7 +860,7 @@ def trickle(write, rest, stop):
 
 
 def test_body_not_complete_in_time(paths, store):
-    """Silent or trickling, by FastCGI and by CGI: 408 at 4 s after accept."""
+    """A client that is silent or sends single bytes gets 408, 4 s after accept."""
     body = event()
     assert len(body) > 80   # more than 4 s of trickling
     with FastCGI(paths.responder, store.conninfo) as resident, \
@@ -877,7 +883,8 @@ NOT_CONFIGURED = b'{"error":"Receiver is not configured; see its log"}'
 @pytest.mark.parametrize("settings", [
     {"SECRET_DIR": None}, {"DEADLINE": "3"}, {"NONSENSE": "1"}])
 def test_not_configured(paths, store, settings):
-    """CGI answers 503, to everything; FastCGI refuses to start."""
+    """With invalid settings CGI answers 503 to all requests, and FastCGI does not
+    start."""
     with CGI(paths.responder, store.conninfo, **settings) as it:
         check(it.post(event()), 503, NOT_CONFIGURED)
         check(it.get("/health"), 503, NOT_CONFIGURED)
@@ -913,7 +920,7 @@ def test_database_stopped(transport, paths, store, state):
             answer = it.post(one)
             check_unavailable(answer)
             assert answer.seconds < 0.9
-        # What needs no database is answered as ever.
+        # Requests that need no database are answered as before.
         check(it.post(body, signature="0" * 64), 401)
         check(it.request("PUT"), 405)
         proxy.open()
@@ -940,12 +947,13 @@ def test_database_stopped_while_running(transport, paths, store):
             assert len(recorded(store, task_of(body))) == 1
 
 
-# CGI's own.
+# CGI only.
 
 @pytest.mark.parametrize("method, size, status", [
     ("POST", 200_000, 413), ("PUT", 200_000, 405), ("POST", 60_000, 415)])
 def test_cgi_on_one_socket_as_mod_cgid(paths, store, method, size, status):
-    """Input left unread would reset the answer."""
+    """All input is read, because unread input would reset the connection before
+    the answer arrives."""
     body = padded(size)
     ours, theirs = socket.socketpair()
     with CGI(paths.responder, store.conninfo) as it, ours:
@@ -957,14 +965,15 @@ def test_cgi_on_one_socket_as_mod_cgid(paths, store, method, size, status):
         ours.shutdown(socket.SHUT_WR)
         assert process.wait(5) == 0
         raw = b""
-        while chunk := ours.recv(65536):    # ECONNRESET, were any left
+        while chunk := ours.recv(65536):    # ECONNRESET if any input were unread
             raw += chunk
         check(fastcgi.Answer(raw), status)
 
 
 @pytest.mark.parametrize("schema", ("ours", "older"))
 def test_cgi_records_what_is_not_the_usual(paths, store, schema):
-    """In one round trip or in two, and with SQL from before there was a short way."""
+    """CGI records unusual events in one or two round trips, also with an older SQL
+    that lacks record_next()."""
     task = new_task()
     steps = [event(task_id=task, status=status, previous_status=previous,
                    timestamp=f"2026-03-01T12:00:{second:02}Z")
@@ -985,7 +994,7 @@ def test_cgi_records_what_is_not_the_usual(paths, store, schema):
 
 
 def test_cgi_with_a_file_as_stdin(paths, store):
-    """lighttpd has it so for a body that it spooled."""
+    """lighttpd passes a body that it buffered in a file as standard input."""
     body = event()
     with CGI(paths.responder, store.conninfo) as it:
         with open(it.write("body", body), "rb") as file:
@@ -998,7 +1007,8 @@ def test_cgi_with_a_file_as_stdin(paths, store):
 
 
 def test_cgi_whose_client_left(paths, store):
-    """Half a body, then the end: 400, or nobody to tell; nothing recorded."""
+    """A client that leaves after half a body gets 400 if it still reads. The event
+    is not recorded."""
     body = event()
     with CGI(paths.responder, store.conninfo) as it:
         ours, theirs = socket.socketpair()
@@ -1011,7 +1021,7 @@ def test_cgi_whose_client_left(paths, store):
         assert not recorded(store, task_of(body))
 
 
-# FastCGI's own.
+# FastCGI only.
 
 def test_answer_closes_also_a_kept_connection(paths, store):
     with FastCGI(paths.responder, store.conninfo) as it, \

@@ -1,5 +1,5 @@
-"""Nothing acknowledged is lost, whatever is killed at whatever moment: the
-short form of tests/kill."""
+"""No acknowledged event is lost, whichever part is killed at a random moment. This
+is the short form of tests/kill."""
 
 import os
 
@@ -13,7 +13,7 @@ KILLS = 3
 
 @pytest.fixture(scope="module", name="cluster")
 def _cluster():
-    """One that may be killed."""
+    """A Cluster that tests may kill."""
     server = Cluster()
     yield server
     server.remove()

@@ -1,5 +1,5 @@
-"""humcli-webhook probe: against every set-up that we ship, against HumCLI's
-own sample, and against receivers that are wrong in one way each."""
+"""humcli-webhook probe against each shipped set-up, against HumCLI's sample, and
+against receivers with one fault each."""
 
 import contextlib
 import hashlib
@@ -34,7 +34,7 @@ class Probe:
         return self.run("--secret-file", self.secret, *arguments)
 
     def rows(self, *arguments):
-        """By group/name, and the exit code."""
+        """Runs probe; returns the results by group/name, and the exit code."""
         done = self("--json", *arguments)
         assert done.stderr == ""
         rows = [json.loads(line) for line in done.stdout.splitlines()]
@@ -50,7 +50,7 @@ def failed(rows):
     return {name for name, row in rows.items() if row["result"] == "FAIL"}
 
 
-# ---- what we ship
+# ---- the shipped set-ups
 
 
 @pytest.mark.parametrize("name", web_server_setups.SETUPS)
@@ -64,13 +64,13 @@ def test_our_setups(paths, database, probe, name):
         print(done.stdout, done.stderr, setup.logs())
         assert done.returncode == OK
         assert " 0 failed, 0 warnings" in done.stdout
-        # each status of the life that goes round twice, and no redelivery
+        # each status of the life with a loop, without redeliveries
         life = database.execute("SELECT status FROM humcli.events WHERE task_id LIKE '%_life'"
                                 " ORDER BY occurred_at")
         assert [row[0] for row in life].count("ESTIMATE_PENDING") == 3
         assert database.execute("SELECT count(*) FROM humcli.events"
                                 " WHERE task_id LIKE '%_again'") == [(2,)]
-        # a second run is of tasks of its own
+        # a second run uses other tasks
         before = database.execute("SELECT count(*) FROM humcli.events")[0][0]
         rows, code = probe.rows("--cacert", web.certificate, url)
         assert code == OK and not failed(rows)
@@ -113,8 +113,8 @@ app.run("127.0.0.1", int(sys.argv[2]))
 
 
 def test_the_sample_of_humcli(probe, tmp_path):
-    """It is not ours: its faults are shown, and only that it is judged
-    rightly is tested."""
+    """The sample belongs to HumCLI. probe shows its faults, and the test checks
+    only the judgement."""
     script = tmp_path / "sample.py"
     script.write_text(FLASK)
     port = free_port()
@@ -133,16 +133,16 @@ def test_the_sample_of_humcli(probe, tmp_path):
     assert rows["events/documented"]["result"] == "ok"
     assert rows["signatures/last-bit-wrong"]["status"] == 401
     assert failed(rows) == {"https/url"}, "HumCLI's sample has changed its ways, or probe has"
-    # an error of its own where the signer is at fault
+    # the sample answers an error of its own if the signature is wrong
     assert rows["hostile/no-task-id"] == {**rows["hostile/no-task-id"], "result": "warn",
                                           "status": 500}
 
 
-# ---- receivers that are wrong
+# ---- receivers with a fault
 
 
 class Receiver(http.server.BaseHTTPRequestHandler):
-    """The right one, in few words; fault changes it."""
+    """A correct receiver in few lines; `fault` adds a fault."""
 
     protocol_version = "HTTP/1.1"
     fault = ""

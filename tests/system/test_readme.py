@@ -1,22 +1,23 @@
 """
-README.md: its command blocks are run in their order, as a reader would.
+Runs the command blocks of README.md in their order, as a reader would.
 
-Each block says before it, in a comment, what is done with it here:
+A comment before each block says how it is run here:
 
     ci: run         by sh -e
-    ci: init        the same, by the reader who lets init set all up (root only)
-    ci: by hand     the same, by the one who follows "The same by hand" instead
+    ci: init        by sh -e, by the reader who installs with init (root only)
+    ci: by hand     by sh -e, by the reader who follows "The same by hand"
     ci: listen      in the background, while events are sent
     ci: psql        typed into psql, while events are sent
     ci: hosting     by sh -e, as the account of a shared host
     ci: not run: <why>
 
-and what it must print: "; prints <text>", as often as needed; TASK is one of
-the events sent meanwhile. What is the
-reader's own comes from the environment, as README says: HUMCLI_URL,
-HUMCLI_API, HUMCLI_API_KEY, DATABASE, USER and HOME; libpq's variables
-lead to this test's cluster. /usr/local/ is the stage here, /etc/ a folder
-of ours, and hooks.example.org this machine; sudo and the system's own tools are stand-ins (STAND_INS).
+The comment can also name the output: "; prints <text>", several times if needed.
+TASK is the task of an event that is sent in the meantime.
+
+The reader's own values come from the environment, as README says: HUMCLI_URL,
+HUMCLI_API, HUMCLI_API_KEY, DATABASE, USER and HOME. libpq's variables lead to
+the test's cluster. /usr/local/ is the stage here, /etc/ a temporary folder, and
+hooks.example.org this machine. STAND_INS replace sudo and the system's tools.
 """
 
 import http.server
@@ -50,20 +51,21 @@ AGENT = "readme_agent"
 HOST_OWNER = "readme_host"
 
 STAND_INS = {
-    # root, or one of the database's users: here all are one user
+    # root or a user of the database: here all of them are one user
     "sudo": """\
 case $1 in -iu) shift 2; export PGUSER=postgres; cd / ;; esac
 exec "$@"
 """,
     "systemctl": "", "systemd-sysusers": "", "a2enmod": "", "a2enconf": "",
     "lighty-enable-mod": "",
-    # Debian's, which has the packages that README names
+    # Debian's Python, which has the packages that README names
     "python3": 'exec /usr/bin/python3 "$@"\n',
-    # the group that the responder runs in here
+    # the group of the responder in this test
     "chgrp": 'shift; exec /usr/bin/chgrp {group} "$@"\n',
-    # the settings, and the way to a server that has no public name. What init
-    # makes in the place of the settings ends up in our folder, with the users
-    # of Debian; those of the database come by sudo's environment.
+    # The command line with the test's settings, and with the port of a server
+    # that has no public name. Files that init makes get into the temporary
+    # folder. init sees Debian's users; the database's users come by sudo's
+    # environment.
     "humcli-webhook": """\
 if [ "$1" = init ]; then
 	unset PGUSER
@@ -74,7 +76,7 @@ if [ "$1" = init ]; then
 	exec sed -i 's:=/usr/local/etc/:={folder}/etc/:' {folder}/etc/humcli-webhook.conf
 fi
 export HUMCLI_WEBHOOK_CONFIG={folder}/etc/humcli-webhook.conf
-# which it becomes
+# doctor becomes this user
 [ "$1" != doctor ] || export PGUSER=humcli-webhook
 if [ "$1" = send ] || [ "$1" = doctor ]; then
 	set -- "$@" --cacert {folder}/certificate.pem
@@ -86,7 +88,7 @@ if [ "$1" = send ] || [ "$1" = doctor ]; then
 		set -- "$@" "$word"
 	done
 fi
-# a certificate of a day is a warning
+# a certificate that ends within a day is a warning
 [ "$1" != doctor ] || {stage}/bin/humcli-webhook "$@" || exit 0
 exec {stage}/bin/humcli-webhook "$@"
 """,
@@ -116,7 +118,8 @@ def blocks(paths):
 
 
 def followed(paths, way):
-    """In the reader's order: what is done by hand is in the place of init."""
+    """Returns the blocks that the reader of one way follows, in order. Blocks by
+    hand replace those of init."""
     all_of_them = [block for block in blocks(paths) if block.kind != "not run"]
     for block in all_of_them:
         if block.kind == "init":
@@ -126,7 +129,7 @@ def followed(paths, way):
 
 
 class HumCLI(http.server.BaseHTTPRequestHandler):
-    """POST /api/v1/tasks, as HumCLI's documentation has it."""
+    """A server for POST /api/v1/tasks, as HumCLI documents it."""
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -143,7 +146,7 @@ class HumCLI(http.server.BaseHTTPRequestHandler):
 
 
 class Reader:
-    """Whoever follows README, and the machine he has."""
+    """A reader of README and the reader's machine."""
 
     def __init__(self, paths, way):
         self.paths, self.way = paths, way
@@ -204,7 +207,7 @@ class Reader:
 
     @property
     def account(self):
-        """What getpwuid() has to say: the home is this one."""
+        """The environment in which getpwuid() returns the reader's home."""
         user = pwd.getpwuid(os.stat(self.path("etc")).st_uid)
         entries = {os.geteuid(): "me", user.pw_uid: "host"}
         self.write("passwd", "".join(
@@ -221,7 +224,7 @@ class Reader:
                 .replace("https://hooks.example.org/humcli", URL))
 
     def own(self, folder):
-        """Hands over what was made as root."""
+        """Gives a folder that root made, and its files, to the reader."""
         for name, _, files in os.walk(folder, followlinks=False):
             for each in (name, *(os.path.join(name, file) for file in files)):
                 chown_to_test_user(each)
@@ -235,12 +238,12 @@ class Reader:
                               timeout=60, check=False)
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{self.logs()}"
         if block.kind == "init" or "humcli-webhook.secrets" in block.code:
-            # keeps the group, as setgid has made it
+            # keeps the group, which setgid set
             self.own(self.path("etc"))
         return done.stdout
 
     def start_site(self):
-        """The socket and the web server, once they are set up."""
+        """Starts the socket and the web server after they are set up."""
         self.service = Service(self.paths, self.path("sock"), self.path("journal"), {
             "HUMCLI_WEBHOOK_CONFIG": self.path("etc/humcli-webhook.conf"),
             "HUMCLI_WEBHOOK_SPOOL": "", "PGHOST": self.cluster.folder,
@@ -272,7 +275,7 @@ connect-to = "localhost:80:127.0.0.1:{self.site.plain_port}"
         assert answer.body == b'{"received":true}', f"{answer}\n{self.logs()}"
 
     def listen(self, block):
-        """Runs a program that does not end until it has printed what it must."""
+        """Runs a program that keeps running, until it has printed the text."""
         command = {"sh": ["sh", "-e"], "sql": ["psql", "-X", "humcli"]}[block.language]
         if block.language == "sql":
             code = "\\set ON_ERROR_STOP on\n" + block.code
@@ -291,7 +294,7 @@ connect-to = "localhost:80:127.0.0.1:{self.site.plain_port}"
             with open(self.path("output"), encoding="utf-8") as file:
                 output = file.read()
             assert process.poll() is None, f"{block}\nended: {output}"
-            # what is notified before it listens is lost
+            # notifications before it listens are lost
             if time.monotonic() - sent[-1] > 0.3:
                 sent.append(time.monotonic())
                 tasks.append(new_task())
@@ -314,7 +317,7 @@ connect-to = "localhost:80:127.0.0.1:{self.site.plain_port}"
         return "\n".join(out)
 
     def host(self):
-        """The account's folder, below the document root of a host's Apache."""
+        """Starts an Apache of a hosting company that serves the account's folder."""
         home = self.path("home")
         for folder in ("public_html", ".humcli-webhook"):
             self.own(os.path.join(home, folder))
@@ -375,7 +378,7 @@ def test_blocks_do_what_readme_says(reader, paths):
         for text in block.prints:
             assert text in output, f"{block}\nprinted:\n{output}\nand not {text}\n{reader.logs()}"
         if "humcli-webhook doctor" in block.code:
-            # nor would one who may read the events have found anything
+            # a user who may read the events would have found no fault, either
             assert reader.cluster.execute("SELECT task_id FROM humcli.gaps", "humcli") == []
         if block.kind == "hosting":
             reader.host()
@@ -383,7 +386,7 @@ def test_blocks_do_what_readme_says(reader, paths):
 
 
 def check_advice(paths, output):
-    """What init prints for the web server is what README has next."""
+    """Checks that README has the lines that init prints for the web server."""
     advice = words("\n".join(re.findall("^    (.*)$", output, re.MULTILINE)))
     advised = [block for block in blocks(paths) if "enable --now" in block.code
                and words(re.search("^systemctl.*(?=^END)", block.code, re.M | re.S)[0]
@@ -396,7 +399,7 @@ def words(commands):
 
 
 def check_task(reader):
-    """What the create-task command sent, and that HumCLI could now call back."""
+    """Checks the create-task request, and that HumCLI could call back now."""
     (path, key, body), = reader.api.tasks
     task = json.loads(body)
     assert (path, key) == ("/api/v1/tasks", API_KEY)
@@ -405,7 +408,7 @@ def check_task(reader):
     deadline = datetime.fromisoformat(task["deadline"].replace("Z", "+00:00"))
     assert deadline > datetime.now(timezone.utc)
     assert task["callback_url"] == URL
-    # made with the first secret, which README has since removed
+    # made with the first secret, which README has removed since
     assert re.fullmatch(r"whsec_[0-9a-f]{64}", task["callback_secret"])
     assert task["callback_secret"] != reader.secret()
     reader.deliver("task_readme_end")
@@ -444,7 +447,7 @@ def test_design_has_the_sections_that_the_code_names(paths):
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     named = []
     for file in paths.source.glob("src/**/*.[ch]"):
-        # a comment may break the line anywhere in it
+        # a comment may break the line at any place
         flat = re.sub(r"\s*\n\s*\*?\s*", " ", file.read_text(encoding="utf-8"))
         named += re.findall(r'doc/design\.md, "([^"]+)"', flat)
     assert named

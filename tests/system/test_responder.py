@@ -1,5 +1,5 @@
-"""The resident responder: batches, notifications, its connection, secrets
-that come and go, and how it ends."""
+"""The resident responder: batches, notifications, its connection, changes of
+secrets, and its end."""
 
 import concurrent.futures
 import contextlib
@@ -32,7 +32,7 @@ SPOOLED = b'{"received":true,"spooled":true}'
 
 @pytest.fixture(scope="module")
 def running(paths, store):
-    """One for the tests that leave it as it was."""
+    """A responder shared by the tests that do not change its state."""
     with FastCGI(paths.responder, store.conninfo) as it:
         it.assert_serving()
         yield it
@@ -48,7 +48,7 @@ class Listener:
         self.got = []
 
     def wait(self, condition, within=2):
-        """Until a payload fits, in the order they came; None if none."""
+        """Waits for a payload that fits; returns it, or None after the time."""
         end = time.monotonic() + within
         while True:
             self.connection.poll()
@@ -76,7 +76,8 @@ def listener(store):
 
 
 def settle(responder, listener):
-    """Serving, connected, and with nothing left to send to listeners."""
+    """Waits until the responder serves, is connected and has no notification to
+    send."""
     body = event()
     assert responder.post(body).body == RECEIVED
     assert listener.of_task(task_of(body))
@@ -96,7 +97,7 @@ def connections(store, extra=""):
 
 @contextlib.contextmanager
 def task_locked(store, *tasks):
-    """The locks of tasks, held by somebody else."""
+    """Holds the locks of tasks on another connection."""
     connection = store.connect()
     connection.autocommit = False
     try:
@@ -110,7 +111,7 @@ def task_locked(store, *tasks):
 
 
 def sockets(it):
-    """How many it has open."""
+    """Returns the number of sockets that the responder has open."""
     count = 0
     for fd in os.scandir(f"/proc/{it.pid}/fd"):
         with contextlib.suppress(FileNotFoundError):
@@ -159,7 +160,7 @@ def test_notification_of_a_status_that_came_before(running, listener):
 
 
 def test_notification_too_long_shrinks_to_the_id(running, store, listener):
-    """Over 1,000 bytes."""
+    """A payload over 1,000 bytes shrinks to the id."""
     task = "t" + "\x01" * 199   # 6 bytes each, escaped
     body = event(task_id=task, timestamp=now_stamp())
     assert running.post(body).body == RECEIVED
@@ -169,7 +170,7 @@ def test_notification_too_long_shrinks_to_the_id(running, store, listener):
 
 
 def now_stamp():
-    """A time that no earlier run or test has used."""
+    """Returns a time that no earlier run or test has used."""
     seconds, us = divmod(time.time_ns() // 1000, 1_000_000)
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) \
         + f".{us:06}Z"
@@ -185,7 +186,7 @@ def test_no_notification_of_a_duplicate(running, listener):
 
 
 def test_notification_of_a_promotion(running, store, listener):
-    """A repeat becomes an event when its visit is split."""
+    """A repeat that becomes an event, because its visit is split, is notified."""
     task = new_task()
     times = {"A1": "12:00:00", "A2": "12:00:10", "B": "12:00:05"}
     sent = [("A1", "S", RECEIVED), ("A2", "S", DUPLICATE),
@@ -210,7 +211,7 @@ def test_first_batch_on_a_connection_sends_an_empty_one(paths, store,
 
 
 def test_cgi_notifies_too(paths, store, listener):
-    """In the recording transaction, and no {}."""
+    """CGI notifies in the recording transaction, without a resync."""
     with CGI(paths.responder, store.conninfo) as it:
         body = event()
         assert it.post(body).body == RECEIVED
@@ -219,7 +220,7 @@ def test_cgi_notifies_too(paths, store, listener):
 
 
 def test_notified_after_the_commit(running, store, listener):
-    """Whoever is woken sees the row."""
+    """A listener that is notified sees the row."""
     for _ in range(20):
         body = event()
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -245,7 +246,7 @@ def test_answer_does_not_wait_for_the_notification(paths, store, listener):
 
 
 def test_backend_killed_between_record_and_notify(paths, store, listener):
-    """With no further traffic a listener wakes within 2 s."""
+    """A listener is notified within 2 s, without further traffic."""
     with PostgresProxy(store.socket) as proxy, FastCGI(
             paths.responder, proxy.conninfo(store.login)) as it:
         settle(it, listener)
@@ -264,7 +265,7 @@ def test_backend_killed_between_record_and_notify(paths, store, listener):
 
 
 def test_backend_killed_right_after_the_answer(paths, store, listener):
-    """Wherever the notification was by then."""
+    """The event or a resync is notified if the backend dies right after the answer."""
     with FastCGI(paths.responder, store.conninfo) as it:
         for _ in range(4):
             body = event()
@@ -278,8 +279,8 @@ def test_backend_killed_right_after_the_answer(paths, store, listener):
 
 
 def test_notify_lock_held_by_another_application(paths, store, listener):
-    """Its stuck notifying commit holds up neither answers nor, for long,
-    our connection; what is owed is sent once it lets go."""
+    """Another application's notifying commit hangs. Answers are not delayed, the
+    responder's connection not for long. A resync follows after the lock's end."""
     with FastCGI(paths.responder, store.dsn(LOCAL_WRITER)) as it:
         settle(it, listener)
         with store.notify_lock():
@@ -291,7 +292,7 @@ def test_notify_lock_held_by_another_application(paths, store, listener):
 
 
 def test_cgi_while_another_holds_the_notify_lock(paths, store):
-    """The event counts, whatever becomes of the hint."""
+    """The event is recorded in time, also without its notification."""
     with CGI(paths.responder, store.dsn(LOCAL_WRITER)) as it, \
             store.notify_lock():
         body = event()
@@ -328,7 +329,7 @@ def test_more_clients_than_threads(paths, store):
 
 
 def test_four_processes_at_once(paths, store):
-    """The same deliveries to all of them: each is recorded once."""
+    """Four processes get the same deliveries, and each is recorded once."""
     with contextlib.ExitStack() as stack:
         four = [stack.enter_context(FastCGI(paths.responder, store.conninfo))
                 for _ in range(4)]
@@ -347,7 +348,7 @@ def test_four_processes_at_once(paths, store):
 
 
 def test_four_processes_share_a_socket(paths, store):
-    """As they do under lighttpd with max-procs, or with two generations."""
+    """Processes share a socket under lighttpd with max-procs, and during a reload."""
     with socket.socket(socket.AF_UNIX) as listener, \
             contextlib.ExitStack() as stack:
         first = stack.enter_context(CGI(paths.responder, store.conninfo))
@@ -371,20 +372,21 @@ def test_same_delivery_to_16_cgi_processes(paths, store):
 
 
 def test_poison_fails_alone(paths, store, listener):
-    """One body that only PostgreSQL refuses, in one batch with 100 good."""
+    """One body that only PostgreSQL refuses does not fail the 100 valid events of
+    its batch."""
     with FastCGI(paths.responder, store.conninfo, THREADS="128") as it:
         first = event()
         good = [event() for _ in range(100)]
         bad = event()[:-1] + b',"x":01}'
         with concurrent.futures.ThreadPoolExecutor(128) as pool:
             with task_locked(store, task_of(first)):
-                # A batch in flight that waits: the rest gathers behind it.
+                # A batch in flight waits, and the others queue behind it.
                 pending = pool.submit(it.post, first)
                 assert eventually(lambda: waiting_for_lock(store))
                 futures = [pool.submit(it.post, b) for b in good[:50]]
                 poison = pool.submit(it.post, bad)
                 futures += [pool.submit(it.post, b) for b in good[50:]]
-                # All have been taken; the socket that listens, and PostgreSQL's.
+                # All are accepted; 2 more are the listening socket and PostgreSQL's.
                 assert eventually(lambda: sockets(it) >= 102 + 2, 0.4)
             assert {f.result().body for f in futures} == {RECEIVED}
             assert poison.result().status == 400
@@ -411,7 +413,7 @@ def test_all_poison(paths, store):
 
 
 def test_task_lock_held_elsewhere(paths, store):
-    """Only that event waits, and gets 503; the others are recorded."""
+    """Only the event of the locked task waits and gets 503; others are recorded."""
     with FastCGI(paths.responder, store.conninfo, DEADLINE="2s") as it:
         it.assert_serving()
         held = event()
@@ -441,7 +443,7 @@ def test_task_lock_released_in_time(running, store):
 
 
 def test_backend_killed_again_and_again_under_load(paths, store):
-    """Whatever was answered 200 is there, once; anything else was a 503."""
+    """Each event that was answered 200 is recorded once. Other answers are 503."""
     with FastCGI(paths.responder, store.conninfo) as it:
         over = threading.Event()
         answers = []
@@ -475,7 +477,8 @@ def test_backend_killed_again_and_again_under_load(paths, store):
 
 
 def test_set_up_wrongly(paths, store):
-    """503 at once, with an error in the log that names what is missing."""
+    """With a part of the schema or a right missing, the answer is 503 at once, and
+    an error in the log names it."""
     store.query("DROP ROLE IF EXISTS test_stranger")
     store.query("CREATE ROLE test_stranger LOGIN")
     faults = {store.cluster.dsn("postgres"): "humcli",
@@ -501,8 +504,8 @@ def test_set_up_wrongly(paths, store):
 # Deadlines.
 
 def test_deadlines_at_their_default(paths, store):
-    """3 s from the end of the body, and never later than 4.5 s after accept:
-    a slow body eats into it."""
+    """The deadline is 3 s after the end of the body, and at most 4.5 s after
+    accept, so that a slow body leaves less time."""
     with PostgresProxy(store.socket) as proxy, FastCGI(
             paths.responder, proxy.conninfo(store.login)) as it, \
             concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -515,7 +518,7 @@ def test_deadlines_at_their_default(paths, store):
             start = time.monotonic()
             connection.send(fastcgi.head(params.items())
                             + fastcgi.record(fastcgi.STDIN, body[:30]))
-            for i in range(30, 60):     # 3 s, with never a second of silence
+            for i in range(30, 60):     # 3 s, without a second of silence
                 assert not select.select([connection.socket], [], [], 0.1)[0]
                 connection.send(fastcgi.record(fastcgi.STDIN, body[i:i + 1]))
             connection.send(fastcgi.record(fastcgi.STDIN, body[60:])
@@ -542,7 +545,7 @@ def test_health_does_not_queue_behind_a_batch(paths, store):
             assert pending.result().body == RECEIVED
 
 
-# Settings that show here.
+# Settings.
 
 def test_redelivery_window(paths, store):
     with FastCGI(paths.responder, store.conninfo,
@@ -569,7 +572,7 @@ def test_max_body(paths, store):
 
 
 def test_idle_disconnect(paths, store):
-    """Gives the connection back, and opens one when there is traffic."""
+    """The responder closes an idle connection and opens one for the next event."""
     with FastCGI(paths.responder, store.conninfo,
                  IDLE_DISCONNECT="1s", DATABASE=store.conninfo
                  + " application_name=idle-test") as it:
@@ -581,7 +584,7 @@ def test_idle_disconnect(paths, store):
 
 
 def test_connects_on_first_need(paths, store):
-    """Neither a start nor a forged request costs a connection."""
+    """The start and a forged request open no connection to the database."""
     with PostgresProxy(store.socket) as proxy, FastCGI(
             paths.responder, proxy.conninfo(store.login)) as it:
         assert it.post(event(), "whsec_wrong").status == 401
@@ -600,7 +603,7 @@ def test_one_connection_a_process(paths, store):
 
 
 def test_logs_in_as_a_writer_alone(running, store):
-    """What all these tests run as can do nothing else."""
+    """The role of these tests has no right except those of a writer."""
     with contextlib.closing(psycopg2.connect(store.conninfo)) as connection:
         for statement in ("SELECT * FROM humcli.events",
                           "INSERT INTO humcli.quarantine DEFAULT VALUES",
@@ -611,7 +614,7 @@ def test_logs_in_as_a_writer_alone(running, store):
             connection.rollback()
 
 
-# Secrets that come and go.
+# Changes of secrets.
 
 def test_secret_added_and_removed(paths, store):
     with FastCGI(paths.responder, store.conninfo) as it:
@@ -635,7 +638,7 @@ def test_secret_added_and_removed(paths, store):
 
 
 def test_secret_written_in_place(paths, store):
-    """Same file, same length: the second within the first's second."""
+    """A secret is written twice within a second with the same length."""
     with FastCGI(paths.responder, store.conninfo) as it:
         path = os.path.join(it.secret_dir, "main")
         for secret in ("whsec_1111111111111111", "whsec_2222222222222222",
@@ -648,7 +651,8 @@ def test_secret_written_in_place(paths, store):
 
 
 def test_secret_that_others_can_read_appears(paths, store):
-    """Left out alone, said once, with the chmod that mends it."""
+    """Only this secret is ignored. The log has it once, with the chmod that fixes
+    it."""
     with FastCGI(paths.responder, store.conninfo) as it:
         it.add_secret("open", "whsec_open", mode=0o644)
         assert eventually(lambda: it.post(event()).status == 200
@@ -661,8 +665,8 @@ def test_secret_that_others_can_read_appears(paths, store):
 
 
 def test_kubernetes_secret_volume(paths, store):
-    """..data is a symlink to a folder, swapped by rename; the files are
-    symlinks through it, and names with a leading dot are no secrets."""
+    """..data is a symlink to a folder and is replaced by rename. The files are
+    symlinks through ..data. Names with a leading dot are no secrets."""
     with FastCGI(paths.responder, store.conninfo) as it:
         def generation(name, secret):
             folder = os.path.join(it.secret_dir, name)
@@ -764,7 +768,7 @@ def test_listen_where_it_can_not(paths, store, where):
     assert refuses_to_listen(paths, store, where)
 
 
-# How it ends.
+# The end.
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT,
                                     signal.SIGUSR1])
@@ -786,7 +790,8 @@ def test_other_signals_do_not_end_it(running):
 
 
 def test_ends_with_silent_connections(paths, store):
-    """libfcgi's own way would loop at 100 % here."""
+    """Silent connections do not delay the end. libfcgi's own accept loop would use
+    all of a processor here."""
     with FastCGI(paths.responder, store.conninfo) as it:
         it.assert_serving()
         with it.connect(), it.connect() as half, it.connect() as params:
@@ -798,7 +803,7 @@ def test_ends_with_silent_connections(paths, store):
 
 
 def test_ends_with_a_body_half_read(paths, store):
-    """Answered, not cut off, though its rest comes after the signal."""
+    """A request whose body ends after the signal is answered."""
     with FastCGI(paths.responder, store.conninfo) as it, \
             it.connect() as connection:
         body = event()
@@ -816,7 +821,7 @@ def test_ends_with_a_body_half_read(paths, store):
 
 
 def test_answers_what_is_in_flight_and_in_the_backlog(paths, store):
-    """2 in flight, 3 queued."""
+    """2 requests in flight and 3 in the backlog are answered."""
     with FastCGI(paths.responder, store.conninfo, THREADS="2") as it, \
             contextlib.ExitStack() as stack:
         it.assert_serving()
@@ -828,7 +833,7 @@ def test_answers_what_is_in_flight_and_in_the_backlog(paths, store):
             connection.send(data[:-50])
         for connection, data in zip(five[2:], whole[2:]):
             connection.send(data)
-        # Both threads are at work: what is queued stays so.
+        # Both threads are busy, so the others stay in the backlog.
         assert not select.select([c.socket for c in five], [], [], 0.2)[0]
         start = time.monotonic()
         it.process.send_signal(signal.SIGTERM)
@@ -859,7 +864,8 @@ def test_answers_what_waits_for_the_database(paths, store):
 
 @pytest.mark.parametrize("where", ["inherited", "port"])
 def test_new_connections_while_it_ends(paths, store, where):
-    """While something waits for the database the door is open, and watched."""
+    """New connections are accepted at the end while a request waits for the
+    database."""
     with PostgresProxy(store.socket) as proxy, Spool() as spool, FastCGI(
             paths.responder, proxy.conninfo(store.login), SPOOL=spool.path,
             where=f":{free_port()}" if where == "port" else None) as it, \
@@ -870,7 +876,7 @@ def test_new_connections_while_it_ends(paths, store, where):
         assert eventually(lambda: has_request(it))
         start = time.monotonic()
         it.process.send_signal(signal.SIGTERM)
-        # It has looked at the door, and found nobody.
+        # The responder has polled the socket and found no connection.
         assert eventually(lambda: "finishing requests in flight" in it.log())
         assert not concurrent.futures.wait([first], 0.1).done
         second = pool.submit(it.post, event())
@@ -879,7 +885,7 @@ def test_new_connections_while_it_ends(paths, store, where):
 
 
 def test_ends_under_constant_load(paths, store):
-    """The backlog is served for a bounded time."""
+    """The backlog is served for a limited time."""
     with FastCGI(paths.responder, store.conninfo) as it:
         it.assert_serving()
         over = threading.Event()
@@ -907,7 +913,8 @@ def test_ends_under_constant_load(paths, store):
 
 
 def test_ends_with_postgresql_frozen(paths, store, listener):
-    """Idle, with a request that waits, and while it connects."""
+    """The responder ends in time with PostgreSQL frozen: while it is idle, while a
+    request waits, and while it connects."""
     with contextlib.ExitStack() as stack:
         proxy = stack.enter_context(PostgresProxy(store.socket))
         pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor())
@@ -940,6 +947,6 @@ def test_ends_with_postgresql_frozen(paths, store, listener):
 
 
 def has_request(it):
-    """Whether a client is connected to a responder that has its connection
-    to the database: the third socket beside that and the listening one."""
+    """Returns true if a client is connected. The other two sockets are the
+    listening one and the connection to the database."""
     return sockets(it) >= 3

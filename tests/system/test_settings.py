@@ -1,5 +1,5 @@
-"""Settings and secrets, end to end through the program: what it takes, what
-it refuses, and that it says so."""
+"""Settings and secrets, tried by running the program: the accepted and the
+refused values, and the messages."""
 
 import os
 import pty
@@ -19,13 +19,13 @@ SYSCONF_FILE = "/usr/local/etc/humcli-webhook.conf"
 
 @pytest.fixture
 def program(paths, store):
-    """With settings that are in order, for a test to change."""
+    """A responder with valid settings, which a test changes."""
     with CGI(paths.responder, store.conninfo) as it:
         yield it
 
 
 def run(program, *arguments, **streams):
-    """Its exit code and all it said, wherever."""
+    """Runs the program; returns the exit code and the text of all outputs."""
     process = program.spawn(*arguments, stdout=subprocess.PIPE,
                             **{"stdin": subprocess.DEVNULL, **streams})
     with process.stdout:
@@ -53,15 +53,14 @@ def accepted(program):
 
 
 def in_file(program, text, mode=0o600):
-    """Text as the settings file, with nothing in the environment but its
-    place."""
+    """Makes text the settings file. The environment has only the file's path."""
     path = program.write("settings.conf", text, mode)
     program.settings = {"CONFIG": path}
     return path
 
 
 def lines(program, **changes):
-    """The settings as lines of a file."""
+    """Returns the settings as lines of a file."""
     settings = {k: v for k, v in program.settings.items() if k != "CONFIG"}
     settings.update(changes)
     return "".join(f"HUMCLI_WEBHOOK_{k}={v}\n" for k, v in settings.items()
@@ -90,7 +89,7 @@ def lines(program, **changes):
     ("BATCH", "0"), ("BATCH", "-5"), ("BATCH", "0x10"),
     ("LOG_LEVEL", "verbose"), ("LOG_LEVEL", "7")])
 def test_bad_value(program, key, value):
-    """Refused, with where it stands: the variable, or file and line."""
+    """A bad value is refused. The message names the variable, or file and line."""
     program.settings[key] = value
     refused(program, f"HUMCLI_WEBHOOK_{key}")
     text = lines(program, **{key: None})
@@ -137,14 +136,15 @@ def test_unknown_key(program, key):
     "HUMCLI_WEBHOOK_BATCH=\"1\"", "HUMCLI_WEBHOOK_BATCH='1'",
     "PGHOST=x", "include other.conf"])
 def test_bad_line(program, line):
-    """No quoting, no sections, no other names."""
+    """Quotes, sections and unknown names are refused."""
     path = in_file(program, f"\n{line}\n{lines(program)}")
     said = refused(program)
     assert re.search(re.escape(path) + r"\D+2\b", said), said
 
 
 def test_all_errors_at_once(program):
-    """Of the environment, the file and the secrets."""
+    """The errors of the environment, the file and the secrets are reported
+    together."""
     open_secret = program.write("open", "whsec_open", 0o666)
     program.settings.update(DEADLINE="3", THREADS="none", NONSENSE="1",
                             SECRET_FILE=open_secret)
@@ -159,7 +159,7 @@ def test_all_errors_at_once(program):
 
 
 def test_all_secret_errors_at_once(program):
-    """Each file that is unfit is named, with its chmod."""
+    """Each invalid secret file is named, with the chmod that fixes it."""
     for name, mode in (("one", 0o644), ("two", 0o620)):
         program.add_secret(name, "whsec_" + name, mode)
     program.add_secret("three", "")
@@ -185,7 +185,7 @@ def test_file_format(program, store):
 
 
 def test_hash_and_equals_in_a_value(program):
-    """No comments behind a value: a secret may hold anything."""
+    """A value may have # and =, because a secret may have them."""
     secret = "whsec_a#b = \"c\" 'd' \\e $f"
     in_file(program, lines(program, SECRET_DIR=None, SECRET=secret))
     assert program.post(event(), secret).body == RECEIVED
@@ -241,7 +241,7 @@ def test_file_without_a_secret_may_be_read(program):
 
 
 def mend(said, path):
-    """Does what the error says."""
+    """Runs the command that the error message names."""
     found = re.search(rf"chmod (\S+) {re.escape(path)}", said)
     assert found, said
     subprocess.run(["chmod", found[1], path], check=True)
@@ -269,7 +269,7 @@ def test_secret_file_that_is_private(program, mode):
 
 
 def test_on_tmpfs_it_is_a_warning(program):
-    """Where Docker and systemd put them."""
+    """On tmpfs, where Docker and systemd put secrets, a wide mode is a warning."""
     if "tmpfs" not in subprocess.run(
             ["stat", "-f", "-c", "%T", "/dev/shm"], check=True,
             capture_output=True, text=True).stdout:
@@ -293,9 +293,9 @@ def test_on_tmpfs_it_is_a_warning(program):
     ("#whsec", "#whsec"), ("x" * 1000, "x" * 1000), ("\n\n", "\n"),
     ("a\nb", "a\nb"), ("whsec_\0x", "whsec_\0x")])
 def test_secret_file_content(program, content, secret):
-    """One line end is dropped; the rest is the key, byte by byte."""
+    """One line end is removed; the other bytes are the key."""
     program.add_secret("form", content)
-    del program.secrets["form"]     # too short to look for in the log
+    del program.secrets["form"]     # too short to search for in the log
     assert program.post(event(), secret).body == RECEIVED
     assert program.post(event(), secret + "\n").status == 401
     if secret != secret.strip():
@@ -331,7 +331,7 @@ def test_folder_of_secrets_that_is_missing(program):
 
 
 def test_names_of_secrets(program, store):
-    """All are tried, and the row says which it was."""
+    """All secrets are tried, and the row has the name of the right one."""
     program.add_secret("whsec-2026_03.a", "whsec_b")
     program.add_secret(".hidden", "whsec_hidden")
     program.settings.update(
@@ -346,7 +346,7 @@ def test_names_of_secrets(program, store):
 
 
 def test_credentials_directory(program):
-    """systemd's LoadCredential: the default of SECRET_DIR."""
+    """The folder of systemd's LoadCredential is the default of SECRET_DIR."""
     program.more_environment["CREDENTIALS_DIRECTORY"] = program.secret_dir
     program.settings["SECRET_DIR"] = None
     assert program.post(event()).body == RECEIVED
@@ -356,9 +356,8 @@ def test_credentials_directory(program):
 
 @pytest.fixture
 def home(paths, store):
-    """An account on shared hosting: its settings are found by getpwuid()
-    alone, nothing is in the environment (but what makes getpwuid() name
-    this home)."""
+    """An account on shared hosting. Its settings are found by getpwuid(), and the
+    environment has only the variables of nss_wrapper, which gives the home."""
     if os.path.exists(SYSCONF_FILE):
         pytest.skip(f"{SYSCONF_FILE} comes first")
     with CGI(paths.responder, store.conninfo) as it:
@@ -382,7 +381,7 @@ def home(paths, store):
             "NSS_WRAPPER_PASSWD": it.write(
                 "passwd", f"me:x:{uid}:{gid}::{it.home}:/bin/false\n", 0o644),
             "NSS_WRAPPER_GROUP": it.write("group", f"me:x:{gid}:\n", 0o644),
-            # The library comes before the sanitizer's, which minds.
+            # The sanitizer would refuse a library that is loaded before its own.
             "ASAN_OPTIONS": asan + ":verify_asan_link_order=0"}
         yield it
 
@@ -418,7 +417,7 @@ def test_home_is_not_looked_at_where_a_file_is_named(home, store):
         "named.conf", f"HUMCLI_WEBHOOK_DATABASE={store.conninfo}\n"
         "HUMCLI_WEBHOOK_SPOOL=\n")
     home.log_file = home.stderr_file
-    assert home.post(event()).status == 503     # it names no secret
+    assert home.post(event()).status == 503     # there is no secret
 
 
 def test_home_file_that_others_can_read(home):
@@ -467,7 +466,8 @@ def test_log_file_is_private_and_appended_to(program):
 
 
 def test_log_line(program):
-    """Outcome, status, task, secret, client and time, one line an event."""
+    """Each event is one line of the log, with outcome, status, task, secret,
+    client and time."""
     body = event(status="DISPUTED")
     assert program.post(body).body == RECEIVED
     [line] = [line for line in program.log().splitlines()
@@ -505,7 +505,7 @@ def test_check_config_says_what_it_found(program):
     program.settings["DATABASE"] += " password=geheim"
     said = accepted(program)
     assert "main" in said and program.settings["CONFIG"] in said
-    # A web server may have cut it.
+    # A web server may have truncated it.
     assert str(len(program.settings["DATABASE"])) in said
     assert "geheim" not in said and SECRET not in said
 
@@ -516,7 +516,7 @@ def test_check_config_needs_no_database(program):
 
 
 def test_started_on_a_terminal(program):
-    """It says how to start it."""
+    """On a terminal the program prints how to start it."""
     ours, theirs = pty.openpty()
     try:
         code, said = run(program, stdin=theirs)

@@ -1,5 +1,5 @@
-"""The spool: what goes in is recorded once, what is not ours stays out, and
-nothing that lies in it holds up the rest."""
+"""The spool: each spooled event is recorded once, foreign files are not recorded,
+and no file delays the others."""
 
 import concurrent.futures
 import contextlib
@@ -21,7 +21,7 @@ from harness.spool import Spool, render
 RECEIVED = b'{"received":true}'
 SPOOLED = b'{"received":true,"spooled":true}'
 OTHER = "whsec_of_another_task"
-QUICK = {"DEADLINE": "400ms"}   # so that the first one does not wait long
+QUICK = {"DEADLINE": "400ms"}   # so that the first event does not wait long
 TRANSPORTS = {"fastcgi": FastCGI, "cgi": CGI}
 
 
@@ -53,7 +53,7 @@ def responder(paths, conninfo, spool, kind=FastCGI, **settings):
 
 
 def unavailable(paths, proxy, store, spool, **settings):
-    """A responder whose database is away until proxy.open()."""
+    """Returns a responder whose database is unavailable until proxy.open()."""
     proxy.refuse()
     return responder(paths, proxy.conninfo(store.login), spool, **settings)
 
@@ -64,7 +64,7 @@ def post_all(it, bodies, workers=16):
 
 
 def recorded(store, bodies):
-    """Of their tasks, the exact bytes that are in the table, in order."""
+    """Returns the recorded payloads of the bodies' tasks, sorted."""
     return sorted(text.encode() for text, in store.query(
         "SELECT payload::text FROM humcli.events WHERE task_id = ANY(%s)",
         [task_of(body) for body in bodies]))
@@ -80,7 +80,7 @@ def is_drained(spool):
 
 
 def tasks_locked(store, tasks):
-    """A connection that holds the locks of tasks until it is closed."""
+    """Returns a connection that holds the locks of tasks until it is closed."""
     connection = store.connect()
     connection.autocommit = False
     with connection.cursor() as cursor:
@@ -90,10 +90,10 @@ def tasks_locked(store, tasks):
     return contextlib.closing(connection)
 
 
-# In and out.
+# Spool and drain.
 
 def test_spooled_and_recorded(transport, paths, proxy, store, spool):
-    """The file is the event, signed by hand; what stands in it survives."""
+    """The file has the event and its fields, and the recorded row has them, too."""
     body = event(status="ACCEPTED")
     with unavailable(paths, proxy, store, spool, kind=transport) as it:
         before = time.time_ns() // 1000
@@ -108,7 +108,8 @@ def test_spooled_and_recorded(transport, paths, proxy, store, spool):
             assert os.stat(path).st_mode & 0o777 == mode
         proxy.open()
         if transport is CGI:
-            # It sees for 2 s what the last one saw; the next request drains.
+            # A process believes the last one's breaker state for 2 s; then a
+            # request records and drains.
             assert eventually(lambda: it.post(event()).body == RECEIVED)
         assert eventually(is_drained(spool), 2)
     assert store.query("SELECT payload::text, secret_name, signature,"
@@ -138,7 +139,7 @@ def test_the_same_while_it_waits(transport, paths, proxy, store, spool):
 
 
 def test_already_recorded(paths, proxy, store, spool):
-    """The replay is a duplicate, and the file goes."""
+    """A spooled duplicate of a recorded event is drained as a duplicate."""
     body = event()
     with responder(paths, proxy.conninfo(store.login), spool) as it:
         assert it.post(body).body == RECEIVED
@@ -150,8 +151,8 @@ def test_already_recorded(paths, proxy, store, spool):
 
 
 def test_breaker(paths, proxy, store, spool):
-    """After the first overrun each takes milliseconds, 300 a second and more;
-    once the database is back, it is used."""
+    """After the first timeout each event takes milliseconds, more than 300 per
+    second. As soon as the database is available, events are recorded."""
     bodies = [event() for _ in range(600)]
     with unavailable(paths, proxy, store, spool, DEADLINE="3s") as it:
         first = it.post(event())
@@ -168,11 +169,11 @@ def test_breaker(paths, proxy, store, spool):
     assert recorded(store, bodies) == sorted(bodies)
 
 
-# What is no event.
+# Bodies that are no events.
 
 def test_quarantined_later(transport, paths, proxy, store, spool):
-    """What we can see at once is answered so; what only PostgreSQL can see
-    is answered as spooled, and blocks nothing."""
+    """An invalid body gets 400 or 422 at once. A body that only PostgreSQL can
+    refuse is answered as spooled, and delays no other event."""
     malformed, invalid = event()[:-1], event(status=5)
     poison = event()[:-1] + b',"x":01}'
     good = event()
@@ -191,7 +192,7 @@ def test_quarantined_later(transport, paths, proxy, store, spool):
     assert not spool.failed
 
 
-# What is not ours, and what is damaged.
+# Foreign and damaged files.
 
 def make_fifo(path):
     os.mkfifo(path, 0o600)
@@ -250,7 +251,7 @@ def put_bad(spool, number, what):
     if callable(BAD[what]):
         BAD[what](spool.file("new", name))
     else:
-        # Signed and named as it says; but for the one fault it is an event.
+        # The file is a valid event except for one fault.
         text = BAD[what]
         if b"signature: " + sign(BODY).encode() in text:
             name = sign(BODY)
@@ -299,7 +300,7 @@ def test_secret_removed_meanwhile(paths, proxy, store, spool):
         assert spool.failed == [sign(gone, OTHER)]
         assert any("level=error" in line and sign(gone, OTHER) in line
                    for line in it.log().splitlines())
-        # Once it is live again, the event can be had back.
+        # After the secret is active again, the event can be retried.
         it.add_secret("second", OTHER)
         assert eventually(lambda: it.post(event(), OTHER).status == 200)
         assert cli(paths, it, "retry-failed").returncode == 0
@@ -310,10 +311,11 @@ def test_secret_removed_meanwhile(paths, proxy, store, spool):
                            ("second", received)]
 
 
-# Bounds.
+# Limits.
 
 def test_spool_max(paths, proxy, store, spool):
-    """16 files of 4 KiB; then 503, loudly, and never a false 200."""
+    """The spool has room for 16 files of 4 KiB. Then the answer is 503 with an error
+    in the log, and no event with a 200 is lost."""
     bodies = [event() for _ in range(40)]
     with unavailable(paths, proxy, store, spool, SPOOL_MAX="64KiB") as it:
         it.post(bodies[0])
@@ -329,12 +331,12 @@ def test_spool_max(paths, proxy, store, spool):
         assert eventually(is_drained(spool), 2)
         assert recorded(store, bodies) == sorted(bodies[:16])
         proxy.refuse()
-        # There is room again.
+        # The spool has room again.
         assert eventually(lambda: it.post(bodies[20]).body == SPOOLED, 2)
 
 
 def test_spool_max_of_several(paths, proxy, store, spool):
-    """A process that did not fill it sees within a second that it is full."""
+    """A process notices within a second that another one filled the spool."""
     proxy.refuse()
     with contextlib.ExitStack() as stack:
         two = [stack.enter_context(responder(paths, proxy.conninfo(store.login), spool,
@@ -346,7 +348,7 @@ def test_spool_max_of_several(paths, proxy, store, spool):
 
 
 def filled(it, spool):
-    """Posts until it is refused; what was not."""
+    """Posts events until one is refused; returns the bodies before it."""
     kept = []
     for _ in range(1000):
         body = event()
@@ -360,7 +362,7 @@ def filled(it, spool):
 
 
 class OnSmallDisk(FastCGI):
-    """With a spool on a disk of its own, which only it sees."""
+    """A responder whose spool is on its own small file system."""
 
     def spawn(self, *arguments, env=None, **streams):
         user, group = str(as_test_user()["user"]), str(as_test_user()["group"])
@@ -375,7 +377,7 @@ class OnSmallDisk(FastCGI):
                 env={**self.environment(), "PATH": os.environ["PATH"]}, **streams)
 
     def remount(self, options):
-        """Waits until nothing is open for writing there."""
+        """Remounts the file system as soon as no file is open for writing."""
         command = ["nsenter", "--mount", "--target", str(self.pid), "mount",
                    "-o", f"remount,{options}", self.disk]
         assert eventually(lambda: subprocess.run(command, check=False).returncode == 0, 10)
@@ -383,7 +385,7 @@ class OnSmallDisk(FastCGI):
 
 @pytest.fixture(name="inside")
 def _inside():
-    """The spool of an OnSmallDisk, as that sees it."""
+    """A function that returns the Spool of an OnSmallDisk by /proc/PID/root."""
     def look(it, spool):
         seen = Spool.__new__(Spool)
         seen.path = f"/proc/{it.pid}/root{spool.path}"
@@ -410,7 +412,8 @@ def test_full_disk(paths, proxy, store, spool, inside):
 
 
 def test_disk_becomes_read_only(paths, store, spool, inside):
-    """As after an I/O error. What waits is recorded once it can be removed."""
+    """The file system becomes read-only, as after an I/O error. Waiting files are
+    recorded as soon as they can be removed."""
     body = event()
     with responder(paths, store.conninfo, spool, kind=OnSmallDisk, DEADLINE="3s") as it:
         with tasks_locked(store, [task_of(body)]):
@@ -453,7 +456,7 @@ def test_folder_removed(folder, paths, proxy, store, spool):
 
 
 def test_folder_can_not_be_made(transport, paths, proxy, store, spool):
-    """It goes on without one, says so, and answers 503."""
+    """A responder that can't make its spool logs this, and answers 503."""
     os.chmod(spool.folder, 0o500)
     with unavailable(paths, proxy, store, spool, kind=transport) as it:
         assert it.post(event()).status == 503
@@ -465,7 +468,8 @@ def test_folder_can_not_be_made(transport, paths, proxy, store, spool):
 
 
 def test_open_to_others(paths, proxy, store, spool):
-    """Whoever may write there could take events away: that is no spool."""
+    """A spool that others can write to is not used, because they could remove
+    events."""
     spool.make()
     os.chmod(spool.path, 0o770)
     with unavailable(paths, proxy, store, spool) as it:
@@ -473,10 +477,10 @@ def test_open_to_others(paths, proxy, store, spool):
         assert f"chmod 700 {spool.path}" in it.log()
 
 
-# Health, and who drains when.
+# /health, and the time of draining.
 
 def test_health(transport, paths, proxy, store, spool):
-    """Degraded as long as something waits, also with the database there."""
+    """The status is degraded while a file waits, also with the database available."""
     stuck = event()
     with unavailable(paths, proxy, store, spool, kind=transport) as it:
         assert it.post(stuck).body == SPOOLED
@@ -493,7 +497,7 @@ def test_health(transport, paths, proxy, store, spool):
 
 
 def test_events_of_a_killed_process(paths, proxy, store, spool):
-    """Drained by the next one without any traffic."""
+    """The next process drains the files without any traffic."""
     bodies = [event() for _ in range(20)]
     with unavailable(paths, proxy, store, spool) as it:
         assert {a.body for a in post_all(it, bodies)} == {SPOOLED}
@@ -506,7 +510,8 @@ def test_events_of_a_killed_process(paths, proxy, store, spool):
 
 
 def test_events_of_another_process(paths, proxy, store, spool):
-    """By CGI or a process that was killed; a running one looks every 5 s."""
+    """A running process reads the spool every 5 s, and drains the events that CGI
+    or a killed process left."""
     body = event()
     proxy.refuse()
     with responder(paths, store.conninfo, spool), \
@@ -517,7 +522,7 @@ def test_events_of_another_process(paths, proxy, store, spool):
 
 
 def test_several_share_it(paths, proxy, store, spool):
-    """Three processes and CGI, some of the events through all of them."""
+    """Three processes and CGI share a spool, and get some of the events all."""
     shared = [event() for _ in range(5)]
     proxy.refuse()
     with contextlib.ExitStack() as stack:
@@ -538,7 +543,7 @@ def test_several_share_it(paths, proxy, store, spool):
 
 
 def test_a_locked_task_holds_up_no_other(paths, store, spool):
-    """More files of it than are read at once, and older than the rest."""
+    """The locked task has more files than are read at once, older than the rest."""
     spool.make()
     task = new_task()
     held = [event(task_id=task, timestamp=f"2026-03-01T{n // 60:02}:{n % 60:02}:00Z",
@@ -553,7 +558,7 @@ def test_a_locked_task_holds_up_no_other(paths, store, spool):
             while not answers or len(recorded(store, others)) < len(others):
                 answers.append(it.post(event()))
                 assert time.monotonic() < start + 10
-            # It waits for the lock once for all files that are read together.
+            # The drainer waits for the lock once for all files read together.
             assert {a.body for a in answers} == {RECEIVED}
             assert max(a.seconds for a in answers) < 1.5
             assert spool.waiting == sorted(map(sign, held))
@@ -563,7 +568,7 @@ def test_a_locked_task_holds_up_no_other(paths, store, spool):
 
 
 def test_live_ones_go_first(paths, store, spool):
-    """While 5,000 files drain, an event is answered as if there were none."""
+    """While 5,000 files drain, events are answered as quickly as without them."""
     spool.make()
     waiting = [event() for _ in range(5000)]
     for body in waiting:
@@ -584,7 +589,7 @@ def test_live_ones_go_first(paths, store, spool):
 
 
 def test_constant_load_does_not_starve_it(paths, store, spool):
-    """With live events waiting at any moment, the spool still empties."""
+    """The spool is drained also if new events wait at all times."""
     over = threading.Event()
     answers = []
 
@@ -592,7 +597,7 @@ def test_constant_load_does_not_starve_it(paths, store, spool):
         while not over.is_set():
             answers.append(it.post(event()).body)
 
-    # So slow that others come while a transaction is on its way.
+    # Inserts are so slow that other events arrive during each transaction.
     store.query("CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS"
                 " $$ BEGIN PERFORM pg_sleep(0.05); RETURN NULL; END $$")
     store.query("CREATE TRIGGER slow AFTER INSERT ON humcli.events EXECUTE FUNCTION slow()")
@@ -616,10 +621,10 @@ def test_constant_load_does_not_starve_it(paths, store, spool):
     assert set(answers) == {RECEIVED}
 
 
-# Killed.
+# Kills.
 
 def test_killed_at_random(paths, proxy, store, spool, rng):
-    """By SIGKILL, while it spools and while it drains."""
+    """The responder is killed by SIGKILL while it spools and while it drains."""
     acknowledged = []
     over = threading.Event()
 
@@ -657,10 +662,10 @@ def test_killed_at_random(paths, proxy, store, spool, rng):
                        [task_of(body) for body in acknowledged]) == [(0,)]
 
 
-# The command line.
+# humcli-webhook spool.
 
 def cli(paths, it, *arguments, check_user=True, **settings):
-    """humcli-webhook spool, with the settings of a responder."""
+    """Runs humcli-webhook spool with the settings of a responder."""
     done = subprocess.run(
         [paths.stage / "bin" / "humcli-webhook", "spool", *arguments], cwd="/",
         env={**it.environment(), "PATH": os.environ["PATH"],
@@ -673,7 +678,7 @@ def cli(paths, it, *arguments, check_user=True, **settings):
 
 @pytest.fixture(name="settings")
 def _settings(paths, store, spool):
-    """A responder that is not started: for its settings."""
+    """A responder that is not started, for its settings."""
     with CGI(paths.responder, store.conninfo, SPOOL=spool.path) as it:
         yield it
 
@@ -715,7 +720,7 @@ def test_cli_list(paths, spool, settings):
 
 
 def test_cli_nothing_there(paths, spool, settings):
-    """It makes nothing: that would be in the wrong hands, were it root."""
+    """The command makes no spool, because root's would have the wrong owner."""
     for verb in "list", "drain", "retry-failed":
         done = cli(paths, settings, verb)
         assert done.returncode == 0 and "not there" in done.stderr
@@ -733,7 +738,8 @@ def test_cli_wrong_use(paths, spool, settings):
 
 
 def test_cli_for_its_owner_alone(paths, spool, settings):
-    """root would leave files that the responder can't use."""
+    """The command refuses other users, because root's files would be unusable for
+    the responder."""
     if os.geteuid() != 0:
         pytest.skip("being another user needs root")
     spool.make()
@@ -793,7 +799,8 @@ def test_cli_drain_needs_secrets(paths, spool, settings):
 
 
 def test_cli_drain_beside_a_responder(paths, store, spool):
-    """Each waits its turn; together they record all, once."""
+    """The command and the responder's drainer take turns, and record each event
+    once."""
     spool.make()
     good = [event() for _ in range(1000)]
     for body in good:
@@ -817,7 +824,7 @@ def test_cli_retry_failed(paths, store, spool, settings):
     done = cli(paths, settings, "retry-failed", "f" * 64, sign(bodies[0]), "../new/x")
     assert done.returncode == 1 and done.stdout.startswith("1 moved")
     assert "No such file" in done.stderr
-    # A whole one that waits is not replaced by what failed.
+    # A complete waiting file is not replaced by a failed one.
     spool.put(bodies[1])
     with open(spool.file("failed", sign(bodies[1])), "wb"):
         pass

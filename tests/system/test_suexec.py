@@ -1,7 +1,7 @@
 """
-The archive for hosts without a shell under Apache's real suexec: started by
-root, running as www-data, it becomes the account for its CGI programs. The
-account, suexec's settings and its log are in a mount namespace of the test's.
+The archive for hosts without a shell under Apache's real suexec. Apache runs as
+www-data and suexec runs the CGI programs as the account. The account, suexec's
+settings and its log are in the test's mount namespace. Needs root.
 """
 
 import grp
@@ -21,12 +21,12 @@ from harness.web_server_setups import HostedApache
 
 SUEXEC = "/usr/lib/apache2/suexec"
 WEB = "www-data"
-ACCOUNT = 61235     # suexec takes none below 100
+ACCOUNT = 61235     # suexec refuses ids below 100
 CRON = {"SHELL": "/bin/sh", "LOGNAME": "account", "PATH": "/usr/bin:/bin"}
 
 
 def why_not():
-    """What keeps this test from running; None: nothing."""
+    """Returns the reason why this test can't run; None if it can."""
     if os.geteuid() != 0:
         return "suexec and its Apache take root"
     if not os.path.realpath(SUEXEC).endswith("/suexec-custom"):
@@ -43,7 +43,7 @@ pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
 
 class SuexecApache(HostedApache):
-    """The host's server; its customer's home is not below its own folders."""
+    """The hosting company's Apache. The customer's home is outside of its folder."""
 
     def __init__(self, paths, host):
         self.host = host
@@ -61,7 +61,7 @@ class SuexecApache(HostedApache):
                 f'<Directory "{self.host.home}/public_html">\n'
                 "\tOptions Indexes SymLinksIfOwnerMatch\n"
                 f"\tAllowOverride {self.override}\n\tRequire all granted\n</Directory>\n"
-                # the host's own; what it sets would be an error if it arrived
+                # the company's own setting; the receiver would fail if it arrived
                 'SetEnv HUMCLI_WEBHOOK_CONFIG "/nowhere"\n')
 
     def command(self, configuration, check=None):
@@ -69,7 +69,7 @@ class SuexecApache(HostedApache):
 
 
 class Host:
-    """An account, and what tells suexec of it."""
+    """An account, and the files by which suexec knows it."""
 
     def __init__(self, folder, database):
         self.folder, self.database, self.site = folder, database, None
@@ -80,7 +80,7 @@ class Host:
                    f"account:x:{ACCOUNT}:{ACCOUNT}::{self.home}:/usr/sbin/nologin\n")
         self.write("group", "/etc/group", f"account:x:{ACCOUNT}:\n")
         self.write("suexec", None, f"{folder}\npublic_html\n")
-        # As hosts have it: the web server comes in, other accounts don't.
+        # As hosts do it: the web server may enter, other accounts may not.
         for path in (self.home, os.path.join(self.home, "public_html")):
             os.mkdir(path)
             os.chown(path, ACCOUNT, grp.getgrnam(WEB).gr_gid)
@@ -103,7 +103,7 @@ class Host:
         return ["unshare", "--mount", "sh", "-c", script + 'exec "$@"', "sh", *command]
 
     def run(self, *command, **others):
-        """As the account."""
+        """Runs a command as the account."""
         become = ["setpriv", f"--reuid={ACCOUNT}", f"--regid={ACCOUNT}", "--clear-groups"]
         done = subprocess.run(self.inside(*become, *command), capture_output=True, timeout=60,
                               check=False, cwd=self.home, env={"HOME": self.home, **CRON}, **others)
@@ -114,7 +114,7 @@ class Host:
         return self.run("/bin/sh", "-c", line, text=True)
 
     def log(self):
-        """suexec's own, and the web server's."""
+        """Returns the logs of suexec and of the web server."""
         with open(self.path("log/apache2/suexec.log"), encoding="utf-8") as file:
             return file.read() + self.site.log()
 
@@ -130,7 +130,7 @@ def host(paths, database, archive):
     try:
         with open(archive, "rb") as file:
             assert it.run("tar", "-xzf", "-", stdin=file).returncode == 0
-        # a document root as it is found in the field
+        # the document root of a usual site
         assert it.run("tee", "public_html/.htaccess", input=FRONT.encode()).returncode == 0
         os.chown(edit_settings(it.home, database), ACCOUNT, ACCOUNT)
         assert it.cron(cron_line(paths, "init")).returncode == 0
@@ -152,7 +152,7 @@ def test_an_event(host):
     assert web.https.post(body, [sign(body)]).status == 401
     assert web.http.post(body, [sign(body, secret)]).status == 403
     assert host.database.execute("SELECT payload::text FROM humcli.events") == [(body.decode(),)]
-    # what it made is the account's alone
+    # only the account can read the files that it made
     for name in ("log", "spool"):
         made = os.stat(os.path.join(host.home, ".humcli-webhook", name))
         assert (made.st_uid, made.st_mode & 0o077) == (ACCOUNT, 0)
@@ -163,7 +163,8 @@ def test_an_event(host):
     ("", 0o775, "directory is writable by others"),
     ("webhook.cgi", 0o644, "file has no execute permission")])
 def test_a_mode_that_it_refuses(host, path, mode, reason):
-    """500, as INSTALL.txt and README say; and right again with 0755."""
+    """With a wrong mode suexec answers 500, as INSTALL.txt and README say. With
+    0755 it works again."""
     place = os.path.join(host.home, "public_html/humcli", path)
     os.chmod(place, mode)
     assert host.site.https.get("/health").status == 500

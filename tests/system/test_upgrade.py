@@ -1,5 +1,5 @@
-"""A new program and new settings take the place of the old ones under load,
-and no request fails: each way that humcli-webhook.fcgi(8) names."""
+"""A new program and new settings replace the old ones under load, and no request
+fails. This is tried for each way that humcli-webhook.fcgi(8) names."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from harness.spool import Spool
 
 
 class Installation:
-    """A copy of the staged one, to be installed over. Use as a context
+    """A copy of the stage that a test may overwrite. Use as a context
     manager."""
 
     def __init__(self, paths):
@@ -36,11 +36,11 @@ class Installation:
         shutil.rmtree(self.folder)
 
     def install(self):
-        """As `make install` does it: a new file in the place of the old one."""
+        """Replaces the program by a new file, as `make install` does."""
         new = self.responder.with_name("new")
         shutil.copy(self.responder, new)
         with open(new, "ab") as file:
-            file.write(b"newer")    # behind all that is loaded
+            file.write(b"newer")    # after the end of the loaded parts
         os.rename(new, self.responder)
         return os.stat(self.responder).st_ino
 
@@ -58,7 +58,7 @@ WAYS = {
 
 
 def configure(site, log):
-    """Settings that are seen to be in force."""
+    """Writes settings whose effect the test can see."""
     responder = site.setup.responder
     responder.log_file = os.path.join(responder.folder, log)
     responder.settings["LOG"] = responder.log_file
@@ -67,7 +67,8 @@ def configure(site, log):
 
 
 def running_program(site):
-    """Of the responder that logs there, once one does: its file's inode."""
+    """Returns the inode of the program that the responder runs; None if there is
+    no responder yet."""
     start = wait_until(
         lambda: re.search(r"pid=(\d+) msg=.*serves FastCGI", site.setup.responder_log()),
         "the new responder", limit=20)
@@ -96,8 +97,8 @@ def test_upgrade(name, paths, cluster, rng):
 
 
 def test_end_while_the_database_is_unavailable(paths, store):
-    """What was on its way when it went is spooled: nothing is left to wait
-    for, while the successor has to."""
+    """The responder ends at once if the database became unavailable, because it
+    has spooled the events in flight."""
     with Spool() as spool, PostgresProxy(store.socket) as proxy, \
             FastCGI(paths.responder, proxy.conninfo(store.login), SPOOL=spool.path,
                     DEADLINE="500ms") as responder:

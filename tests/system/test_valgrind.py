@@ -1,4 +1,4 @@
-"""The main path under valgrind: no error, no leak, no descriptor left open."""
+"""The main path under valgrind has no error, no leak and no open descriptor."""
 
 import http.server
 import os
@@ -16,7 +16,7 @@ from harness.spool import Spool
 VALGRIND = shutil.which("valgrind")
 pytestmark = pytest.mark.skipif(not VALGRIND, reason="needs valgrind")
 
-# Everything takes 20 to 50 times as long.
+# Under valgrind everything takes 20 to 50 times as long.
 LONG_DEADLINE = {"DEADLINE": "10s"}
 NOWHERE = "host=/nonexistent"
 RECEIVED = b'{"received":true}'
@@ -31,7 +31,7 @@ SUPPRESSIONS = """
 
 
 class Valgrind:
-    """A program that stands before another one."""
+    """Runs a program under valgrind, by a script of the same arguments."""
 
     def __init__(self, folder):
         self.folder = str(folder)
@@ -56,7 +56,8 @@ class Valgrind:
         return path
 
     def check(self, runs, descriptors=True):
-        """Of so many processes. descriptors: none is left open, but a log."""
+        """Checks the reports of that many processes. descriptors: no descriptor is
+        open at the end except the log."""
         names = os.listdir(self.reports)
         assert len(names) == runs
         for name in names:
@@ -82,14 +83,14 @@ def _spool():
 
 @pytest.fixture(name="valgrind")
 def _valgrind(spool):
-    # Beside the spool, where the user that the responder runs as can go.
+    # Beside the spool, because the responder's user can enter that folder.
     folder = os.path.join(spool.folder, "valgrind")
     os.mkdir(folder)
     return Valgrind(folder)
 
 
 def main_path(it):
-    """Every kind of answer that there is with a database."""
+    """Gets each kind of answer that a responder with a database has."""
     bodies = [event() for _ in range(10)]
     for body in bodies:
         assert it.post(body).body == RECEIVED
@@ -98,7 +99,7 @@ def main_path(it):
     assert it.post(bodies[0], signature=None).status == 401
     assert it.post(b"{").status == 400
     assert it.post(event(task_id=7)).status == 422
-    # The same to us, not to PostgreSQL.
+    # The responder accepts this body; PostgreSQL refuses it.
     assert it.post(event(x=1)[:-2] + b"01}").status == 400
     assert it.post(b"x" * 70000).status == 413
     assert it.post(bodies[0], changes={"CONTENT_TYPE": "x"}).status == 415
@@ -143,14 +144,14 @@ def test_cgi(paths, store, valgrind, spool):
         assert it.post(body, signature="0" * 64).status == 401
         assert it.get().status == 200
         assert not spool.waiting
-        # It leaves in the midst of things, by _exit().
+        # The process ends by _exit(), with memory still allocated.
         valgrind.check(4, descriptors=False)
 
 
-# The command line.
+# humcli-webhook.
 
 class Receiver(http.server.ThreadingHTTPServer):
-    """Takes all that is sent."""
+    """A receiver that accepts all requests."""
 
     class RequestHandlerClass(http.server.BaseHTTPRequestHandler):
         def do_POST(self):  # pylint: disable=invalid-name
@@ -176,7 +177,7 @@ class Receiver(http.server.ThreadingHTTPServer):
 
 @pytest.fixture(name="cli")
 def _cli(paths, valgrind, spool):
-    """Runs a verb; returns what it printed."""
+    """Returns a function that runs a verb and returns its output."""
     program = valgrind.wrap(paths.stage / "bin/humcli-webhook")
     empty = os.path.join(spool.folder, "empty.conf")
     with open(empty, "w", encoding="ascii"):

@@ -1,4 +1,4 @@
-"""The shipped set-ups, as they are installed, each behind the real server."""
+"""The shipped set-ups, as they are installed, each behind its web server."""
 
 import concurrent.futures
 import contextlib
@@ -35,7 +35,8 @@ def store(cluster, template):
 
 @pytest.fixture(scope="module")
 def running(paths, store):
-    """Each set-up is started when first asked for, and serves all tests."""
+    """Returns a function that starts a set-up at its first use. The set-up serves
+    all tests."""
     started = {}
 
     def get(name):
@@ -60,13 +61,13 @@ def only(*names):
 
 
 def sized(size):
-    """An event of that many bytes."""
+    """Returns an event of that many bytes."""
     body = event()[:-1].decode()
     return (body + PADDING.format("x" * (size - len(body) - len(PADDING.format(""))))).encode()
 
 
 def recorded(store, bodies):
-    """Those of them that stand in the table, byte by byte."""
+    """Returns the bodies that are recorded, sorted."""
     rows = store.execute("SELECT payload::text FROM humcli.events WHERE task_id IN ("
                          + ",".join(f"'{task_of(body)}'" for body in bodies) + ")")
     return sorted(row[0].encode() for row in rows)
@@ -194,8 +195,8 @@ def test_health(setup):
 
 
 def test_plain_http_is_refused(setup, store):
-    """And not redirected, which would lose the body: also beside a document
-    root that redirects (Apache's)."""
+    """Plain HTTP is refused and not redirected, because a redirect loses the
+    body. Apache's document root redirects all other paths."""
     body = event()
     for answer in (setup.server.http.post(body), setup.server.http.get("/health"),
                    setup.server.http.get("")):
@@ -205,7 +206,7 @@ def test_plain_http_is_refused(setup, store):
 
 
 def test_neighbours_are_left_alone(setup):
-    """A path that only begins alike is not ours."""
+    """A path that only begins with ours is not passed to the receiver."""
     answer = setup.server.https.get("x")
     assert b'{"error"' not in answer.body, answer
 
@@ -256,7 +257,7 @@ def test_the_rest_of_the_folder_is_nobodys(setup):
 
 @only("apache-proxy_fcgi")
 def test_announced_beyond_all_sense(setup):
-    """Apache's own 413: the responder never sees it."""
+    """Apache answers 413 by itself, and the responder does not see the request."""
     before = setup.responder_log()
     answer = setup.server.https.request("POST", "", [("Content-Type", "application/json")],
                                         [b"x"], 2 << 20)
@@ -266,14 +267,14 @@ def test_announced_beyond_all_sense(setup):
 
 @only("apache-proxy_fcgi")
 def test_a_front_controller_has_the_rest(setup):
-    """The rules of the document root are in force, only not for our path."""
+    """The rules of the document root apply to all paths except ours."""
     assert setup.server.https.get("/../other").body == b"the front controller\n"
 
 
 @only("apache-proxy_fcgi", "lighttpd-socket")
 @pytest.mark.parametrize("version", ["TLSv1_1", "TLSv1_2", "TLSv1_3"])
 def test_tls_versions(setup, version):
-    # Level 0: so that it is the server that refuses the old one.
+    # Security level 0, so that the server refuses the old version and not the client.
     context = ssl.create_default_context(cafile=setup.server.certificate)
     context.set_ciphers("ALL:@SECLEVEL=0")
     with warnings.catch_warnings():
@@ -288,7 +289,7 @@ def test_tls_versions(setup, version):
 
 
 def test_sender_that_leaves(setup, store):
-    """Half a body, then nothing more: nothing is recorded, all goes on."""
+    """A client that leaves after half a body records nothing and stops nothing."""
     body = event()
     client = setup.server.https
     with client.tls.wrap_socket(socket.create_connection(("localhost", client.port), 10),
@@ -302,7 +303,8 @@ def test_sender_that_leaves(setup, store):
 
 @only("lighttpd-socket", "lighttpd-spawn", "lighttpd-cgi")
 def test_underscore_is_no_second_signature(setup, store):
-    """lighttpd before 1.4.83 passes it as one; then both are refused."""
+    """X_Signature is no second signature. lighttpd before 1.4.83 passes it as one;
+    then the request is refused."""
     body = event()
     answer = setup.server.https.request("POST", "", [
         ("Content-Type", "application/json"), ("X-Signature", sign(body)),
@@ -312,7 +314,7 @@ def test_underscore_is_no_second_signature(setup, store):
 
 
 class Load:
-    """Senders that send one event after the other, as long as it lasts."""
+    """Clients that send one event after the other until the end of the block."""
 
     def __init__(self, client, senders=4):
         self.client = client
@@ -356,8 +358,8 @@ def test_service_restart_loses_nothing(setup, store):
 
 @only("apache-proxy_fcgi")
 def test_graceful_restart_loses_nothing(setup, store):
-    """Not so under mod_fcgid and mod_cgid, whose samples say it: each has a
-    daemon of its own that ends first, and what asks it just then is lost."""
+    """A graceful restart loses no request. mod_fcgid and mod_cgid are left out,
+    as their samples say: their daemon ends first, and a request to it is lost."""
     ready = "resuming normal operations"
     restarts = setup.server.log().count(ready)
     with Load(setup.server.https) as load:
@@ -370,8 +372,8 @@ def test_graceful_restart_loses_nothing(setup, store):
 
 @contextlib.contextmanager
 def in_flight(setup, store):
-    """A request that waits for a lock in the database: its body, and two
-    functions, one that lets it go on and one that waits for its answer."""
+    """Sends a request that waits for a lock in the database. Yields the body, a
+    function that releases the lock, and one that returns the answer."""
     body = event()
     with contextlib.closing(store.connect()) as connection, \
             concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -402,7 +404,7 @@ def test_lighttpd_reload_with_a_request_in_flight(setup, store):
 
 @only("lighttpd-spawn")
 def test_lighttpd_reload_while_the_database_hangs(setup, store):
-    """lighttpd waits for the responder without a limit."""
+    """lighttpd waits for the responder without a time limit."""
     with in_flight(setup, store) as (body, release, answer):
         begun = time.monotonic()
         setup.server.process.send_signal(signal.SIGUSR1)
@@ -410,7 +412,7 @@ def test_lighttpd_reload_while_the_database_hangs(setup, store):
         check(setup.server.https.request("PUT"), 405)
         assert time.monotonic() - begun < 10
         release()
-    # The server may have gone on with it; if not, sending it again helps.
+    # lighttpd may have lost the request; then a second delivery helps.
     check(setup.server.https.post(body), 200, RECEIVED if not recorded(store, [body])
           else DUPLICATE)
 
@@ -435,7 +437,7 @@ def test_graceful_restart_with_a_request_in_flight(setup, store):
     check(setup.server.https.post(event()), 200, RECEIVED)
 
 
-# systemd itself does not run here: its own checks of the units, offline.
+# systemd does not run here; systemd-analyze checks the units offline.
 
 @pytest.fixture(name="units")
 def _units(paths):
