@@ -3,12 +3,10 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/clock.h"
-#include "base/macros.h"
 #include "postgres/connector.h"
 #include "postgres/query.h"
 #include "postgres/sqlstate.h"
 
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,12 +15,7 @@
  * Between two attempts to connect, doubled each time; half of it is drawn,
  * so that many do not come back at once.
  */
-enum {
-	BACKOFF_MIN_MS = 250,
-	BACKOFF_MAX_MS = 30000,
-	CONNECT_MS = 5000,
-	STOP_MS = 2000
-};
+enum { BACKOFF_MIN_MS = 250, BACKOFF_MAX_MS = 30000, CONNECT_MS = 5000 };
 
 struct session {
 	struct connector *connector;
@@ -124,13 +117,7 @@ const char *session_message(const struct session *s)
 	return s->message;
 }
 
-static void set_message(struct session *s, const char *message)
-{
-	pq_one_line(s->message, sizeof(s->message),
-		    *message ? message : "no answer in time");
-}
-
-/* What the server says, and what it advises. */
+/* Keeps what the server says, and what it advises. */
 static void set_error(struct session *s, const PGresult *r)
 {
 	const char *sqlstate = PQresultErrorField(r, PG_DIAG_SQLSTATE);
@@ -139,92 +126,41 @@ static void set_error(struct session *s, const PGresult *r)
 	char *whole;
 
 	if (!sqlstate || !text) {
-		set_message(s, PQresultErrorMessage(r));
+		pq_error(s->conn, r, s->message, sizeof(s->message));
 		return;
 	}
 	whole = xasprintf("%s%s%s", text, hint ? "; " : "", hint ? hint : "");
-	set_message(s, whole);
+	pq_one_line(s->message, sizeof(s->message), whole);
 	free(whole);
 	snprintf(s->sqlstate, sizeof(s->sqlstate), "%s", sqlstate);
-}
-
-/* Whoever is told to stop still gets the answer, if it comes soon. */
-static bool await_result(struct session *s, int64_t limit)
-{
-	int64_t deadline = limit < INT64_MAX - monotonic_ms()
-				   ? monotonic_ms() + limit
-				   : INT64_MAX;
-	int stop = s->stop;
-
-	while (PQisBusy(s->conn)) {
-		if (!pq_wait(PQsocket(s->conn), POLLIN, deadline, stop)) {
-			if (stop < 0 || monotonic_ms() >= deadline)
-				return false;
-			stop = -1;
-			if (deadline - monotonic_ms() > STOP_MS)
-				deadline = monotonic_ms() + STOP_MS;
-			continue;
-		}
-		if (!PQconsumeInput(s->conn))
-			return false;
-	}
-	return true;
-}
-
-/* The last result with rows, or the first that failed. */
-static PGresult *collect_results(struct session *s, int64_t limit)
-{
-	PGresult *kept = NULL, *next;
-
-	while (await_result(s, limit)) {
-		next = PQgetResult(s->conn);
-		if (!next)
-			return kept;
-		if (kept && PQresultStatus(kept) != PGRES_TUPLES_OK &&
-		    PQresultStatus(kept) != PGRES_COMMAND_OK) {
-			PQclear(next);
-			continue;
-		}
-		PQclear(kept);
-		kept = next;
-	}
-	set_message(s, PQerrorMessage(s->conn));
-	PQclear(kept);
-	return NULL;
 }
 
 static enum query_status classify_result(struct session *s,
 					 const PGresult *result)
 {
-	switch (PQresultStatus(result)) {
-	case PGRES_TUPLES_OK:
-	case PGRES_COMMAND_OK:
+	if (pq_succeeded(result))
 		return QUERY_OK;
-	default:
-		set_error(s, result);
-	}
-	return PQstatus(s->conn) == CONNECTION_OK ? QUERY_REFUSED : QUERY_LOST;
+	set_error(s, result);
+	return result && PQstatus(s->conn) == CONNECTION_OK ? QUERY_REFUSED
+							    : QUERY_LOST;
 }
 
 enum query_status session_query(struct session *s, const char *query,
 				const char *const *values, size_t count,
 				int64_t limit, struct rows **rows)
 {
-	enum query_status answer = QUERY_LOST;
-	PGresult *result = NULL;
+	int64_t now = monotonic_ms();
+	int64_t deadline = limit < INT64_MAX - now ? now + limit : INT64_MAX;
+	enum query_status answer;
+	PGresult *result;
 
 	s->sqlstate[0] = s->message[0] = '\0';
 	if (!s->conn) {
-		set_message(s, "no connection");
+		snprintf(s->message, sizeof(s->message), "no connection");
 		return QUERY_LOST;
 	}
-	if (PQsendQueryParams(s->conn, query, (int)count, NULL, values, NULL,
-			      NULL, 0) != 1)
-		set_message(s, PQerrorMessage(s->conn));
-	else
-		result = collect_results(s, limit);
-	if (result)
-		answer = classify_result(s, result);
+	result = pq_query(s->conn, query, values, count, deadline, s->stop);
+	answer = classify_result(s, result);
 	if (answer == QUERY_LOST)
 		session_close(s);
 	if (answer == QUERY_OK && rows) {
