@@ -2,6 +2,7 @@
 
 #include "base/macros.h"
 #include "cli/cli.h"
+#include "cli/output.h"
 #include "cli/signing_keys.h"
 
 #include <errno.h>
@@ -113,7 +114,7 @@ static int run(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	int code = run(argc, argv);
+	int code = output_open() ? run(argc, argv) : EX_OSERR;
 
 	/* What was printed must have arrived: a full disk is no success. */
 	if (fflush(stdout) != 0 || ferror(stdout)) {

@@ -1,15 +1,19 @@
 """The command line, humcli-webhook: its verbs, messages and exit codes."""
 
 import contextlib
+import fcntl
 import hashlib
 import hmac
 import http.server
 import json
+import os
 import re
 import signal
 import socket
 import ssl
 import subprocess
+import sys
+import termios
 import threading
 import time
 from datetime import datetime
@@ -130,6 +134,45 @@ def test_a_full_disk_is_no_success(cli):
                               timeout=30, check=False)
     assert done.returncode == IO_ERROR
     assert b"can't write to stdout" in done.stderr
+
+
+def readable(pipe):
+    """How many bytes wait in a pipe."""
+    room = bytearray(4)
+    fcntl.ioctl(pipe, termios.FIONREAD, room)
+    return int.from_bytes(room, sys.byteorder)
+
+
+def wait_for_a_full_pipe(pipe):
+    """Until what is in it grows no more."""
+    seen = [0]
+
+    def full():
+        seen.append(readable(pipe))
+        return len(seen) > 20 and seen[-20] == seen[-1] > 4096
+
+    wait_until(full, "a full pipe")
+
+
+@pytest.mark.parametrize("arguments, lines", [
+    (["events", "--limit", "2000"], 2001), (["events", "--limit", "2000", "--json"], 2000),
+    (["listen", "--subscription", "s", "--from", "beginning", "--once"], 2000)])
+def test_stdout_that_does_not_block(cli, database, arguments, lines):
+    """A full pipe is waited for, and no line is lost."""
+    database.execute(
+        "INSERT INTO humcli.events (event, task_id, status, occurred_at, received_at,"
+        " first_of_status, secret_name, signature, payload) SELECT 'e', 't' || n, 'S', now(),"
+        " now(), true, 'default', 's' || n, '{}' FROM generate_series(1, 2000) n")
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, False)
+    with subprocess.Popen([cli.program, *arguments], stdout=theirs, stderr=subprocess.PIPE,
+                          env=cli.environment(DATABASE=database.dsn())) as process:
+        os.close(theirs)
+        with open(ours, "rb") as pipe:
+            wait_for_a_full_pipe(pipe)
+            out = pipe.read()
+        assert (process.wait(20), process.stderr.read().count(b"can't write")) == (OK, 0)
+    assert out.endswith(b"\n") and len(out.splitlines()) == lines
 
 
 # ---- sign and verify
@@ -654,6 +697,37 @@ def test_listen_ends_when_told(listen, number):
     listener = listen()
     assert listener.end(number) == OK
     assert listener.out == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_listen_ends_before_a_reader_that_sleeps(cli, database, number):
+    with subprocess.Popen([cli.program, "listen"], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True,
+                          env=cli.environment(DATABASE=database.dsn())) as process:
+        try:
+            assert "listening on humcli_events" in process.stderr.readline()
+            database.execute("SELECT pg_notify('humcli_events', n || repeat('x', 7000))"
+                             " FROM generate_series(1, 40) n")
+            process.stdout.read(1)
+            pipe = process.stdout.fileno()
+            wait_for_a_full_pipe(pipe)
+            process.send_signal(number)
+            assert process.wait(5) == OK
+        finally:
+            process.kill()
+
+
+def test_listen_ends_in_time_before_a_reader_that_sleeps(cli, database):
+    with subprocess.Popen([cli.program, "listen", "--count", "40", "--timeout", "3s"],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          env=cli.environment(DATABASE=database.dsn())) as process:
+        try:
+            assert "listening on humcli_events" in process.stderr.readline()
+            database.execute("SELECT pg_notify('humcli_events', n || repeat('x', 7000))"
+                             " FROM generate_series(1, 40) n")
+            assert process.wait(10) == NEGATIVE
+        finally:
+            process.kill()
 
 
 def test_listen_ends_after_so_many(listen, database):

@@ -8,13 +8,11 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "cli/cli.h"
+#include "cli/output.h"
 
 #include <errno.h>
-#include <limits.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /*
  * Writes all bytes to stdout. Waits for room and then writes at most what a
@@ -24,29 +22,16 @@
  */
 static bool write_out(struct consumer *c, const char *data, size_t length)
 {
-	struct pollfd fds[2] = { { .fd = STDOUT_FILENO, .events = POLLOUT },
-				 { .fd = c->stop, .events = POLLIN } };
-
 	while (length) {
-		size_t part = length < PIPE_BUF ? length : PIPE_BUF;
+		ssize_t n;
 
 		claims_keep_leases(c);
-		if (poll(fds, 2, consumer_poll_timeout(claims_next_due(c))) <
-		    0) {
-			if (errno != EINTR)
-				return false;
-			continue;
-		}
-		if (fds[1].revents) {
-			errno = EINTR;
+		n = output_write_some(data, length, claims_next_due(c),
+				      c->stop);
+		if (n < 0)
 			return false;
-		}
-		if (!fds[0].revents)
-			continue;
-		if (!write_all(STDOUT_FILENO, data, part))
-			return false;
-		data += part;
-		length -= part;
+		data += n;
+		length -= (size_t)n;
 	}
 	return true;
 }

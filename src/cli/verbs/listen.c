@@ -3,6 +3,7 @@
  * pool (cli/consumer/), or prints the notifications themselves, without a
  * subscription. Signals are read from a signalfd, so that every wait ends.
  */
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/macros.h"
@@ -10,9 +11,11 @@
 #include "cli/cli.h"
 #include "cli/consumer/consumer.h"
 #include "cli/json.h"
+#include "cli/output.h"
 #include "cli/session.h"
 #include "config/settings.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
@@ -54,14 +57,35 @@ static bool start_listening(struct listener *l)
 	return true;
 }
 
-/* Prints the notifications that have arrived, l->left at most. */
+/* Writes a line; false with errno set: EINTR told to stop, ETIME the end. */
+static bool write_line(const struct listener *l, const char *line)
+{
+	struct buf text = { 0 };
+	size_t done = 0;
+	ssize_t n = 0;
+
+	buf_printf(&text, "%s\n", line);
+	while (n >= 0 && done < text.length) {
+		n = output_write_some(text.data + done, text.length - done,
+				      l->end, l->signals);
+		if (n == 0 && monotonic_ms() >= l->end) {
+			errno = ETIME;
+			n = -1;
+		}
+		done += n > 0 ? (size_t)n : 0;
+	}
+	buf_free(&text);
+	return n >= 0;
+}
+
+/* Prints the notifications that have arrived, l->left at most; as write_line(). */
 static bool print_notifications(struct listener *l)
 {
 	struct notification n;
 
 	while (l->left && session_notification(l->session, &n)) {
 		char *line = json_notification(n.payload);
-		bool written = puts(line) >= 0 && fflush(stdout) == 0;
+		bool written = write_line(l, line);
 
 		free(line);
 		notification_free(&n);
@@ -93,6 +117,17 @@ static bool wait_for_news(struct listener *l)
 	return monotonic_ms() < l->end;
 }
 
+/* Of a line that was not written, by errno. */
+static int write_exit_code(bool counted)
+{
+	if (errno == EINTR)
+		return EX_OK;
+	if (errno == ETIME)
+		return counted ? EXIT_NEGATIVE : EX_OK;
+	log_message(LEVEL_ERROR, "can't write to stdout: %s", strerror(errno));
+	return EX_IOERR;
+}
+
 static int print_until_end(struct listener *l, bool counted)
 {
 	if (!start_listening(l))
@@ -102,7 +137,7 @@ static int print_until_end(struct listener *l, bool counted)
 		if (!session_is_open(l->session) && !start_listening(l))
 			continue;
 		if (!print_notifications(l))
-			return EX_IOERR;
+			return write_exit_code(counted);
 		if (l->left == 0)
 			return EX_OK;
 	} while (wait_for_news(l));

@@ -1,0 +1,30 @@
+/*
+ * Standard output, whatever it is: a terminal, a file, a pipe whose reader
+ * sleeps, or a descriptor that does not block.
+ */
+#ifndef OUTPUT_H
+#define OUTPUT_H
+
+#include "base/macros.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/*
+ * Makes stdio wait for a stdout that does not block. Call once, before
+ * anything is printed. Returns false with errno set.
+ */
+bool output_open(void) MUST_CHECK;
+
+/*
+ * Waits until stdout has room, and then writes as much as a pipe takes without
+ * waiting. Returns the number of bytes written, 0 if the deadline (ms,
+ * monotonic) passed; -1 with errno set, which is EINTR if the descriptor stop
+ * is readable.
+ */
+ssize_t output_write_some(const char *data, size_t length, int64_t deadline,
+			  int stop) MUST_CHECK;
+
+#endif
