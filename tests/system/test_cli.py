@@ -310,7 +310,8 @@ def test_verify_says_what_is_no_signature(cli, given):
 
 
 class Receiver:
-    """A receiver for the tests. It keeps the requests and answers as configured."""
+    """A receiver for the tests. It keeps the requests and answers as
+    configured."""
 
     def __init__(self, tls=None):
         self.requests = []

@@ -1,5 +1,5 @@
-"""humcli-webhook listen --subscription: each event is delivered, whichever process
-dies."""
+"""humcli-webhook listen --subscription: each event is delivered, whichever
+process dies."""
 
 import json
 import os
@@ -24,7 +24,8 @@ LISTENS = "listening on humcli_events"
 
 
 def deliveries(count, tasks=1):
-    """Returns that many deliveries, spread over the tasks, none of them a repeat."""
+    """Returns that many deliveries, spread over the tasks, none of them a
+    repeat."""
     return [Delivery(f"task_{n % tasks}", f"STATUS_{n // tasks}", occurred_at=at(n))
             for n in range(count)]
 
@@ -71,7 +72,8 @@ def delivered(tmp_path):
 
 @pytest.fixture
 def consume(cli):
-    """Returns a function that starts a consumer. The consumers end with the test."""
+    """Returns a function that starts a consumer. The consumers end with the
+    test."""
     started = []
 
     def start(database, *arguments, listens=True, name="s", dsn=None, **settings):
@@ -278,8 +280,8 @@ def test_it_ends_before_a_reader_that_sleeps(cli, once, database):
 
 
 def test_a_signal_is_heard_while_connecting(cli):
-    """A signal ends the consumer while a server accepts connections and does not
-    answer."""
+    """A signal ends the consumer while a server accepts connections and does
+    not answer."""
     for arguments in ([], ["--subscription", "s"], ["--subscription", "s", "--once"]):
         with socket.socket() as silent:
             silent.bind(("127.0.0.1", 0))
@@ -403,8 +405,8 @@ def test_once_never_runs_twice_at_a_time(consume, cli, once, database, delivered
 
 
 class Flow:
-    """Records events all the time, also while PostgreSQL restarts. end() returns
-    the ids that were recorded."""
+    """Records events all the time, also while PostgreSQL restarts. end()
+    returns the ids that were recorded."""
 
     def __init__(self, database, count, tasks=7):
         self.database = database
@@ -432,8 +434,8 @@ class Flow:
 
 
 def assert_each_delivered(delivered, database, flow):
-    """Checks that no event was skipped, and that the first deliveries of each task
-    were in the order of recording."""
+    """Checks that no event was skipped, and that the first deliveries of each
+    task were in the order of recording."""
     numbers = flow.end()
     wait_until(lambda: set(delivered.ids()) == set(numbers), "the last events", limit=40)
     task_of = dict(database.execute("SELECT id, task_id FROM humcli.events"))

@@ -29,7 +29,8 @@ def fixture_database(cluster, pooled):
 
 @pytest.fixture(name="work")
 def fixture_work(cli, database):
-    """Returns a function that starts a worker of pool p. Workers end with the test."""
+    """Returns a function that starts a worker of pool p. Workers end with the
+    test."""
     started = []
 
     def start(*arguments, hears=True):
@@ -87,7 +88,8 @@ def dead(connection):
 
 
 def note_departures(connection):
-    """Notes each job that is deleted; returns a function that reads the notes."""
+    """Notes each job that is deleted; returns a function that reads the
+    notes."""
     cursor = connection.cursor()
     cursor.execute(
         "CREATE TABLE public.gone (event_id bigint);"
@@ -125,8 +127,8 @@ def fixture_log(tmp_path):
 
 
 def test_every_event_is_done_once_or_dead(work, connection, log, rng):
-    """Two workers with four commands each. The commands crash, fail and hang, and a
-    worker is killed."""
+    """Two workers with four commands each. The commands crash, fail and hang,
+    and a worker is killed."""
     make(connection, max_attempts=8, longest_backoff="200 ms")
     gone = note_departures(connection)
     command = (f"case $(((HUMCLI_ID * 7 + HUMCLI_ATTEMPT * 3 + {rng.randrange(10)}) % 10)) in "
@@ -167,7 +169,8 @@ def test_every_event_is_done_once_or_dead(work, connection, log, rng):
 
 
 def test_a_task_keeps_its_order(work, connection, log, rng):
-    """No two events of a task are claimed at a time, though many fail at first."""
+    """No two events of a task are claimed at a time, though many fail at
+    first."""
     make(connection, in_order=True)
     rows = deliveries(6, 8)
     rng.shuffle(rows)
@@ -239,7 +242,8 @@ def test_a_lost_lease_ends_the_command(work, connection, log):
 
 
 def test_the_end_finishes_or_gives_back(work, connection, tmp_path, log):
-    """At the end one command finishes, one ends by SIGTERM, and one is killed."""
+    """At the end one command finishes, one ends by SIGTERM, and one is
+    killed."""
     make(connection)
     go = tmp_path / "go"
     os.mkfifo(go)

@@ -1,6 +1,6 @@
-"""Input that crashes libfcgi: a client of the FastCGI socket can end the process.
-A supervisor restarts it within 1 s, lighttpd within 4 s. No acknowledged event
-is lost."""
+"""Input that crashes libfcgi: a client of the FastCGI socket can end the
+process. A supervisor restarts it within 1 s, lighttpd within 4 s. No
+acknowledged event is lost."""
 
 import contextlib
 import glob
@@ -57,7 +57,8 @@ def supervised(service):
 
 
 def crash(site, data):
-    """Sends the data; returns after the connection and the process have ended."""
+    """Sends the data; returns after the connection and the process have
+    ended."""
     # lighttpd appends a number to the name.
     path, = glob.glob(site.setup.socket_path() + "*")
     with fastcgi.Connection(path) as connection:

@@ -194,8 +194,8 @@ class CgiSite(Site):
 
 
 def web_maker(paths, name, service=None):
-    """Returns a function that makes a Site. service: makes the Service, instead of
-    web_server_setups.Socket."""
+    """Returns a function that makes a Site. service: makes the Service, instead
+    of web_server_setups.Socket."""
     def make(conninfo, **settings):
         setup, kind, sample = SETUPS[name]
         if service is not None:
@@ -271,8 +271,8 @@ class Watch:
                                   " = 'humcli-webhook' AND datname = current_database()")[0][0]
 
     def wait_kind(self, kind, since, limit=15.0):
-        """Waits until each client has enough answers of a kind to events that it
-        sent after `since`."""
+        """Waits until each client has enough answers of a kind to events that
+        it sent after `since`."""
         def come(site, client):
             return client.failure or site.enough <= sum(
                 a.kind == kind and a.start > since for a in list(client.answers))
@@ -389,7 +389,8 @@ def refusing(store):
 
 @contextlib.contextmanager
 def full(store):
-    """The server says 'too many connections': other clients have all of them."""
+    """The server says 'too many connections': other clients have all of
+    them."""
     crowd = []
 
     def fill():
@@ -403,8 +404,8 @@ def full(store):
     with contextlib.closing(store.cluster.connect()) as connection, \
             connection.cursor() as cursor:
         def is_full():
-            """Takes the receivers' connections, too, as they become free. Returns
-            true if the receivers have none."""
+            """Takes the receivers' connections, too, as they become free.
+            Returns true if the receivers have none."""
             cursor.execute("SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity"
                            f" WHERE usename = '{WRITER}'")
             until = time.monotonic() + 1

@@ -87,8 +87,8 @@ def test_failover_under_load(site):
 
 
 def test_failover_while_commits_wait(site):
-    """The standby was stopped when the primary died. Events that waited in COMMIT
-    are not on the standby; they are answered and spooled."""
+    """The standby was stopped when the primary died. Events that waited in
+    COMMIT are not on the standby; they are answered and spooled."""
     with site.load() as load:
         load.wait_sent(site.random.randrange(100, 300))
         site.pair.standby.stop("immediate")
@@ -143,8 +143,8 @@ def test_spooled_until_the_standby_has_it(site):
 
 
 def test_duplicate_until_the_standby_has_it(site):
-    """A repeated delivery is not answered as a duplicate until the standby has the
-    event, because a 200 promises that."""
+    """A repeated delivery is not answered as a duplicate until the standby has
+    the event, because a 200 promises that."""
     body = event()
     held_back(site, body)
     assert site.service.stop() == 0

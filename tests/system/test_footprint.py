@@ -64,8 +64,8 @@ def sized(size):
 
 @contextlib.contextmanager
 def in_flight(it, count, size=None):
-    """Sends that many requests without their last 20 bytes. Yields the bodies and
-    a function that sends the rest and returns the answers."""
+    """Sends that many requests without their last 20 bytes. Yields the bodies
+    and a function that sends the rest and returns the answers."""
     bodies = [event() if size is None else sized(size) for _ in range(count)]
     with contextlib.ExitStack() as stack:
         them = []
@@ -90,8 +90,8 @@ def in_flight(it, count, size=None):
 # Connections.
 
 def test_idle_disconnect(paths, store, spool):
-    """The connection to the database is closed after IDLE_DISCONNECT, and opened
-    again for the next event."""
+    """The connection to the database is closed after IDLE_DISCONNECT, and
+    opened again for the next event."""
     with FastCGI(paths.responder, store.conninfo, SPOOL=spool.path, IDLE_DISCONNECT="1s") as it:
         assert not connections(store)
         for _ in range(2):
@@ -204,7 +204,8 @@ def test_slow_senders_when_threads_are_short(paths, store, spool, limit_threads,
         it.assert_serving()
         proxy.freeze()
         waiting = pool.submit(it.post, event())
-        # wait until shortly before its deadline, then send as many as there are threads
+        # wait until shortly before its deadline, then send as many as there are
+        # threads
         assert not concurrent.futures.wait([waiting], 2.2).done
         for _ in range(workers):
             connection = stack.enter_context(it.connect())

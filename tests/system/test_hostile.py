@@ -1,6 +1,7 @@
-"""Hostile input, and input of broken peers. The responder answers or closes each
-time, the same process serves afterwards, and no event is half recorded. Input
-that crashes libfcgi is not tried; because of it, the socket is private."""
+"""Hostile input, and input of broken peers. The responder answers or closes
+each time, the same process serves afterwards, and no event is half recorded.
+Input that crashes libfcgi is not tried; because of it, the socket is
+private."""
 
 import json
 import os
@@ -104,7 +105,8 @@ def test_odd_parameters(responder, more):
 
 
 def test_a_nul_ends_no_check(responder, store):
-    """Text after a NUL in a parameter does not make an invalid request valid."""
+    """Text after a NUL in a parameter does not make an invalid request
+    valid."""
     body = event()
     for value in (b"\0" + sign(body).encode(), b"0" * 64 + b"\0"):
         answer = fastcgi.exchange(responder.address,
@@ -127,7 +129,8 @@ def test_forged_request_in_a_body_on_a_kept_connection(responder, store,
     inner = [event() for _ in range(7)]
 
     def filled(params, build):
-        """Returns build(params), with a parameter that fills it to one block."""
+        """Returns build(params), with a parameter that fills it to one
+        block."""
         short = len(build(params + [("PAD", "x" * 200)])) - 200
         return build(params + [("PAD", "x" * (block - short))])
 
@@ -152,7 +155,8 @@ def test_forged_request_in_a_body_on_a_kept_connection(responder, store,
 
 
 def test_second_request_behind_the_first(responder, store):
-    """Only one request of a connection is answered, even if the peer keeps it."""
+    """Only one request of a connection is answered, even if the peer keeps
+    it."""
     first, second = event(), event()
     with responder.connect() as connection:
         connection.send(fastcgi.whole(signed(first), first, keep=True)
@@ -216,7 +220,8 @@ def test_peer_leaves(responder, store, stage, way):
         if way == "half close":
             connection.end_sending()
             try:
-                # libfcgi takes truncated parameters as complete, so that the answer can be 405
+                # libfcgi takes truncated parameters as complete, so that the
+                # answer can be 405
                 assert 400 <= connection.answer().status < 500
             except Broken:
                 pass    # a clean close is also right
@@ -243,7 +248,8 @@ def test_peer_that_does_not_read(responder, store):
 
 @pytest.mark.parametrize("aborts", [1, 1000])
 def test_abort_behind_the_body(responder, store, aborts):
-    """An abort after the body has no effect, because the request was complete."""
+    """An abort after the body has no effect, because the request was
+    complete."""
     body = event()
     with responder.connect() as connection:
         connection.send(fastcgi.whole(signed(body), body)
@@ -342,8 +348,9 @@ def test_broken_records(responder, name):
 
 
 def test_random_records_for_a_body(responder, store):
-    """Random records in the place of the body, the same in each run. They do not
-    come before the body, because libfcgi has faults in reading parameters."""
+    """Random records in the place of the body, the same in each run. They do
+    not come before the body, because libfcgi has faults in reading
+    parameters."""
     rng = random.Random(42)
     tasks = []
     for _ in range(150):
@@ -420,8 +427,8 @@ def test_silent_and_slow_peers(paths, store):
 
 @pytest.mark.parametrize("where", ["unix", "tcp"])
 def test_a_peer_that_reads_nothing(paths, store, where):
-    """A peer that does not read its answers, so that its socket is full, delays no
-    other peer."""
+    """A peer that does not read its answers, so that its socket is full, delays
+    no other peer."""
     with FastCGI(paths.responder, store.conninfo,
                  where=f":{free_port()}" if where == "tcp" else None) as it:
         it.assert_serving()
@@ -440,8 +447,8 @@ def test_a_peer_that_reads_nothing(paths, store, where):
 
 
 def test_200_idle_connections(responder):
-    """There are more idle connections than threads. After their end the responder
-    serves as before."""
+    """There are more idle connections than threads. After their end the
+    responder serves as before."""
     idle = [responder.connect() for _ in range(200)]
     for connection in idle:
         connection.close()
@@ -457,7 +464,8 @@ def cpu_seconds(pid):
 
 
 def test_no_descriptors_left(paths, store):
-    """If accept() fails, the responder neither ends nor uses all of a processor."""
+    """If accept() fails, the responder neither ends nor uses all of a
+    processor."""
     with CGI(paths.responder, store.conninfo) as folder:
         limited = folder.write("limited", f"#!/bin/sh\nulimit -n 20\n"
                                f"exec {paths.responder} \"$@\"\n", 0o700)

@@ -123,7 +123,8 @@ def test_the_archive(archive):
     with tarfile.open(archive) as tar:
         manual = tar.extractfile(".humcli-webhook/manual/humcli-webhook.conf.txt").read().decode()
     assert re.search("^     HUMCLI_WEBHOOK_IDLE_DISCONNECT=", manual, re.M) and "\b" not in manual
-    # the owner's files are not in the archive, because an upgrade would overwrite them
+    # the owner's files are not in the archive, because an upgrade would
+    # overwrite them
     assert ".humcli-webhook/humcli-webhook.conf" not in members
     assert not [name for name in members if name.startswith(".humcli-webhook/secrets/")]
     print(f"{archive.stat().st_size / 1e6:.1f} MB")

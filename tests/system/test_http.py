@@ -212,7 +212,8 @@ def test_largest_body(responder, store):
 @pytest.mark.parametrize("length", ["as it is", "absent", "small"])
 @pytest.mark.parametrize("size", [MAX_BODY + 1, 200_000])
 def test_over_max_body(responder, store, size, length):
-    """A body over MAX_BODY is refused by its CONTENT_LENGTH or while it is read."""
+    """A body over MAX_BODY is refused by its CONTENT_LENGTH or while it is
+    read."""
     body = padded(size)
     changes = {"as it is": {}, "absent": {"CONTENT_LENGTH": None},
                "small": {"CONTENT_LENGTH": "10"}}[length]
@@ -507,8 +508,8 @@ def test_1000_deep(responder, store):
     b"1" * 10000, b"-" + b"9" * 10000, b"0." + b"1" * 10000,
     b"1e" + b"9" * 10000, b"1" + b"0" * 63, b"1e400", b"1e-400"])
 def test_long_numbers(responder, store, number):
-    """A long number has a clear answer, and the event is recorded or quarantined
-    accordingly."""
+    """A long number has a clear answer, and the event is recorded or
+    quarantined accordingly."""
     body = raw_event(b',"x":' + number)
     task = task_of(body)
     answer = responder.post(body)
@@ -527,7 +528,8 @@ NOT_STRINGS = {"null": None, "number": 7, "true": True, "array": ["x"],
 
 
 def refused_field(responder, store, body, field, task=None):
-    """Checks for a 422 whose answer names the field, with the body quarantined."""
+    """Checks for a 422 whose answer names the field, with the body
+    quarantined."""
     before = quarantined(store, body)
     answer = check(responder.post(body), 422)
     if field:
@@ -624,8 +626,8 @@ def test_field_given_twice(responder, store, field, form):
 @pytest.mark.parametrize("key", ["task_id\\u0000zzz", "status\\u0000",
                                  "\\u0000", "x\\u0000y"])
 def test_nul_in_a_key(responder, store, key):
-    """A NUL in a key is refused, because cJSON would read the first of these keys
-    as task_id."""
+    """A NUL in a key is refused, because cJSON would read the first of these
+    keys as task_id."""
     task = new_task()
     refused_field(responder, store,
                   raw_event(f',"{key}":"x"', task), None, task)
@@ -742,7 +744,8 @@ def test_no_timestamp(responder, store, text):
                   "timestamp", task)
 
 
-# The order of the checks: each request fails two checks, and the first one counts.
+# The order of the checks: each request fails two checks, and the first one
+# counts.
 
 def over(body):
     return {"CONTENT_LENGTH": str(MAX_BODY + 1)}
@@ -860,7 +863,8 @@ def trickle(write, rest, stop):
 
 
 def test_body_not_complete_in_time(paths, store):
-    """A client that is silent or sends single bytes gets 408, 4 s after accept."""
+    """A client that is silent or sends single bytes gets 408, 4 s after
+    accept."""
     body = event()
     assert len(body) > 80   # more than 4 s of trickling
     with FastCGI(paths.responder, store.conninfo) as resident, \
@@ -883,8 +887,8 @@ NOT_CONFIGURED = b'{"error":"Receiver is not configured; see its log"}'
 @pytest.mark.parametrize("settings", [
     {"SECRET_DIR": None}, {"DEADLINE": "3"}, {"NONSENSE": "1"}])
 def test_not_configured(paths, store, settings):
-    """With invalid settings CGI answers 503 to all requests, and FastCGI does not
-    start."""
+    """With invalid settings CGI answers 503 to all requests, and FastCGI does
+    not start."""
     with CGI(paths.responder, store.conninfo, **settings) as it:
         check(it.post(event()), 503, NOT_CONFIGURED)
         check(it.get("/health"), 503, NOT_CONFIGURED)
@@ -972,8 +976,8 @@ def test_cgi_on_one_socket_as_mod_cgid(paths, store, method, size, status):
 
 @pytest.mark.parametrize("schema", ("ours", "older"))
 def test_cgi_records_what_is_not_the_usual(paths, store, schema):
-    """CGI records unusual events in one or two round trips, also with an older SQL
-    that lacks record_next()."""
+    """CGI records unusual events in one or two round trips, also with an older
+    SQL that lacks record_next()."""
     task = new_task()
     steps = [event(task_id=task, status=status, previous_status=previous,
                    timestamp=f"2026-03-01T12:00:{second:02}Z")
@@ -1007,8 +1011,8 @@ def test_cgi_with_a_file_as_stdin(paths, store):
 
 
 def test_cgi_whose_client_left(paths, store):
-    """A client that leaves after half a body gets 400 if it still reads. The event
-    is not recorded."""
+    """A client that leaves after half a body gets 400 if it still reads. The
+    event is not recorded."""
     body = event()
     with CGI(paths.responder, store.conninfo) as it:
         ours, theirs = socket.socketpair()

@@ -1,5 +1,5 @@
-"""No acknowledged event is lost, whichever part is killed at a random moment. This
-is the short form of tests/kill."""
+"""No acknowledged event is lost, whichever part is killed at a random moment.
+This is the short form of tests/kill."""
 
 import os
 

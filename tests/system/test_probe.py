@@ -1,5 +1,5 @@
-"""humcli-webhook probe against each shipped set-up, against HumCLI's sample, and
-against receivers with one fault each."""
+"""humcli-webhook probe against each shipped set-up, against HumCLI's sample,
+and against receivers with one fault each."""
 
 import contextlib
 import hashlib

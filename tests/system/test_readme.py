@@ -118,8 +118,8 @@ def blocks(paths):
 
 
 def followed(paths, way):
-    """Returns the blocks that the reader of one way follows, in order. Blocks by
-    hand replace those of init."""
+    """Returns the blocks that the reader of one way follows, in order. Blocks
+    by hand replace those of init."""
     all_of_them = [block for block in blocks(paths) if block.kind != "not run"]
     for block in all_of_them:
         if block.kind == "init":
@@ -317,7 +317,8 @@ connect-to = "localhost:80:127.0.0.1:{self.site.plain_port}"
         return "\n".join(out)
 
     def host(self):
-        """Starts an Apache of a hosting company that serves the account's folder."""
+        """Starts an Apache of a hosting company that serves the account's
+        folder."""
         home = self.path("home")
         for folder in ("public_html", ".humcli-webhook"):
             self.own(os.path.join(home, folder))

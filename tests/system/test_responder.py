@@ -186,7 +186,8 @@ def test_no_notification_of_a_duplicate(running, listener):
 
 
 def test_notification_of_a_promotion(running, store, listener):
-    """A repeat that becomes an event, because its visit is split, is notified."""
+    """A repeat that becomes an event, because its visit is split, is
+    notified."""
     task = new_task()
     times = {"A1": "12:00:00", "A2": "12:00:10", "B": "12:00:05"}
     sent = [("A1", "S", RECEIVED), ("A2", "S", DUPLICATE),
@@ -265,7 +266,8 @@ def test_backend_killed_between_record_and_notify(paths, store, listener):
 
 
 def test_backend_killed_right_after_the_answer(paths, store, listener):
-    """The event or a resync is notified if the backend dies right after the answer."""
+    """The event or a resync is notified if the backend dies right after the
+    answer."""
     with FastCGI(paths.responder, store.conninfo) as it:
         for _ in range(4):
             body = event()
@@ -279,8 +281,9 @@ def test_backend_killed_right_after_the_answer(paths, store, listener):
 
 
 def test_notify_lock_held_by_another_application(paths, store, listener):
-    """Another application's notifying commit hangs. Answers are not delayed, the
-    responder's connection not for long. A resync follows after the lock's end."""
+    """Another application's notifying commit hangs. Answers are not delayed,
+    the responder's connection not for long. A resync follows after the lock's
+    end."""
     with FastCGI(paths.responder, store.dsn(LOCAL_WRITER)) as it:
         settle(it, listener)
         with store.notify_lock():
@@ -348,7 +351,8 @@ def test_four_processes_at_once(paths, store):
 
 
 def test_four_processes_share_a_socket(paths, store):
-    """Processes share a socket under lighttpd with max-procs, and during a reload."""
+    """Processes share a socket under lighttpd with max-procs, and during a
+    reload."""
     with socket.socket(socket.AF_UNIX) as listener, \
             contextlib.ExitStack() as stack:
         first = stack.enter_context(CGI(paths.responder, store.conninfo))
@@ -372,8 +376,8 @@ def test_same_delivery_to_16_cgi_processes(paths, store):
 
 
 def test_poison_fails_alone(paths, store, listener):
-    """One body that only PostgreSQL refuses does not fail the 100 valid events of
-    its batch."""
+    """One body that only PostgreSQL refuses does not fail the 100 valid events
+    of its batch."""
     with FastCGI(paths.responder, store.conninfo, THREADS="128") as it:
         first = event()
         good = [event() for _ in range(100)]
@@ -386,7 +390,8 @@ def test_poison_fails_alone(paths, store, listener):
                 futures = [pool.submit(it.post, b) for b in good[:50]]
                 poison = pool.submit(it.post, bad)
                 futures += [pool.submit(it.post, b) for b in good[50:]]
-                # All are accepted; 2 more are the listening socket and PostgreSQL's.
+                # All are accepted; 2 more are the listening socket and
+                # PostgreSQL's.
                 assert eventually(lambda: sockets(it) >= 102 + 2, 0.4)
             assert {f.result().body for f in futures} == {RECEIVED}
             assert poison.result().status == 400
@@ -413,7 +418,8 @@ def test_all_poison(paths, store):
 
 
 def test_task_lock_held_elsewhere(paths, store):
-    """Only the event of the locked task waits and gets 503; others are recorded."""
+    """Only the event of the locked task waits and gets 503; others are
+    recorded."""
     with FastCGI(paths.responder, store.conninfo, DEADLINE="2s") as it:
         it.assert_serving()
         held = event()
@@ -443,7 +449,8 @@ def test_task_lock_released_in_time(running, store):
 
 
 def test_backend_killed_again_and_again_under_load(paths, store):
-    """Each event that was answered 200 is recorded once. Other answers are 503."""
+    """Each event that was answered 200 is recorded once. Other answers are
+    503."""
     with FastCGI(paths.responder, store.conninfo) as it:
         over = threading.Event()
         answers = []
@@ -477,8 +484,8 @@ def test_backend_killed_again_and_again_under_load(paths, store):
 
 
 def test_set_up_wrongly(paths, store):
-    """With a part of the schema or a right missing, the answer is 503 at once, and
-    an error in the log names it."""
+    """With a part of the schema or a right missing, the answer is 503 at once,
+    and an error in the log names it."""
     store.query("DROP ROLE IF EXISTS test_stranger")
     store.query("CREATE ROLE test_stranger LOGIN")
     faults = {store.cluster.dsn("postgres"): "humcli",
@@ -572,7 +579,8 @@ def test_max_body(paths, store):
 
 
 def test_idle_disconnect(paths, store):
-    """The responder closes an idle connection and opens one for the next event."""
+    """The responder closes an idle connection and opens one for the next
+    event."""
     with FastCGI(paths.responder, store.conninfo,
                  IDLE_DISCONNECT="1s", DATABASE=store.conninfo
                  + " application_name=idle-test") as it:
@@ -651,8 +659,8 @@ def test_secret_written_in_place(paths, store):
 
 
 def test_secret_that_others_can_read_appears(paths, store):
-    """Only this secret is ignored. The log has it once, with the chmod that fixes
-    it."""
+    """Only this secret is ignored. The log has it once, with the chmod that
+    fixes it."""
     with FastCGI(paths.responder, store.conninfo) as it:
         it.add_secret("open", "whsec_open", mode=0o644)
         assert eventually(lambda: it.post(event()).status == 200
@@ -790,8 +798,8 @@ def test_other_signals_do_not_end_it(running):
 
 
 def test_ends_with_silent_connections(paths, store):
-    """Silent connections do not delay the end. libfcgi's own accept loop would use
-    all of a processor here."""
+    """Silent connections do not delay the end. libfcgi's own accept loop would
+    use all of a processor here."""
     with FastCGI(paths.responder, store.conninfo) as it:
         it.assert_serving()
         with it.connect(), it.connect() as half, it.connect() as params:
@@ -913,8 +921,8 @@ def test_ends_under_constant_load(paths, store):
 
 
 def test_ends_with_postgresql_frozen(paths, store, listener):
-    """The responder ends in time with PostgreSQL frozen: while it is idle, while a
-    request waits, and while it connects."""
+    """The responder ends in time with PostgreSQL frozen: while it is idle,
+    while a request waits, and while it connects."""
     with contextlib.ExitStack() as stack:
         proxy = stack.enter_context(PostgresProxy(store.socket))
         pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor())

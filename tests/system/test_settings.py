@@ -53,7 +53,8 @@ def accepted(program):
 
 
 def in_file(program, text, mode=0o600):
-    """Makes text the settings file. The environment has only the file's path."""
+    """Makes text the settings file. The environment has only the file's
+    path."""
     path = program.write("settings.conf", text, mode)
     program.settings = {"CONFIG": path}
     return path
@@ -89,7 +90,8 @@ def lines(program, **changes):
     ("BATCH", "0"), ("BATCH", "-5"), ("BATCH", "0x10"),
     ("LOG_LEVEL", "verbose"), ("LOG_LEVEL", "7")])
 def test_bad_value(program, key, value):
-    """A bad value is refused. The message names the variable, or file and line."""
+    """A bad value is refused. The message names the variable, or file and
+    line."""
     program.settings[key] = value
     refused(program, f"HUMCLI_WEBHOOK_{key}")
     text = lines(program, **{key: None})
@@ -269,7 +271,8 @@ def test_secret_file_that_is_private(program, mode):
 
 
 def test_on_tmpfs_it_is_a_warning(program):
-    """On tmpfs, where Docker and systemd put secrets, a wide mode is a warning."""
+    """On tmpfs, where Docker and systemd put secrets, a wide mode is a
+    warning."""
     if "tmpfs" not in subprocess.run(
             ["stat", "-f", "-c", "%T", "/dev/shm"], check=True,
             capture_output=True, text=True).stdout:
@@ -356,8 +359,9 @@ def test_credentials_directory(program):
 
 @pytest.fixture
 def home(paths, store):
-    """An account on shared hosting. Its settings are found by getpwuid(), and the
-    environment has only the variables of nss_wrapper, which gives the home."""
+    """An account on shared hosting. Its settings are found by getpwuid(),
+    and the environment has only the variables of nss_wrapper, which gives
+    the home."""
     if os.path.exists(SYSCONF_FILE):
         pytest.skip(f"{SYSCONF_FILE} comes first")
     with CGI(paths.responder, store.conninfo) as it:
@@ -381,7 +385,8 @@ def home(paths, store):
             "NSS_WRAPPER_PASSWD": it.write(
                 "passwd", f"me:x:{uid}:{gid}::{it.home}:/bin/false\n", 0o644),
             "NSS_WRAPPER_GROUP": it.write("group", f"me:x:{gid}:\n", 0o644),
-            # The sanitizer would refuse a library that is loaded before its own.
+            # The sanitizer would refuse a library that is loaded before its
+            # own.
             "ASAN_OPTIONS": asan + ":verify_asan_link_order=0"}
         yield it
 

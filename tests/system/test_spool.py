@@ -1,5 +1,5 @@
-"""The spool: each spooled event is recorded once, foreign files are not recorded,
-and no file delays the others."""
+"""The spool: each spooled event is recorded once, foreign files are not
+recorded, and no file delays the others."""
 
 import concurrent.futures
 import contextlib
@@ -93,7 +93,8 @@ def tasks_locked(store, tasks):
 # Spool and drain.
 
 def test_spooled_and_recorded(transport, paths, proxy, store, spool):
-    """The file has the event and its fields, and the recorded row has them, too."""
+    """The file has the event and its fields, and the recorded row has them,
+    too."""
     body = event(status="ACCEPTED")
     with unavailable(paths, proxy, store, spool, kind=transport) as it:
         before = time.time_ns() // 1000
@@ -314,8 +315,8 @@ def test_secret_removed_meanwhile(paths, proxy, store, spool):
 # Limits.
 
 def test_spool_max(paths, proxy, store, spool):
-    """The spool has room for 16 files of 4 KiB. Then the answer is 503 with an error
-    in the log, and no event with a 200 is lost."""
+    """The spool has room for 16 files of 4 KiB. Then the answer is 503 with an
+    error in the log, and no event with a 200 is lost."""
     bodies = [event() for _ in range(40)]
     with unavailable(paths, proxy, store, spool, SPOOL_MAX="64KiB") as it:
         it.post(bodies[0])
@@ -412,8 +413,8 @@ def test_full_disk(paths, proxy, store, spool, inside):
 
 
 def test_disk_becomes_read_only(paths, store, spool, inside):
-    """The file system becomes read-only, as after an I/O error. Waiting files are
-    recorded as soon as they can be removed."""
+    """The file system becomes read-only, as after an I/O error. Waiting files
+    are recorded as soon as they can be removed."""
     body = event()
     with responder(paths, store.conninfo, spool, kind=OnSmallDisk, DEADLINE="3s") as it:
         with tasks_locked(store, [task_of(body)]):
@@ -480,7 +481,8 @@ def test_open_to_others(paths, proxy, store, spool):
 # /health, and the time of draining.
 
 def test_health(transport, paths, proxy, store, spool):
-    """The status is degraded while a file waits, also with the database available."""
+    """The status is degraded while a file waits, also with the database
+    available."""
     stuck = event()
     with unavailable(paths, proxy, store, spool, kind=transport) as it:
         assert it.post(stuck).body == SPOOLED
@@ -510,8 +512,8 @@ def test_events_of_a_killed_process(paths, proxy, store, spool):
 
 
 def test_events_of_another_process(paths, proxy, store, spool):
-    """A running process reads the spool every 5 s, and drains the events that CGI
-    or a killed process left."""
+    """A running process reads the spool every 5 s, and drains the events that
+    CGI or a killed process left."""
     body = event()
     proxy.refuse()
     with responder(paths, store.conninfo, spool), \
@@ -543,7 +545,8 @@ def test_several_share_it(paths, proxy, store, spool):
 
 
 def test_a_locked_task_holds_up_no_other(paths, store, spool):
-    """The locked task has more files than are read at once, older than the rest."""
+    """The locked task has more files than are read at once, older than the
+    rest."""
     spool.make()
     task = new_task()
     held = [event(task_id=task, timestamp=f"2026-03-01T{n // 60:02}:{n % 60:02}:00Z",
@@ -568,7 +571,8 @@ def test_a_locked_task_holds_up_no_other(paths, store, spool):
 
 
 def test_live_ones_go_first(paths, store, spool):
-    """While 5,000 files drain, events are answered as quickly as without them."""
+    """While 5,000 files drain, events are answered as quickly as without
+    them."""
     spool.make()
     waiting = [event() for _ in range(5000)]
     for body in waiting:
@@ -624,7 +628,8 @@ def test_constant_load_does_not_starve_it(paths, store, spool):
 # Kills.
 
 def test_killed_at_random(paths, proxy, store, spool, rng):
-    """The responder is killed by SIGKILL while it spools and while it drains."""
+    """The responder is killed by SIGKILL while it spools and while it
+    drains."""
     acknowledged = []
     over = threading.Event()
 
@@ -738,8 +743,8 @@ def test_cli_wrong_use(paths, spool, settings):
 
 
 def test_cli_for_its_owner_alone(paths, spool, settings):
-    """The command refuses other users, because root's files would be unusable for
-    the responder."""
+    """The command refuses other users, because root's files would be unusable
+    for the responder."""
     if os.geteuid() != 0:
         pytest.skip("being another user needs root")
     spool.make()

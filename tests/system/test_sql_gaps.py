@@ -19,12 +19,14 @@ def fixture_listener(database):
 
 
 def life(task="task_1", count=6, step=60):
-    """Returns the usual events of a task, each a step after the previous one."""
+    """Returns the usual events of a task, each a step after the previous
+    one."""
     return [Delivery(task, LINE[i + 1], LINE[i], at(i * step)) for i in range(count)]
 
 
 def gaps(connection, where=""):
-    """Returns task, kind, status before, previous status and status of each gap."""
+    """Returns task, kind, status before, previous status and status of each
+    gap."""
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT task_id, kind, status_before, previous_status, status FROM humcli.gaps {where}")
         return cursor.fetchall()

@@ -1,5 +1,5 @@
-"""sql/install.sql and sql/humcli.sql in different databases, by different users,
-and several times."""
+"""sql/install.sql and sql/humcli.sql in different databases, by different
+users, and several times."""
 
 import os
 import threading
@@ -152,7 +152,8 @@ def test_at_once(bare, paths):
 
 
 def test_at_once_in_two_databases(another, paths):
-    """Roles belong to the cluster: the second installation uses the existing ones."""
+    """Roles belong to the cluster: the second installation uses the existing
+    ones."""
     databases = [Database(another, another.create_database()) for _ in range(4)]
     failures = []
 
@@ -174,7 +175,8 @@ def test_at_once_in_two_databases(another, paths):
 
 
 def test_under_load(database, paths):
-    """An upgrade while others write and read: no call fails, no event is lost."""
+    """An upgrade while others write and read: no call fails, no event is
+    lost."""
     done = threading.Event()
     failures = []
     counts = [0] * 4
@@ -276,7 +278,8 @@ def test_latin1(cluster, paths, way):
 
 
 def test_client_encoding(bare, paths, monkeypatch):
-    """The files are ASCII, so that any client encoding gives the same schema."""
+    """The files are ASCII, so that any client encoding gives the same
+    schema."""
     paths.humcli_sql.encode("ascii")
     monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
     by_psql(bare, paths)
@@ -294,8 +297,8 @@ def test_humcli_sql(paths):
 
 
 def test_upgrade_from_version_1(bare, paths):
-    """An upgrade from version 1 under load keeps and delivers the old events. The
-    result is the same as a new installation."""
+    """An upgrade from version 1 under load keeps and delivers the old events.
+    The result is the same as a new installation."""
     bare.psql("-v", "ON_ERROR_STOP=1", "-q", "-f", str(paths.source / "tests/data/humcli-version-1.sql"))
     connection = bare.connect()
     record(connection, [Delivery("task_1", "A", None, at(i)) for i in range(3)] + [Delivery("task_2", "A")])
@@ -409,8 +412,8 @@ def test_createrole(another, paths, way):
 
 
 def test_second_createrole(another, paths):
-    """The roles exist and another user with CREATEROLE installs. From PostgreSQL
-    16 on, this user may not grant them."""
+    """The roles exist and another user with CREATEROLE installs. From
+    PostgreSQL 16 on, this user may not grant them."""
     by_psql(Database(another, another.create_database(owner="maker")), paths, "maker")
     database = Database(another, another.create_database(owner="second"))
     for _ in range(2):
@@ -420,7 +423,8 @@ def test_second_createrole(another, paths):
 
 
 def test_roles_later(another, paths):
-    """A superuser adds the roles to an installation without them. Nothing is lost."""
+    """A superuser adds the roles to an installation without them. Nothing is
+    lost."""
     database = Database(another, another.create_database(owner="plain"))
     by_psql(database, paths, "plain")
     works(database, "plain")

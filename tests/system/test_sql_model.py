@@ -12,7 +12,8 @@ WINDOW = timedelta(seconds=60)
 
 
 def wild_history(rng, task):
-    """Returns unlikely deliveries, with times close to each limit of the rule."""
+    """Returns unlikely deliveries, with times close to each limit of the
+    rule."""
     pairs = [(rng.choice("AB\u00e9"), rng.choice((None, "A", "B"))) for _ in range(rng.randint(1, 4))]
     times = [rng.choice((0, 1, 30, 59, 60, 61, 120, 121, 180, 240)) for _ in range(rng.randint(1, 6))]
     events = rng.choice(((EVENT,), (EVENT, "task.other")))
@@ -49,7 +50,8 @@ def interleaved(rng, histories):
 
 
 def check_end(model, events, repeats):
-    """Checks the properties that do not depend on the order of the deliveries."""
+    """Checks the properties that do not depend on the order of the
+    deliveries."""
     recorded = {d.key for d in events}
     assert len(recorded) == len(events)
     assert not recorded & {d.key for d in repeats}
@@ -62,8 +64,8 @@ def check_end(model, events, repeats):
 
 
 def test_random_histories(database, rng):
-    """Thousands of shuffled, re-stamped histories in batches of random sizes give
-    the rows of the model."""
+    """Thousands of shuffled, re-stamped histories in batches of random sizes
+    give the rows of the model."""
     connection = database.connect()
     model = Model(WINDOW)
     ids = {}

@@ -137,8 +137,8 @@ def test_nothing_is_compiled(connection):
 
 
 def test_behind_a_stuck_commit(paths):
-    """notify() does not wait for another application's notifying commit that waits
-    for its standby."""
+    """notify() does not wait for another application's notifying commit that
+    waits for its standby."""
     cluster = Cluster()
     try:
         database = Database(cluster, cluster.create_database())

@@ -46,8 +46,8 @@ def count(connection, table):
 
 
 def test_claim_and_complete(connection):
-    """claim() returns all columns and each event to one worker. A completed event
-    is not claimed again."""
+    """claim() returns all columns and each event to one worker. A completed
+    event is not claimed again."""
     everything = make(connection)
     rows = claim(connection, rows=2)
     with connection.cursor() as cursor:
@@ -83,8 +83,8 @@ def test_a_subscription_becomes_a_pool(connection):
 
 
 def test_fence(connection):
-    """A worker that lost its lease can't complete, extend or fail the event, even
-    after a replay of it."""
+    """A worker that lost its lease can't complete, extend or fail the event,
+    even after a replay of it."""
     event, = make(connection, 1)
     first, = claim(connection)
     due_now(connection)
@@ -105,8 +105,9 @@ def test_fence(connection):
 
 
 def test_lease(connection):
-    """A claimed event is not claimed again before its lease ends. extend() moves
-    the end. A worker keeps an expired event until another worker claims it."""
+    """A claimed event is not claimed again before its lease ends. extend()
+    moves the end. A worker keeps an expired event until another worker claims
+    it."""
     event, = make(connection, 1)
     row, = claim(connection, lease="40 ms")
     assert claim(connection) == []
@@ -124,8 +125,8 @@ def test_lease(connection):
 
 
 def test_backoff(connection):
-    """The backoff doubles with each attempt, within a quarter, up to the maximum;
-    or the worker sets it."""
+    """The backoff doubles with each attempt, within a quarter, up to the
+    maximum; or the worker sets it."""
     event, = make(connection, 1, backoff="10 s", longest_backoff="1 min")
     for attempt, expected in enumerate((10, 20, 40, 60, 60), 1):
         row, = claim(connection)
@@ -143,8 +144,8 @@ def test_backoff(connection):
 
 
 def test_dead_and_redriven(connection):
-    """An event is dead after its last attempt failed or expired. redrive() gives
-    it all attempts again."""
+    """An event is dead after its last attempt failed or expired. redrive()
+    gives it all attempts again."""
     failed, lost = make(connection, 2, max_attempts=2)
     for _ in range(2):
         rows = claim(connection, rows=2)
@@ -179,8 +180,8 @@ def test_dead_do_not_end_a_claim(connection):
 
 
 def test_in_order(connection):
-    """Only one event of a task is claimed at a time, the earliest recorded one. A
-    failed event delays its task; a dead letter does not."""
+    """Only one event of a task is claimed at a time, the earliest recorded one.
+    A failed event delays its task; a dead letter does not."""
     everything = make(connection, 2, "ABC", in_order=True, max_attempts=2)
     first = claim(connection, rows=10)
     assert [row[5] for row in first] == ["A", "A"] and claim(connection) == []
@@ -252,8 +253,8 @@ def test_a_claim_in_order_is_cheap(connection):
 
 
 def test_in_order_each_task_has_its_turn(connection):
-    """Each task is served, though the first task has more due jobs than one claim
-    reads."""
+    """Each task is served, though the first task has more due jobs than one
+    claim reads."""
     call(connection, "subscribe", "p")
     call(connection, "pool", "p", in_order=True)
     backlog(connection, 1, 1000)
@@ -325,8 +326,9 @@ def test_refused(connection, arguments):
 
 
 def test_installation(cluster, pooled, paths, template):
-    """A second installation, and one by a query string, changes nothing. Without
-    the schema there is a clear message. The rights are as documented."""
+    """A second installation, and one by a query string, changes nothing.
+    Without the schema there is a clear message. The rights are as
+    documented."""
     database = Database(cluster, cluster.create_database(template=pooled))
     look = ("SELECT proname, pg_get_functiondef(oid), proowner, proacl::text FROM pg_proc"
             " WHERE pronamespace = 'humcli'::regnamespace ORDER BY 1")
@@ -358,8 +360,8 @@ def test_installation(cluster, pooled, paths, template):
 
 @pytest.mark.parametrize("in_order", (False, True))
 def test_workers_that_crash_hang_and_fail(database, connection, rng, in_order):
-    """While others write, each event is completed once or becomes a dead letter.
-    With in_order, never two events of a task are claimed at a time."""
+    """While others write, each event is completed once or becomes a dead
+    letter. With in_order, never two events of a task are claimed at a time."""
     total = 22_000
     call(connection, "subscribe", "p")
     call(connection, "pool", "p", in_order=in_order, max_attempts=4, backoff="5 ms", longest_backoff="20 ms")

@@ -1,4 +1,5 @@
-"""humcli.record() and humcli.quarantine_add(): each case of the recording rule."""
+"""humcli.record() and humcli.quarantine_add(): each case of the recording
+rule."""
 
 import threading
 import time
@@ -153,8 +154,8 @@ def test_null_is_a_previous_status_too(connection):
 
 
 def test_a_window_in_days_is_elapsed_time(connection):
-    """A window of days counts 24 hours for each, also for the day of 23 hours on
-    which the clocks change."""
+    """A window of days counts 24 hours for each, also for the day of 23 hours
+    on which the clocks change."""
     run(connection, "SET timezone = 'Europe/Berlin'")
     night = timedelta(days=28)      # to 29 March 2026, 12:00 UTC
     batch = [Delivery("task_1", "A", None, START + night - timedelta(days=1, seconds=-s))
@@ -169,8 +170,8 @@ def test_a_window_in_days_is_elapsed_time(connection):
 
 @pytest.mark.parametrize("kept, late, promoted", ((0, 60, 60), (60, 0, 0)))
 def test_promotion(database, connection, kept, late, promoted):
-    """A transition that splits a visit promotes a repeat of the half that has no
-    event."""
+    """A transition that splits a visit promotes a repeat of the half that has
+    no event."""
     listener = database.connect()
     listen(listener)
     visit = [first(seconds=kept), first(seconds=late)]
@@ -256,7 +257,8 @@ def test_same_key(database, connection):
 
 @pytest.mark.parametrize("locked", (1, 3))
 def test_busy(database, connection, locked):
-    """Only events of a locked task are busy; together they wait half a second."""
+    """Only events of a locked task are busy; together they wait half a
+    second."""
     other = database.connect()
     held = [first(f"held_{i}") for i in range(locked)]
     free = [first(f"free_{i}") for i in range(5)]
@@ -302,8 +304,8 @@ def test_sees_what_the_lock_waited_for(database, connection):
 
 
 def test_order_of_locks(database, connection):
-    """Locks are taken in the order of their keys, so that no circle of waits can
-    arise."""
+    """Locks are taken in the order of their keys, so that no circle of waits
+    can arise."""
     other, watch = database.connect(), database.connect()
     run(other, "SET lock_timeout = 0; BEGIN")
     tasks = [f"task_{i}" for i in range(30)]
@@ -468,7 +470,8 @@ def test_next_beside_one_written_by_hand(database, connection):
 
 
 def test_next_at_once(database):
-    """Of ten calls with the same event, one records it and the others see it."""
+    """Of ten calls with the same event, one records it and the others see
+    it."""
     barrier = threading.Barrier(10)
     answers = []
 
@@ -519,7 +522,8 @@ def test_synchronous_commit(connection, setting, then, call):
 
 
 def test_durable_though_off_by_role(paths):
-    """A commit of record() survives a crash, whatever the role's settings are."""
+    """A commit of record() survives a crash, whatever the role's settings
+    are."""
     cluster = Cluster(["wal_writer_delay = 10s", "autovacuum = off"])
     try:
         database = Database(cluster, cluster.create_database())
@@ -537,8 +541,8 @@ def test_durable_though_off_by_role(paths):
 
 
 def test_duplicates_are_durable_too(connection):
-    """The commit of a duplicate writes to the WAL, and so waits like that of the
-    first delivery."""
+    """The commit of a duplicate writes to the WAL, and so waits like that of
+    the first delivery."""
     record(connection, [first(), first("task_2"), first("task_2", seconds=1)])
     connection.autocommit = False
     for batch in ([first()], [first(), first()], [first("task_2", seconds=1)], []):
@@ -573,7 +577,8 @@ def test_arrays_of_two_lengths(connection):
 
 
 def test_first_of_status(connection):
-    """first_of_status is true once for each task_id and status, HumCLI's key."""
+    """first_of_status is true once for each task_id and status, HumCLI's
+    key."""
     deliveries = [Delivery("task_1", "B", "A", at(10)), Delivery("task_1", "A", "B", at(20)),
                   Delivery("task_1", "B", "A", at(30)), Delivery("task_1", "A", None, at(0)),
                   Delivery("task_1", "B", "A", at(40), event="task.other"),
@@ -590,8 +595,8 @@ def test_first_of_status(connection):
     r'{"note":"\u0000"}', r'{"note":"\ud800"}', '{"n":' + "9" * 200000 + "}", '{"n":1e999999}',
     '{"n":' + "[" * 990 + "]" * 990 + "}"), ids=("nul", "surrogate", "digits", "exponent", "depth"))
 def test_payload_that_jsonb_may_not_hold(connection, payload):
-    """The payload is recorded as it was signed. Such a row does not fail a query
-    over all rows."""
+    """The payload is recorded as it was signed. Such a row does not fail a
+    query over all rows."""
     record(connection, [first(payload=payload), first("task_2", payload='{"note":"x"}')])
     assert one(connection, "SELECT payload::text FROM humcli.events WHERE task_id = 'task_1'") == payload
     with connection.cursor() as cursor:
@@ -638,7 +643,8 @@ def read(connection):
 
 
 def test_plans_made_on_small_tables(database, connection):
-    """A session that began with small tables does not scan large tables later."""
+    """A session that began with small tables does not scan large tables
+    later."""
     def calls(number):
         task = f"task_{number}"
         record(connection, [first(task), first(task, seconds=60), first(f"{task}_b")])
@@ -667,7 +673,8 @@ def test_plans_made_on_small_tables(database, connection):
 
 
 def quarantine_add(connection, bodies):
-    """Calls humcli.quarantine_add() with a signature and a reason for each body."""
+    """Calls humcli.quarantine_add() with a signature and a reason for each
+    body."""
     run(connection, "SELECT humcli.quarantine_add(%s::timestamptz[], %s, %s, %s, %s::bytea[])",
         [START] * len(bodies), [reason for _, reason in bodies], ["default"] * len(bodies),
         [signature for signature, _ in bodies], [psycopg2.Binary(b"\x00\xff{") for _ in bodies])

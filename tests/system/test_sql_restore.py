@@ -1,5 +1,5 @@
-"""A dump restored in a cluster with fewer transactions. The consumers' functions
-fail until humcli.rebase(), so that no event is skipped."""
+"""A dump restored in a cluster with fewer transactions. The consumers'
+functions fail until humcli.rebase(), so that no event is skipped."""
 
 import io
 
@@ -63,7 +63,8 @@ def burn(cluster, count):
 
 @pytest.fixture(name="source")
 def fixture_source(database):
-    """Makes subscriptions in each state; returns the events that each still gets."""
+    """Makes subscriptions in each state; returns the events that each still
+    gets."""
     connection = database.connect()
     for name in ("new", "window", "done", "ahead", "some"):
         call(connection, "subscribe", name, statuses=["A"] if name == "some" else None)
@@ -99,8 +100,8 @@ def check_refused(connection):
 
 @pytest.mark.parametrize("noticed", (True, False), ids=("at once", "when the counter has caught up"))
 def test_restore(cluster, template, source, noticed):
-    """Events are recorded also before rebase(). After it each subscription gets the
-    old and the new events."""
+    """Events are recorded also before rebase(). After it each subscription gets
+    the old and the new events."""
     ahead = FAR if noticed else 3000
     copy = restore(cluster, template, source, ahead)
     connection = copy.connect()
@@ -137,7 +138,8 @@ def test_restore(cluster, template, source, noticed):
 
 
 def test_between_the_two_snapshots(cluster, template, database):
-    """The counter is after one of a cursor's two snapshots and before the other."""
+    """The counter is after one of a cursor's two snapshots and before the
+    other."""
     connection = database.connect()
     call(connection, "subscribe", "s")
     record(connection, [Delivery("task_0", "A")])
@@ -162,8 +164,8 @@ def test_between_the_two_snapshots(cluster, template, database):
 
 
 def test_counter_ahead(cluster, template, source):
-    """A cluster with more transactions needs no rebase(), because all new events
-    come after the old ones."""
+    """A cluster with more transactions needs no rebase(), because all new
+    events come after the old ones."""
     copy = restore(cluster, template, source, 0)
     connection = copy.connect()
     new = ids(record(connection, [Delivery("task_99", "A")]))

@@ -68,8 +68,8 @@ def test_at_most(connection):
 
 
 def test_not_after_is_late(connection):
-    """An event that is not after the last purged one is answered as a duplicate.
-    It is kept once and is no event."""
+    """An event that is not after the last purged one is answered as a
+    duplicate. It is kept once and is no event."""
     record(connection, [old("task", "A"), old("task", "B", "A", 100)])
     age(connection)
     purge(connection)
@@ -121,7 +121,8 @@ def test_repeats_alone(connection):
 
 
 def test_split_next_to_the_last_event(connection):
-    """A transition between the last event and its repeat promotes the repeat."""
+    """A transition between the last event and its repeat promotes the
+    repeat."""
     record(connection, [old("task", "A")])
     age(connection)
     purge(connection)
@@ -150,8 +151,8 @@ def test_a_task_never_seen(connection):
 
 
 def test_needed(database, connection):
-    """A task stays if a subscription has not fetched it or is to get it again. A
-    subscription to other statuses does not keep it."""
+    """A task stays if a subscription has not fetched it or is to get it again.
+    A subscription to other statuses does not keep it."""
     call(connection, "subscribe", "all")
     call(connection, "subscribe", "some", statuses=["Z"])
     record(connection, [old("task_1", "A"), old("task_1", "B", "A", 100)])
@@ -231,7 +232,8 @@ def test_waits_for_a_writer(database, connection):
 
 
 def test_against_the_model(database, rng):
-    """With random histories and purges between, the rows are those of the model."""
+    """With random histories and purges between, the rows are those of the
+    model."""
     connection = database.connect()
     model = Model(WINDOW)
     numbers = {}

@@ -63,7 +63,8 @@ MATRIX = [
 
 @pytest.fixture(name="users", scope="module")
 def fixture_users(cluster, template):
-    """Makes a user in each role and one in none. The template made the roles."""
+    """Makes a user in each role and one in none. The template made the
+    roles."""
     assert template
     for who in WHO:
         grant = "" if who == "stranger" else f"IN ROLE humcli_{who}"

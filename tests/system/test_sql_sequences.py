@@ -30,7 +30,8 @@ def behind(connection):
 
 @pytest.mark.parametrize("rows", (1, 3, 400))
 def test_new_event(connection, cluster, rows):
-    """A new event is recorded, never acknowledged as a duplicate, and the log says so."""
+    """A new event is recorded, never acknowledged as a duplicate, and the log
+    says so."""
     record(connection, [Delivery(f"task_{i}", "A") for i in range(rows)])
     restart(connection, "events")
     assert behind(connection) == ["events.id"]

@@ -1,5 +1,5 @@
-"""Durable subscriptions: in any order of commits, no event is missed and none is
-fetched twice."""
+"""Durable subscriptions: in any order of commits, no event is missed and none
+is fetched twice."""
 
 import time
 from collections import Counter, defaultdict
@@ -27,8 +27,8 @@ def cursor_of(connection, name):
 
 
 def reads(connection):
-    """Returns the numbers of rows of humcli.events read by scans and by index so
-    far. Two calls in one transaction give a difference."""
+    """Returns the numbers of rows of humcli.events read by scans and by index
+    so far. Two calls in one transaction give a difference."""
     return one(connection, "SELECT seq_tup_read, idx_tup_fetch FROM pg_stat_xact_user_tables"
                " WHERE relid = 'humcli.events'::regclass")
 
@@ -39,8 +39,8 @@ def begin(database, user="postgres"):
 
 
 def test_now_and_beginning(connection):
-    """A subscription begins now or at the beginning. subscribe() returns whether
-    it made one, and does not change an existing one."""
+    """A subscription begins now or at the beginning. subscribe() returns
+    whether it made one, and does not change an existing one."""
     record(connection, [Delivery("task_1", "A")])
     assert value(connection, "subscribe", "late")
     assert value(connection, "subscribe", "all", start="beginning", statuses=None)
@@ -93,7 +93,8 @@ def test_transactions_out_of_order(database, connection):
 
 
 def test_under_way_at_subscribe_and_at_seek(database, connection):
-    """'now' is before all later commits, however early their transaction began."""
+    """'now' is before all later commits, however early their transaction
+    began."""
     early = begin(database)
     first, = ids(record(early, [Delivery("task_1", "A")]))
     call(connection, "subscribe", "s")
@@ -119,8 +120,8 @@ def test_promotions(connection):
 
 
 def test_idle_polling_writes_nothing(database, connection):
-    """Polling without new events assigns no transaction id and writes no row, also
-    with events of other statuses and with open transactions."""
+    """Polling without new events assigns no transaction id and writes no row,
+    also with events of other statuses and with open transactions."""
     call(connection, "subscribe", "all", "beginning")
     call(connection, "subscribe", "some", "beginning", ["Z"])
     record(connection, [Delivery(f"task_{i}", "A") for i in range(5)])
@@ -150,8 +151,8 @@ def test_statuses(connection):
 @pytest.mark.parametrize("count, moves", ((1000, False), (1001, True)))
 @pytest.mark.parametrize("window", (False, True))
 def test_cursor_moves_past_other_statuses(database, connection, count, moves, window):
-    """Events of other statuses are not read at each fetch, with and without an open
-    window before them."""
+    """Events of other statuses are not read at each fetch, with and without an
+    open window before them."""
     call(connection, "subscribe", "s", "beginning", ["Z"])
     if window:
         record(connection, [Delivery("first", "Z")])
@@ -212,8 +213,8 @@ def test_second_consumer_waits(database, connection):
 
 
 def test_second_consumer_is_refused(database, connection):
-    """Without transactions two consumers may fetch the same event, but only one can
-    acknowledge it."""
+    """Without transactions two consumers may fetch the same event, but only one
+    can acknowledge it."""
     call(connection, "subscribe", "s")
     record(connection, [Delivery(f"task_{i}", "A") for i in range(6)])
     other = database.connect()
@@ -225,8 +226,8 @@ def test_second_consumer_is_refused(database, connection):
 
 
 def test_older_transaction(database, connection):
-    """A transaction older than the cursor gets all committed events; its own events
-    are fetched after its commit."""
+    """A transaction older than the cursor gets all committed events; its own
+    events are fetched after its commit."""
     call(connection, "subscribe", "s")
     old = begin(database)
     one(old, "SELECT txid_current()")
@@ -289,8 +290,8 @@ def test_cursor_is_of_a_younger_transaction(database, connection, way):
 
 
 def test_seek(database, connection):
-    """seek() moves to now, to the beginning, or to a time. Positions from before it
-    can't be acknowledged."""
+    """seek() moves to now, to the beginning, or to a time. Positions from
+    before it can't be acknowledged."""
     call(connection, "subscribe", "s")
     old = ids(record(connection, [Delivery(f"task_{i}", "A") for i in range(4)]))
     time.sleep(0.002)   # more than a tick of the clock
@@ -319,8 +320,8 @@ def test_seek(database, connection):
 
 
 def test_stale_position_in_a_new_window(connection):
-    """seek() makes older positions invalid, because one of them would skip events
-    that are fetched again."""
+    """seek() makes older positions invalid, because one of them would skip
+    events that are fetched again."""
     call(connection, "subscribe", "s")
     record(connection, [Delivery(f"task_{i}", "A") for i in range(4)])
     rows = fetch(connection, "s")
@@ -354,7 +355,8 @@ def test_replay(database, connection):
             ({"task_id": "none"}, [])):
         assert value(connection, "replay", "s", **arguments) == len(expected)
         assert ids(drain(connection, "s", 2)) == expected, arguments
-    # replays come first, together with new events, and are acknowledged one by one
+    # replays come first, together with new events, and are acknowledged one by
+    # one
     new = ids(record(connection, [Delivery("task_7", "A")]))
     call(connection, "replay", "s", ids=everything[:2])
     assert value(connection, "replay", "s", ids=everything[:3]) == 1
@@ -389,7 +391,8 @@ def test_replay_is_of_what_is_past(connection):
 
 
 def test_replays_at_once(database, connection):
-    """A replay that is added during a fetch is not acknowledged with its events."""
+    """A replay that is added during a fetch is not acknowledged with its
+    events."""
     call(connection, "subscribe", "s")
     everything = ids(record(connection, [Delivery(f"task_{i}", "A") for i in range(20)]))
     drain(connection, "s")
@@ -435,7 +438,8 @@ def test_refused(connection, function, arguments, error):
 
 
 def test_unsubscribe(database, connection):
-    """unsubscribe() leaves no row. A new subscription of that name starts again."""
+    """unsubscribe() leaves no row. A new subscription of that name starts
+    again."""
     call(connection, "subscribe", "s")
     everything = ids(record(connection, [Delivery("task_1", "A")]))
     drain(connection, "s")
@@ -448,8 +452,8 @@ def test_unsubscribe(database, connection):
 
 
 def test_repeatable_read(database, connection):
-    """A repeatable-read transaction has one snapshot. The second consumer gets a
-    serialization failure."""
+    """A repeatable-read transaction has one snapshot. The second consumer gets
+    a serialization failure."""
     call(connection, "subscribe", "s")
     first, = ids(record(connection, [Delivery("task_1", "A")]))
     reader = begin(database)
@@ -468,8 +472,8 @@ def test_repeatable_read(database, connection):
 
 
 def test_few_rows_are_read(database, connection):
-    """A fetch reads few rows by index, also with plans made on the empty table. It
-    does not read all events since a long transaction began."""
+    """A fetch reads few rows by index, also with plans made on the empty table.
+    It does not read all events since a long transaction began."""
     call(connection, "subscribe", "s")
     for _ in range(10):     # after five calls PostgreSQL keeps a generic plan
         assert fetch(connection, "s") == []
@@ -495,8 +499,8 @@ def test_few_rows_are_read(database, connection):
 
 
 def lives(rng, task):
-    """Returns shuffled deliveries whose statuses alternate within the window, so
-    that some are repeats before they become events."""
+    """Returns shuffled deliveries whose statuses alternate within the window,
+    so that some are repeats before they become events."""
     names = ("PENDING", "ESTIMATE_PENDING")
     history = [Delivery(task, names[i % 2], names[(i + 1) % 2], at(i)) for i in range(rng.choice((1, 2, 8)))]
     rng.shuffle(history)
@@ -516,7 +520,8 @@ class Writers:
             self.threads.start(self.write, number, rng)
 
     def write(self, number, rng):
-        """Runs one writer, with its own tasks and tasks that all writers share."""
+        """Runs one writer, with its own tasks and tasks that all writers
+        share."""
         connection = begin(self.database)
         left = self.events
         stream = []
@@ -555,8 +560,8 @@ def check_order(events):
 
 @pytest.mark.parametrize("stuck", (False, True), ids=("alone", "beside an open writer"))
 def test_nothing_lost_nothing_twice(database, connection, rng, stuck):
-    """Each way of consuming gets all events of five writers. An open transaction of
-    another application delays none."""
+    """Each way of consuming gets all events of five writers. An open
+    transaction of another application delays none."""
     connection.cursor().execute("CREATE TABLE public.mine (id bigint)")
     for name in ("plain", "exact", "raced"):
         call(connection, "subscribe", name)

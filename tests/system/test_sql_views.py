@@ -72,7 +72,8 @@ def test_equal_times_unrelated(connection):
 
 @pytest.mark.parametrize("order", itertools.permutations(range(3)))
 def test_equal_times_in_a_circle(connection, order):
-    """A circle of transitions ends, and the rows that follow from it come after."""
+    """A circle of transitions ends, and the rows that follow from it come
+    after."""
     rows = [Delivery("task_1", "A", "B"), Delivery("task_1", "B", "A"), Delivery("task_1", "C", "B")]
     for i in order:
         record(connection, [rows[i]])

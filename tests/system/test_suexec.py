@@ -43,7 +43,8 @@ pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
 
 class SuexecApache(HostedApache):
-    """The hosting company's Apache. The customer's home is outside of its folder."""
+    """The hosting company's Apache. The customer's home is outside of its
+    folder."""
 
     def __init__(self, paths, host):
         self.host = host
@@ -61,7 +62,8 @@ class SuexecApache(HostedApache):
                 f'<Directory "{self.host.home}/public_html">\n'
                 "\tOptions Indexes SymLinksIfOwnerMatch\n"
                 f"\tAllowOverride {self.override}\n\tRequire all granted\n</Directory>\n"
-                # the company's own setting; the receiver would fail if it arrived
+                # the company's own setting; the receiver would fail if it
+                # arrived
                 'SetEnv HUMCLI_WEBHOOK_CONFIG "/nowhere"\n')
 
     def command(self, configuration, check=None):

@@ -1,5 +1,5 @@
-"""A new program and new settings replace the old ones under load, and no request
-fails. This is tried for each way that humcli-webhook.fcgi(8) names."""
+"""A new program and new settings replace the old ones under load, and no
+request fails. This is tried for each way that humcli-webhook.fcgi(8) names."""
 
 import os
 import re
@@ -67,8 +67,8 @@ def configure(site, log):
 
 
 def running_program(site):
-    """Returns the inode of the program that the responder runs; None if there is
-    no responder yet."""
+    """Returns the inode of the program that the responder runs; None if there
+    is no responder yet."""
     start = wait_until(
         lambda: re.search(r"pid=(\d+) msg=.*serves FastCGI", site.setup.responder_log()),
         "the new responder", limit=20)

@@ -35,8 +35,8 @@ def store(cluster, template):
 
 @pytest.fixture(scope="module")
 def running(paths, store):
-    """Returns a function that starts a set-up at its first use. The set-up serves
-    all tests."""
+    """Returns a function that starts a set-up at its first use. The set-up
+    serves all tests."""
     started = {}
 
     def get(name):
@@ -257,7 +257,8 @@ def test_the_rest_of_the_folder_is_nobodys(setup):
 
 @only("apache-proxy_fcgi")
 def test_announced_beyond_all_sense(setup):
-    """Apache answers 413 by itself, and the responder does not see the request."""
+    """Apache answers 413 by itself, and the responder does not see the
+    request."""
     before = setup.responder_log()
     answer = setup.server.https.request("POST", "", [("Content-Type", "application/json")],
                                         [b"x"], 2 << 20)
@@ -274,7 +275,8 @@ def test_a_front_controller_has_the_rest(setup):
 @only("apache-proxy_fcgi", "lighttpd-socket")
 @pytest.mark.parametrize("version", ["TLSv1_1", "TLSv1_2", "TLSv1_3"])
 def test_tls_versions(setup, version):
-    # Security level 0, so that the server refuses the old version and not the client.
+    # Security level 0, so that the server refuses the old version and not the
+    # client.
     context = ssl.create_default_context(cafile=setup.server.certificate)
     context.set_ciphers("ALL:@SECLEVEL=0")
     with warnings.catch_warnings():
@@ -289,7 +291,8 @@ def test_tls_versions(setup, version):
 
 
 def test_sender_that_leaves(setup, store):
-    """A client that leaves after half a body records nothing and stops nothing."""
+    """A client that leaves after half a body records nothing and stops
+    nothing."""
     body = event()
     client = setup.server.https
     with client.tls.wrap_socket(socket.create_connection(("localhost", client.port), 10),
@@ -303,8 +306,8 @@ def test_sender_that_leaves(setup, store):
 
 @only("lighttpd-socket", "lighttpd-spawn", "lighttpd-cgi")
 def test_underscore_is_no_second_signature(setup, store):
-    """X_Signature is no second signature. lighttpd before 1.4.83 passes it as one;
-    then the request is refused."""
+    """X_Signature is no second signature. lighttpd before 1.4.83 passes it as
+    one; then the request is refused."""
     body = event()
     answer = setup.server.https.request("POST", "", [
         ("Content-Type", "application/json"), ("X-Signature", sign(body)),
@@ -314,7 +317,8 @@ def test_underscore_is_no_second_signature(setup, store):
 
 
 class Load:
-    """Clients that send one event after the other until the end of the block."""
+    """Clients that send one event after the other until the end of the
+    block."""
 
     def __init__(self, client, senders=4):
         self.client = client
@@ -358,8 +362,9 @@ def test_service_restart_loses_nothing(setup, store):
 
 @only("apache-proxy_fcgi")
 def test_graceful_restart_loses_nothing(setup, store):
-    """A graceful restart loses no request. mod_fcgid and mod_cgid are left out,
-    as their samples say: their daemon ends first, and a request to it is lost."""
+    """A graceful restart loses no request. mod_fcgid and mod_cgid are left
+    out, as their samples say: their daemon ends first, and a request to it
+    is lost."""
     ready = "resuming normal operations"
     restarts = setup.server.log().count(ready)
     with Load(setup.server.https) as load:

@@ -24,7 +24,8 @@ class Standby(Cluster):
         super().__init__()
 
     def make_data(self):
-        # Some packages of PostgreSQL lack pg_basebackup, and an older one fails.
+        # Some packages of PostgreSQL lack pg_basebackup, and an older one
+        # fails.
         theirs = int(re.search(r" (\d+)", self.run("pg_basebackup", "--version"))[1])
         if theirs < self.version // 10000:
             pytest.skip(f"no pg_basebackup of PostgreSQL {self.version // 10000}")

@@ -273,7 +273,8 @@ class SmallSpool(Service):
         super().start()
 
     def inside(self):
-        """Returns the path that leads to the spool in the service's namespace."""
+        """Returns the path that leads to the spool in the service's
+        namespace."""
         return f"/proc/{self.process.pid}/root{self.spool}"
 
 

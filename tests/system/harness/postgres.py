@@ -169,7 +169,8 @@ class Cluster:
         self.start()
 
     def kill(self):
-        """Kills the server and its child processes at once, as a crash would."""
+        """Kills the server and its child processes at once, as a crash
+        would."""
         if self.server is None:
             return
         with open(f"/proc/{self.server.pid}/task/{self.server.pid}/children",

@@ -47,7 +47,8 @@ class PostgresProxy:
         self._run(self._accept, self.listener)
 
     def refuse(self):
-        """Cuts the open connections and refuses new ones, as if no server ran."""
+        """Cuts the open connections and refuses new ones, as if no server
+        ran."""
         self._end_listener()
         self.cut()
 

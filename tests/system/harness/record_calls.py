@@ -69,7 +69,8 @@ def record_next(connection, delivery):
 
 
 def record_as_cgi(connection, delivery, window=WINDOW):
-    """Records and notifies one delivery, as the responder does under plain CGI."""
+    """Records and notifies one delivery, as the responder does under plain
+    CGI."""
     number = record_next(connection, delivery)
     if number is None:
         return record(connection, [delivery], window, notify=True)

@@ -33,7 +33,8 @@ class Model:
         self.late = {}
 
     def retire(self, task):
-        """Forgets a task's deliveries except the last, which counts as an event."""
+        """Forgets a task's deliveries except the last, which counts as an
+        event."""
         known = [d for key in list(self.histories) if key[0] == task
                  for d in self.histories.pop(key).values()]
         for delivery in known:

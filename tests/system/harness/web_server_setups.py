@@ -141,7 +141,8 @@ class HostedApache(Apache):
         os.makedirs(folder, exist_ok=True)
         self.write(os.path.join(folder, ".htaccess"), self.htaccess())
         os.chmod(self.write(os.path.join(folder, self.script), self.program), 0o755)
-        # The company's own setting. The receiver would fail if suexec passed it.
+        # The company's own setting. The receiver would fail if suexec passed
+        # it.
         return 'SetEnv HUMCLI_WEBHOOK_CONFIG "/nowhere"\n'
 
 

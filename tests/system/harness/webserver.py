@@ -27,8 +27,8 @@ def free_port():
 def adapt(sample, values):
     """
     Returns the text of a shipped sample with other values in the lines that a
-    user adapts: `Define NAME value` (Apache) or `var.name = "value"` (lighttpd).
-    Each name must occur once.
+    user adapts: `Define NAME value` (Apache) or `var.name = "value"`
+    (lighttpd). Each name must occur once.
     """
     with open(sample, encoding="ascii") as file:
         text = file.read()
