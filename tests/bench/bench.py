@@ -1,4 +1,4 @@
-"""tests/bench/run's other half: the plan. See README.md."""
+"""Runs the parts of the benchmark; tests/bench/run starts it. See README.md."""
 
 import argparse
 import contextlib
@@ -28,7 +28,7 @@ PARTS = ("latency", "cold", "throughput", "first-events", "duplicates", "listene
 
 
 class Paths:
-    """What tests/bench/run has built."""
+    """The paths of the programs that tests/bench/run has built."""
 
     def __init__(self, work, stage="stage"):
         self.work = pathlib.Path(work)
@@ -44,11 +44,11 @@ class Paths:
 
     @property
     def recording_nothing(self):
-        """The same with the responder that records nothing."""
+        """The paths with the responder that records nothing."""
         return Paths(self.work, "stage-null")
 
     def under(self, command):
-        """The same with the program started by another one."""
+        """The paths with a responder that another program starts."""
         stage = tempfile.mkdtemp(prefix="stage-", dir=self.work)
         os.chmod(stage, 0o755)
         shutil.copytree(self.stage.parents[1], stage, dirs_exist_ok=True)
@@ -59,7 +59,7 @@ class Paths:
 
 
 class Plan:
-    """How much of everything."""
+    """The numbers of rounds, connections and requests, and the times."""
 
     def __init__(self, options):
         short = options.short
@@ -67,7 +67,7 @@ class Plan:
         self.seconds = options.seconds or (1 if short else 4)
         self.disks = DISKS[1:] if short else DISKS
         self.connections = (8,) if short else (8, 64, 256)
-        # Events a second, and for how many seconds.
+        # events per second, and the seconds for each rate
         rates = {10: 10, 200: 5, 1000: 10}
         self.rates = {200: 1} if short else {rate: rates[rate] for rate in options.rates or rates}
         self.cold_starts = 1 if short else 5
@@ -106,7 +106,7 @@ class Bench:
 
     @contextlib.contextmanager
     def fleet(self, disk, names):
-        """All of them, started and warm."""
+        """Starts all contenders and warms them up."""
         with contextlib.ExitStack() as stack:
             database = stack.enter_context(contextlib.closing(BenchDatabase(self.paths, disk)))
             fleet = {}
@@ -126,13 +126,13 @@ class Bench:
 
     def measure(self, part, database, contender, name, run, exact=False, duplicates=False,
                 empty=True, **facts):
-        """One run, counted. run: gives an Outcome."""
+        """Does one run and counts its rows. run: returns an Outcome."""
         if empty:
             database.empty()
         before = database.count(contender.table)
         outcome = run()
         rows = database.count(contender.table) - before
-        # wrk goes without those that are on their way at the end.
+        # wrk does not count the requests in flight at its end.
         most = outcome.ok + (0 if exact else facts["connections"])
         if duplicates or name == NULL:
             void = rows != 0
@@ -144,7 +144,7 @@ class Bench:
             self.say(f"VOID: {name}: {outcome.ok} times 200, {rows} rows\n"
                      f"{contender.logs()[-2000:]}")
 
-    # The parts.
+    # The parts of the benchmark.
 
     def latency(self):
         names = [name for name in self.plan.names if name not in (NULL, PHP_CONNECTS)]
@@ -166,7 +166,7 @@ class Bench:
                          exact=True, rate=rate, round=round_)
 
     def cold(self):
-        """The first request after the start, on a connection of its own."""
+        """Measures the first request after the start, on a new connection."""
         with contextlib.closing(BenchDatabase(self.paths, DISKS[0])) as database:
             for round_ in range(self.plan.cold_starts):
                 self.say(f"cold, round {round_ + 1}")
@@ -199,7 +199,8 @@ class Bench:
                      connections=connections, round=round_, **how)
 
     def first_events(self):
-        """Each event of a task of its own, which the rule need not look at."""
+        """Measures events of new tasks, so that the rule reads no earlier
+        events."""
         names = self.plan.of((RECOMMENDED, NULL))
         with self.fleet(DISKS[0], names) as (database, fleet):
             for round_ in range(self.plan.rounds):
@@ -208,7 +209,7 @@ class Bench:
                                  bodies=load.first_events)
 
     def duplicates(self):
-        """Nothing but events that were recorded before."""
+        """Measures events that were recorded before."""
         names = self.plan.of((RECOMMENDED, *OTHERS))
         connections = self.plan.connections[len(self.plan.connections) // 2]
         few = self.requests("duplicates", 2000)
@@ -226,7 +227,7 @@ class Bench:
                                  round=round_)
 
     def listeners(self):
-        """100 that LISTEN and do nothing."""
+        """Measures with 100 sessions that LISTEN and do nothing else."""
         names = self.plan.of((RECOMMENDED,))
         with self.fleet(DISKS[0], names) as (database, fleet):
             for round_ in range(self.plan.rounds):
@@ -241,7 +242,8 @@ class Bench:
                         self.run_wrk("100 listeners", database, fleet[name], name, round_)
 
     def memory(self):
-        """Of all processes but PostgreSQL's, right after a run."""
+        """Measures the memory of all processes except PostgreSQL's, after a
+        run."""
         with self.fleet(DISKS[0], self.plan.names) as (database, fleet):
             self.say("memory")
             for name, contender in fleet.items():
@@ -249,7 +251,8 @@ class Bench:
                 self.results.note("memory, MiB", name, contenders.memory(contender.roots))
 
     def postgresql(self):
-        """pgbench running the recording function: the ceiling."""
+        """Measures humcli.record() by pgbench: the upper limit of
+        PostgreSQL."""
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "record.sql")
         for disk in self.plan.disks:
             with contextlib.closing(BenchDatabase(self.paths, disk)) as database:
@@ -267,7 +270,8 @@ class Bench:
                           tps * batch)
 
     def big(self):
-        """On a table that was empty when the responder made its plans."""
+        """Measures on a large table that was empty when the responder's plans
+        were made."""
         names = self.plan.of((RECOMMENDED,))
         with self.fleet(DISKS[0], names) as (database, fleet):
             for round_ in range(self.plan.rounds):
@@ -283,7 +287,7 @@ class Bench:
                                  self.plan.rounds + round_, empty=False)
 
     def instructions(self):
-        """Of the responder, in user space, by callgrind."""
+        """Counts the responder's instructions in user space, by callgrind."""
         self.say("instructions")
         with contextlib.closing(BenchDatabase(self.paths, DISKS[0])) as database:
             for name, paths in ((RECOMMENDED, self.paths), (NULL, self.paths.recording_nothing)):

@@ -1,5 +1,5 @@
-"""Who takes part: this project in the set-ups it ships, and what people would
-use instead. All end TLS themselves, with a certificate of the same kind."""
+"""The contenders: this project in its shipped set-ups, and usual alternatives.
+All of them end TLS by themselves, with the same kind of certificate."""
 
 import glob
 import os
@@ -18,7 +18,7 @@ CORES = os.cpu_count()
 OURS = tuple(web_server_setups.SETUPS)
 NULL = "records-nothing"
 OTHERS = ("flask", "php-fpm", "fastify")
-# A connection to the database of its own for each request, as with plain CGI.
+# PHP that opens a connection to the database for each request, like plain CGI.
 PHP_CONNECTS = "php-fpm-connects"
 
 
@@ -28,7 +28,7 @@ def read(name):
 
 
 class Setup:
-    """One of ours. paths: those of the program it runs."""
+    """A contender of this project. paths: those of its program."""
 
     table = "humcli.events"
 
@@ -55,7 +55,7 @@ class Setup:
 
 
 class Other:
-    """What the others have in common: a server as the harness knows it."""
+    """The common part of the alternatives: a server for the harness."""
 
     table = "webhook_events"
     url = "/webhook"
@@ -73,7 +73,7 @@ class Other:
 
 
 class Alone(Other, WebServer):
-    """One that needs no web server in front of it."""
+    """An alternative that needs no web server in front of it."""
 
     samples = ""
 
@@ -95,8 +95,8 @@ class Alone(Other, WebServer):
 
 
 class Flask(Alone):
-    """Threads, since gunicorn's plain workers keep no connection alive; five
-    processes for two cores, as its documentation has it."""
+    """Flask by gunicorn with threads, because its plain workers do not keep
+    connections. Five processes for two cores, as its documentation says."""
 
     THREADS = 16
 
@@ -111,7 +111,7 @@ class Flask(Alone):
 
 
 class Fastify(Alone):
-    """A process a core."""
+    """Fastify with one process for each core."""
 
     CONNECTIONS = 32
 
@@ -131,8 +131,8 @@ class Fastify(Alone):
 
 
 class Php(Other, Lighttpd):
-    """PHP-FPM behind a lighttpd with our tls.conf. persistent: connections
-    to the database are kept."""
+    """PHP-FPM behind a lighttpd with the shipped tls.conf. persistent: whether
+    connections to the database are kept."""
 
     CHILDREN = 32
     url = "/webhook.php"
@@ -186,7 +186,8 @@ def start(name, paths, database):
 
 
 def memory(roots):
-    """Proportional set size of processes and all their children, MiB."""
+    """Returns the proportional set size of processes and their children,
+    MiB."""
     total, todo = 0, list(roots)
     while todo:
         pid = todo.pop()
@@ -197,5 +198,5 @@ def memory(roots):
                 with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
                     todo += map(int, file.read().split())
         except (FileNotFoundError, ProcessLookupError):
-            continue    # it ended meanwhile
+            continue    # the process has ended
     return total / 1024

@@ -1,5 +1,5 @@
-"""PostgreSQL for the benchmark: one on the disk as it is, one on a disk that
-takes 2 ms more for each sync."""
+"""PostgreSQL for the benchmark: one on the machine's disk, and one on a disk
+that needs 2 ms more for each sync."""
 
 import os
 import time
@@ -9,11 +9,11 @@ from harness.postgres import Cluster, Database, wait_until
 import contenders
 
 DISKS = ("as it is", "2 ms more")
-# No checkpoint in the middle of a run but those that we ask for; all else is
-# as PostgreSQL comes.
+# During a run there are no checkpoints except the benchmark's own. All other
+# settings are PostgreSQL's defaults.
 SETTINGS = ("shared_buffers = 512MB", "max_wal_size = 16GB", "checkpoint_timeout = 1h",
             "max_connections = 700")
-# Seconds without a new row and without anybody at work.
+# seconds without a new row and without an active session
 SETTLED = 1.0
 TABLES = "humcli.events, humcli.repeats, webhook_events"
 
@@ -47,8 +47,8 @@ class BenchDatabase(Database):
         self.execute("CHECKPOINT")
 
     def count(self, table):
-        """Once nobody is at work any more: CGI processes that stood in line
-        come for a while after the load has gone."""
+        """Returns the number of rows as soon as no session is active, because
+        waiting CGI processes still record for a while after the load's end."""
         last, since = None, time.monotonic()
 
         def settled():

@@ -1,5 +1,5 @@
-"""The load: signed requests in files, sent by wrk as fast as answers come, or
-by steady at a fixed rate; and what became of them."""
+"""The load: signed requests in files, and the outcome of a run. wrk sends them
+as fast as answers arrive; steady sends them at a fixed rate."""
 
 import hashlib
 import hmac
@@ -11,8 +11,8 @@ from harness.responder import SECRET
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
-# A task's main line. Events of one task stand TOGETHER requests apart, as they
-# are far apart in life.
+# The usual statuses of a task. Between two events of a task are TOGETHER other
+# requests, because real events of a task are far apart, too.
 LINE = ("PENDING", "ESTIMATE_PENDING", "ACCEPTED", "IN_PROGRESS", "SUBMITTED", "VERIFIED",
         "COMPLETED")
 TOGETHER = 2000
@@ -21,7 +21,7 @@ BODY = ('{"event":"task.status_changed","task_id":"task_%s","status":"%s",'
 
 
 def lives(tag):
-    """Events of tasks that go through their main line."""
+    """Yields events of tasks that go through their usual statuses."""
     group = 0
     while True:
         for step in range(1, len(LINE)):
@@ -31,7 +31,7 @@ def lives(tag):
 
 
 def first_events(tag):
-    """Each of a task of its own."""
+    """Yields events, each of a new task."""
     i = 0
     while True:
         yield BODY % (f"{tag}_{i}", LINE[1], LINE[0], 1)
@@ -39,7 +39,8 @@ def first_events(tag):
 
 
 def write_requests(path, bodies, count):
-    """A record: 4 digits of the body's length, its signature, the body."""
+    """Writes records: 4 digits of the body's length, its signature, the
+    body."""
     key = SECRET.encode()
     with open(path, "wb") as file:
         for _ in range(count):
@@ -50,7 +51,8 @@ def write_requests(path, bodies, count):
 
 
 class Outcome:
-    """Of one run. micros: of single requests, or of some percentiles."""
+    """The outcome of a run. micros: the times of requests, or percentiles of
+    them."""
 
     def __init__(self, ok, others, broken, seconds, micros):
         self.ok = ok
@@ -61,7 +63,8 @@ class Outcome:
 
 
 def wrk(contender, requests, connections, seconds, again=False):
-    """As many as it takes. Those on their way at the end are not waited for."""
+    """Runs wrk, which sends for that many seconds and does not wait for the
+    answers of requests in flight at the end."""
     done = subprocess.run(
         ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s",
          "-s", "requests.lua", f"https://localhost:{contender.port}{contender.url}",
@@ -79,7 +82,8 @@ def percentile(ordered, share):
 
 
 def steady(program, contender, requests, count, rate, fresh=False):
-    """A connection for each 5 requests a second: none idles for long."""
+    """Runs steady with a connection for each 5 requests per second, so that no
+    connection is idle for long."""
     connections = max(4, min(64, rate // 5))
     done = subprocess.run(
         [program, str(contender.port), contender.url, requests, str(count), str(rate),

@@ -1,4 +1,4 @@
--- For pgbench: what the responder sends, a batch of first events.
+-- For pgbench: the responder's statement with a batch of events of new tasks.
 \set task random(1, 1000000000000000)
 SELECT count(*) FROM humcli.record(
 	array_fill('task.status_changed'::text, ARRAY[:batch]),

@@ -1,4 +1,5 @@
-"""What came out: every run as a line of CSV, medians as tables, and a chart."""
+"""The results: each run as a line of CSV, the medians as tables, and a
+chart."""
 
 import collections
 import csv
@@ -53,7 +54,7 @@ class Results:
                 file.write(content)
         print(f"{self.folder}: results.csv results.md chart.svg")
 
-    # Medians of the runs that count.
+    # Medians of the valid runs.
 
     def select(self, **facts):
         return [run for run in self.runs
@@ -64,7 +65,7 @@ class Results:
         return statistics.median(values) if values else None
 
     def values(self, field, **facts):
-        """Those that occur, in order of appearance."""
+        """Returns the values of a field, in order of appearance."""
         return list(dict.fromkeys(run[field] for run in self.select(**facts)))
 
     def tables(self):
@@ -144,7 +145,8 @@ class Results:
         return table(["", "", "events/s", "p50 ms", "p99 ms"], rows)
 
     def chart(self):
-        """Bars: events a second on both disks, and p99 at the highest rate."""
+        """Returns a bar chart of events per second on both disks, and of p99 at
+        the highest rate."""
         panels = []
         for disk in DISKS:
             facts = {"part": "throughput", "disk": disk}
@@ -179,7 +181,7 @@ def millis(micros):
 
 
 def table(head, rows):
-    """Markdown that can be read as it stands."""
+    """Returns a Markdown table with aligned columns."""
     rows = [head, *([str(cell) for cell in row] for row in rows)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |"
@@ -218,7 +220,8 @@ def first_line(*command):
 
 
 def sync_micros():
-    """How long fdatasync() takes after 8 KiB, where PostgreSQL will be."""
+    """Returns the time of fdatasync() after 8 KiB, on PostgreSQL's file
+    system."""
     times = []
     with tempfile.TemporaryFile(dir="/tmp") as file:
         for _ in range(200):

@@ -1,6 +1,6 @@
--- For wrk: sends the signed requests of a file one after the other, and
--- prints what it counted as one line of JSON. Past the end of the file it
--- stays at the last one, which then counts as a duplicate.
+-- For wrk: sends the signed requests of a file one after the other, and prints
+-- the counts as one line of JSON. At the end of the file it repeats the last
+-- request, which then is a duplicate.
 --
 -- wrk ... -s requests.lua URL -- FILE PATH [again]
 --	again: start over at the end instead

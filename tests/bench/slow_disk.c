@@ -1,6 +1,6 @@
 /*
- * LD_PRELOAD for PostgreSQL: every fdatasync() takes 2 ms more, as on the
- * disk of a cloud.
+ * A library for LD_PRELOAD. In PostgreSQL each fdatasync() takes 2 ms more, as
+ * on the disk of a cloud.
  */
 #include <dlfcn.h>
 #include <stdlib.h>

@@ -1,14 +1,14 @@
 /*
- * steady: signed webhooks at a steady rate over TLS, and how long each took.
+ * steady: sends signed webhooks at a steady rate over TLS and prints the time of
+ * each.
  *
- * An open loop: request i is due at i / rate, whether the ones before it were
- * answered or not, and its time counts from when it was due. So a stall shows
- * in all the requests that it held up, not only in the one that met it
- * (coordinated omission).
+ * This is an open loop. Request i is due at i / rate, whether the earlier ones
+ * were answered or not, and its time counts from then. A stall therefore shows in
+ * all requests that it delayed, not only in the first (coordinated omission).
  *
- * Each thread takes the next request, waits until that is due, sends it on
- * its own kept connection and reads the answer. With --fresh each request has
- * a connection of its own, which is part of its time.
+ * Each thread takes the next request, waits until it is due, sends it on the
+ * thread's kept connection and reads the answer. With --fresh each request opens
+ * a connection, which is part of its time.
  */
 #include <errno.h>
 #include <netdb.h>
@@ -152,7 +152,7 @@ static bool send_request(const struct run *run, struct connection *c,
 	return sent;
 }
 
-/* The value of a header in an answer's head, or NULL. */
+/* Returns the value of a header in an answer's head; NULL if it is missing. */
 static const char *header(const char *head, const char *name)
 {
 	size_t length = strlen(name);
@@ -167,7 +167,7 @@ static const char *header(const char *head, const char *name)
 	return NULL;
 }
 
-/* Whether all of the answer is there. */
+/* Returns true if the whole answer has arrived. */
 static bool complete(const char *answer, const char *end_of_head)
 {
 	const char *length = header(answer, "Content-Length");
@@ -175,11 +175,14 @@ static bool complete(const char *answer, const char *end_of_head)
 
 	if (length)
 		return strlen(body) >= strtoul(length, NULL, 10);
-	/* Chunked: none of these servers ends one with trailers. */
+	/* Chunked: these servers send no trailers. */
 	return strstr(body, "0\r\n\r\n") != NULL;
 }
 
-/* Its status; 0 where the connection broke. Sets *last where it ends. */
+/*
+ * Reads an answer. Returns its status; 0 if the connection broke. *last is set if
+ * the server closes the connection.
+ */
 static int read_answer(struct connection *c, bool *last)
 {
 	char answer[ANSWER_BYTES + 1];
@@ -226,14 +229,14 @@ static void *work(void *context)
 	if (prctl(PR_SET_TIMERSLACK, 1UL) < 0)
 		die("prctl");
 	if (!run->fresh && !ensure_connected(run, &c))
-		drop(&c); /* its first request will tell */
+		drop(&c); /* the first request tries again */
 	pthread_barrier_wait(&run->ready);
 	pthread_barrier_wait(&run->ready); /* the start is known now */
 	while ((i = atomic_fetch_add(&run->next, 1)) < run->count) {
 		int64_t due =
 			run->start + (int64_t)((double)i * 1e9 / run->rate);
 
-		/* Beforehand, if the server has closed the one before. */
+		/* Connect in advance if the server closed the last connection. */
 		if (!run->fresh && !ensure_connected(run, &c))
 			drop(&c);
 		sleep_until(due);
@@ -243,7 +246,7 @@ static void *work(void *context)
 	return NULL;
 }
 
-/* Records as requests.py writes them: length, signature, body. */
+/* Reads records as load.py writes them: length, signature, body. */
 static void read_requests(struct run *run, const char *file, size_t count)
 {
 	struct buf all = { 0 };
@@ -320,7 +323,7 @@ int main(int argc, char **argv)
 	run.rate = (double)number(argv[5], 1000000);
 	count = (unsigned)number(argv[6], 1024);
 	run.fresh = strcmp(argv[7], "fresh") == 0;
-	/* The certificate is one that the benchmark made. */
+	/* The benchmark made the certificate. */
 	run.tls = SSL_CTX_new(TLS_client_method());
 	if (!run.tls)
 		die("TLS");

@@ -1,5 +1,5 @@
-"""HumCLI's Flask sample; process_task_update() completed with psycopg2, a
-pool of connections, as psycopg2's documentation has it."""
+"""HumCLI's Flask sample. process_task_update() uses psycopg2 with a pool of
+connections, as its documentation says."""
 
 import hashlib
 import hmac

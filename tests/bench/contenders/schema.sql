@@ -1,4 +1,4 @@
--- What the contenders record into: HumCLI's rule, one row a task and status.
+-- The contenders' table. By HumCLI's rule it has one row per task and status.
 CREATE TABLE webhook_events (
 	id		bigserial PRIMARY KEY,
 	task_id		text NOT NULL,

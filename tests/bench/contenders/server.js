@@ -1,4 +1,5 @@
-// The same with Fastify and pg, a process a core by Node's cluster.
+// The sample with Fastify and pg. Node's cluster starts one process for each
+// core.
 
 import cluster from 'node:cluster'
 import { createHmac, timingSafeEqual } from 'node:crypto'
@@ -33,7 +34,7 @@ async function serve() {
 		https: { cert: readFileSync(CERTIFICATE), key: readFileSync(KEY) },
 	})
 
-	// The raw bytes are what is signed.
+	// The signature is that of the raw bytes.
 	fastify.addContentTypeParser('application/json', { parseAs: 'buffer' },
 		(request, body, done) => done(null, body))
 	fastify.post('/webhook', async (request, reply) => {

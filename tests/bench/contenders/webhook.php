@@ -1,5 +1,5 @@
 <?php
-// The same in PHP: PDO, with persistent connections unless told otherwise.
+// The sample in PHP by PDO. PERSISTENT says whether connections are persistent.
 
 $body = file_get_contents('php://input');
 $expected = hash_hmac('sha256', $body, getenv('WEBHOOK_SECRET'));
