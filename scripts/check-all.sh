@@ -1,4 +1,4 @@
-# What scripts/check --all adds; sourced by it.
+# The additional checks of scripts/check --all, which sources this file.
 # shellcheck shell=bash
 
 check_all() {
@@ -57,7 +57,7 @@ all_gcc() {
 	step "both are hardened" hardened "$work/gcc" || :
 }
 
-# clang tells how it compiled each file (-MJ), which is what clang-tidy needs
+# clang writes the command for each file (-MJ), because clang-tidy needs it
 all_clang() {
 	step "build: clang, -Werror" build_clang || return
 	unit_tests "unit tests, clang" "$work/clang"
@@ -66,7 +66,7 @@ all_clang() {
 }
 
 build_clang() {
-	# shellcheck disable=SC2016	# make's variable, not ours
+	# shellcheck disable=SC2016	# a variable of make
 	local flags='CFLAGS=-g -O2 -MJ $@.compiled'
 	configure_in "$work/clang" --enable-werror CC=clang &&
 		make -s -C "$work/clang" -j2 "$flags" &&
@@ -79,8 +79,8 @@ all_without_curl() {
 		"$work/four/src/humcli-webhook" libcjson libcrypto libpq || :
 }
 
-# A folder with the .pc files of the four and of what they require is all
-# that this configure can find: no cmocka, no curl.
+# This configure finds only a folder with the .pc files of the four libraries
+# and of their requirements, so that there is no cmocka and no curl.
 build_four() {
 	local pc=$work/four-pc
 	mkdir "$pc" && add_modules fcgi libcrypto libcjson libpq &&
@@ -104,7 +104,8 @@ add_modules() {
 	done
 }
 
-# links_only PROGRAM LIBRARY...: these and the C library, no more, no fewer
+# links_only PROGRAM LIBRARY...: checks that PROGRAM links exactly these and the
+# C library
 links_only() {
 	local program=$1 found
 	shift
@@ -115,7 +116,7 @@ links_only() {
 	[ "$found" = "$(printf '%s ' "$@")" ]
 }
 
-# hardened BUILD: what the linker and the loader know of both programs
+# hardened BUILD: checks the ELF headers and symbols of both programs
 hardened() {
 	local program file status=0
 	for program in humcli-webhook.fcgi humcli-webhook; do
@@ -150,11 +151,11 @@ distcheck() {
 	configure_in "$work/dist" && make -s -C "$work/dist" distcheck
 }
 
-# In a Debian of its own, booted where that can be.
+# Tries the package in a new Debian system, booted if that is possible.
 all_package() {
 	step "the Debian package: install, upgrade, an event, purge" \
 		"$work/source/tests/package/run" || :
-	# what was left out, if that is not all
+	# count the part that was skipped, if not all was
 	! grep -s SKIPPED "$work/log/the_Debian_package"* || count 0 0 1
 }
 
@@ -162,7 +163,7 @@ all_package() {
 
 all_sanitizers() {
 	local reports=$work/reports
-	# the responder runs as nobody where the tests run as root
+	# the responder runs as nobody if the tests run as root
 	mkdir -m 1777 "$reports"
 	step "build: AddressSanitizer, UndefinedBehaviorSanitizer" \
 		build sanitizers --enable-werror --enable-sanitizers \
@@ -171,9 +172,9 @@ all_sanitizers() {
 	step "make install DESTDIR= (sanitizers)" stage sanitizers || :
 }
 
-# A server's standard error may end up anywhere, so findings go to files.
+# Findings go to files, because a server's standard error may go anywhere.
 sanitized_system_tests() {
-	# the slow unwinder, since the fast one loses the way inside libraries
+	# the slow unwinder, because the fast one fails inside libraries
 	local options=log_path=$work/reports/asan
 	options+=:detect_stack_use_after_return=1:fast_unwind_on_malloc=0
 	ASAN_OPTIONS=$options \
@@ -191,15 +192,16 @@ all_threads() {
 }
 
 threaded_system_tests() {
-	# It would sleep for a second at the end, and the end has a limit. What
-	# measures how much is done in a time is left out: all takes ten times
-	# as long.
+	# atexit_sleep_ms: ThreadSanitizer would sleep for a second at the end,
+	# which has a time limit. Tests that measure throughput are left out,
+	# because everything takes ten times as long.
 	TSAN_OPTIONS=log_path=$work/reports/tsan:atexit_sleep_ms=0 \
 		system_tests "system tests, ThreadSanitizer" "$work/stage-threads" \
 		-k "not ($SLOW_THREADS)" tests/system/test_{responder,spool}.py
 }
 
-# The first lines of a report name the place.
+# Fails if there is a report of a sanitizer. Prints the first lines, which name
+# the place.
 no_reports() {
 	local report status=0
 	for report in "$work"/reports/*; do
@@ -222,7 +224,8 @@ clang_tidy() {
 		echo ']'
 	} >"$db"
 	cd "$work/source" || return
-	# one file a run: clang-tidy 14's va_list check errs from the second on
+	# one file for each run, because the va_list check of clang-tidy 14 is
+	# wrong from the second file on
 	find src tests/unit -name '*.c' -print0 |
 		xargs -0 -n 1 -P 2 clang-tidy -p "$work/clang" --quiet 2>&1 |
 		{ grep -v '^[0-9]* warnings\? generated' || :; }
@@ -232,8 +235,8 @@ all_cppcheck() {
 	step "cppcheck" cppcheck_source || :
 }
 
-# It knows none of the system's headers; without these macros it would give
-# up on a file.
+# cppcheck reads no system headers. Without the macros of sys/queue.h it fails
+# on some files.
 cppcheck_source() {
 	local queue
 	queue=$(echo '#include <sys/queue.h>' | gcc -E -M -x c - |

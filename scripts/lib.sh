@@ -1,16 +1,16 @@
-# What scripts/check and scripts/demo share; sourced by bash.
+# Common functions of scripts/check, scripts/demo and others; sourced by bash.
 # shellcheck shell=bash
 
-# The caller's settings, databases and language are not ours.
+# Removes the caller's settings, databases and language from the environment.
 clean_environment() {
 	# shellcheck disable=SC2086	# names, one word each
 	unset CDPATH ${!HUMCLI_WEBHOOK_@} ${!PG@}
 	export LC_ALL=C.UTF-8
 }
 
-# The work happens on a copy in a temporary folder: the checkout stays as it
-# is (also one configured in place, owned by somebody else, or unreadable for
-# the user that the servers run as).
+# The scripts work on a copy in a temporary folder and do not change the
+# checkout. The checkout may be configured in place, belong to another user, or
+# be unreadable for the user of the servers.
 make_work_dir() {
 	umask 022
 	work=$(mktemp -d "${TMPDIR:-/tmp}/humcli-$1.XXXXXX")
@@ -22,7 +22,7 @@ copy_source() {
 	if git rev-parse --git-dir >/dev/null 2>&1; then
 		git ls-files -z --cached --others --exclude-standard |
 			while IFS= read -r -d '' file; do
-				# one that is deleted but not yet committed
+				# a deleted file may still be in the index
 				[ ! -e "$file" ] || printf '%s\0' "$file"
 			done | tar --null -T - -cf -
 	else
@@ -33,7 +33,7 @@ copy_source() {
 		make -s -C "$work/source" distclean
 }
 
-# configure_in DIR [configure options]
+# configure_in DIR [configure options]: makes DIR and runs configure in it
 configure_in() {
 	local dir=$1
 	shift
@@ -41,8 +41,8 @@ configure_in() {
 	(cd "$dir" && "$work/source/configure" -q "$@")
 }
 
-# stop_process SIGNAL PID: a child of this script; what still lives after 10 s
-# is killed.
+# stop_process SIGNAL PID: stops a child process of this script, and kills it
+# after 10 s.
 stop_process() {
 	local i
 	kill -s "$1" "$2" 2>/dev/null || return 0
