@@ -1,9 +1,11 @@
 """humcli-webhook listen --subscription: each event is delivered, whichever
 process dies."""
 
+import ctypes
 import json
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -231,7 +233,10 @@ def test_it_only_polls_if_told(consume, database):
 
 def running_command(consumer):
     """Returns the process ids of the command and of its child processes."""
-    pid = consumer.process.pid
+    return running_children(consumer.process.pid)
+
+
+def running_children(pid):
     with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
         return [int(child) for child in file.read().split()]
 
@@ -313,6 +318,113 @@ def test_the_plain_listener_need_not_write(cli, database):
         database.execute("DROP ROLE read_only")
 
 
+# ---- the parent and the reader
+
+
+def ignore_signals():
+    """A parent such as nohup or a careless supervisor leaves this behind."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGTERM,
+                   signal.SIGUSR1, signal.SIGRTMIN):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def become_subreaper():
+    """Orphans below fall to this process, as they do to process 1."""
+    PR_SET_CHILD_SUBREAPER = 36
+    assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+
+
+def test_a_command_has_default_signals(cli, database):
+    put(database, Delivery("t", "A"))
+    done = subprocess.run(
+        [cli.program, "listen", "--subscription", "s", "--from", "beginning", "--once",
+         "--exec", "grep -E 'Sig(Ign|Blk)' /proc/self/status"], restore_signals=False,
+        preexec_fn=ignore_signals, capture_output=True, text=True, timeout=30, check=True,
+        env=cli.environment(DATABASE=database.dsn()))
+    assert {int(line.split()[1], 16) for line in done.stdout.splitlines()} == {0}, done.stdout
+
+
+def zombies(parent):
+    found = []
+    for child in running_children(parent):
+        with open(f"/proc/{child}/stat", encoding="ascii") as file:
+            if file.read().rpartition(")")[2].split()[0] == "Z":
+                found.append(child)
+    return found
+
+
+@pytest.mark.parametrize("arguments", [
+    ["--subscription", "s", "--exec", "(sleep 0.2; exit 3) & echo $HUMCLI_ID"],
+    ["--subscription", "s"], []])
+def test_it_reaps_orphans(cli, database, arguments):
+    """As process 1 of a container it has to."""
+    with subprocess.Popen(
+            ["sh", "-c", '(sleep 0.2; exit 3) & exec "$@"', "sh", cli.program, "listen",
+             *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            preexec_fn=become_subreaper, env=cli.environment(DATABASE=database.dsn())) as process:
+        try:
+            for n in range(2):
+                wait_until(lambda: database.execute(
+                    "SELECT 1 FROM pg_stat_activity WHERE query LIKE '%pg_listening%'"
+                    " OR query LIKE 'LISTEN%'"), "it to listen")
+                if "s" in arguments:
+                    wait_until(lambda: database.execute(
+                        "SELECT 1 FROM humcli.subscriptions"), "the subscription")
+                put(database, Delivery("t", f"S{n}"))
+                process.stdout.readline()
+            wait_until(lambda: not running_children(process.pid), "no child to be left")
+            assert not zombies(process.pid)
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("arguments", [["--subscription", "s", "--from", "beginning", "--once"],
+                                       ["--count", "20"]])
+def test_no_line_is_lost_if_stdout_does_not_block(cli, database, arguments):
+    """A parent such as Node gives a socket that says EAGAIN when it is full."""
+    rows = [Delivery(f"t{n}", "A" * 100, payload=json.dumps({"x": "y" * 20000}))
+            for n in range(20)]
+    plain = "--count" in arguments
+    numbers = [] if plain else put(database, *rows)
+    pipe, writing = socket.socketpair()
+    writing.setblocking(False)
+    writing.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    with pipe, subprocess.Popen(
+            [cli.program, "listen", *arguments], stdout=writing, stderr=subprocess.PIPE, text=True,
+            env=cli.environment(DATABASE=database.dsn())) as process:
+        writing.close()
+        if plain:
+            assert LISTENS in process.stderr.readline()
+            # together more than the pipe holds
+            database.execute("SELECT pg_notify('humcli_events', to_json(n || repeat('x', 7000))::text)"
+                             " FROM generate_series(1, 20) n")
+        else:
+            wait_until(lambda: select.select([pipe], [], [], 0)[0], "the first line")
+        received = b""
+        while part := pipe.recv(1000):
+            received += part
+        assert process.wait(10) == OK, process.stderr.read()
+    lines = received.decode().splitlines()
+    assert len(lines) == 20
+    if not plain:
+        assert ids(lines) == numbers
+
+
+def test_the_plain_listener_ends_before_a_reader_that_sleeps(cli, database):
+    with subprocess.Popen([cli.program, "listen"], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True,
+                          env=cli.environment(DATABASE=database.dsn())) as process:
+        try:
+            assert LISTENS in process.stderr.readline()
+            database.execute("SELECT pg_notify('humcli_events', to_json(n || repeat('x', 7000))::text)"
+                             " FROM generate_series(1, 50) n")
+            process.stdout.readline()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(5) == OK
+        finally:
+            process.kill()
+
+
 # ---- errors
 
 
@@ -321,7 +433,7 @@ def test_it_says_what_is_wrong(cli, once, cluster, database):
     database.execute("CREATE ROLE stranger LOGIN")
     try:
         for name, dsn, code, said in (
-                ("bad name", database.dsn(), DATA, "a subscription's name is"),
+                ("bad name", database.dsn(), DATA, "invalid subscription name"),
                 ("s", cluster.dsn(bare), CONFIG, "humcli\\\" does not exist"),
                 ("s", database.dsn("stranger"), NO_PERMISSION, "permission denied"),
                 ("s", cluster.dsn("nowhere"), UNAVAILABLE, "nowhere\\\" does not exist")):

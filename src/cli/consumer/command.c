@@ -1,11 +1,10 @@
 /*
- * Starts, polls and signals one command. Knows nothing of retries and
+ * Starts and signals one command, and says how it ended. Knows nothing of retries and
  * leases. The payload is in a memfd rather than a pipe, because a command
  * that never reads its stdin must not block the consumer.
  */
 #include "cli/consumer/command.h"
 
-#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -83,6 +82,18 @@ static int payload_file(const char *payload)
 	return fd;
 }
 
+/*
+ * Gives each signal its default action, because execve() would hand down that
+ * a signal is ignored. Fails only for signals that can't be changed.
+ */
+static void reset_signals(void)
+{
+	const struct sigaction usual = { .sa_handler = SIG_DFL };
+
+	for (int number = 1; number <= SIGRTMAX; number++)
+		(void)sigaction(number, &usual, NULL);
+}
+
 /* Runs in the child after fork(): nothing here may allocate. */
 static void exec_command(const char *command, int payload, char **environment)
 {
@@ -90,6 +101,7 @@ static void exec_command(const char *command, int payload, char **environment)
 	char *const argv[] = { shell, option, (char *)command, NULL };
 	sigset_t none;
 
+	reset_signals();
 	sigemptyset(&none);
 	if (setpgid(0, 0) == 0 && dup2(payload, STDIN_FILENO) == 0 &&
 	    sigprocmask(SIG_SETMASK, &none, NULL) == 0)
@@ -123,23 +135,14 @@ pid_t command_start(const char *command, const struct claimed_event *e)
 	return pid;
 }
 
-enum command_status command_poll(pid_t pid, char *why, size_t size)
+enum command_status command_result(int wait_status, char *why, size_t size)
 {
-	int status;
-	pid_t ended = waitpid(pid, &status, WNOHANG);
-
-	if (ended == 0 || (ended < 0 && errno == EINTR))
-		return COMMAND_RUNNING;
-	if (ended < 0) {
-		snprintf(why, size, "%s", strerror(errno));
+	if (WIFSIGNALED(wait_status)) {
+		snprintf(why, size, "signal %d", WTERMSIG(wait_status));
 		return COMMAND_FAILED;
 	}
-	if (WIFSIGNALED(status)) {
-		snprintf(why, size, "signal %d", WTERMSIG(status));
-		return COMMAND_FAILED;
-	}
-	snprintf(why, size, "exit code %d", WEXITSTATUS(status));
-	switch (WEXITSTATUS(status)) {
+	snprintf(why, size, "exit code %d", WEXITSTATUS(wait_status));
+	switch (WEXITSTATUS(wait_status)) {
 	case EX_OK:
 		return COMMAND_DONE;
 	case EX_TEMPFAIL:

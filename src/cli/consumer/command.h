@@ -19,14 +19,14 @@ pid_t command_start(const char *command,
 		    const struct claimed_event *e) MUST_CHECK;
 
 enum command_status {
-	COMMAND_RUNNING,
 	COMMAND_DONE, /* exit code 0 */
 	COMMAND_DEFERRED, /* 75, EX_TEMPFAIL */
 	COMMAND_FAILED
 };
 
-/* Looks without waiting whether pid has ended; then why says how. */
-enum command_status command_poll(pid_t pid, char *why, size_t size) MUST_CHECK;
+/* Returns what the status of waitpid() means; why says it in words. */
+enum command_status command_result(int wait_status, char *why,
+				   size_t size) MUST_CHECK;
 /* Signals the process group: the command and its own children. */
 void command_signal(pid_t pid, int number);
 

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/wait.h>
 
 enum { RETRY_FIRST_MS = 1000, RETRY_LONGEST_MS = 60000 };
 
@@ -25,6 +26,7 @@ static void start_command(struct consumer *c, struct slot *s)
 		consumer_begin_stop(c, EX_OSERR);
 		return;
 	}
+	s->reaped = false;
 	s->state = RUNNING;
 }
 
@@ -76,14 +78,15 @@ static bool report_slot(struct consumer *c, const struct slot *s)
 	return claim_return(c, &s->event, s->status_text, retry);
 }
 
-/* Looks whether the command of a slot has ended, without waiting. */
-static void poll_command(struct consumer *c, struct slot *s)
+/* Handles the end of a command, if it has ended. */
+static void finish_command(struct consumer *c, struct slot *s)
 {
-	enum command_status ending =
-		command_poll(s->pid, s->status_text, sizeof(s->status_text));
+	enum command_status ending;
 
-	if (ending == COMMAND_RUNNING)
+	if (!s->reaped)
 		return;
+	ending = command_result(s->wait_status, s->status_text,
+				sizeof(s->status_text));
 	if (s->state == KILLED) {
 		claimed_event_free(&s->event);
 		s->state = IDLE;
@@ -104,7 +107,7 @@ static void poll_command(struct consumer *c, struct slot *s)
 static void advance_slot(struct consumer *c, struct slot *s)
 {
 	if (s->state == RUNNING || s->state == KILLED)
-		poll_command(c, s);
+		finish_command(c, s);
 	if (s->state == ENDED && report_slot(c, s)) {
 		claimed_event_free(&s->event);
 		s->state = IDLE;
@@ -113,6 +116,24 @@ static void advance_slot(struct consumer *c, struct slot *s)
 	}
 	if (s->state == PAUSED && !c->stopping && monotonic_ms() >= s->due)
 		start_command(c, s);
+}
+
+void consumer_reap_children(struct consumer *c)
+{
+	int wait_status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &wait_status, WNOHANG)) > 0) {
+		for (size_t i = 0; i < c->options->concurrency; i++) {
+			struct slot *s = &c->slots[i];
+
+			if ((s->state != RUNNING && s->state != KILLED) ||
+			    s->pid != pid)
+				continue;
+			s->reaped = true;
+			s->wait_status = wait_status;
+		}
+	}
 }
 
 void consumer_run_commands(struct consumer *c)

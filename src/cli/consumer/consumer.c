@@ -321,10 +321,11 @@ static void wait_for_news(struct consumer *c)
 		return;
 	if (fds[0].revents)
 		consumer_begin_stop(c, EX_OK);
-	/* The signal only says that some child ended; commands.c asks each. */
+	/* A signalfd merges signals: they only say that some child ended. */
 	while (fds[1].revents &&
 	       read(c->children, &child, sizeof(child)) == sizeof(child))
 		;
+	consumer_reap_children(c);
 	if (fds[2].revents && !session_receive(c->session)) {
 		log_message(LEVEL_WARNING,
 			    "connection closed by the server; reconnecting");
@@ -387,7 +388,8 @@ static int lock_once(const struct consumer_options *o, struct session *s)
 	    QUERY_OK) {
 		log_message(LEVEL_ERROR, "can't get the consumer lock: %s",
 			    session_message(s));
-		return EX_UNAVAILABLE;
+		return session_exit_code(s) ? session_exit_code(s)
+					    : EX_UNAVAILABLE;
 	}
 	if (granted)
 		return EX_OK;

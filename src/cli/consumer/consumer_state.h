@@ -28,6 +28,8 @@ struct slot {
 	enum slot_state state;
 	struct claimed_event event;
 	pid_t pid;
+	bool reaped; /* the command has ended with wait_status */
+	int wait_status;
 	enum command_status status;
 	char status_text[64];
 	int64_t due; /* PAUSED: when to start it again, monotonic_ms() */
@@ -100,6 +102,11 @@ void claims_return_all(struct consumer *c);
 
 /* commands.c, lines.c */
 
+/*
+ * Reads how child processes ended: commands, and as process 1 of a container
+ * also orphans, which would stay zombies.
+ */
+void consumer_reap_children(struct consumer *c);
 /* Starts commands for the queue, and finishes those that have ended. */
 void consumer_run_commands(struct consumer *c);
 /* Signals the commands still running: SIGTERM, the second time SIGKILL. */

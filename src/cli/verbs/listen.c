@@ -187,8 +187,14 @@ static int print_notified(const struct options *o, const char *conninfo,
 		.end = o->end,
 		.left = o->count ? o->count : UINT64_MAX,
 	};
-	int code = print_until_end(&l, o->count != 0);
+	const struct sigaction reap = { .sa_handler = SIG_IGN };
+	int code;
 
+	/* As process 1 of a container: without a command, orphans only. */
+	if (sigaction(SIGCHLD, &reap, NULL) < 0)
+		log_message(LEVEL_WARNING, "can't ignore SIGCHLD: %s",
+			    strerror(errno));
+	code = print_until_end(&l, o->count != 0);
 	session_free(l.session);
 	return code;
 }
