@@ -117,6 +117,17 @@ const char *session_message(const struct session *s)
 	return s->message;
 }
 
+enum query_status session_reject(struct session *s, const char *what)
+{
+	snprintf(s->message, sizeof(s->message),
+		 "unexpected answer to %s: the schema is of another version; "
+		 "see humcli-webhook doctor",
+		 what);
+	/* undefined_function: asking again does not help */
+	snprintf(s->sqlstate, sizeof(s->sqlstate), "42883");
+	return QUERY_REFUSED;
+}
+
 /* Keeps what the server says, and what it advises. */
 static void set_error(struct session *s, const PGresult *r)
 {

@@ -59,6 +59,11 @@ enum query_status session_query(struct session *s, const char *query,
 const char *session_sqlstate(const struct session *s);
 /* Its exit code; EX_OK where asking again may help. */
 int session_exit_code(const struct session *s);
+/*
+ * Records that an answer does not fit this program: a function of the schema
+ * is of another version. what names the function. Returns QUERY_REFUSED.
+ */
+enum query_status session_reject(struct session *s, const char *what);
 /* One line. */
 const char *session_message(const struct session *s);
 

@@ -449,6 +449,29 @@ def test_it_says_what_is_wrong(cli, once, cluster, database):
         cluster.drop_database(bare)
 
 
+def test_functions_of_another_version_may_give_no_row(once, database):
+    """No answer is an error that is said, not a crash."""
+    put(database, Delivery("t", "A"))
+    [(original, arguments)] = database.execute(
+        "SELECT pg_get_functiondef(oid), pg_get_function_identity_arguments(oid) FROM pg_proc"
+        " WHERE proname = 'subscribe' AND pronamespace = 'humcli'::regnamespace")
+    drop = f"DROP FUNCTION humcli.subscribe({arguments});"
+    database.execute(drop + re.sub("RETURNS boolean(?s:.*)", "RETURNS SETOF boolean LANGUAGE sql"
+                                   " AS 'SELECT true WHERE false'", original))
+    done = once()
+    assert done.returncode == CONFIG and "humcli-webhook doctor" in done.err
+    database.execute(drop + original)
+    [(original,)] = database.execute(
+        "SELECT pg_get_functiondef('humcli.fetch(text, integer)'::regprocedure)")
+    nulls = re.sub(r"AS \$function\$(?s:.*)", "AS $$ BEGIN RETURN QUERY SELECT NULL::text,"
+                   " 1::bigint, NULL::text, NULL::text, NULL::text, NULL::text,"
+                   " NULL::timestamptz, NULL::timestamptz, NULL::timestamptz, NULL::text,"
+                   " NULL::json; END $$", original)
+    database.execute(nulls)
+    done = once()
+    assert (done.returncode, done.out) == (CONFIG, "") and "humcli-webhook doctor" in done.err
+
+
 def test_a_subscription_that_is_removed(consume, database):
     consumer = consume(database)
     database.execute("SELECT humcli.unsubscribe('s')")

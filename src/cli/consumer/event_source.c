@@ -35,25 +35,10 @@ void claimed_event_free(struct claimed_event *e)
 	*e = (struct claimed_event){ 0 };
 }
 
-enum query_status event_source_open(const struct event_source *source,
-				    struct session *s, bool *made)
-{
-	const char *values[] = { source->name,
-				 source->from ? source->from : "now",
-				 source->statuses };
-	struct rows *rows = NULL;
-	enum query_status status =
-		session_query(s,
-			      "SELECT humcli.subscribe($1, $2, "
-			      "pg_catalog.string_to_array($3, ','))",
-			      values, 3, QUERY_TIMEOUT_MS, &rows);
-
-	*made = status == QUERY_OK && strcmp(rows_get(rows, 0, 0), "t") == 0;
-	rows_free(rows);
-	return status;
-}
-
-/* Asks for one value; "" stands for NULL, and for no answer. */
+/*
+ * Asks a function of the schema for one value. No row, or NULL, is refused:
+ * the function then is of another schema version.
+ */
 static enum query_status query_one_value(struct session *s, const char *query,
 					 const char *const *values,
 					 size_t count, char *value, size_t size)
@@ -67,6 +52,23 @@ static enum query_status query_one_value(struct session *s, const char *query,
 		got = rows_get(rows, 0, 0);
 	snprintf(value, size, "%s", got ? got : "");
 	rows_free(rows);
+	return status == QUERY_OK && !got ? session_reject(s, query) : status;
+}
+
+enum query_status event_source_open(const struct event_source *source,
+				    struct session *s, bool *made)
+{
+	const char *values[] = { source->name,
+				 source->from ? source->from : "now",
+				 source->statuses };
+	char value[8];
+	enum query_status status =
+		query_one_value(s,
+				"SELECT humcli.subscribe($1, $2, "
+				"pg_catalog.string_to_array($3, ','))",
+				values, 3, value, sizeof(value));
+
+	*made = strcmp(value, "t") == 0;
 	return status;
 }
 
@@ -91,17 +93,22 @@ static char *copy(const struct rows *r, size_t row, size_t column)
 	return value ? xstrdup(value) : NULL;
 }
 
-static void read_event(const struct rows *r, size_t row,
+/* Returns false if a column that is needed is NULL. */
+static bool read_event(const struct rows *r, size_t row,
 		       struct claimed_event *e)
 {
+	const char *attempt = rows_get(r, row, 9);
+
 	*e = (struct claimed_event){
 		.event = { copy(r, row, 0), copy(r, row, 1), copy(r, row, 2),
 			   copy(r, row, 3), copy(r, row, 4), copy(r, row, 5),
 			   copy(r, row, 6), copy(r, row, 7) },
 		.position = copy(r, row, 8),
 	};
-	if (!parse_u64(rows_get(r, row, 9), 1, UINT64_MAX, &e->attempt))
+	if (!attempt || !parse_u64(attempt, 1, UINT64_MAX, &e->attempt))
 		e->attempt = 1;
+	return e->event.id && e->event.event && e->event.task_id &&
+	       e->event.status && e->event.payload && e->position;
 }
 
 /* The text of an interval. */
@@ -134,6 +141,7 @@ enum query_status event_source_fetch(const struct event_source *source,
 	/* The server starts the lease later than this, never earlier. */
 	int64_t until = monotonic_ms() + source->lease_ms;
 	struct rows *rows = NULL;
+	bool complete = true;
 	enum query_status status;
 
 	snprintf(rows_wanted, sizeof(rows_wanted), "%zu", max);
@@ -150,11 +158,16 @@ enum query_status event_source_fetch(const struct event_source *source,
 	if (status != QUERY_OK)
 		return status;
 	for (; *count < rows_count(rows) && *count < max; (*count)++) {
-		read_event(rows, *count, &events[*count]);
+		complete &= read_event(rows, *count, &events[*count]);
 		events[*count].until = until;
 	}
 	rows_free(rows);
-	return status;
+	if (complete)
+		return QUERY_OK;
+	while (*count)
+		claimed_event_free(&events[--*count]);
+	return session_reject(s, source->worker ? "humcli.claim()"
+						: "humcli.fetch()");
 }
 
 static enum query_status acknowledge(const struct event_source *source,
@@ -238,12 +251,12 @@ enum query_status event_source_next_due(const struct event_source *source,
 	uint64_t pause;
 	enum query_status status = query_one_value(
 		s,
-		"SELECT pg_catalog.ceil(least(86400000, greatest(1000, "
+		"SELECT CASE WHEN n.due IS NULL THEN '' ELSE "
+		"pg_catalog.ceil(least(86400000, greatest(1000, "
 		"1000 * pg_catalog.date_part('epoch', n.due - "
-		"pg_catalog.clock_timestamp())))) "
+		"pg_catalog.clock_timestamp()))))::text END "
 		"FROM (SELECT pg_catalog.min(j.due) AS due "
-		"FROM humcli.jobs j WHERE j.subscription = $1) n "
-		"WHERE n.due IS NOT NULL",
+		"FROM humcli.jobs j WHERE j.subscription = $1) n",
 		values, 1, value, sizeof(value));
 
 	*ms = parse_u64(value, 0, INT64_MAX, &pause) ? (int64_t)pause
@@ -264,18 +277,15 @@ enum query_status event_source_lock(const struct event_source *source,
 				     ", pg_catalog.hashtext($1))",
 	};
 	const char *values[] = { source->name };
-	struct rows *rows = NULL;
+	char value[8] = "";
 	enum query_status status = QUERY_OK;
 
-	*granted = false;
 	if (to == LOCK_TRANSACTION)
 		status = session_query(s, "BEGIN", NULL, 0, QUERY_TIMEOUT_MS,
 				       NULL);
 	if (status == QUERY_OK)
-		status = session_query(s, queries[to], values, 1,
-				       QUERY_TIMEOUT_MS, &rows);
-	if (status == QUERY_OK)
-		*granted = strcmp(rows_get(rows, 0, 0), "t") == 0;
-	rows_free(rows);
+		status = query_one_value(s, queries[to], values, 1, value,
+					 sizeof(value));
+	*granted = strcmp(value, "t") == 0;
 	return status;
 }
