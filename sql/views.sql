@@ -3,21 +3,21 @@
 -- it changes.
 
 -- All deliveries: events, repeats, and the row that purge() left of a retired
--- task. Version 1 had no retired tasks. Its view is replaced and not dropped,
+-- task. The view of an older version is replaced and not dropped,
 -- because sessions that record now have the old view in a cached plan.
 DO $$ BEGIN IF to_regclass('humcli.deliveries') IS NULL
-	OR strpos(pg_get_viewdef(to_regclass('humcli.deliveries')), 'retired') = 0
+	OR strpos(pg_get_viewdef(to_regclass('humcli.deliveries')), 'NULLIF') = 0
 THEN
 	CREATE OR REPLACE VIEW humcli.deliveries AS
-	SELECT e.task_id, e.event, e.occurred_at, e.status, e.previous_status,
+	SELECT e.task_id, e.event, e.occurred_at, e.status, nullif(e.previous_status, '') AS previous_status,
 		e.id AS event_id, NULL::bigint AS repeat_id
 	FROM humcli.events e
 	UNION ALL
-	SELECT r.task_id, r.event, r.occurred_at, r.status, r.previous_status,
+	SELECT r.task_id, r.event, r.occurred_at, r.status, nullif(r.previous_status, ''),
 		NULL::bigint, r.id
 	FROM humcli.repeats r
 	UNION ALL
-	SELECT t.task_id, t.event, t.occurred_at, t.status, t.previous_status,
+	SELECT t.task_id, t.event, t.occurred_at, t.status, nullif(t.previous_status, ''),
 		t.event_id, NULL::bigint
 	FROM humcli.retired t;
 END IF; END $$;
@@ -25,11 +25,14 @@ END IF; END $$;
 -- Timeline: the history of each task in order. Events with equal times are ordered
 -- by previous_status: a row comes after the rows that it follows from. "depth"
 -- counts these rows; a cycle ends where it returns to a row.
-DO $$ BEGIN IF to_regclass('humcli.timeline') IS NULL THEN
-	CREATE VIEW humcli.timeline AS
+DO $$ BEGIN IF to_regclass('humcli.timeline') IS NULL
+	OR strpos(pg_get_viewdef(to_regclass('humcli.timeline')), 'NULLIF') = 0
+THEN
+	CREATE OR REPLACE VIEW humcli.timeline AS
 	SELECT t.task_id,
 		row_number() OVER (PARTITION BY t.task_id ORDER BY t.occurred_at, t.depth, t.id) AS place,
-		t.id, t.event, t.status, t.previous_status, t.occurred_at, t.received_at, t.recorded_at,
+		t.id, t.event, t.status, nullif(t.previous_status, '') AS previous_status, t.occurred_at,
+		t.received_at, t.recorded_at,
 		t.first_of_status, s.event AS meaning, s.trigger, s.terminal, t.secret_name, t.payload
 	FROM (
 		SELECT e.*,

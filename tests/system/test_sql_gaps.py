@@ -66,7 +66,7 @@ def test_opens_and_closes(connection, listener):
     assert gaps(connection) == [] and notified(connection, listener) == []
 
 
-@pytest.mark.parametrize("previous, kind", ((None, None), ("PENDING", None), ("ACCEPTED", "start"), ("", "start")))
+@pytest.mark.parametrize("previous, kind", ((None, None), ("PENDING", None), ("ACCEPTED", "start"), ("", None)))
 def test_first(connection, listener, previous, kind):
     """The first event opens a gap if its previous_status is not PENDING."""
     record(connection, [Delivery("task_1", "X", previous)], notify=True)

@@ -75,7 +75,7 @@ def test_order_and_unknown_ids(connection, listener):
 
 @pytest.mark.parametrize("odd", (
     Delivery("task \"\\/\b\f\n\r\t\x01\x7f", "\u00e9\u2028\U0001f600", "%s'$1"),
-    Delivery("{}", "null", "null"), Delivery("a", "", "")))
+    Delivery("{}", "null", "null"), Delivery("a", "")))
 def test_escapes(connection, listener, odd):
     row = record(connection, [odd], notify=True)[0]
     text, = notified(connection, listener)

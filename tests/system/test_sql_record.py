@@ -12,7 +12,7 @@ from psycopg2 import errors
 from harness.postgres import Cluster, Database, wait_until
 from harness.record_calls import (SIGNATURE, START, Delivery, at, listen, notification,
                                   notifications, outcomes, record, record_all,
-                                  record_next, stored)
+                                  record_as_cgi, record_next, stored)
 
 
 def one(connection, sql, *arguments):
@@ -715,3 +715,36 @@ def test_quarantine_in_opposite_order(database, connection):
         thread.join()
     assert not failures
     assert one(connection, "SELECT array_agg(DISTINCT seen) FROM humcli.quarantine") == [80]
+
+
+# An empty previous_status.
+
+
+@pytest.mark.parametrize("way", (record, record_as_cgi))
+def test_empty_previous_status(connection, way):
+    """Is none: in the row, in the rule, in the views, in the notification."""
+    listen(connection)
+
+    def put(*deliveries):
+        return [row for d in deliveries for row in (
+            way(connection, [d], notify=True) if way is record else way(connection, d))]
+
+    rows = put(first(previous=""), first(previous=None, seconds=1), first(previous="", seconds=2),
+               first("task_2", previous=""))
+    assert outcomes(rows) == ["recorded", "repeat", "repeat", "recorded"]
+    assert {d.previous_status for d in stored(connection, "events") + stored(connection, "repeats")} == {None}
+    assert notifications(connection, 2)[0] == notification(rows[0].id, first(previous=None), True)
+    assert one(connection, "SELECT count(*) FROM humcli.gaps") == 0
+
+
+def test_empty_previous_status_of_an_older_version(connection):
+    """One that was recorded as it came counts as none."""
+    record(connection, [first(previous=None), first("task_2", previous=None)])
+    run(connection, "UPDATE humcli.events SET previous_status = ''")
+    assert outcomes(record(connection, [first(previous=None, seconds=1), first("task_2", "A", "B", 1)])) == [
+        "repeat", "recorded"]
+    assert one(connection, "SELECT count(*) FROM humcli.gaps WHERE task_id = 'task_1'") == 0
+    for view in ("deliveries", "timeline", "tasks", "gaps"):
+        assert one(connection, f"SELECT count(*) FROM humcli.{view} WHERE previous_status = ''") == 0, view
+    run(connection, "DELETE FROM humcli.repeats")
+    assert outcomes(record(connection, [first(previous=None, seconds=1)])) == ["repeat"]

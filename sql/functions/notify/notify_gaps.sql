@@ -20,7 +20,7 @@ BEGIN
 		SELECT DISTINCT e.task_id
 		FROM (SELECT DISTINCT unnest(p_id) AS id) n
 		CROSS JOIN LATERAL (
-			SELECT v.task_id, v.occurred_at, v.previous_status
+			SELECT v.task_id, v.occurred_at, nullif(v.previous_status, '') AS previous_status
 			FROM humcli.events v
 			WHERE v.id = n.id
 			LIMIT 1

@@ -98,6 +98,9 @@ BEGIN
 		PERFORM set_config('synchronous_commit', 'on', true);
 	END IF;
 
+	-- An empty previous_status counts as none; rows of older versions may have one.
+	p_previous_status := array_replace(p_previous_status, '', NULL);
+
 	-- Lock the tasks until the commit. A statement of its own, so that the
 	-- statements below see every event recorded up to here.
 	busy := humcli.lock_tasks(p_task_id);
@@ -130,7 +133,7 @@ BEGIN
 			received_at, secret_name, signature, payload)
 		WHERE i.task_id <> ALL (repeated_tasks) AND i.task_id <> ALL (busy)
 			AND coalesce((SELECT v.occurred_at < i.occurred_at AND (v.status <> i.status
-					OR v.previous_status IS DISTINCT FROM i.previous_status
+					OR nullif(v.previous_status, '') IS DISTINCT FROM i.previous_status
 					OR i.occurred_at - v.occurred_at > p_window)
 				FROM humcli.events v WHERE v.task_id = i.task_id AND v.event = i.event
 				ORDER BY v.occurred_at DESC, v.status DESC LIMIT 1), true)
@@ -206,7 +209,7 @@ BEGIN
 			RETURN NEXT;
 			CONTINUE;
 		END IF;
-		SELECT r.previous_status INTO before FROM humcli.repeats r
+		SELECT nullif(r.previous_status, '') AS previous_status INTO before FROM humcli.repeats r
 		WHERE r.task_id = x.task_id AND r.event = x.event
 			AND r.occurred_at = x.occurred_at AND r.status = x.status;
 		in_repeats := FOUND;

@@ -34,11 +34,11 @@ AS $$
 	-- if the text is so long that notify() may send the id alone.
 	INSERT INTO humcli.events AS e (event, task_id, status, previous_status, occurred_at,
 		received_at, first_of_status, secret_name, signature, payload)
-	SELECT p_event, p_task_id, p_status, p_previous_status, p_occurred_at,
+	SELECT p_event, p_task_id, p_status, nullif(p_previous_status, ''), p_occurred_at,
 		p_received_at, h.same IS NULL, p_secret_name, p_signature, p_payload
 	FROM (
-		SELECT max(f.occurred_at) FILTER (WHERE f.status = p_previous_status) AS before,
-			max(f.occurred_at) FILTER (WHERE f.status IS DISTINCT FROM p_previous_status) AS others,
+		SELECT max(f.occurred_at) FILTER (WHERE f.status = nullif(p_previous_status, '')) AS before,
+			max(f.occurred_at) FILTER (WHERE f.status IS DISTINCT FROM nullif(p_previous_status, '')) AS others,
 			max(f.occurred_at) FILTER (WHERE f.status = p_status) AS same,
 			max(f.occurred_at) FILTER (WHERE f.event <> p_event) AS other_type
 		FROM humcli.events f
@@ -53,7 +53,7 @@ AS $$
 			<= coalesce(pg_sequence_last_value(pg_get_serial_sequence('humcli.events', 'id')), 0)
 		AND h.other_type IS NULL
 		AND CASE WHEN h.before IS NULL
-			THEN h.others IS NULL AND coalesce(p_previous_status, 'PENDING') = 'PENDING'
+			THEN h.others IS NULL AND coalesce(nullif(p_previous_status, ''), 'PENDING') = 'PENDING'
 			ELSE (h.before > h.others) IS NOT FALSE
 				AND p_occurred_at > h.before AND p_status <> p_previous_status END
 		AND (SELECT r.id FROM humcli.repeats r WHERE r.task_id = p_task_id LIMIT 1) IS NULL
@@ -62,6 +62,6 @@ AS $$
 	-- Notify as notify() does. Neither call returns NULL.
 	RETURNING CASE WHEN set_config('lock_timeout', '250ms', true) IS NOT NULL
 		AND pg_notify('humcli_events', humcli.notification_payload(e.id, p_task_id, p_status,
-			p_previous_status, e.first_of_status)) IS NOT NULL
+			nullif(p_previous_status, ''), e.first_of_status)) IS NOT NULL
 		THEN e.id END
 $$;
