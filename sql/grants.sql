@@ -24,6 +24,7 @@ BEGIN
 	-- The functions that a view calls run as the role that reads the view.
 	GRANT EXECUTE ON FUNCTION
 		humcli.payload(json),
+		humcli.order_equal_times(text, timestamptz),
 		humcli.unread_events(txid_snapshot, txid_snapshot, bigint, bigint, text[], bigint),
 		humcli.cursor_horizon(humcli.subscriptions),
 		humcli.has_foreign_xids(text),

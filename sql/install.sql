@@ -16,6 +16,7 @@ SET LOCAL client_min_messages = notice;
 \ir schema.sql
 \ir roles.sql
 \ir tables.sql
+\ir functions/notify/order_equal_times.sql
 \ir views.sql
 \ir functions/record/repair_identity.sql
 \ir functions/record/identities_behind.sql

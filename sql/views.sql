@@ -23,39 +23,32 @@ THEN
 END IF; END $$;
 
 -- Timeline: the history of each task in order. Events with equal times are ordered
--- by previous_status: a row comes after the rows that it follows from. "depth"
--- counts these rows; a cycle ends where it returns to a row.
+-- by order_equal_times(), which the view calls once for each such group: a row
+-- comes after the rows that it follows from.
 DO $$ BEGIN IF to_regclass('humcli.timeline') IS NULL
-	OR strpos(pg_get_viewdef(to_regclass('humcli.timeline')), 'NULLIF') = 0
+	OR strpos(pg_get_viewdef(to_regclass('humcli.timeline')), 'order_equal_times') = 0
 THEN
 	CREATE OR REPLACE VIEW humcli.timeline AS
 	SELECT t.task_id,
-		row_number() OVER (PARTITION BY t.task_id ORDER BY t.occurred_at, t.depth, t.id) AS place,
+		row_number() OVER (PARTITION BY t.task_id ORDER BY t.occurred_at, t.rank, t.id) AS place,
 		t.id, t.event, t.status, nullif(t.previous_status, '') AS previous_status, t.occurred_at,
 		t.received_at, t.recorded_at,
 		t.first_of_status, s.event AS meaning, s.trigger, s.terminal, t.secret_name, t.payload
 	FROM (
+		-- max() is of one array and NULLs. As an aggregate it evaluates its
+		-- argument once a row; first_value() would do so for each row again.
 		SELECT e.*,
-			CASE WHEN e.at_once > 1 THEN (
-				WITH RECURSIVE cause (previous_status, path) AS (
-					SELECT e.previous_status, ARRAY[e.id]
-					UNION ALL
-					SELECT f.previous_status, c.path || f.id
-					FROM cause c
-					JOIN humcli.events f ON f.task_id = e.task_id
-						AND f.occurred_at = e.occurred_at
-						AND f.status = c.previous_status
-					WHERE f.id <> ALL (c.path)
-				)
-				SELECT max(cardinality(c.path)) FROM cause c
-			) ELSE 1 END AS depth
+			array_position(max(CASE WHEN e.at_once > 1 AND e.nth = 1
+				THEN humcli.order_equal_times(e.task_id, e.occurred_at) END)
+				OVER (PARTITION BY e.task_id, e.occurred_at), e.id) AS rank
 		FROM (
-			SELECT v.*, count(*) OVER (PARTITION BY v.task_id, v.occurred_at) AS at_once
+			SELECT v.*, count(*) OVER (PARTITION BY v.task_id, v.occurred_at) AS at_once,
+				row_number() OVER (PARTITION BY v.task_id, v.occurred_at ORDER BY v.id) AS nth
 			FROM humcli.events v
 		) e
 	) t
 	LEFT JOIN humcli.statuses s ON s.status = t.status
-	ORDER BY t.task_id, t.occurred_at, t.depth, t.id;
+	ORDER BY t.task_id, t.occurred_at, t.rank, t.id;
 END IF; END $$;
 
 -- Gaps: events whose previous_status is not the status recorded before them. A

@@ -26,6 +26,7 @@ MATRIX = [
     ("SELECT humcli.notify(ARRAY[1])", {"writer"}),
     ("SELECT humcli.notify(NULL)", {"writer"}),
     ("SELECT humcli.payload('{}')", READERS),
+    ("SELECT humcli.order_equal_times('t', now())", READERS),
     ("SELECT humcli.lock_tasks(ARRAY['t'])", set()),
     ("SELECT humcli.repair_identity('events')", set()),
     ("SELECT humcli.identities_behind()", {"writer", *READERS}),

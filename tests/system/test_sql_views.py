@@ -117,3 +117,84 @@ def test_one_task_is_looked_up_by_index(connection):
             cursor.execute(f"EXPLAIN SELECT * FROM humcli.{view} WHERE task_id = 'task_7'")
             plan = "\n".join(row[0] for row in cursor.fetchall())
             assert "Index Cond: (task_id = 'task_7'" in plan and "Seq Scan on events" not in plan, plan
+
+
+# Many events of one task in one millisecond. The limit is far from what a view
+# needs, and near to nothing for one that counts paths.
+
+
+def layers(count, width=6):
+    """Each status of a layer can follow each of the layer before: paths without number."""
+    return [Delivery("task_1", f"L{i}", f"L{i - 1}" if i else None, at(0), event=f"type_{j}")
+            for i in range(count // width) for j in range(width)]
+
+
+def knot(count):
+    """Cycles within cycles."""
+    return [Delivery("task_1", f"S{i % (count // 4)}", f"S{(i * 7 + 1) % (count // 4)}", at(0), event=f"type_{i % 4}")
+            for i in range(count)]
+
+
+def chain(count):
+    return [Delivery("task_1", f"S{i:04}", f"S{i - 1:04}" if i else None, at(0)) for i in range(count)]
+
+
+@pytest.mark.parametrize("make", (layers, knot, chain))
+def test_many_events_at_one_time(database, rng, make):
+    connection = database.connect()
+    deliveries = make(600)
+    unique = list({d.key: d for d in deliveries}.values())
+    rng.shuffle(unique)
+    with connection.cursor() as cursor:
+        cursor.execute("SET statement_timeout = '20 s'")
+    record(connection, unique[:500], notify=True)
+    for delivery in unique[500:520]:
+        record(connection, [delivery], notify=True)
+    with connection.cursor() as cursor:
+        for view in ("timeline", "tasks", "gaps"):
+            cursor.execute(f"SELECT count(*) FROM humcli.{view}")
+        cursor.execute("SELECT count(*), count(DISTINCT place) FROM humcli.timeline")
+        assert cursor.fetchall() == [(len(unique[:520]), len(unique[:520]))]
+    if make is chain:
+        record(connection, unique[520:])
+        assert timeline(connection) == [d.status for d in chain(600)]
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM humcli.gaps")
+            assert cursor.fetchall() == [(0,)]
+    connection.close()
+
+
+def depth_order(rows):
+    """A model for groups without a cycle: by the longest way to a row, then by id."""
+    depths = {}
+
+    def depth(number):
+        if number not in depths:
+            causes = [other for other in rows if rows[other][1] == rows[number][0]]
+            depths[number] = 1 + max(map(depth, causes), default=0)
+        return depths[number]
+
+    return sorted(rows, key=lambda number: (depth(number), number))
+
+
+def test_equal_times_against_a_model(connection, rng):
+    for number in range(60):
+        task = f"task_{number}"
+        names = "ABCDEFGH"
+        for event in ("x", "y"):
+            for status in rng.sample(range(8), rng.randint(1, 8)):
+                previous = names[rng.randrange(status)] if status and rng.random() < .8 else None
+                record(connection, [Delivery(task, names[status], previous, at(0), event=event)])
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT id, previous_status, status FROM humcli.timeline WHERE task_id = %s", [task])
+            rows = {row[0]: row[1:] for row in cursor.fetchall()}
+        assert list(rows) == depth_order(dict(sorted(rows.items())))
+
+
+def test_equal_times_in_a_circle_that_is_entered(connection):
+    """From where it is entered; then no gap is seen."""
+    for previous, status in (("B", "A"), ("A", "B"), ("X", "B"), ("B", "C")):
+        record(connection, [Delivery("task_1", status, previous, event=f"{previous} {status}")])
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT previous_status, status FROM humcli.timeline")
+        assert cursor.fetchall() == [("X", "B"), ("B", "A"), ("A", "B"), ("B", "C")]

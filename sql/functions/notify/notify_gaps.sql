@@ -38,15 +38,30 @@ BEGIN
 			OR e.previous_status <> coalesce(b.status, 'PENDING')
 			OR b.status IS NULL AND (SELECT r.status FROM humcli.retired r WHERE r.task_id = e.task_id) IS NOT NULL
 	LOOP
-		PERFORM pg_notify('humcli_gaps', format('{"task_id":%s,"kind":"%s"}', to_json(g.task_id), g.kind))
-		FROM humcli.gaps g
-		WHERE g.task_id = task AND (
-			g.id = ANY (p_id)
-			OR g.id_before = ANY (p_id) AND g.previous_status = coalesce(
-				(SELECT l.status FROM humcli.timeline l
-				WHERE l.task_id = task AND l.place < g.place AND l.id <> ALL (p_id)
-				ORDER BY l.place DESC LIMIT 1),
-				(SELECT r.status FROM humcli.retired r WHERE r.task_id = task),
-				'PENDING'));
+		-- One pass over the history. An event had no gap before it if it followed
+		-- the last of the older rows before it.
+		PERFORM pg_notify('humcli_gaps', format('{"task_id":%s,"kind":"%s"}', to_json(task),
+			CASE WHEN g.status_before IS NULL THEN 'start' ELSE 'hole' END))
+		FROM (
+			WITH history AS (
+				SELECT l.place, l.id, l.status, l.previous_status,
+					lag(l.id) OVER (ORDER BY l.place) AS id_before,
+					coalesce(lag(l.status) OVER (ORDER BY l.place),
+						(SELECT r.status FROM humcli.retired r WHERE r.task_id = task)) AS status_before,
+					max(CASE WHEN l.id <> ALL (p_id) THEN l.place END) OVER (ORDER BY l.place
+						ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS older_place
+				FROM humcli.timeline l
+				WHERE l.task_id = task
+			)
+			SELECT h.place, h.id, h.previous_status, h.id_before, h.status_before,
+				coalesce(o.status, (SELECT r.status FROM humcli.retired r WHERE r.task_id = task),
+					'PENDING') AS older_status
+			FROM history h
+			LEFT JOIN history o ON o.place = h.older_place
+		) g
+		WHERE g.previous_status <> coalesce(g.status_before, 'PENDING')
+			AND (g.id = ANY (p_id)
+				OR g.id_before = ANY (p_id) AND g.previous_status = g.older_status)
+		ORDER BY g.place;
 	END LOOP;
 END $$;
