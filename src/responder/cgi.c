@@ -14,7 +14,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "base/alloc.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -67,14 +66,10 @@ static long read_stdin(void *context, char *data, size_t size)
 static void fill_request(struct request *r)
 {
 	for (char **e = environ; *e; e++) {
-		char *name = *e, *equals = strchr(name, '=');
+		const char *equals = strchr(*e, '=');
 
-		if (!equals)
-			continue;
-		/* A copy, because environ stays as it is. */
-		name = xstrndup(*e, (size_t)(equals - *e));
-		request_set(r, name, equals + 1);
-		free(name);
+		if (equals)
+			request_set(r, *e, (size_t)(equals - *e), equals + 1);
 	}
 }
 

@@ -135,12 +135,10 @@ static long read_some(void *context, char *data, size_t size)
 static void fill_request(struct request *r, FCGX_Request *fcgi)
 {
 	for (char **e = fcgi->envp; *e; e++) {
-		char *equals = strchr(*e, '=');
+		const char *equals = strchr(*e, '=');
 
-		if (!equals)
-			continue;
-		*equals = '\0';
-		request_set(r, *e, equals + 1);
+		if (equals)
+			request_set(r, *e, (size_t)(equals - *e), equals + 1);
 	}
 }
 

@@ -4,6 +4,7 @@
  */
 #include "responder/request.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,34 +33,53 @@ void request_init(struct request *r)
 	};
 }
 
-void request_set(struct request *r, const char *name, const char *value)
+struct variable {
+	const char *name;
+	size_t length;
+	size_t field; /* offset in struct request */
+};
+
+#define VARIABLE(name, field)                                           \
+	{                                                               \
+		name, sizeof(name) - 1, offsetof(struct request, field) \
+	}
+
+/* Returns NULL for a variable that is not needed. */
+static const struct variable *find_variable(const char *name, size_t length)
 {
-	const struct {
-		const char *name;
-		const char **field;
-	} known[] = {
-		{ "REQUEST_METHOD", &r->method },
-		{ "PATH_INFO", &r->path_info },
-		{ "SCRIPT_NAME", &r->script_name },
-		{ "DOCUMENT_URI", &r->document_uri },
-		{ "CONTENT_TYPE", &r->content_type },
-		{ "CONTENT_LENGTH", &r->content_length },
-		{ "REMOTE_ADDR", &r->remote_addr },
-		{ "HTTP_X_TIMESTAMP", &r->x_timestamp },
+	static const struct variable known[] = {
+		VARIABLE("PATH_INFO", path_info),
+		VARIABLE("REMOTE_ADDR", remote_addr),
+		VARIABLE("SCRIPT_NAME", script_name),
+		VARIABLE("CONTENT_TYPE", content_type),
+		VARIABLE("DOCUMENT_URI", document_uri),
+		VARIABLE("CONTENT_LENGTH", content_length),
+		VARIABLE("REQUEST_METHOD", method),
+		VARIABLE("HTTP_X_SIGNATURE", x_signature),
+		VARIABLE("HTTP_X_TIMESTAMP", x_timestamp),
 	};
 
-	/* nginx and lighttpd pass a repeated header on as two variables. */
-	if (strcmp(name, "HTTP_X_SIGNATURE") == 0) {
-		if (r->signature_count++ == 0)
-			r->x_signature = value;
-		return;
-	}
 	for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
-		if (strcmp(name, known[i].name) == 0) {
-			*known[i].field = value;
-			return;
-		}
+		if (length == known[i].length && *name == *known[i].name &&
+		    memcmp(name, known[i].name, length) == 0)
+			return &known[i];
 	}
+	return NULL;
+}
+
+void request_set(struct request *r, const char *name, size_t length,
+		 const char *value)
+{
+	const struct variable *v = find_variable(name, length);
+	const char **field;
+
+	if (!v)
+		return;
+	field = (const char **)((char *)r + v->field);
+	/* nginx and lighttpd pass a repeated header on as two variables. */
+	if (field == &r->x_signature && r->signature_count++ > 0)
+		return;
+	*field = value;
 }
 
 enum length_kind {

@@ -47,10 +47,12 @@ enum { BODY_LIMIT_MS = 4000 };
 /* Makes all strings "", and takes the time of the accept. */
 void request_init(struct request *r);
 /*
- * Sets one CGI variable, by the name that CGI and FastCGI share (RFC 3875).
- * Unknown names are ignored. Keeps the pointer to the value.
+ * Sets one CGI variable, by the name that CGI and FastCGI share (RFC 3875),
+ * which has length bytes. Unknown names are ignored. Keeps the pointer to the
+ * value.
  */
-void request_set(struct request *r, const char *name, const char *value);
+void request_set(struct request *r, const char *name, size_t length,
+		 const char *value);
 
 /*
  * Reads some of the body. Returns how many bytes; 0 at its end; -1 if the

@@ -18,6 +18,11 @@
 #include "event/signature.h"
 #include "responder/handler.h"
 
+static void set(struct request *r, const char *name, const char *value)
+{
+	request_set(r, name, strlen(name), value);
+}
+
 enum { MAX_BODY = 1000, BODY_LENGTH = 100 };
 
 static struct memory_log memory = { -1 };
@@ -47,8 +52,8 @@ static void check_content_type(const char *value)
 	struct exchange x;
 
 	exchange_init(&x, &h, fuzz_answered);
-	request_set(&x.request, "REQUEST_METHOD", "POST");
-	request_set(&x.request, "CONTENT_TYPE", value);
+	set(&x.request, "REQUEST_METHOD", "POST");
+	set(&x.request, "CONTENT_TYPE", value);
 	CHECK(handler_handle(&x));
 	CHECK(x.reply.status == (second_is_json(value) ? 401 : 415));
 	CHECK(!queue.taken);
@@ -94,7 +99,7 @@ static void check_content_length(const char *value)
 	struct request r;
 
 	request_init(&r);
-	request_set(&r, "CONTENT_LENGTH", value);
+	set(&r, "CONTENT_LENGTH", value);
 	request_read_body(&r, MAX_BODY, read_some, &reading);
 	CHECK(r.state == second_length(value));
 	CHECK(r.state == BODY_TOO_LARGE || r.length == BODY_LENGTH);
@@ -127,7 +132,7 @@ static void check_signature(const char *value)
 	enum signature_verdict v;
 
 	request_init(&r);
-	request_set(&r, "HTTP_X_SIGNATURE", value);
+	set(&r, "HTTP_X_SIGNATURE", value);
 	r.body = xstrdup("");
 	v = signature_verify(fuzz_secrets(), r.x_signature, r.signature_count,
 			     r.body, r.length, signature, &name);

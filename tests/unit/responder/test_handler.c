@@ -15,6 +15,11 @@
 #include "base/macros.h"
 #include "responder/handler.h"
 
+static void set(struct request *r, const char *name, const char *value)
+{
+	request_set(r, name, strlen(name), value);
+}
+
 static const char key[] = "whsec_test";
 
 #define GOOD                                                     \
@@ -230,9 +235,9 @@ static void get_reply(struct exchange *x)
 static void make_request(struct request *r, const struct row *row,
 			 const char *hex)
 {
-	request_set(r, "REQUEST_METHOD", row->method);
-	request_set(r, "CONTENT_TYPE", row->content_type);
-	request_set(r, "HTTP_X_SIGNATURE", hex);
+	set(r, "REQUEST_METHOD", row->method);
+	set(r, "CONTENT_TYPE", row->content_type);
+	set(r, "HTTP_X_SIGNATURE", hex);
 	r->body = xstrdup(row->body);
 	r->length = strlen(row->body);
 	r->state = row->state;
@@ -282,7 +287,7 @@ static void test_signature_headers(void **state)
 	/* The right signature twice is refused. */
 	exchange_init(&x, &w.handler, on_reply);
 	make_request(&x.request, &rows[0], hex);
-	request_set(&x.request, "HTTP_X_SIGNATURE", hex);
+	set(&x.request, "HTTP_X_SIGNATURE", hex);
 	get_reply(&x);
 	assert_int_equal(x.reply.status, 401);
 	exchange_free(&x);
@@ -369,8 +374,8 @@ static void test_health(void **state)
 		w.handler.spool = cases[i].spool ? &w.spool : NULL;
 		w.spool.empty = cases[i].empty;
 		exchange_init(&x, &w.handler, on_reply);
-		request_set(&x.request, "REQUEST_METHOD", "GET");
-		request_set(&x.request, "PATH_INFO", "/health");
+		set(&x.request, "REQUEST_METHOD", "GET");
+		set(&x.request, "PATH_INFO", "/health");
 		get_reply(&x);
 		assert_int_equal(x.reply.status, cases[i].status);
 		assert_string_equal(x.reply.body, cases[i].body);
@@ -448,8 +453,8 @@ static void test_not_configured(void **state)
 
 	(void)state;
 	exchange_init(&x, &none, on_reply);
-	request_set(&x.request, "REQUEST_METHOD", "GET");
-	request_set(&x.request, "PATH_INFO", "/health");
+	set(&x.request, "REQUEST_METHOD", "GET");
+	set(&x.request, "PATH_INFO", "/health");
 	get_reply(&x);
 	assert_int_equal(x.reply.status, 503);
 	assert_string_equal(

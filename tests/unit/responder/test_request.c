@@ -11,6 +11,11 @@
 #include "responder/reply.h"
 #include "responder/request.h"
 
+static void set(struct request *r, const char *name, const char *value)
+{
+	request_set(r, name, strlen(name), value);
+}
+
 /* A stream that gives a text in pieces and then returns `end`. */
 struct source {
 	const char *text;
@@ -85,8 +90,7 @@ static void test_bodies(void **state)
 			print_message("line %d, %zu at once\n", rows[i].line,
 				      piece);
 			request_init(&r);
-			request_set(&r, "CONTENT_LENGTH",
-				    rows[i].content_length);
+			set(&r, "CONTENT_LENGTH", rows[i].content_length);
 			request_read_body(&r, MAX, read_source, &s);
 			assert_int_equal(r.state, rows[i].state);
 			if (r.state == BODY_COMPLETE) {
@@ -111,7 +115,7 @@ static void test_too_large_is_dropped(void **state)
 		struct request r;
 
 		request_init(&r);
-		request_set(&r, "CONTENT_LENGTH", lengths[i]);
+		set(&r, "CONTENT_LENGTH", lengths[i]);
 		request_read_body(&r, MAX, read_source, &s);
 		assert_int_equal(r.state, BODY_TOO_LARGE);
 		assert_string_equal(s.text, "");
@@ -127,10 +131,10 @@ static void test_signatures(void **state)
 	(void)state;
 	request_init(&r);
 	assert_int_equal(r.signature_count, 0);
-	request_set(&r, "HTTP_X_SIGNATURE", "one");
-	request_set(&r, "HTTP_X_SIGNATURES", "other");
+	set(&r, "HTTP_X_SIGNATURE", "one");
+	set(&r, "HTTP_X_SIGNATURES", "other");
 	assert_int_equal(r.signature_count, 1);
-	request_set(&r, "HTTP_X_SIGNATURE", "two");
+	set(&r, "HTTP_X_SIGNATURE", "two");
 	assert_int_equal(r.signature_count, 2);
 	assert_string_equal(r.x_signature, "one");
 }
@@ -161,10 +165,10 @@ static void test_health(void **state)
 
 		print_message("line %d\n", paths[i].line);
 		request_init(&r);
-		request_set(&r, "REQUEST_METHOD", paths[i].method);
-		request_set(&r, "PATH_INFO", paths[i].path_info);
-		request_set(&r, "SCRIPT_NAME", paths[i].script_name);
-		request_set(&r, "DOCUMENT_URI", paths[i].document_uri);
+		set(&r, "REQUEST_METHOD", paths[i].method);
+		set(&r, "PATH_INFO", paths[i].path_info);
+		set(&r, "SCRIPT_NAME", paths[i].script_name);
+		set(&r, "DOCUMENT_URI", paths[i].document_uri);
 		assert_int_equal(request_is_health(&r), paths[i].health);
 	}
 }
