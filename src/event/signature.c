@@ -20,33 +20,75 @@ signature_find_secret(const struct secret *list, size_t count, const void *body,
 	return found;
 }
 
+static const struct secret *find_named(const struct secret_set *set,
+				       const char *name)
+{
+	for (size_t i = 0; i < set->count; i++) {
+		if (strcmp(set->list[i].name, name) == 0)
+			return &set->list[i];
+	}
+	return NULL;
+}
+
+/* Tries the named secret, or one that never matches, to take the same time. */
+static enum signature_verdict try_named(const struct secret *named,
+					const struct signature_claim *claim,
+					const unsigned char given[HMAC_BYTES],
+					const struct secret **found)
+{
+	static const struct secret nobody = {
+		.key = (unsigned char *)"whsec_0000000000000000", .length = 22
+	};
+
+	*found = signature_find_secret(named ? named : &nobody, 1, claim->body,
+				       claim->length, given);
+	if (!named)
+		*found = NULL;
+	return !named	? SIGNATURE_UNKNOWN_NAME
+	       : *found ? SIGNATURE_OK
+			: SIGNATURE_NOT_NAMED;
+}
+
+static enum signature_verdict try_secrets(const struct secret_set *set,
+					  const struct signature_claim *claim,
+					  const unsigned char given[HMAC_BYTES],
+					  const struct secret **found)
+{
+	const struct secret *named =
+		claim->secret ? find_named(set, claim->secret) : NULL;
+
+	if (claim->secret && (named || !claim->secret_optional))
+		return try_named(named, claim, given, found);
+	*found = signature_find_secret(set->list, set->count, claim->body,
+				       claim->length, given);
+	return *found ? SIGNATURE_OK : SIGNATURE_NO_MATCH;
+}
+
 enum signature_verdict signature_verify(struct secrets *secrets,
-					const char *value, size_t count,
-					const void *body, size_t length,
+					const struct signature_claim *claim,
 					char signature[HMAC_HEX + 1],
 					char **name)
 {
+	enum signature_verdict verdict;
 	unsigned char given[HMAC_BYTES];
 	const struct secret_set *set;
 	const struct secret *found;
 
 	*name = NULL;
-	if (count == 0)
+	if (claim->count == 0)
 		return SIGNATURE_MISSING;
-	if (count > 1 || strchr(value, ','))
+	if (claim->count > 1 || strchr(claim->value, ','))
 		return SIGNATURE_REPEATED;
-	if (!hmac_from_hex(value, given))
+	if (!hmac_from_hex(claim->value, given))
 		return SIGNATURE_NOT_HEX;
 	set = secrets_acquire(secrets);
-	found = signature_find_secret(set->list, set->count, body, length,
-				      given);
+	verdict = try_secrets(set, claim, given, &found);
 	if (found)
 		*name = xstrdup(found->name);
 	secrets_release(secrets, set);
-	if (!found)
-		return SIGNATURE_NO_MATCH;
-	hmac_to_hex(given, signature);
-	return SIGNATURE_OK;
+	if (verdict == SIGNATURE_OK)
+		hmac_to_hex(given, signature);
+	return verdict;
 }
 
 const char *signature_verdict_text(enum signature_verdict v)
@@ -62,6 +104,11 @@ const char *signature_verdict_text(enum signature_verdict v)
 		return "X-Signature is not 64 hex digits";
 	case SIGNATURE_NO_MATCH:
 		return "X-Signature matches no live secret";
+	case SIGNATURE_NOT_NAMED:
+		return "X-Signature does not match the secret that the path "
+		       "names";
+	case SIGNATURE_UNKNOWN_NAME:
+		return "the path names no live secret";
 	}
 	return "unknown";
 }

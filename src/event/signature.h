@@ -5,6 +5,7 @@
 #ifndef SIGNATURE_H
 #define SIGNATURE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/hmac.h"
@@ -16,7 +17,9 @@ enum signature_verdict {
 	SIGNATURE_MISSING, /* no X-Signature */
 	SIGNATURE_REPEATED, /* given twice, or with a comma */
 	SIGNATURE_NOT_HEX, /* not 64 hex digits */
-	SIGNATURE_NO_MATCH /* matches no live secret */
+	SIGNATURE_NO_MATCH, /* matches no live secret */
+	SIGNATURE_NOT_NAMED, /* matches not the secret that was named */
+	SIGNATURE_UNKNOWN_NAME /* there is no secret of that name */
 };
 
 /*
@@ -28,15 +31,24 @@ signature_find_secret(const struct secret *list, size_t count, const void *body,
 		      size_t length,
 		      const unsigned char given[HMAC_BYTES]) MUST_CHECK;
 
+/* A signed body, as it came. */
+struct signature_claim {
+	const char *value; /* of X-Signature */
+	size_t count; /* how often the header was sent */
+	const void *body;
+	size_t length;
+	const char *secret; /* tries only the secret of this name; or NULL */
+	bool secret_optional; /* tries all if there is none of that name */
+};
+
 /*
- * Checks one value of X-Signature against the body and all live secrets;
- * count says how often the header was sent. On SIGNATURE_OK signature holds
+ * Checks the claim against the live secrets. On SIGNATURE_OK signature holds
  * the lowercase digits and *name the name of the secret that matched, which
- * the caller frees; otherwise *name is NULL.
+ * the caller frees; otherwise *name is NULL. An unknown name takes the time of
+ * a known one.
  */
 enum signature_verdict signature_verify(struct secrets *secrets,
-					const char *value, size_t count,
-					const void *body, size_t length,
+					const struct signature_claim *claim,
 					char signature[HMAC_HEX + 1],
 					char **name) MUST_CHECK;
 

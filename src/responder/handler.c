@@ -85,6 +85,8 @@ static bool check_request(const struct request *r, struct reply *reply,
 	} else if (!is_json(r->content_type)) {
 		reply_error(reply, 415,
 			    "Content-Type must be application/json");
+	} else if (!request_is_identity(r)) {
+		reply_error(reply, 415, "Content-Encoding must be identity");
 	} else {
 		return true;
 	}
@@ -224,14 +226,23 @@ static bool handle_post(struct exchange *x)
 	const struct request *r = &x->request;
 	struct request_log fields = { 0 };
 	enum signature_verdict verdict;
+	char named[SECRET_NAME_SIZE];
+	enum path_kind path = request_secret_name(r, named);
+	const struct signature_claim claim = {
+		.value = r->x_signature,
+		.count = r->signature_count,
+		.body = r->body,
+		.length = r->length,
+		.secret = path == PATH_MOUNT ? NULL : named,
+		.secret_optional = path == PATH_PERHAPS_SECRET,
+	};
 
 	if (!check_request(r, &x->reply, &fields)) {
 		log_request(r, &x->reply, &fields);
 		return true;
 	}
 	x->delivery = delivery_new();
-	verdict = signature_verify(x->handler->secrets, r->x_signature,
-				   r->signature_count, r->body, r->length,
+	verdict = signature_verify(x->handler->secrets, &claim,
 				   x->delivery->signature,
 				   &x->delivery->secret_name);
 	if (verdict != SIGNATURE_OK) {

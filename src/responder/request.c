@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
 
 #include "base/buf.h"
 #include "base/clock.h"
@@ -22,7 +24,10 @@ void request_init(struct request *r)
 		.path_info = "",
 		.script_name = "",
 		.document_uri = "",
+		.request_uri = "",
+		.script_filename = "",
 		.content_type = "",
+		.content_encoding = "",
 		.content_length = "",
 		.remote_addr = "",
 		.x_timestamp = "",
@@ -31,6 +36,12 @@ void request_init(struct request *r)
 		.received = wall_clock_us(),
 		.state = BODY_COMPLETE,
 	};
+}
+
+bool request_is_identity(const struct request *r)
+{
+	return *r->content_encoding == '\0' ||
+	       strcasecmp(r->content_encoding, "identity") == 0;
 }
 
 struct variable {
@@ -50,13 +61,16 @@ static const struct variable *find_variable(const char *name, size_t length)
 	static const struct variable known[] = {
 		VARIABLE("PATH_INFO", path_info),
 		VARIABLE("REMOTE_ADDR", remote_addr),
+		VARIABLE("REQUEST_URI", request_uri),
 		VARIABLE("SCRIPT_NAME", script_name),
 		VARIABLE("CONTENT_TYPE", content_type),
 		VARIABLE("DOCUMENT_URI", document_uri),
 		VARIABLE("CONTENT_LENGTH", content_length),
 		VARIABLE("REQUEST_METHOD", method),
+		VARIABLE("SCRIPT_FILENAME", script_filename),
 		VARIABLE("HTTP_X_SIGNATURE", x_signature),
 		VARIABLE("HTTP_X_TIMESTAMP", x_timestamp),
+		VARIABLE("HTTP_CONTENT_ENCODING", content_encoding),
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
@@ -79,11 +93,13 @@ void request_set(struct request *r, const char *name, size_t length,
 	/* nginx and lighttpd pass a repeated header on as two variables. */
 	if (field == &r->x_signature && r->signature_count++ > 0)
 		return;
+	if (field == &r->content_encoding && !request_is_identity(r))
+		return;
 	*field = value;
 }
 
 enum length_kind {
-	LENGTH_NONE, /* absent or empty: read to the end */
+	LENGTH_UNKNOWN, /* read to the end */
 	LENGTH_GIVEN,
 	LENGTH_TOO_LARGE,
 	LENGTH_INVALID
@@ -94,8 +110,9 @@ static enum length_kind parse_content_length(const char *text, size_t max,
 {
 	uint64_t value;
 
-	if (*text == '\0')
-		return LENGTH_NONE;
+	/* Caddy says -1 of a chunked body, and 0 of some over HTTP/2. */
+	if (*text == '\0' || strcmp(text, "-1") == 0 || strcmp(text, "0") == 0)
+		return LENGTH_UNKNOWN;
 	if (strspn(text, "0123456789") != strlen(text))
 		return LENGTH_INVALID;
 	/* These are digits, so only a number that is too large fails. */
@@ -171,11 +188,17 @@ void request_free(struct request *r)
 	r->length = 0;
 }
 
-static bool ends_in(const char *text, const char *end)
+/* Returns the length without the query. */
+static size_t path_length(const char *uri)
 {
-	size_t length = strlen(text), tail = strlen(end);
+	return strcspn(uri, "?");
+}
 
-	return length >= tail && strcmp(text + length - tail, end) == 0;
+static bool ends_in(const char *text, size_t length, const char *end)
+{
+	size_t tail = strlen(end);
+
+	return length >= tail && memcmp(text + length - tail, end, tail) == 0;
 }
 
 bool request_is_health(const struct request *r)
@@ -186,6 +209,115 @@ bool request_is_health(const struct request *r)
 		return false;
 	if (*r->path_info)
 		return strcmp(r->path_info, health) == 0;
-	return ends_in(r->script_name, health) ||
-	       ends_in(r->document_uri, health);
+	return ends_in(r->script_name, strlen(r->script_name), health) ||
+	       ends_in(r->document_uri, strlen(r->document_uri), health) ||
+	       ends_in(r->request_uri, path_length(r->request_uri), health);
+}
+
+/* Copies length bytes if they can be a secret's name; else "". */
+static bool copy_name(const char *text, size_t length,
+		      char name[SECRET_NAME_SIZE])
+{
+	static const char allowed[] = "abcdefghijklmnopqrstuvwxyz"
+				      "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				      "0123456789._-";
+	bool ok = length > 0 && length < SECRET_NAME_SIZE && *text != '.' &&
+		  strspn(text, allowed) >= length;
+
+	memcpy(name, text, ok ? length : 0);
+	name[ok ? length : 0] = '\0';
+	return ok;
+}
+
+/* Judges what follows the mount: nothing, "/", "/health" or "/NAME". */
+static enum path_kind judge_rest(const char *rest, size_t length,
+				 char name[SECRET_NAME_SIZE])
+{
+	*name = '\0';
+	if (length == 0 || (length == 1 && *rest == '/') ||
+	    (length == strlen("/health") &&
+	     memcmp(rest, "/health", length) == 0))
+		return PATH_MOUNT;
+	if (*rest != '/' || !copy_name(rest + 1, length - 1, name))
+		*name = '\0';
+	return PATH_SECRET;
+}
+
+/* Returns true if the program that the server started has this path. */
+static bool is_program(const struct request *r, const char *name)
+{
+	struct stat st;
+
+	return ends_in(name, strlen(name), ".fcgi") ||
+	       ends_in(name, strlen(name), ".cgi") ||
+	       (*r->script_filename && stat(r->script_filename, &st) == 0 &&
+		S_ISREG(st.st_mode));
+}
+
+/* Returns true for the mount of the shipped configurations. */
+static bool is_usual_mount(const char *path, size_t length)
+{
+	static const char *const mounts[] = { "/humcli", "/humcli-webhook" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(mounts); i++) {
+		if (length == strlen(mounts[i]) &&
+		    memcmp(path, mounts[i], length) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Judges a path whose mount is not known, as Caddy passes it on. Its last
+ * segment is a name for sure behind the usual mount; another mount may have
+ * several segments.
+ */
+static enum path_kind judge_path(const struct request *r, const char *path,
+				 size_t length, char name[SECRET_NAME_SIZE])
+{
+	const char *slash = memrchr(path, '/', length);
+	size_t before = slash ? (size_t)(slash - path) : 0;
+
+	*name = '\0';
+	if (before == 0 || ends_in(path, length, "/health") ||
+	    !copy_name(slash + 1, length - before - 1, name))
+		return PATH_MOUNT;
+	if (is_program(r, name)) {
+		*name = '\0';
+		return PATH_MOUNT;
+	}
+	return is_usual_mount(path, before) ? PATH_SECRET : PATH_PERHAPS_SECRET;
+}
+
+/* Returns true if path goes on behind SCRIPT_NAME. */
+static bool extends(const char *path, size_t length, const char *script_name)
+{
+	size_t mount = strlen(script_name);
+
+	return mount && length > mount && path[mount] == '/' &&
+	       memcmp(path, script_name, mount) == 0;
+}
+
+enum path_kind request_secret_name(const struct request *r,
+				   char name[SECRET_NAME_SIZE])
+{
+	const char *paths[] = { r->script_name, r->document_uri,
+				r->request_uri };
+	size_t mount = strlen(r->script_name), length;
+
+	if (*r->path_info)
+		return judge_rest(r->path_info, strlen(r->path_info), name);
+	for (size_t i = 1; i < ARRAY_SIZE(paths); i++) {
+		length = path_length(paths[i]);
+		if (extends(paths[i], length, r->script_name))
+			return judge_rest(paths[i] + mount, length - mount,
+					  name);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(paths); i++) {
+		if (*paths[i])
+			return judge_path(r, paths[i], path_length(paths[i]),
+					  name);
+	}
+	*name = '\0';
+	return PATH_MOUNT;
 }

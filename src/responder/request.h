@@ -24,7 +24,10 @@ struct request {
 	const char *path_info;
 	const char *script_name;
 	const char *document_uri;
+	const char *request_uri; /* with its query */
+	const char *script_filename;
 	const char *content_type;
+	const char *content_encoding; /* the first that is not identity */
 	const char *content_length;
 	const char *remote_addr;
 	const char *x_timestamp;
@@ -64,7 +67,25 @@ void request_read_body(struct request *r, size_t max_body,
 		       body_read_fn read_some, void *context);
 void request_free(struct request *r);
 
+/* Returns true if the body has no Content-Encoding but identity. */
+bool request_is_identity(const struct request *r) MUST_CHECK;
+
 /* Returns true for GET or HEAD of …/health. */
 bool request_is_health(const struct request *r) MUST_CHECK;
+
+enum { SECRET_NAME_SIZE = 64 + 1 };
+
+enum path_kind {
+	PATH_MOUNT, /* names no secret: all are tried */
+	PATH_SECRET, /* <mount>/NAME: only the secret NAME is tried */
+	PATH_PERHAPS_SECRET /* the same, if there is a secret of that name */
+};
+
+/*
+ * Finds the secret that the path names. name is "" for PATH_MOUNT; and for
+ * PATH_SECRET if what follows the mount can't be a name.
+ */
+enum path_kind request_secret_name(const struct request *r,
+				   char name[SECRET_NAME_SIZE]) MUST_CHECK;
 
 #endif

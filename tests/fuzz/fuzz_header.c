@@ -81,7 +81,7 @@ static enum body_state second_length(const char *value)
 	size_t length = strlen(value);
 	long double number;
 
-	if (length == 0)
+	if (length == 0 || strcmp(value, "0") == 0 || strcmp(value, "-1") == 0)
 		return BODY_COMPLETE;
 	for (size_t i = 0; i < length; i++) {
 		if (!isdigit((unsigned char)value[i]))
@@ -128,14 +128,12 @@ static enum signature_verdict second_verdict(const char *value)
 static void check_signature(const char *value)
 {
 	char signature[HMAC_HEX + 1], right[HMAC_HEX + 1], *name;
-	struct request r;
-	enum signature_verdict v;
+	const struct signature_claim claim = { .value = value,
+					       .count = 1,
+					       .body = "" };
+	enum signature_verdict v =
+		signature_verify(fuzz_secrets(), &claim, signature, &name);
 
-	request_init(&r);
-	set(&r, "HTTP_X_SIGNATURE", value);
-	r.body = xstrdup("");
-	v = signature_verify(fuzz_secrets(), r.x_signature, r.signature_count,
-			     r.body, r.length, signature, &name);
 	CHECK(v == second_verdict(value));
 	CHECK((name != NULL) == (v == SIGNATURE_OK));
 	if (v == SIGNATURE_OK) {
@@ -143,7 +141,6 @@ static void check_signature(const char *value)
 		CHECK(strcmp(signature, right) == 0);
 	}
 	free(name);
-	request_free(&r);
 }
 
 /* The log: a value comes out as it went in, or cut at the line's end. */

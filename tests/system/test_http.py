@@ -3,6 +3,7 @@ without a web server."""
 
 import concurrent.futures
 import datetime
+import gzip
 import json
 import re
 import socket
@@ -209,13 +210,14 @@ def test_largest_body(responder, store):
     assert recorded(store, task_of(body))
 
 
-@pytest.mark.parametrize("length", ["as it is", "absent", "small"])
+@pytest.mark.parametrize("length", ["as it is", "absent", "unknown", "small"])
 @pytest.mark.parametrize("size", [MAX_BODY + 1, 200_000])
 def test_over_max_body(responder, store, size, length):
     """A body over MAX_BODY is refused by its CONTENT_LENGTH or while it is
     read."""
     body = padded(size)
     changes = {"as it is": {}, "absent": {"CONTENT_LENGTH": None},
+               "unknown": {"CONTENT_LENGTH": "-1"},
                "small": {"CONTENT_LENGTH": "10"}}[length]
     check(responder.post(body, changes=changes), 413)
     assert not recorded(store, task_of(body))
@@ -230,7 +232,7 @@ def test_length_too_large(responder, length):
 
 
 @pytest.mark.parametrize("length", [
-    "-1", "+5", "5 ", " 5", "5x", "x", "0x10", "1e2", "5.0", "5,5", "--5",
+    "-2", "-01", "-0", "-10", "+5", "5 ", " 5", "5x", "x", "0x10", "1e2", "5.0", "5,5", "--5",
     "-18446744073709551616", "\u0665", "\u00e9", "."])
 def test_length_that_is_no_number(responder, store, length):
     body = event()
@@ -246,10 +248,10 @@ def test_length_that_lies(responder, store, off):
     assert not recorded(store, task_of(body))
 
 
-@pytest.mark.parametrize("length", [None, "", "{}", "000{}"])
+@pytest.mark.parametrize("length", [None, "", "-1", "0", "{}", "000{}"])
 def test_length_as_servers_give_it(responder, store, length):
-    """CONTENT_LENGTH may be absent or empty with a chunked body. It may have
-    leading zeros, as nginx accepts them."""
+    """CONTENT_LENGTH may be absent or empty with a chunked body; Caddy says -1
+    or 0. It may have leading zeros, as nginx accepts them."""
     body = event()
     if length:
         length = length.format(len(body))
@@ -258,7 +260,7 @@ def test_length_as_servers_give_it(responder, store, length):
     assert recorded(store, task_of(body))
 
 
-@pytest.mark.parametrize("length", [None, "", "0", "00"])
+@pytest.mark.parametrize("length", [None, "", "-1", "0", "00"])
 def test_no_body(responder, length):
     """An empty body is treated like others: invalid JSON if it is signed, 401
     otherwise."""
@@ -286,6 +288,11 @@ HEALTH = {
     "script name": {"SCRIPT_NAME": "/hook/health"},
     "empty path info": {"SCRIPT_NAME": "/health", "PATH_INFO": ""},
     "document uri": {"DOCUMENT_URI": "/humcli-webhook/health"},
+    "request uri": {"REQUEST_URI": "/health"},
+    "request uri and query": {"REQUEST_URI": "/humcli/health?probe=/1"},
+    "caddy": {"SCRIPT_NAME": "/humcli/health", "CONTENT_LENGTH": "0",
+              "DOCUMENT_URI": "/humcli/health",
+              "REQUEST_URI": "/humcli/health"},
 }
 
 
@@ -301,7 +308,8 @@ def test_health(responder, way):
     {"PATH_INFO": "/health/"}, {"PATH_INFO": "/healthy"},
     {"PATH_INFO": "/HEALTH"}, {"PATH_INFO": "/x/health"},
     {"PATH_INFO": "health"}, {"SCRIPT_NAME": "/unhealth"},
-    {"REQUEST_URI": "/health"}, {"QUERY_STRING": "/health"}])
+    {"PATH_INFO": "/x", "REQUEST_URI": "/health"},
+    {"REQUEST_URI": "/humcli?x=/health"}, {"QUERY_STRING": "/health"}])
 def test_what_is_not_health(responder, changes):
     check(responder.request("GET", changes=changes), 405)
 
@@ -336,6 +344,71 @@ def test_content_type_that_does_not(responder, store, value):
     body = event()
     check(responder.post(body, changes={"CONTENT_TYPE": value}), 415)
     assert not recorded(store, task_of(body))
+
+
+@pytest.mark.parametrize("value", ["", "identity", "IDENTITY"])
+def test_content_encoding_that_passes(responder, value):
+    check(responder.post(event(), changes={"HTTP_CONTENT_ENCODING": value}),
+          200, RECEIVED)
+
+
+@pytest.mark.parametrize("value", [
+    "gzip", "br", "x-gzip", "identity, gzip", "gzip, identity", "identit",
+    "identity;q=1", "\u00e9"])
+def test_content_encoding_that_does_not(responder, store, value):
+    """It is 415 also if the signature fits the bytes that arrived."""
+    body = event()
+    answer = check(responder.post(
+        body, changes={"HTTP_CONTENT_ENCODING": value}), 415)
+    assert b"Content-Encoding" in answer.body
+    assert not recorded(store, task_of(body))
+
+
+def test_content_encoding_of_a_compressed_body(responder):
+    answer = responder.post(gzip.compress(event()),
+                            changes={"HTTP_CONTENT_ENCODING": "gzip"})
+    assert b"Content-Encoding" in check(answer, 415).body
+
+
+# A path that names the secret.
+
+SECRET_PATHS = {
+    "path info": lambda name: {"PATH_INFO": "/" + name},
+    "caddy": lambda name: {
+        "SCRIPT_NAME": "/humcli/" + name, "DOCUMENT_URI": "/humcli/" + name,
+        "REQUEST_URI": "/humcli/" + name, "CONTENT_LENGTH": "-1"},
+    "uri behind the script": lambda name: {
+        "DOCUMENT_URI": "/humcli-webhook/" + name,
+        "REQUEST_URI": f"/humcli-webhook/{name}?x=1"},
+    "uri alone": lambda name: {
+        "SCRIPT_NAME": None, "REQUEST_URI": "/humcli-webhook/" + name},
+}
+
+
+@pytest.mark.parametrize("way", SECRET_PATHS)
+def test_secret_of_the_path(responder, store, way):
+    for name, secret, status in (("main", SECRET, 200), ("other", OTHER, 200),
+                                 ("main", OTHER, 401), ("other", SECRET, 401),
+                                 ("nobody", SECRET, 401), ("Main", SECRET, 401),
+                                 ("..", SECRET, 401 if way == "path info" else None),
+                                 ("health", SECRET, 200)):
+        body = event()
+        answer = responder.post(body, secret, changes=SECRET_PATHS[way](name))
+        if status:
+            check(answer, status, RECEIVED if status == 200
+                  else b'{"error":"Invalid signature"}')
+            assert len(recorded(store, task_of(body))) == (status == 200)
+
+
+@pytest.mark.parametrize("changes", [
+    {"SCRIPT_NAME": "/hooks/humcli"}, {"PATH_INFO": "/"}, {"PATH_INFO": ""},
+    {"SCRIPT_NAME": "/humcli/"}, {"SCRIPT_NAME": "/cgi-bin/humcli-webhook.fcgi",
+                                  "REQUEST_URI": "/cgi-bin/humcli-webhook.fcgi"},
+    {"SCRIPT_NAME": "/humcli/hook", "SCRIPT_FILENAME": "/bin/sh"},
+    {"REQUEST_URI": "/hook?next=/nobody"}])
+def test_path_that_names_no_secret(responder, changes):
+    """All secrets are tried."""
+    check(responder.post(event(), OTHER, changes=changes), 200, RECEIVED)
 
 
 # Signatures.
@@ -758,7 +831,7 @@ ORDER = {
     "method before size": (405, {"REQUEST_METHOD": "PUT",
                                  "CONTENT_LENGTH": "99999999"}),
     "method before length": (405, {"REQUEST_METHOD": "PUT",
-                                   "CONTENT_LENGTH": "-1"}),
+                                   "CONTENT_LENGTH": "x"}),
     "method before type": (405, {"REQUEST_METHOD": "PUT",
                                  "CONTENT_TYPE": "text/plain"}),
     "method before signature": (405, {"REQUEST_METHOD": "PUT",
@@ -774,6 +847,10 @@ ORDER = {
                                     "CONTENT_TYPE": None}),
     "length before signature": (400, {"CONTENT_LENGTH": "7",
                                       "HTTP_X_SIGNATURE": "bad"}),
+    "length before encoding": (400, {"CONTENT_LENGTH": "7",
+                                     "HTTP_CONTENT_ENCODING": "gzip"}),
+    "encoding before signature": (415, {"HTTP_CONTENT_ENCODING": "gzip",
+                                        "HTTP_X_SIGNATURE": "bad"}),
     "type before signature": (415, {"CONTENT_TYPE": "text/plain",
                                     "HTTP_X_SIGNATURE": "bad"}),
     "type before no signature": (415, {"CONTENT_TYPE": None,

@@ -309,6 +309,102 @@ static void test_signature_headers(void **state)
 	world_free(&w);
 }
 
+/* A path that names a secret: only that one is tried. */
+static void test_secret_by_path(void **state)
+{
+	static const struct {
+		int line;
+		const char *path_info, *script_name;
+		int status;
+	} paths[] = {
+		{ __LINE__, "/main", "/humcli", 200 },
+		{ __LINE__, "/other", "/humcli", 401 },
+		{ __LINE__, "/unknown", "/humcli", 401 },
+		{ __LINE__, "/mai", "/humcli", 401 },
+		{ __LINE__, "/main/x", "/humcli", 401 },
+		{ __LINE__, "", "/humcli/main", 200 },
+		{ __LINE__, "", "/humcli/other", 401 },
+		{ __LINE__, "", "/humcli/unknown", 401 },
+		{ __LINE__, "", "/a/main", 200 },
+		{ __LINE__, "", "/a/other", 401 },
+		/* The mount has two segments. */
+		{ __LINE__, "", "/a/hook", 200 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(paths); i++) {
+		char hex[HMAC_HEX + 1];
+		struct world w;
+		struct secret two[2];
+		struct exchange x;
+
+		print_message("line %d\n", paths[i].line);
+		world_init(&w);
+		two[0] = (struct secret){ .name = (char *)"other",
+					  .key = (unsigned char *)"x",
+					  .length = 1 };
+		two[1] = w.secret;
+		w.secrets.set.list = two;
+		w.secrets.set.count = 2;
+		sign(GOOD, hex);
+		exchange_init(&x, &w.handler, on_reply);
+		make_request(&x.request, &rows[0], hex);
+		set(&x.request, "PATH_INFO", paths[i].path_info);
+		set(&x.request, "SCRIPT_NAME", paths[i].script_name);
+		get_reply(&x);
+		assert_int_equal(x.reply.status, paths[i].status);
+		if (x.reply.status == 401)
+			assert_string_equal(x.reply.body, BAD_SIGNATURE);
+		exchange_free(&x);
+		world_free(&w);
+	}
+}
+
+static void test_content_encodings(void **state)
+{
+	static const struct {
+		int line;
+		const char *encoding, *type;
+		int status;
+	} cases[] = {
+		{ __LINE__, "", JSON, 200 },
+		{ __LINE__, "identity", JSON, 200 },
+		{ __LINE__, "Identity", JSON, 200 },
+		{ __LINE__, "gzip", JSON, 415 },
+		{ __LINE__, "br", JSON, 415 },
+		{ __LINE__, "identity, gzip", JSON, 415 },
+		{ __LINE__, "identit", JSON, 415 },
+		{ __LINE__, "identityx", JSON, 415 },
+		{ __LINE__, "gzip", "text/plain", 415 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct row row = rows[0];
+		char hex[HMAC_HEX + 1];
+		struct world w;
+		struct exchange x;
+		bool type_first;
+
+		print_message("line %d\n", cases[i].line);
+		world_init(&w);
+		sign(GOOD, hex);
+		row.content_type = cases[i].type;
+		exchange_init(&x, &w.handler, on_reply);
+		make_request(&x.request, &row, hex);
+		set(&x.request, "HTTP_CONTENT_ENCODING", cases[i].encoding);
+		get_reply(&x);
+		assert_int_equal(x.reply.status, cases[i].status);
+		type_first = strcmp(cases[i].type, JSON) != 0;
+		if (x.reply.status == 415)
+			assert_non_null(strstr(
+				x.reply.body, type_first ? "Content-Type"
+							 : "Content-Encoding"));
+		exchange_free(&x);
+		world_free(&w);
+	}
+}
+
 static void test_deadlines(void **state)
 {
 	static const struct {
@@ -467,6 +563,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_rows),
 		cmocka_unit_test(test_signature_headers),
+		cmocka_unit_test(test_secret_by_path),
+		cmocka_unit_test(test_content_encodings),
 		cmocka_unit_test(test_deadlines),
 		cmocka_unit_test(test_health),
 		cmocka_unit_test(test_spool),

@@ -55,6 +55,14 @@ static const struct row rows[] = {
 	{ __LINE__, "0", "", 0, BODY_COMPLETE },
 	{ __LINE__, "", "hello", 0, BODY_COMPLETE },
 	{ __LINE__, "", "", 0, BODY_COMPLETE },
+	{ __LINE__, "-1", "hello", 0, BODY_COMPLETE },
+	{ __LINE__, "-1", "", 0, BODY_COMPLETE },
+	{ __LINE__, "-1", "0123456789", 0, BODY_COMPLETE },
+	{ __LINE__, "-1", "01234567890", 0, BODY_TOO_LARGE },
+	{ __LINE__, "-1", "hel", -1, BODY_BROKEN },
+	{ __LINE__, "0", "hello", 0, BODY_COMPLETE },
+	{ __LINE__, "-01", "hello", 0, BODY_BROKEN },
+	{ __LINE__, "-10", "hello", 0, BODY_BROKEN },
 	{ __LINE__, "10", "0123456789", 0, BODY_COMPLETE },
 	{ __LINE__, "", "0123456789", 0, BODY_COMPLETE },
 	{ __LINE__, "11", "", 0, BODY_TOO_LARGE },
@@ -143,20 +151,31 @@ static void test_health(void **state)
 {
 	static const struct {
 		int line;
-		const char *method, *path_info, *script_name, *document_uri;
+		const char *method, *path_info, *script_name, *document_uri,
+			*request_uri;
 		bool health;
 	} paths[] = {
-		{ __LINE__, "GET", "/health", "/humcli", "", true },
-		{ __LINE__, "HEAD", "/health", "/humcli", "", true },
-		{ __LINE__, "POST", "/health", "/humcli", "", false },
-		{ __LINE__, "get", "/health", "/humcli", "", false },
-		{ __LINE__, "GET", "/health/", "/humcli", "", false },
-		{ __LINE__, "GET", "/x/health", "/humcli", "", false },
-		{ __LINE__, "GET", "/x", "/health", "/health", false },
-		{ __LINE__, "GET", "", "/humcli/health", "", true },
-		{ __LINE__, "GET", "", "", "/humcli/health", true },
-		{ __LINE__, "GET", "", "/humcli", "/humcli", false },
-		{ __LINE__, "GET", "", "", "", false },
+		{ __LINE__, "GET", "/health", "/humcli", "", "", true },
+		{ __LINE__, "HEAD", "/health", "/humcli", "", "", true },
+		{ __LINE__, "POST", "/health", "/humcli", "", "", false },
+		{ __LINE__, "get", "/health", "/humcli", "", "", false },
+		{ __LINE__, "GET", "/health/", "/humcli", "", "", false },
+		{ __LINE__, "GET", "/x/health", "/humcli", "", "", false },
+		{ __LINE__, "GET", "/x", "/health", "/health", "", false },
+		{ __LINE__, "GET", "", "/humcli/health", "", "", true },
+		{ __LINE__, "GET", "", "", "/humcli/health", "", true },
+		{ __LINE__, "GET", "", "/humcli", "/humcli", "", false },
+		{ __LINE__, "GET", "", "", "", "", false },
+		{ __LINE__, "GET", "", "", "", "/humcli/health", true },
+		{ __LINE__, "GET", "", "", "", "/health?x=/y", true },
+		{ __LINE__, "GET", "", "", "", "/health?", true },
+		{ __LINE__, "HEAD", "", "", "", "/humcli/health", true },
+		{ __LINE__, "GET", "", "/a", "/a", "/a/health", true },
+		{ __LINE__, "GET", "", "", "", "/humcli?/health", false },
+		{ __LINE__, "GET", "", "", "", "/unhealth", false },
+		{ __LINE__, "GET", "", "", "", "/health/", false },
+		{ __LINE__, "GET", "/x", "", "", "/health", false },
+		{ __LINE__, "GET", "/", "/health", "", "/health", false },
 	};
 
 	(void)state;
@@ -169,8 +188,129 @@ static void test_health(void **state)
 		set(&r, "PATH_INFO", paths[i].path_info);
 		set(&r, "SCRIPT_NAME", paths[i].script_name);
 		set(&r, "DOCUMENT_URI", paths[i].document_uri);
+		set(&r, "REQUEST_URI", paths[i].request_uri);
 		assert_int_equal(request_is_health(&r), paths[i].health);
 	}
+}
+
+#define LONG_NAME \
+	"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+static void test_secret_names(void **state)
+{
+	static const struct {
+		int line;
+		const char *path_info, *script_name, *document_uri,
+			*request_uri, *script_filename;
+		enum path_kind kind;
+		const char *name;
+	} paths[] = {
+		/* By PATH_INFO. */
+		{ __LINE__, "/main", "/humcli", "", "", "", PATH_SECRET,
+		  "main" },
+		{ __LINE__, "/" LONG_NAME, "", "", "", "", PATH_SECRET,
+		  LONG_NAME },
+		{ __LINE__, "/A_b-c.9", "", "", "", "", PATH_SECRET,
+		  "A_b-c.9" },
+		{ __LINE__, "/main", "/other/x", "/other/y", "/other/z", "",
+		  PATH_SECRET, "main" },
+		{ __LINE__, "/healthy", "", "", "", "", PATH_SECRET,
+		  "healthy" },
+		{ __LINE__, "/", "/humcli/main", "", "", "", PATH_MOUNT, "" },
+		{ __LINE__, "/health", "", "", "", "", PATH_MOUNT, "" },
+		/* No name can be found there. */
+		{ __LINE__, "/" LONG_NAME "0", "", "", "", "", PATH_SECRET,
+		  "" },
+		{ __LINE__, "/.main", "", "", "", "", PATH_SECRET, "" },
+		{ __LINE__, "/main/", "", "", "", "", PATH_SECRET, "" },
+		{ __LINE__, "/main/x", "", "", "", "", PATH_SECRET, "" },
+		{ __LINE__, "//main", "", "", "", "", PATH_SECRET, "" },
+		{ __LINE__, "main", "", "", "", "", PATH_SECRET, "" },
+		{ __LINE__, "/ma in", "", "", "", "", PATH_SECRET, "" },
+		{ __LINE__, "/m\xc3\xa4in", "", "", "", "", PATH_SECRET, "" },
+		/* The URI goes on where SCRIPT_NAME ends. */
+		{ __LINE__, "", "/hook", "/hook/main", "", "", PATH_SECRET,
+		  "main" },
+		{ __LINE__, "", "/hook", "", "/hook/main?x=/y", "", PATH_SECRET,
+		  "main" },
+		{ __LINE__, "", "/hook", "/hook", "/hook/main", "", PATH_SECRET,
+		  "main" },
+		{ __LINE__, "", "/hook", "/hooks/main", "", "", PATH_MOUNT,
+		  "" },
+		{ __LINE__, "", "/hook", "/hook", "/hook?main", "", PATH_MOUNT,
+		  "" },
+		{ __LINE__, "", "/hook", "/hook/", "/hook/", "", PATH_MOUNT,
+		  "" },
+		{ __LINE__, "", "/hook", "/hook/health", "", "", PATH_MOUNT,
+		  "" },
+		{ __LINE__, "", "/hook", "", "/hook/.x", "", PATH_SECRET, "" },
+		/* All in SCRIPT_NAME (nginx, Caddy), or in the URI alone. */
+		{ __LINE__, "", "/humcli-webhook/main", "", "", "", PATH_SECRET,
+		  "main" },
+		{ __LINE__, "", "", "/humcli/main", "", "", PATH_SECRET,
+		  "main" },
+		{ __LINE__, "", "", "/x/humcli-webhook/main", "", "",
+		  PATH_PERHAPS_SECRET, "main" },
+		{ __LINE__, "", "", "/xhumcli/main", "", "",
+		  PATH_PERHAPS_SECRET, "main" },
+		{ __LINE__, "", "", "", "/humcli-webhook/main?y", "",
+		  PATH_SECRET, "main" },
+		{ __LINE__, "", "/humcli-webhook", "/humcli-webhook",
+		  "/humcli-webhook", "", PATH_MOUNT, "" },
+		{ __LINE__, "", "/humcli-webhook/", "", "", "", PATH_MOUNT,
+		  "" },
+		{ __LINE__, "", "/humcli-webhook/health", "", "", "",
+		  PATH_MOUNT, "" },
+		/* Perhaps the mount itself has more segments. */
+		{ __LINE__, "", "/hook/main", "/hook/main", "/hook/main", "",
+		  PATH_PERHAPS_SECRET, "main" },
+		{ __LINE__, "", "/a/b/main", "", "", "", PATH_PERHAPS_SECRET,
+		  "main" },
+		{ __LINE__, "", "/a/.main", "", "", "", PATH_MOUNT, "" },
+		/* A program's own name. */
+		{ __LINE__, "", "/humcli-webhook/humcli-webhook.fcgi", "", "",
+		  "", PATH_MOUNT, "" },
+		{ __LINE__, "", "/cgi-bin/hook.cgi", "", "", "", PATH_MOUNT,
+		  "" },
+		{ __LINE__, "", "/humcli-webhook/main", "", "", "/bin/sh",
+		  PATH_MOUNT, "" },
+		{ __LINE__, "", "/humcli-webhook/main", "", "", "/no/such/file",
+		  PATH_SECRET, "main" },
+		{ __LINE__, "", "", "", "", "", PATH_MOUNT, "" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(paths); i++) {
+		char name[SECRET_NAME_SIZE];
+		struct request r;
+
+		print_message("line %d\n", paths[i].line);
+		request_init(&r);
+		set(&r, "PATH_INFO", paths[i].path_info);
+		set(&r, "SCRIPT_NAME", paths[i].script_name);
+		set(&r, "DOCUMENT_URI", paths[i].document_uri);
+		set(&r, "REQUEST_URI", paths[i].request_uri);
+		set(&r, "SCRIPT_FILENAME", paths[i].script_filename);
+		assert_int_equal(request_secret_name(&r, name), paths[i].kind);
+		assert_string_equal(name, paths[i].name);
+	}
+}
+
+/* nginx and lighttpd pass a repeated header on as two variables. */
+static void test_content_encodings(void **state)
+{
+	struct request r;
+
+	(void)state;
+	request_init(&r);
+	assert_string_equal(r.content_encoding, "");
+	set(&r, "HTTP_CONTENT_ENCODING", "gzip");
+	set(&r, "HTTP_CONTENT_ENCODING", "identity");
+	assert_string_equal(r.content_encoding, "gzip");
+	request_init(&r);
+	set(&r, "HTTP_CONTENT_ENCODING", "identity");
+	set(&r, "HTTP_CONTENT_ENCODING", "gzip");
+	assert_string_equal(r.content_encoding, "gzip");
 }
 
 static void test_reply(void **state)
@@ -204,6 +344,8 @@ int main(void)
 		cmocka_unit_test(test_too_large_is_dropped),
 		cmocka_unit_test(test_signatures),
 		cmocka_unit_test(test_health),
+		cmocka_unit_test(test_secret_names),
+		cmocka_unit_test(test_content_encodings),
 		cmocka_unit_test(test_reply),
 	};
 
