@@ -156,6 +156,27 @@ static enum query_status classify_result(struct session *s,
 							    : QUERY_LOST;
 }
 
+enum query_status session_begin(struct session *s, int64_t limit)
+{
+	PGresult *result;
+	enum query_status answer;
+
+	s->sqlstate[0] = s->message[0] = '\0';
+	result = pq_query(s->conn, "BEGIN ISOLATION LEVEL READ COMMITTED", NULL,
+			  0, monotonic_ms() + limit, s->stop);
+	answer = classify_result(s, result);
+	PQclear(result);
+	if (answer == QUERY_LOST)
+		session_close(s);
+	if (answer != QUERY_OK)
+		return answer;
+	return session_query(
+		s,
+		"SELECT pg_catalog.set_config("
+		"'idle_in_transaction_session_timeout', '0', true)",
+		NULL, 0, limit, NULL);
+}
+
 enum query_status session_query(struct session *s, const char *query,
 				const char *const *values, size_t count,
 				int64_t limit, struct rows **rows)
@@ -170,7 +191,8 @@ enum query_status session_query(struct session *s, const char *query,
 		snprintf(s->message, sizeof(s->message), "no connection");
 		return QUERY_LOST;
 	}
-	result = pq_query(s->conn, query, values, count, deadline, s->stop);
+	result = pq_query_guarded(s->conn, s->primary, query, values, count,
+				  deadline, s->stop);
 	answer = classify_result(s, result);
 	if (answer == QUERY_LOST)
 		session_close(s);
@@ -203,6 +225,15 @@ const char *rows_get(const struct rows *r, size_t row, size_t column)
 	if (PQgetisnull(r->result, (int)row, (int)column))
 		return NULL;
 	return PQgetvalue(r->result, (int)row, (int)column);
+}
+
+const char *rows_text(const struct rows *r, size_t row, size_t column)
+{
+	const char *text = row < rows_count(r) && column < rows_columns(r)
+				   ? rows_get(r, row, column)
+				   : NULL;
+
+	return text ? text : "";
 }
 
 bool rows_bytes(const struct rows *r, size_t row, size_t column,

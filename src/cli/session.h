@@ -45,10 +45,16 @@ enum query_status {
 	QUERY_LOST /* no connection, or no answer in time */
 };
 
+/*
+ * Begins a transaction, which may be idle until the connection is closed,
+ * whatever idle_in_transaction_session_timeout says.
+ */
+enum query_status session_begin(struct session *s, int64_t limit) MUST_CHECK;
+
 struct rows;
 
 /*
- * Asks, with count values for $1 and on (NULL is NULL), and waits for the
+ * Asks, in a transaction of its own (pq_query_guarded()), with count values for $1 and on (NULL is NULL), and waits for the
  * answer: limit ms, or once told to stop 2 s more. rows may be NULL; else
  * the caller frees them. What went wrong is in session_message().
  */
@@ -73,6 +79,9 @@ const char *rows_title(const struct rows *r, size_t column) MUST_CHECK;
 /* NULL for NULL. */
 const char *rows_get(const struct rows *r, size_t row,
 		     size_t column) MUST_CHECK;
+/* The same, but "" for NULL and for a row that is not there. */
+const char *rows_text(const struct rows *r, size_t row,
+		      size_t column) MUST_CHECK;
 /*
  * Appends the bytes of a bytea, which is not NULL. False: the server sent
  * something else.

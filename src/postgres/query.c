@@ -133,3 +133,96 @@ PGresult *pq_query(PGconn *conn, const char *sql, const char *const *values,
 	PQclear(kept);
 	return NULL;
 }
+
+static bool send_one(PGconn *conn, const char *sql, const char *const *values,
+		     size_t n)
+{
+	return PQsendQueryParams(conn, sql, (int)n, NULL, values, NULL, NULL,
+				 0) == 1;
+}
+
+/* The statement's place among those of send_guarded(). */
+enum { GUARDED_STATEMENT = 2 };
+
+static bool send_guarded(PGconn *conn, bool write, const char *sql,
+			 const char *const *values, size_t n)
+{
+	static const char settings[] =
+		"SELECT pg_catalog.set_config('search_path', "
+		"'pg_catalog, pg_temp', true), "
+		"pg_catalog.set_config('statement_timeout', '0', true), "
+		"pg_catalog.set_config('lock_timeout', '0', true), "
+		"pg_catalog.set_config('DateStyle', 'ISO', true), "
+		"pg_catalog.set_config('IntervalStyle', 'postgres', true), "
+		"pg_catalog.set_config('TimeZone', 'UTC', true), "
+		"pg_catalog.set_config('bytea_output', 'hex', true)";
+
+	return PQsetnonblocking(conn, 1) == 0 &&
+	       PQenterPipelineMode(conn) == 1 &&
+	       send_one(conn,
+			write ? "BEGIN ISOLATION LEVEL READ COMMITTED, "
+				"READ WRITE"
+			      : "BEGIN ISOLATION LEVEL READ COMMITTED",
+			NULL, 0) &&
+	       send_one(conn, settings, NULL, 0) &&
+	       send_one(conn, sql, values, n) &&
+	       send_one(conn, "COMMIT", NULL, 0) && PQpipelineSync(conn) == 1;
+}
+
+/*
+ * Reads all results up to the Sync into *kept: the statement's, or the first
+ * that failed. Returns false if the connection was lost or no answer came.
+ */
+static bool read_guarded(PGconn *conn, PGresult **kept, int64_t *deadline,
+			 int *stop)
+{
+	size_t statement = 0;
+
+	while (await_result(conn, deadline, stop)) {
+		PGresult *next = PQgetResult(conn);
+		ExecStatusType status = PQresultStatus(next);
+
+		if (!next && PQstatus(conn) == CONNECTION_BAD)
+			return false;
+		if (!next) {
+			statement++;
+		} else if (status == PGRES_PIPELINE_SYNC) {
+			PQclear(next);
+			return PQexitPipelineMode(conn) == 1;
+		} else if (status != PGRES_PIPELINE_ABORTED &&
+			   (statement == GUARDED_STATEMENT ||
+			    !pq_succeeded(next)) &&
+			   (!*kept || pq_succeeded(*kept))) {
+			PQclear(*kept);
+			*kept = next;
+		} else {
+			PQclear(next);
+		}
+	}
+	return false;
+}
+
+PGresult *pq_query_guarded(PGconn *conn, bool write, const char *sql,
+			   const char *const *values, size_t n,
+			   int64_t deadline, int stop)
+{
+	PGresult *kept = NULL;
+
+	if (PQtransactionStatus(conn) != PQTRANS_IDLE)
+		return pq_query(conn, sql, values, n, deadline, stop);
+	if (!send_guarded(conn, write, sql, values, n) ||
+	    !send_all(conn, &deadline, &stop))
+		return NULL;
+	if (!read_guarded(conn, &kept, &deadline, &stop)) {
+		/* A server that ends the session says why before it closes. */
+		if (kept && !pq_succeeded(kept) &&
+		    PQstatus(conn) == CONNECTION_BAD)
+			return kept;
+		PQclear(kept);
+		return NULL;
+	}
+	/* What failed did so before COMMIT, and the transaction is open. */
+	if (PQtransactionStatus(conn) != PQTRANS_IDLE)
+		PQclear(pq_query(conn, "ROLLBACK", NULL, 0, deadline, stop));
+	return kept;
+}

@@ -26,6 +26,18 @@
 PGresult *pq_query(PGconn *conn, const char *sql, const char *const *values,
 		   size_t n, int64_t deadline, int stop) MUST_CHECK;
 
+/*
+ * As pq_query(), in a transaction of its own that is READ COMMITTED, with
+ * write also READ WRITE, and in which no setting of a role or database
+ * counts: neither a search_path that leads to objects of others nor a time
+ * limit nor a form of times. Sends all at once, and nothing of it outlives the
+ * transaction, because a pooler may give the session to others. Within a
+ * transaction it is pq_query().
+ */
+PGresult *pq_query_guarded(PGconn *conn, bool write, const char *sql,
+			   const char *const *values, size_t n,
+			   int64_t deadline, int stop) MUST_CHECK;
+
 /* Returns true if the statement of this result succeeded; false for NULL. */
 bool pq_succeeded(const PGresult *result) MUST_CHECK;
 

@@ -6,6 +6,8 @@ import threading
 
 import pytest
 
+from harness.failover import Standby
+from harness.postgres import Database, wait_until
 from harness.record_calls import Delivery, at, record
 from harness.responder_database import lock_class
 
@@ -60,6 +62,117 @@ def test_no_database_and_no_schema(cli, cluster):
         done = cli(*verb, DATABASE=cluster.dsn(bare), SPOOL="")
         assert (done.returncode, done.out) == (CONFIG, "") and "does not exist" in done.err
     cluster.drop_database(bare)
+
+
+# A trap for each function and operator that a verb or doctor calls.
+HOSTILE = """
+CREATE SCHEMA hostile;
+GRANT USAGE ON SCHEMA hostile TO PUBLIC;
+DO $do$
+DECLARE
+    f record;
+    types constant regtype[] := ARRAY['text', 'bigint', 'int', 'name', 'timestamptz', 'interval',
+        'bool', 'oid'];
+    body constant text := ' LANGUAGE plpgsql AS $f$ BEGIN RAISE EXCEPTION ''a trap''; END $f$';
+BEGIN
+    FOR f IN SELECT p.proname, pg_get_function_identity_arguments(p.oid) AS args,
+            p.prorettype::regtype AS result
+        FROM pg_proc p WHERE p.pronamespace = 'pg_catalog'::regnamespace
+        AND p.proname IN ('string_to_array', 'array_to_string', 'date_part', 'extract', 'now',
+            'octet_length', 'encode', 'concat', 'txid_current', 'current_setting',
+            'pg_is_in_recovery', 'has_schema_privilege', 'has_table_privilege',
+            'has_function_privilege', 'current_database', 'to_char', 'age', 'timezone',
+            'row_to_json', 'set_config', 'pg_try_advisory_lock', 'pg_try_advisory_xact_lock')
+        AND p.prokind = 'f' AND NOT p.proretset AND NOT 2276 = ANY (p.proargtypes)
+    LOOP
+        EXECUTE format('CREATE FUNCTION hostile.%I(%s) RETURNS %s' || body, f.proname, f.args,
+            f.result);
+    END LOOP;
+    FOR f IN SELECT o.oprleft::regtype AS l, o.oprright::regtype AS r, o.oprname AS name,
+            o.oprresult::regtype AS result, o.oid FROM pg_operator o
+        WHERE o.oprname IN ('=', '<>', '<', '>', '<=', '>=', '||', '-', '+', '*')
+        AND o.oprleft = ANY (types) AND o.oprright = ANY (types)
+    LOOP
+        EXECUTE format('CREATE FUNCTION hostile.o%s(%s, %s) RETURNS %s' || body,
+            f.oid, f.l, f.r, f.result);
+        EXECUTE format('CREATE OPERATOR hostile.%s (LEFTARG = %s, RIGHTARG = %s,'
+            ' FUNCTION = hostile.o%s)', f.name, f.l, f.r, f.oid);
+    END LOOP;
+    FOR f IN SELECT unnest(ARRAY['name, name, text, text', 'name, bigint', 'bigint', 'bigint, int',
+        'text']) AS args
+    LOOP
+        EXECUTE 'CREATE FUNCTION hostile.format(text, ' || f.args || ') RETURNS text' || body;
+    END LOOP;
+END $do$;
+"""
+
+
+def test_objects_of_others_are_not_called(ask, database):
+    """Not even where the database says that they come first."""
+    [first, second] = put(database, Delivery("t", "A"), Delivery("t", "B", "X", at(9)))
+    quarantine_add(database, b"[]")
+    database.execute("SELECT humcli.subscribe('s', 'beginning')")
+    database.execute(HOSTILE)
+    database.cluster.execute(f"ALTER DATABASE {database.name} SET search_path = hostile, pg_catalog")
+    with pytest.raises(Exception, match="a trap"):
+        database.execute("SELECT 'a'::text = 'b'::text")
+    for arguments in (["events", "--task", "t", "--status", "A,B", "--since", "2020-01-01"],
+                      ["task", "t"], ["subscriptions"], ["dead", "list", "--pool", "p"],
+                      ["quarantine", "list"], ["listen", "--subscription", "s", "--once"],
+                      ["replay", "--subscription", "s", "--id", f"{first},{second}"],
+                      ["purge", "--older-than", "2 days"]):
+        done = ask(*arguments)
+        assert done.returncode == OK and "a trap" not in done.err, (arguments, done.err)
+    assert "a trap" not in ask("quarantine", "retry").err
+    looked = ask("doctor")
+    assert "a trap" not in looked.out + looked.err
+    assert "ok    grants" in looked.out and "warn  gaps" in looked.out
+
+
+def test_functions_of_another_version(ask, database):
+    """They may return no row, or NULL: that is said, and nothing crashes."""
+    database.psql("-v", "ON_ERROR_STOP=1", "-q", "-c", """
+        DROP FUNCTION humcli.purge(interval, int);
+        CREATE FUNCTION humcli.purge(interval, int) RETURNS SETOF int LANGUAGE sql AS 'SELECT 1 LIMIT 0';
+        CREATE FUNCTION humcli.redrive(text, bigint, int) RETURNS int LANGUAGE sql AS 'SELECT NULL::int';
+        DROP FUNCTION humcli.replay(text, bigint[], text, text[], timestamptz, timestamptz);
+        CREATE FUNCTION humcli.replay(text, bigint[], text, text[], timestamptz, timestamptz)
+            RETURNS SETOF bigint LANGUAGE sql AS 'SELECT 1::bigint LIMIT 0'""")
+    for arguments in (["purge", "--older-than", "2 days"], ["dead", "redrive", "--pool", "p"],
+                      ["replay", "--subscription", "s", "--id", "1"]):
+        done = ask(*arguments)
+        assert (done.returncode, done.out) == (CONFIG, ""), arguments
+        assert "returned no number" in done.err and "humcli-webhook doctor" in done.err
+    database.execute("DROP FUNCTION humcli.subscribe")
+    database.execute("CREATE FUNCTION humcli.subscribe(text, text, text[]) RETURNS SETOF boolean"
+                     " LANGUAGE sql AS 'SELECT true LIMIT 0'")
+    assert ask("listen", "--subscription", "s", "--once").returncode in (DATA, CONFIG, UNAVAILABLE)
+
+
+def test_what_writes_goes_to_the_primary(cli, cluster, pooled):
+    """Though DATABASE names the standby first; what reads takes the first."""
+    own = Database(cluster, cluster.create_database(template=pooled))
+    [event] = put(own, Delivery("t", "A"))
+    own.execute("SELECT humcli.subscribe('s', 'beginning')")
+    own.execute("SELECT humcli.subscribe('p')")
+    own.execute("SELECT humcli.pool('p')")
+    standby = Standby(cluster)
+    try:
+        wait_until(lambda: cluster.execute(
+            "SELECT pg_current_wal_lsn() = replay_lsn FROM pg_stat_replication") == [(True,)],
+            "the standby to have all")
+        hosts = (f"host=127.0.0.1,127.0.0.1 port={standby.port},{cluster.port}"
+                 f" dbname={own.name} user=postgres")
+        for arguments, code, out in (
+                (["replay", "--subscription", "s", "--id", event], OK, "0 to be"),
+                (["dead", "redrive", "--pool", "p"], OK, "0 to be"),
+                (["purge", "--older-than", "2 days"], OK, "0 tasks"),
+                (["quarantine", "retry"], OK, "0 recorded"),
+                (["events"], OK, "ID ")):
+            done = cli(*arguments, DATABASE=hosts, SPOOL="")
+            assert done.returncode == code and done.out.startswith(out), (arguments, done.err)
+    finally:
+        standby.remove()
 
 
 # ---- events
@@ -193,7 +306,7 @@ def test_replay(ask, cli, database):
                               (["--status", "B", "--task", "t3"], [ids[2]])):
         done = ask("replay", "--subscription", "s", *options)
         assert (done.returncode, done.out) \
-            == (OK, f"{len(expected)} to be handed out again\n"), done.err
+            == (OK, f"{len(expected)} to be delivered again\n"), done.err
         assert handed_out() == expected, options
     done = ask("replay", "--subscription", "none", "--id", "1")
     assert (done.returncode, done.out) == (DATA, "")

@@ -281,8 +281,7 @@ enum query_status event_source_lock(const struct event_source *source,
 	enum query_status status = QUERY_OK;
 
 	if (to == LOCK_TRANSACTION)
-		status = session_query(s, "BEGIN", NULL, 0, QUERY_TIMEOUT_MS,
-				       NULL);
+		status = session_begin(s, QUERY_TIMEOUT_MS);
 	if (status == QUERY_OK)
 		status = query_one_value(s, queries[to], values, 1, value,
 					 sizeof(value));

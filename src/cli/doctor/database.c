@@ -153,28 +153,9 @@ static const struct query_check data_checks[] = {
 /* One question after the other, all within a time; NULL: no answer. */
 static PGresult *query(PGconn *conn, const char *query, const char *parameter)
 {
-	const char *values[1] = { parameter };
-	int64_t deadline = monotonic_ms() + ANSWER_MS;
-	PGresult *result, *last = NULL;
-
-	if (!PQsendQueryParams(conn, query, parameter != NULL, NULL, values,
-			       NULL, NULL, 0))
-		return NULL;
-	do {
-		while (PQisBusy(conn)) {
-			if (!pq_wait(PQsocket(conn), POLLIN, deadline, -1) ||
-			    !PQconsumeInput(conn)) {
-				PQclear(last);
-				return NULL;
-			}
-		}
-		result = PQgetResult(conn);
-		if (result) {
-			PQclear(last);
-			last = result;
-		}
-	} while (result);
-	return last;
+	return pq_query_guarded(conn, false, query, &parameter,
+				parameter != NULL, monotonic_ms() + ANSWER_MS,
+				-1);
 }
 
 static void report_query_error(struct findings *f, const char *topic,
