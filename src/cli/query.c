@@ -1,13 +1,14 @@
 #include "cli/query.h"
 
 #include "base/alloc.h"
+#include "base/parse.h"
 #include "cli/table.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-int query_open(struct query *q, const struct verb *v)
+static int open_session(struct query *q, const struct verb *v, bool primary)
 {
 	int code;
 
@@ -15,14 +16,19 @@ int query_open(struct query *q, const struct verb *v)
 	code = cli_load_settings(v, &q->settings);
 	if (code != EX_OK)
 		return code;
-	if (setenv("PGTZ", "UTC", 1) != 0 ||
-	    setenv("PGDATESTYLE", "ISO", 1) != 0) {
-		return EX_OSERR;
-	}
-	/* libpq sends both with the greeting, so poolers keep them. */
-	q->session = session_new(q->settings.database, false, -1);
+	q->session = session_new(q->settings.database, primary, -1);
 	/* Why not is in the log, on stderr. */
 	return session_open(q->session) ? EX_OK : EX_UNAVAILABLE;
+}
+
+int query_open(struct query *q, const struct verb *v)
+{
+	return open_session(q, v, false);
+}
+
+int query_open_primary(struct query *q, const struct verb *v)
+{
+	return open_session(q, v, true);
 }
 
 void query_close(struct query *q)
@@ -44,6 +50,23 @@ int query_run(struct query *q, const char *sql, const char *const *values,
 	if (a == QUERY_REFUSED && session_exit_code(q->session) != EX_OK)
 		code = session_exit_code(q->session);
 	cli_error(q->verb, "%s", session_message(q->session));
+	return code;
+}
+
+int query_count(struct query *q, const char *sql, const char *const *values,
+		size_t count, uint64_t *changed)
+{
+	struct rows *rows = NULL;
+	int code = query_run(q, sql, values, count, &rows);
+
+	*changed = 0;
+	if (code == EX_OK &&
+	    !parse_u64(rows_text(rows, 0, 0), 0, UINT64_MAX, changed)) {
+		(void)session_reject(q->session, sql);
+		cli_error(q->verb, "%s", session_message(q->session));
+		code = session_exit_code(q->session);
+	}
+	rows_free(rows);
 	return code;
 }
 
@@ -75,7 +98,7 @@ static void print_table(const struct rows *r)
 static void print_lines(const struct rows *r)
 {
 	for (size_t n = 0; n < rows_count(r); n++) {
-		for (const char *p = rows_get(r, n, 0); *p; p++)
+		for (const char *p = rows_text(r, n, 0); *p; p++)
 			putchar(*p == '\n' || *p == '\r' ? ' ' : *p);
 		putchar('\n');
 	}

@@ -20,16 +20,25 @@ struct query {
 };
 
 /*
- * Connects, to a standby too; times are in UTC both ways. EX_OK, or the
- * exit code of an error that was said.
+ * Connects, to a standby too; times are in UTC both ways. Returns EX_OK, or
+ * the exit code of an error that was reported.
  */
 int query_open(struct query *q, const struct verb *v) MUST_CHECK;
+/* The same for a verb that writes: a standby will not do. */
+int query_open_primary(struct query *q, const struct verb *v) MUST_CHECK;
 /* Also after that failed. */
 void query_close(struct query *q);
 
 /* As session_query(), without a limit; EX_OK, or as query_open(). */
 int query_run(struct query *q, const char *sql, const char *const *values,
 	      size_t count, struct rows **rows) MUST_CHECK;
+
+/*
+ * Calls a function that returns how many it has changed. EX_OK; EX_CONFIG if
+ * it returned no number, because it is of another version; or as query_run().
+ */
+int query_count(struct query *q, const char *sql, const char *const *values,
+		size_t count, uint64_t *changed) MUST_CHECK;
 
 /*
  * Prints what a SELECT gives, count of them in *printed (which may be NULL):

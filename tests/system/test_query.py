@@ -142,7 +142,7 @@ def test_functions_of_another_version(ask, database):
                       ["replay", "--subscription", "s", "--id", "1"]):
         done = ask(*arguments)
         assert (done.returncode, done.out) == (CONFIG, ""), arguments
-        assert "returned no number" in done.err and "humcli-webhook doctor" in done.err
+        assert "unexpected answer" in done.err and "humcli-webhook doctor" in done.err
     database.execute("DROP FUNCTION humcli.subscribe")
     database.execute("CREATE FUNCTION humcli.subscribe(text, text, text[]) RETURNS SETOF boolean"
                      " LANGUAGE sql AS 'SELECT true LIMIT 0'")

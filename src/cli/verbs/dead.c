@@ -35,20 +35,10 @@ static int redrive_some(struct query *q, const char *pool, const char *id,
 {
 	char max[24];
 	const char *values[] = { pool, id, max };
-	struct rows *rows = NULL;
-	int code;
 
 	snprintf(max, sizeof(max), "%d", EVENTS_AT_ONCE);
-	code = query_run(q, "SELECT humcli.redrive($1, $2, $3)", values, 3,
-			 &rows);
-	*count = 0;
-	if (code == EX_OK &&
-	    !parse_u64(rows_get(rows, 0, 0), 0, UINT64_MAX, count)) {
-		cli_error(q->verb, "humcli.redrive() gave no number");
-		code = EX_CONFIG;
-	}
-	rows_free(rows);
-	return code;
+	return query_count(q, "SELECT humcli.redrive($1, $2, $3)", values, 3,
+			   count);
 }
 
 static int redrive(void *context)
@@ -93,7 +83,8 @@ int cmd_dead(const struct verb *v, int argc, char **argv)
 		return cli_usage_error(v, "--pool is missing");
 	if (d.id && !parse_u64(d.id, 1, INT64_MAX, &number))
 		return cli_usage_error(v, "--id '%s' is no id", d.id);
-	code = query_open(&d.query, v);
+	code = action->run == redrive ? query_open_primary(&d.query, v)
+				      : query_open(&d.query, v);
 	if (code == EX_OK)
 		code = action->run(&d);
 	query_close(&d.query);

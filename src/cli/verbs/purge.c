@@ -1,5 +1,4 @@
 #include "base/macros.h"
-#include "base/parse.h"
 #include "cli/query.h"
 #include "store/spool.h"
 
@@ -60,23 +59,14 @@ static int check_spool(const struct query *q)
 static int purge(struct query *q, const char *older_than)
 {
 	const char *values[] = { older_than };
-	struct rows *rows = NULL;
 	uint64_t done, total = 0;
 	int code;
 
 	do {
-		done = 0;
-		code = query_run(
+		code = query_count(
 			q,
 			"SELECT humcli.purge($1::interval, " TASKS_AT_ONCE ")",
-			values, 1, &rows);
-		if (code != EX_OK)
-			break;
-		if (!parse_u64(rows_get(rows, 0, 0), 0, UINT64_MAX, &done)) {
-			cli_error(q->verb, "humcli.purge() gave no number");
-			code = EX_CONFIG;
-		}
-		rows_free(rows);
+			values, 1, &done);
 		total += done;
 	} while (done);
 	if (code != EX_OK && !total)
@@ -100,7 +90,7 @@ int cmd_purge(const struct verb *v, int argc, char **argv)
 		return code;
 	if (!older_than)
 		return cli_usage_error(v, "--older-than is missing");
-	code = query_open(&q, v);
+	code = query_open_primary(&q, v);
 	if (code == EX_OK)
 		code = check_spool(&q);
 	if (code == EX_OK)

@@ -51,9 +51,10 @@ static struct delivery *read_delivery(const struct rows *r, size_t row)
 	struct buf body = { 0 }; /* its text becomes the delivery's */
 	uint64_t received_at = 0;
 
-	d->secret_name = xstrdup(rows_get(r, row, 1));
-	snprintf(d->signature, sizeof(d->signature), "%s", rows_get(r, row, 2));
-	if (parse_u64(rows_get(r, row, 3), 0, INT64_MAX, &received_at))
+	d->secret_name = xstrdup(rows_text(r, row, 1));
+	snprintf(d->signature, sizeof(d->signature), "%s",
+		 rows_text(r, row, 2));
+	if (parse_u64(rows_text(r, row, 3), 0, INT64_MAX, &received_at))
 		d->received_at = (int64_t)received_at;
 	buf_add(&body, "", 0);
 	if (!rows_bytes(r, row, 4, &body))
@@ -89,7 +90,7 @@ static enum outcome record(struct retry *t, struct delivery *d)
 
 static int retry_row(struct retry *t, const struct rows *r, size_t row)
 {
-	const char *id = rows_get(r, row, 0);
+	const char *id = rows_text(r, row, 0);
 	struct delivery *d = read_delivery(r, row);
 	enum outcome outcome;
 
@@ -196,7 +197,8 @@ int cmd_quarantine(const struct verb *v, int argc, char **argv)
 		return code;
 	code = EX_USAGE;
 	if (read_ids(v, argv, &q.ids)) {
-		code = query_open(&q.query, v);
+		code = action->run == retry ? query_open_primary(&q.query, v)
+					    : query_open(&q.query, v);
 		if (code == EX_OK)
 			code = action->run(&q);
 		query_close(&q.query);
