@@ -33,10 +33,10 @@ def fixture_work(cli, database):
     test."""
     started = []
 
-    def start(*arguments, hears=True):
+    def start(*arguments, listens=True):
         worker = Running(cli, "listen", "--pool", "p", *arguments, DATABASE=database.dsn())
         started.append(worker)
-        if hears:
+        if listens:
             worker.said(LISTENS)
         return worker
 
@@ -145,7 +145,7 @@ def test_every_event_is_done_once_or_dead(work, connection, log, rng):
         killed = workers.pop(0)
         killed.process.kill()
         killed.end()
-        workers.append(work(*arguments, hears=False))
+        workers.append(work(*arguments, listens=False))
         connection.cursor().execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = "
             "current_database() AND application_name = 'humcli-webhook'")
@@ -179,7 +179,7 @@ def test_a_task_keeps_its_order(work, connection, log, rng):
     command = (f'echo "begin $HUMCLI_TASK_ID $HUMCLI_STATUS" >>{log}; sleep 0.02; '
                f'echo "end $HUMCLI_TASK_ID $HUMCLI_STATUS" >>{log}; '
                "test $((HUMCLI_ID % 4)) -ne 0 -o $HUMCLI_ATTEMPT -ne 1")
-    workers = [work("--exec", command, "--concurrency", "4", hears=False) for _ in range(2)]
+    workers = [work("--exec", command, "--concurrency", "4", listens=False) for _ in range(2)]
     attempts = len(numbers) + sum(number % 4 == 0 for number in numbers)
     wait_until(lambda: len(log.lines()) == 2 * attempts and not jobs(connection, "*"),
                "all events", limit=30)

@@ -29,7 +29,7 @@ KINDS = {b'{"received":true}': "recorded",
          b'{"received":true,"duplicate":true}': "duplicate",
          b'{"received":true,"spooled":true}': "spooled"}
 SERVERS = ("lighttpd-socket", "apache-proxy_fcgi")
-CROWD = "test_crowd"
+FILLER = "test_filler"
 
 
 @pytest.fixture(scope="module", name="cluster")
@@ -45,7 +45,7 @@ def _store(cluster, paths):
     name = cluster.create_database()
     Database(cluster, name).psql("-v", "ON_ERROR_STOP=1", "-q", "-f", str(paths.install_sql))
     it = ResponderDatabase(cluster, name, paths.source / "sql")
-    it.query(f"CREATE ROLE {CROWD} LOGIN")
+    it.query(f"CREATE ROLE {FILLER} LOGIN")
     yield it
     it.connection.close()
 
@@ -391,12 +391,12 @@ def refusing(store):
 def full(store):
     """The server says 'too many connections': other clients have all of
     them."""
-    crowd = []
+    fillers = []
 
     def fill():
         try:
             while True:
-                crowd.append(psycopg2.connect(store.dsn(CROWD)))
+                fillers.append(psycopg2.connect(store.dsn(FILLER)))
         except psycopg2.OperationalError as error:
             assert "remaining connection slots" in str(error), error
 
@@ -419,10 +419,10 @@ def full(store):
 
         try:
             fill()
-            wait_until(is_full, "the crowd to have it all")
+            wait_until(is_full, "all connections to be taken")
             yield
         finally:
-            for one in crowd:
+            for one in fillers:
                 one.close()
 
 

@@ -892,16 +892,16 @@ def slow_fastcgi(responder, body, rest):
         connection.send(fastcgi.head(params.items())
                         + fastcgi.stream(fastcgi.STDIN, body[:20]))
         stop = threading.Event()
-        feeder = threading.Thread(target=rest, args=(
+        writer = threading.Thread(target=rest, args=(
             lambda b: connection.send(fastcgi.record(fastcgi.STDIN, b)),
             body[20:], stop))
-        feeder.start()
+        writer.start()
         try:
             answer = connection.answer()
             return answer, time.monotonic() - start
         finally:
             stop.set()
-            feeder.join()
+            writer.join()
 
 
 def slow_cgi(responder, body, rest):
@@ -911,15 +911,15 @@ def slow_cgi(responder, body, rest):
     start = time.monotonic()
     process.stdin.write(body[:20])
     stop = threading.Event()
-    feeder = threading.Thread(target=rest, args=(process.stdin.write,
+    writer = threading.Thread(target=rest, args=(process.stdin.write,
                                                  body[20:], stop))
-    feeder.start()
+    writer.start()
     try:
         answer = fastcgi.Answer(process.stdout.read())
         return answer, time.monotonic() - start
     finally:
         stop.set()
-        feeder.join()
+        writer.join()
         process.stdin.close()
         process.stdout.close()
         assert process.wait(10) == 0

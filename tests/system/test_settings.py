@@ -233,7 +233,7 @@ def test_file_with_a_secret_that_others_can_read(program, line, mode):
     path = in_file(program, text + line + "\n", mode)
     said = refused(program, path)
     assert "geheim" not in said and "whsec_in_the_file" not in said
-    mend(said, path)
+    fix(said, path)
     accepted(program)
 
 
@@ -242,7 +242,7 @@ def test_file_without_a_secret_may_be_read(program):
     accepted(program)
 
 
-def mend(said, path):
+def fix(said, path):
     """Runs the command that the error message names."""
     found = re.search(rf"chmod (\S+) {re.escape(path)}", said)
     assert found, said
@@ -260,7 +260,7 @@ def test_secret_file_that_others_can_read(program, key, mode):
     if key == "SECRET_FILE":
         program.settings.update(SECRET_DIR=None, SECRET_FILE=path)
     said = refused(program, path)
-    mend(said, path)
+    fix(said, path)
     accepted(program)
 
 
@@ -432,7 +432,7 @@ def test_home_file_that_others_can_read(home):
     os.chmod(path, 0o644)
     home.secrets["home"] = "whsec_home"
     assert home.post(event()).status == 503
-    mend(home.log() + home.read(home.stderr_file), path)
+    fix(home.log() + home.read(home.stderr_file), path)
     assert home.post(event(), "whsec_home").body == RECEIVED
 
 

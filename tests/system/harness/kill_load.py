@@ -310,7 +310,8 @@ KILLERS = {
     "lighttpd, SIGKILL": Killer(lighttpd_killed, may_fail=True),
     "spool, ENOSPC": Killer(spool_full, site=SmallSpoolSite, may_fail=True),
     "responder, SIGTERM, socket held": Killer(responder_stopped, fresh=True),
-    "the same, PostgreSQL away": Killer(responder_stopped_while_spooling, fresh=True),
+    "responder, SIGTERM, PostgreSQL unavailable":
+        Killer(responder_stopped_while_spooling, fresh=True),
     "lighttpd, reload": Killer(lighttpd_reloaded, setup="lighttpd-spawn", fresh=True),
     "Apache, graceful": Killer(apache_reloaded, setup="apache-proxy_fcgi", fresh=True),
 }

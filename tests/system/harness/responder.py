@@ -343,15 +343,15 @@ class CGI(Responder):
 
 def finish_cgi(responder, process, body, start):
     """Writes the body to a CGI process and reads its answer to the end."""
-    def feed():
+    def write():
         try:
             process.stdin.write(body)
             process.stdin.close()
         except BrokenPipeError:
             pass
 
-    feeder = threading.Thread(target=feed)
-    feeder.start()
+    writer = threading.Thread(target=write)
+    writer.start()
     limit = threading.Timer(20, process.kill)
     limit.start()
     try:
@@ -360,7 +360,7 @@ def finish_cgi(responder, process, body, start):
         process.wait()
     finally:
         limit.cancel()
-        feeder.join()
+        writer.join()
         process.stdout.close()
     responder.check_stderr()
     assert process.returncode == 0, \
