@@ -322,14 +322,14 @@ def test_the_plain_listener_need_not_write(cli, database):
 
 
 def ignore_signals():
-    """A parent such as nohup or a careless supervisor leaves this behind."""
+    """Ignores the signals that nohup and some supervisors leave ignored."""
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGTERM,
                    signal.SIGUSR1, signal.SIGRTMIN):
         signal.signal(number, signal.SIG_IGN)
 
 
 def become_subreaper():
-    """Orphans below fall to this process, as they do to process 1."""
+    """Makes this process the parent of orphans, as process 1 is."""
     PR_SET_CHILD_SUBREAPER = 36
     assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
 
@@ -357,7 +357,7 @@ def zombies(parent):
     ["--subscription", "s", "--exec", "(sleep 0.2; exit 3) & echo $HUMCLI_ID"],
     ["--subscription", "s"], []])
 def test_it_reaps_orphans(cli, database, arguments):
-    """As process 1 of a container it has to."""
+    """listen reaps orphans, because it may be process 1 of a container."""
     with subprocess.Popen(
             ["sh", "-c", '(sleep 0.2; exit 3) & exec "$@"', "sh", cli.program, "listen",
              *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
@@ -381,7 +381,8 @@ def test_it_reaps_orphans(cli, database, arguments):
 @pytest.mark.parametrize("arguments", [["--subscription", "s", "--from", "beginning", "--once"],
                                        ["--count", "20"]])
 def test_no_line_is_lost_if_stdout_does_not_block(cli, database, arguments):
-    """A parent such as Node gives a socket that says EAGAIN when it is full."""
+    """listen loses no line if stdout returns EAGAIN, as a full socket of a
+    parent such as Node does."""
     rows = [Delivery(f"t{n}", "A" * 100, payload=json.dumps({"x": "y" * 20000}))
             for n in range(20)]
     plain = "--count" in arguments
@@ -395,7 +396,7 @@ def test_no_line_is_lost_if_stdout_does_not_block(cli, database, arguments):
         writing.close()
         if plain:
             assert LISTENS in process.stderr.readline()
-            # together more than the pipe holds
+            # together the lines are more than the pipe holds
             database.execute("SELECT pg_notify('humcli_events', to_json(n || repeat('x', 7000))::text)"
                              " FROM generate_series(1, 20) n")
         else:

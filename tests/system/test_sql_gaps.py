@@ -68,7 +68,8 @@ def test_opens_and_closes(connection, listener):
 
 @pytest.mark.parametrize("previous, kind", ((None, None), ("PENDING", None), ("ACCEPTED", "start"), ("", None)))
 def test_first(connection, listener, previous, kind):
-    """The first event opens a gap if its previous_status is not PENDING."""
+    """The first event opens a gap if it has another previous_status than
+    PENDING."""
     record(connection, [Delivery("task_1", "X", previous)], notify=True)
     assert gaps(connection) == ([("task_1", kind, None, previous, "X")] if kind else [])
     assert notified(connection, listener) == ([gap("task_1", kind)] if kind else [])

@@ -722,7 +722,8 @@ def test_quarantine_in_opposite_order(database, connection):
 
 @pytest.mark.parametrize("way", (record, record_as_cgi))
 def test_empty_previous_status(connection, way):
-    """Is none: in the row, in the rule, in the views, in the notification."""
+    """An empty previous_status counts as none in the row, in the rule, in the
+    views and in the notification."""
     listen(connection)
 
     def put(*deliveries):
@@ -738,7 +739,8 @@ def test_empty_previous_status(connection, way):
 
 
 def test_empty_previous_status_of_an_older_version(connection):
-    """One that was recorded as it came counts as none."""
+    """An empty previous_status that an older version recorded counts as
+    none."""
     record(connection, [first(previous=None), first("task_2", previous=None)])
     run(connection, "UPDATE humcli.events SET previous_status = ''")
     assert outcomes(record(connection, [first(previous=None, seconds=1), first("task_2", "A", "B", 1)])) == [

@@ -56,8 +56,8 @@ class Valgrind:
         return path
 
     def check(self, runs, descriptors=True):
-        """Checks the reports of that many processes. descriptors: no descriptor
-        is open at the end except the log."""
+        """Checks the reports of that many processes. descriptors: whether to
+        check that no descriptor except the log's is open at the end."""
         names = os.listdir(self.reports)
         assert len(names) == runs
         for name in names:

@@ -1,4 +1,4 @@
-"""Caddy with nothing of the distribution's configuration."""
+"""Runs Caddy without the distribution's configuration."""
 
 from harness.webserver import WebServer, substitute
 

@@ -1,4 +1,4 @@
-"""nginx with nothing of the distribution's configuration but fastcgi_params."""
+"""Runs nginx without the distribution's configuration, except fastcgi_params."""
 
 import os
 import shutil
