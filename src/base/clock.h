@@ -7,6 +7,12 @@
 /* Returns the time in ms of CLOCK_MONOTONIC, which never steps. */
 int64_t monotonic_ms(void);
 
+/*
+ * Returns milliseconds of a clock that also runs while the machine is
+ * suspended (CLOCK_BOOTTIME).
+ */
+int64_t boottime_ms(void);
+
 /* Return the earlier and the later of two times. */
 int64_t min_i64(int64_t a, int64_t b);
 int64_t max_i64(int64_t a, int64_t b);

@@ -6,11 +6,13 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 import time
 from collections import Counter, defaultdict
 
 import pytest
 
+from harness import cli as harness_cli
 from harness.cli import Running
 from harness.postgres import Database, is_alive, wait_until
 from harness.record_calls import Delivery, at, record
@@ -236,6 +238,43 @@ def test_a_lost_lease_ends_the_command(work, connection, log):
     connection.cursor().execute("DELETE FROM humcli.jobs")
     worker.said("lease lost", 2)
     assert worker.end(signal.SIGTERM) == OK
+
+
+@pytest.fixture(name="suspend_clock", scope="module")
+def fixture_suspend_clock():
+    source = os.path.join(os.path.dirname(harness_cli.__file__), "suspend_clock.c")
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        library = os.path.join(folder, "suspend_clock.so")
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+        yield library
+
+
+def test_a_lease_runs_on_while_the_machine_is_suspended(cli, database, connection, tmp_path, log,
+                                                        suspend_clock):
+    """The next wake-up after a suspension finds that another worker has the event."""
+    if any(name.endswith("SAN_OPTIONS") for name in os.environ):
+        pytest.skip("a sanitizer wants to be loaded first")
+    make(connection)
+    suspended = tmp_path / "suspended"
+    suspended.touch()
+    with subprocess.Popen(
+            [cli.program, "listen", "--pool", "p", "--lease", "60s", "--concurrency", "2",
+             "--exec", f"echo $$ >>{log}; exec sleep 1000"], stderr=subprocess.PIPE, text=True,
+            env={**cli.environment(DATABASE=database.dsn()), "LD_PRELOAD": suspend_clock,
+                 "SUSPENDED": str(suspended)}) as worker:
+        try:
+            put(connection, Delivery("t", "A"))
+            wait_until(log.lines, "the command")
+            connection.cursor().execute(
+                "UPDATE humcli.jobs SET due = clock_timestamp() - interval '1 s'")
+            assert len(call(connection, "claim", "p", "thief", 1, "60 s")) == 1
+            suspended.write_bytes(b"x" * 100)
+            put(connection, Delivery("u", "A"))
+            wait_until(lambda: not is_alive(int(log.lines()[0])), "the command to end")
+        finally:
+            worker.kill()
+    for pid in log.lines()[1:]:
+        os.kill(int(pid), signal.SIGKILL)
 
 
 # ---- the end

@@ -2,6 +2,10 @@
  * Claimed events: extends their leases, acknowledges them, returns them to
  * their pool. The database's answer decides what happens to the event; a
  * lost connection leaves it as it is, for a later round of the loop.
+ *
+ * Leases are measured by CLOCK_BOOTTIME, because the database goes on while a
+ * laptop is suspended; otherwise a command would run on under a lease that
+ * another worker has by now. The loop notices at its next wake-up.
  */
 #include "cli/consumer/consumer_state.h"
 
@@ -11,8 +15,8 @@
 #include <signal.h>
 
 /*
- * Returns when to act on a lease: at half of it, to extend it; without a
- * connection at its end.
+ * Returns when to act on a lease, boottime_ms(): at half of it, to extend it;
+ * without a connection at its end.
  */
 static int64_t lease_due(const struct consumer *c,
 			 const struct claimed_event *e)
@@ -22,7 +26,8 @@ static int64_t lease_due(const struct consumer *c,
 		       : e->until;
 }
 
-int64_t claims_next_due(const struct consumer *c)
+/* Returns when the first lease is due, boottime_ms(). */
+static int64_t first_due(const struct consumer *c)
 {
 	int64_t due = INT64_MAX;
 
@@ -37,13 +42,20 @@ int64_t claims_next_due(const struct consumer *c)
 	return due;
 }
 
+int64_t claims_next_due(const struct consumer *c)
+{
+	int64_t due = first_due(c);
+
+	return due == INT64_MAX ? due : monotonic_ms() + (due - boottime_ms());
+}
+
 /* Returns true if the lease still holds; false if it is lost or over. */
 static bool keep_lease(struct consumer *c, struct claimed_event *e)
 {
 	bool lost = false;
 	enum query_status status;
 
-	if (monotonic_ms() < lease_due(c, e))
+	if (boottime_ms() < lease_due(c, e))
 		return true;
 	if (session_is_open(c->session)) {
 		status = event_source_extend(&c->options->source, c->session, e,
@@ -51,7 +63,7 @@ static bool keep_lease(struct consumer *c, struct claimed_event *e)
 		if (status != QUERY_OK)
 			consumer_query_failed(c, status);
 	}
-	if (!lost && monotonic_ms() < e->until)
+	if (!lost && boottime_ms() < e->until)
 		return true;
 	log_message(LEVEL_WARNING,
 		    "event %s (task %s, %s), attempt %llu: lease lost; "
@@ -63,7 +75,7 @@ static bool keep_lease(struct consumer *c, struct claimed_event *e)
 
 void claims_keep_leases(struct consumer *c)
 {
-	if (monotonic_ms() < claims_next_due(c))
+	if (boottime_ms() < first_due(c))
 		return;
 	for (size_t i = 0; i < c->options->concurrency; i++) {
 		struct slot *s = &c->slots[i];

@@ -139,7 +139,7 @@ enum query_status event_source_fetch(const struct event_source *source,
 	const char *values[] = { source->name, rows_wanted, source->worker,
 				 lease.text };
 	/* The server starts the lease later than this, never earlier. */
-	int64_t until = monotonic_ms() + source->lease_ms;
+	int64_t until = boottime_ms() + source->lease_ms;
 	struct rows *rows = NULL;
 	bool complete = true;
 	enum query_status status;
@@ -227,7 +227,7 @@ enum query_status event_source_extend(const struct event_source *source,
 	struct interval lease = interval_of(source->lease_ms);
 	const char *values[] = { source->name, e->event.id, e->position,
 				 lease.text };
-	int64_t until = monotonic_ms() + source->lease_ms;
+	int64_t until = boottime_ms() + source->lease_ms;
 	char value[8];
 	enum query_status status =
 		query_one_value(s, "SELECT humcli.extend($1, $2, $3, $4)",

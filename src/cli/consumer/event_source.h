@@ -30,7 +30,7 @@ struct claimed_event {
 	struct recorded event;
 	char *position; /* in the subscription; in a pool the claim number */
 	uint64_t attempt; /* from 1 on */
-	int64_t until; /* in a pool: end of the lease, monotonic_ms() */
+	int64_t until; /* in a pool: end of the lease, boottime_ms() */
 };
 
 void claimed_event_free(struct claimed_event *e);
