@@ -1,40 +1,61 @@
 /*
- * How a connection to PostgreSQL is made: one host after the other, each
- * with a limit of its own, all by our clock. For the files that know libpq.
+ * How a connection to PostgreSQL is made: one address after the other, as psql
+ * does, all by our clock.
  */
 #ifndef CONNECTOR_H
 #define CONNECTOR_H
 
-#include <libpq-fe.h>
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
 #include "base/macros.h"
 
+#include <libpq-fe.h>
+
 struct connector;
 
 /*
- * conninfo as libpq takes it: keywords, URI, or "" for its environment.
- * Never NULL; a conninfo that can't be parsed fails in connector_open().
+ * conninfo as libpq takes it: keywords, URI, or "" for its environment. Never
+ * NULL; a conninfo that libpq refuses fails in connector_open().
  */
 struct connector *connector_new(const char *conninfo) MUST_CHECK;
 void connector_free(struct connector *c);
 
-/* Which server will do. */
+/* Which servers are accepted. */
 enum connect_server {
-	CONNECT_ANY, /* a standby, too */
-	CONNECT_PRIMARY, /* there alone is LISTEN */
-	CONNECT_WRITABLE /* and sessions may write unless told otherwise */
+	CONNECT_ANY, /* also a standby */
+	CONNECT_PRIMARY, /* LISTEN works there alone */
+	CONNECT_WRITABLE /* a primary whose sessions may write by default */
 };
 
 /*
- * Connects to the first host that will do, each tried for 1 s at most, all
- * until deadline (monotonic_ms()), or until the descriptor stop is readable
- * (-1: there is none). Name look-ups block beyond any clock. NULL: the
- * reason is in the log, at most once a minute while it stays the same.
+ * Connects to the first server that is accepted. Each address of each host has
+ * connect_timeout, or 5 s if that is not set. A host that does not answer for
+ * 1 s does not hold up the next address: both are tried side by side. Returns
+ * a connection that does not block, which the caller owns; NULL if all failed,
+ * the deadline (ms, monotonic) passed, or the descriptor stop is readable (-1:
+ * there is none). The failure is logged, once a minute while it is the same.
+ * Attempts that were under way at the deadline go on at the next call. Name
+ * look-ups block without a limit.
  */
 PGconn *connector_open(struct connector *c, enum connect_server to,
 		       int64_t deadline, int stop) MUST_CHECK;
+
+/*
+ * Does the same, but returns NULL as soon as each address has had 1 s, so that
+ * the caller can tell that the database is slow. Call it again to go on.
+ */
+PGconn *connector_try(struct connector *c, enum connect_server to,
+		      int64_t deadline) MUST_CHECK;
+
+/*
+ * Does the same as connector_open() without a stop, but logs nothing.
+ * connector_failure() has the reason.
+ */
+PGconn *connector_open_quietly(struct connector *c, enum connect_server to,
+			       int64_t deadline) MUST_CHECK;
+
+/* Returns why the last call returned NULL, in one line. */
+const char *connector_failure(const struct connector *c);
 
 #endif

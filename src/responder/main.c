@@ -26,6 +26,7 @@
 #include "responder/fcgi_connection.h"
 #include "responder/gateway.h"
 #include "responder/listener.h"
+#include "store/database.h"
 #include "store/drainer.h"
 #include "store/writer.h"
 
@@ -200,6 +201,20 @@ static void print_config(const struct responder *r)
 	print_secrets(r->handler.secrets);
 }
 
+/*
+ * Reports a connection string that libpq refuses. The program starts with it
+ * all the same, because events can go to the spool until it is fixed.
+ */
+static bool check_database(const struct responder *r)
+{
+	char fault[DATABASE_FAULT_SIZE];
+	bool ok = database_check_conninfo(r->settings.database, fault);
+
+	if (!ok)
+		log_message(LEVEL_ERROR, "HUMCLI_WEBHOOK_DATABASE: %s", fault);
+	return ok;
+}
+
 static int check_config(void)
 {
 	struct responder r = { 0 };
@@ -207,7 +222,8 @@ static int check_config(void)
 
 	if (configure(&r)) {
 		print_config(&r);
-		status = EX_OK;
+		if (check_database(&r))
+			status = EX_OK;
 	}
 	release_config(&r);
 	return status;

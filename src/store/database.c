@@ -12,6 +12,7 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "postgres/connector.h"
+#include "postgres/conninfo.h"
 #include "postgres/query.h"
 
 enum { MAX_PENDING = 16 };
@@ -106,8 +107,7 @@ size_t database_pending(const struct database *db)
 bool database_connect(struct database *db, int64_t deadline)
 {
 	database_disconnect(db);
-	db->conn =
-		connector_open(db->connector, CONNECT_WRITABLE, deadline, -1);
+	db->conn = connector_try(db->connector, CONNECT_WRITABLE, deadline);
 	if (db->conn && (PQsetnonblocking(db->conn, 1) != 0 ||
 			 PQenterPipelineMode(db->conn) != 1)) {
 		log_message(LEVEL_ERROR, "no pipeline: %s",
@@ -115,6 +115,15 @@ bool database_connect(struct database *db, int64_t deadline)
 		database_disconnect(db);
 	}
 	return db->conn != NULL;
+}
+
+_Static_assert((int)DATABASE_FAULT_SIZE == (int)CONNINFO_FAULT_SIZE,
+	       "conninfo_check() fills it");
+
+bool database_check_conninfo(const char *conninfo,
+			     char fault[DATABASE_FAULT_SIZE])
+{
+	return conninfo_check(conninfo, fault);
 }
 
 bool database_answers(const char *conninfo, int64_t deadline)

@@ -30,6 +30,14 @@ bool database_connected(const struct database *db) MUST_CHECK;
 void database_disconnect(struct database *db);
 
 /*
+ * Returns true if libpq accepts conninfo, which connects to nothing; false with
+ * the reason in fault, which quotes no password.
+ */
+enum { DATABASE_FAULT_SIZE = 256 };
+bool database_check_conninfo(const char *conninfo,
+			     char fault[DATABASE_FAULT_SIZE]) MUST_CHECK;
+
+/*
  * Makes a connection of its own, to the first host that takes writes, and
  * closes it. Returns true if one was there by the deadline (ms, monotonic).
  * Safe from any thread.

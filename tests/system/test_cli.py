@@ -771,7 +771,7 @@ def test_listen_keeps_trying(listen, database):
             f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = "
             f"'{database.name}'")
         for listener in (waiting, stopped):
-            listener.said("no database")
+            listener.said("can't connect to the database")
         assert stopped.end(signal.SIGTERM) == OK
         assert waiting.process.poll() is None
     finally:
@@ -791,7 +791,7 @@ def test_listen_says_when_there_is_no_database(cli, cluster):
     for dsn in (cluster.dsn("nowhere"), "host=/nowhere", "host=127.0.0.1 port=1"):
         done = cli("listen", "--timeout", "30s", DATABASE=dsn)
         assert (done.returncode, done.out) == (UNAVAILABLE, "")
-        assert "no database" in done.err
+        assert "can't connect to the database" in done.err
 
 
 def test_listen_to_a_full_disk(cli, database):

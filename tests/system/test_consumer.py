@@ -652,7 +652,7 @@ def test_postgresql_is_killed(consume, own_database, delivered):
     for step, die in enumerate((own_database.cluster.kill, own_database.cluster.stop), 1):
         wait_until(lambda step=step: len(delivered.ids()) > 40 * step, "some events", limit=20)
         die()
-        consumer.said("no database", step)
+        consumer.said("can't connect to the database", step)
         own_database.cluster.start()
     numbers = assert_each_delivered(delivered, own_database, flow)
     assert len(numbers) == 200

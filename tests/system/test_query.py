@@ -58,7 +58,7 @@ def test_no_database_and_no_schema(cli, cluster):
                  ["replay", "--subscription", "s", "--id", "1"], ["quarantine", "list"],
                  ["purge", "--older-than", "2 days"]):
         done = cli(*verb, DATABASE="host=/nowhere", SPOOL="")
-        assert (done.returncode, done.out) == (UNAVAILABLE, "") and "no database" in done.err
+        assert (done.returncode, done.out) == (UNAVAILABLE, "") and "can't connect to the database" in done.err
         done = cli(*verb, DATABASE=cluster.dsn(bare), SPOOL="")
         assert (done.returncode, done.out) == (CONFIG, "") and "does not exist" in done.err
     cluster.drop_database(bare)

@@ -107,8 +107,9 @@ class Responder:
     and the log. Use as a context manager."""
 
     def __init__(self, program, conninfo, secrets=None, environment=None,
-                 **settings):
-        """environment: the whole environment, instead of the settings."""
+                 more_environment=None, **settings):
+        """environment: the whole environment, instead of the settings.
+        more_environment: variables beside the settings."""
         self.whole_environment = environment
         self.program = str(program)
         self.folder = tempfile.mkdtemp(prefix="humcli-responder-",
@@ -120,7 +121,7 @@ class Responder:
         chown_to_test_user(self.secret_dir)
         chown_to_test_user(self.folder)
         self.secrets = {}
-        self.more_environment = {}
+        self.more_environment = dict(more_environment or {})
         for name, value in ({"main": SECRET} if secrets is None
                             else secrets).items():
             self.add_secret(name, value)

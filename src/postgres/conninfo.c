@@ -1,0 +1,160 @@
+/*
+ * Owns the reading of connection strings. Connects to nothing and looks up no
+ * name. libpq has no function that says what it makes of a service file, so
+ * conninfo_read() starts a connection with one invalid option, which libpq
+ * checks after it has read all options and before it looks up a host.
+ */
+#include "postgres/conninfo.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/parse.h"
+#include "postgres/query.h"
+
+enum { DEFAULT_TIMEOUT_MS = 5000, LONGEST_TIMEOUT_S = 86400 };
+
+static const char invalid_option[] = "target_session_attrs";
+
+const char *conninfo_option(const struct conninfo *c, const char *keyword)
+{
+	for (const PQconninfoOption *o = c->options; o->keyword; o++) {
+		if (strcmp(o->keyword, keyword) == 0)
+			return o->val;
+	}
+	return NULL;
+}
+
+char *conninfo_item(const char *list, size_t n)
+{
+	size_t length;
+
+	if (!list)
+		return NULL;
+	for (; n && strchr(list, ','); n--)
+		list = strchr(list, ',') + 1;
+	length = strcspn(list, ",");
+	return length ? xstrndup(list, length) : NULL;
+}
+
+static size_t list_length(const char *list)
+{
+	size_t n = 1;
+
+	for (; list && *list; list++)
+		n += *list == ',';
+	return n;
+}
+
+/* Returns the timeout as libpq takes it: whole seconds, and 2 at least. */
+static int64_t timeout_ms(const char *text)
+{
+	uint64_t seconds;
+
+	if (!text || !parse_u64(text, 1, LONGEST_TIMEOUT_S, &seconds))
+		return DEFAULT_TIMEOUT_MS;
+	return (int64_t)(seconds < 2 ? 2 : seconds) * 1000;
+}
+
+/* Returns true if text is a name, up to its closing quote. */
+static bool is_name(const char *text, size_t length)
+{
+	for (size_t i = 0; i < length; i++) {
+		if (!isalnum((unsigned char)text[i]) && text[i] != '_')
+			return false;
+	}
+	return length > 0 && length < 64;
+}
+
+/*
+ * Says why PQconninfoParse() refused text, by its message. Only the message
+ * about an unknown parameter is used, because others quote values. In a URI
+ * with an @ behind the ? the parameter may be a part of the password.
+ */
+static void explain_refusal(const char *text, const char *message,
+			    char fault[CONNINFO_FAULT_SIZE])
+{
+	static const char *const openings[] = {
+		"invalid URI query parameter: \"",
+		"invalid connection option \""
+	};
+	const char *query = strchr(text, '?');
+
+	snprintf(fault, CONNINFO_FAULT_SIZE,
+		 "the connection string can't be parsed");
+	if (query && strchr(query, '@'))
+		return;
+	for (size_t i = 0; message && i < ARRAY_SIZE(openings); i++) {
+		const char *name = message + strlen(openings[i]);
+
+		if (strncmp(message, openings[i], strlen(openings[i])) == 0 &&
+		    is_name(name, strcspn(name, "\"")))
+			snprintf(fault, CONNINFO_FAULT_SIZE,
+				 "the connection string can't be parsed: "
+				 "PostgreSQL has no parameter %.*s",
+				 (int)strcspn(name, "\""), name);
+	}
+}
+
+/* Fills in the options as libpq takes them together. */
+static bool read_options(const char *text, struct conninfo *c,
+			 char fault[CONNINFO_FAULT_SIZE])
+{
+	/* The last of two options counts. */
+	const char *const keywords[] = { "dbname", invalid_option, NULL };
+	const char *const values[] = { text, "none of them", NULL };
+	PGconn *conn = PQconnectStartParams(keywords, values, 1);
+
+	c->options = conn ? PQconninfo(conn) : NULL;
+	if (c->options && strstr(PQerrorMessage(conn), invalid_option)) {
+		PQfinish(conn);
+		return true;
+	}
+	pq_one_line(fault, CONNINFO_FAULT_SIZE,
+		    c->options ? PQerrorMessage(conn) : "out of memory");
+	PQfinish(conn);
+	return false;
+}
+
+bool conninfo_read(const char *text, struct conninfo *c,
+		   char fault[CONNINFO_FAULT_SIZE])
+{
+	char *message = NULL;
+	PQconninfoOption *parsed = PQconninfoParse(text, &message);
+
+	*c = (struct conninfo){ 0 };
+	if (!parsed) {
+		explain_refusal(text, message, fault);
+		PQfreemem(message);
+		return false;
+	}
+	PQconninfoFree(parsed);
+	if (!read_options(text, c, fault)) {
+		conninfo_free(c);
+		return false;
+	}
+	c->host = conninfo_option(c, "host");
+	c->hostaddr = conninfo_option(c, "hostaddr");
+	c->port = conninfo_option(c, "port");
+	c->hosts = list_length(c->hostaddr && *c->hostaddr ? c->hostaddr
+							   : c->host);
+	c->connect_timeout = timeout_ms(conninfo_option(c, "connect_timeout"));
+	return true;
+}
+
+void conninfo_free(struct conninfo *c)
+{
+	PQconninfoFree(c->options);
+	*c = (struct conninfo){ 0 };
+}
+
+bool conninfo_check(const char *text, char fault[CONNINFO_FAULT_SIZE])
+{
+	struct conninfo c;
+	bool ok = conninfo_read(text, &c, fault);
+
+	conninfo_free(&c);
+	return ok;
+}
