@@ -22,7 +22,8 @@ static struct {
 	bool syslog;
 	enum log_level level;
 	long pid; /* 0: log_open() was not called yet */
-} sink = { STDERR_FILENO, false, LEVEL_INFO, 0 };
+	const char *name; /* of log_for_terminal(); NULL: logfmt */
+} sink = { STDERR_FILENO, false, LEVEL_INFO, 0, NULL };
 
 struct line {
 	char text[LINE_MAX_BYTES];
@@ -46,6 +47,11 @@ bool log_open(const char *where, enum log_level level)
 	sink.level = level;
 	sink.pid = (long)getpid();
 	return true;
+}
+
+void log_for_terminal(const char *name)
+{
+	sink.name = name;
 }
 
 bool log_level_parse(const char *name, enum log_level *level)
@@ -88,19 +94,17 @@ static bool plain(const char *value)
 	return true;
 }
 
-/* Quoted; what is not printable ASCII as \xHH, so that no terminal acts. */
-static void put_value(struct line *l, const char *value)
+/*
+ * Puts what is not printable ASCII as \xHH, so that no terminal acts, and a
+ * backslash before each of the characters in quoted.
+ */
+static void put_escaped(struct line *l, const char *value, const char *quoted)
 {
-	if (plain(value)) {
-		put(l, value, strlen(value));
-		return;
-	}
-	put(l, "\"", 1);
 	for (; *value; value++) {
 		unsigned char c = (unsigned char)*value;
 		char escape[5];
 
-		if (c == '"' || c == '\\') {
+		if (strchr(quoted, c)) {
 			put(l, "\\", 1);
 			put(l, value, 1);
 		} else if (c < ' ' || c >= 0x7f) {
@@ -111,6 +115,16 @@ static void put_value(struct line *l, const char *value)
 			put(l, value, 1);
 		}
 	}
+}
+
+static void put_value(struct line *l, const char *value)
+{
+	if (plain(value)) {
+		put(l, value, strlen(value));
+		return;
+	}
+	put(l, "\"", 1);
+	put_escaped(l, value, "\"\\");
 	put(l, "\"", 1);
 }
 
@@ -130,6 +144,11 @@ static void start(struct line *l, enum log_level level)
 	l->length = 0;
 	if (sink.syslog)
 		return;
+	if (sink.name) {
+		put(l, sink.name, strlen(sink.name));
+		put(l, ":", 1);
+		return;
+	}
 	format_time(wall_clock_us(), text);
 	put_pair(l, "time", text);
 	put_pair(l, "level", names[level]);
@@ -164,7 +183,12 @@ void log_message(enum log_level level, const char *format, ...)
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
 	start(&l, level);
-	put_pair(&l, "msg", text);
+	if (sink.name) {
+		put(&l, " ", 1);
+		put_escaped(&l, text, "");
+	} else {
+		put_pair(&l, "msg", text);
+	}
 	finish(&l, level);
 	errno = saved;
 }

@@ -20,6 +20,12 @@ enum log_level { LEVEL_ERROR, LEVEL_WARNING, LEVEL_INFO, LEVEL_DEBUG };
  */
 bool log_open(const char *where, enum log_level level) MUST_CHECK;
 
+/*
+ * Writes from now on for a person at a terminal, "NAME: sentence", instead of
+ * logfmt. name is kept, not copied.
+ */
+void log_for_terminal(const char *name);
+
 bool log_level_parse(const char *name, enum log_level *level) MUST_CHECK;
 const char *log_level_name(enum log_level level);
 
