@@ -1,7 +1,13 @@
--- Returns the nearest delivery on one side of a point in a task's history of
--- one event type, and the event of that delivery's visit. It looks for the
--- event on this side only. If there is none, it returns the visit's earliest
--- repeat instead.
+-- Returns the nearest delivery on one side of a point in a task's history of one
+-- event type, and the event of that delivery's visit. It looks for the event on
+-- this side only. If there is none, it returns the visit's earliest repeat on this
+-- side instead.
+--
+-- It does not walk along the visit, because each visit has an event. Between two
+-- neighboring events there are only repeats of their visits: first those of the
+-- earlier one, then those of the later one. So the event of a repeat is one of the
+-- two. If only one of them has the repeat's status and previous_status, it is that
+-- one. If both have, the steps in between decide.
 CREATE OR REPLACE FUNCTION humcli.history_neighbor(
 	p_task_id text,
 	p_event text,
@@ -18,45 +24,89 @@ CREATE OR REPLACE FUNCTION humcli.history_neighbor(
 LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
-	walk refcursor;
-	d humcli.deliveries;
-	visit_end timestamptz;
+	x humcli.deliveries;		-- the nearest delivery
+	earlier humcli.deliveries;	-- the nearest event on each side
+	later humcli.deliveries;
+	mine humcli.deliveries;
+	other humcli.deliveries;
+	start record;
 BEGIN
 	-- Equal times are ordered by the bytes of the status. No third level is
 	-- needed, because task, event type, time and status together are unique.
 	IF p_later THEN
-		OPEN walk NO SCROLL FOR
-			SELECT v.* FROM humcli.deliveries v
-			WHERE v.task_id = p_task_id AND v.event = p_event
-				AND (v.occurred_at, v.status) > (p_occurred_at, p_status)
-			ORDER BY v.occurred_at, v.status;
+		SELECT v.* INTO x FROM humcli.deliveries v
+		WHERE v.task_id = p_task_id AND v.event = p_event
+			AND (v.occurred_at, v.status) > (p_occurred_at, p_status)
+		ORDER BY v.occurred_at, v.status
+		LIMIT 1;
 	ELSE
-		OPEN walk NO SCROLL FOR
-			SELECT v.* FROM humcli.deliveries v
-			WHERE v.task_id = p_task_id AND v.event = p_event
-				AND (v.occurred_at, v.status) < (p_occurred_at, p_status)
-			ORDER BY v.occurred_at DESC, v.status DESC;
+		SELECT v.* INTO x FROM humcli.deliveries v
+		WHERE v.task_id = p_task_id AND v.event = p_event
+			AND (v.occurred_at, v.status) < (p_occurred_at, p_status)
+		ORDER BY v.occurred_at DESC, v.status DESC
+		LIMIT 1;
+	END IF;
+	occurred_at := x.occurred_at;
+	status := x.status;
+	previous_status := x.previous_status;
+	event_id := x.event_id;
+	IF x.repeat_id IS NULL THEN
+		RETURN;
 	END IF;
 
-	FETCH walk INTO d;
-	occurred_at := d.occurred_at;
-	status := d.status;
-	previous_status := d.previous_status;
-	visit_end := d.occurred_at;
-	WHILE d.task_id IS NOT NULL
-		AND d.status = status AND d.previous_status IS NOT DISTINCT FROM previous_status
-		AND greatest(d.occurred_at, visit_end) - least(d.occurred_at, visit_end) <= p_window
-	LOOP
-		IF d.event_id IS NOT NULL THEN
-			event_id := d.event_id;
-			repeat_id := NULL;
-			EXIT;
+	SELECT v.* INTO earlier FROM humcli.deliveries v
+	WHERE v.task_id = p_task_id AND v.event = p_event AND v.event_id IS NOT NULL
+		AND (v.occurred_at, v.status) < (p_occurred_at, p_status)
+	ORDER BY v.occurred_at DESC, v.status DESC
+	LIMIT 1;
+	SELECT v.* INTO later FROM humcli.deliveries v
+	WHERE v.task_id = p_task_id AND v.event = p_event AND v.event_id IS NOT NULL
+		AND (v.occurred_at, v.status) > (p_occurred_at, p_status)
+	ORDER BY v.occurred_at, v.status
+	LIMIT 1;
+	mine := CASE WHEN p_later THEN later ELSE earlier END;
+	other := CASE WHEN p_later THEN earlier ELSE later END;
+
+	IF mine.status = x.status AND mine.previous_status IS NOT DISTINCT FROM x.previous_status THEN
+		IF other.status IS DISTINCT FROM x.status
+			OR other.previous_status IS DISTINCT FROM x.previous_status
+			OR greatest(mine.occurred_at, x.occurred_at) - least(mine.occurred_at, x.occurred_at)
+				<= p_window
+		THEN
+			event_id := mine.event_id;
+			RETURN;
 		END IF;
-		IF repeat_id IS NULL OR NOT p_later THEN
-			repeat_id := d.repeat_id;
+		-- The row behind the last step that is too long, if there is one.
+		SELECT s.repeat_id INTO start
+		FROM (
+			SELECT v.occurred_at, v.status, v.repeat_id,
+				v.occurred_at - lag(v.occurred_at) OVER (ORDER BY v.occurred_at, v.status) AS step
+			FROM humcli.deliveries v
+			WHERE v.task_id = p_task_id AND v.event = p_event
+				AND v.occurred_at >= least(mine.occurred_at, x.occurred_at)
+				AND v.occurred_at <= greatest(mine.occurred_at, x.occurred_at)
+				AND v.status = x.status
+		) s
+		WHERE s.step > p_window
+		ORDER BY s.occurred_at DESC, s.status DESC
+		LIMIT 1;
+		IF NOT FOUND THEN
+			event_id := mine.event_id;
+			RETURN;
 		END IF;
-		visit_end := d.occurred_at;
-		FETCH walk INTO d;
-	END LOOP;
-	CLOSE walk;
+		repeat_id := CASE WHEN p_later THEN x.repeat_id ELSE start.repeat_id END;
+		RETURN;
+	END IF;
+
+	IF p_later THEN
+		repeat_id := x.repeat_id;
+		RETURN;
+	END IF;
+	SELECT r.id INTO repeat_id FROM humcli.repeats r
+	WHERE r.task_id = p_task_id AND r.event = p_event
+		AND r.status = x.status AND nullif(r.previous_status, '') IS NOT DISTINCT FROM x.previous_status
+		AND (r.occurred_at, r.status) < (p_occurred_at, p_status)
+		AND (earlier.task_id IS NULL OR (r.occurred_at, r.status) > (earlier.occurred_at, earlier.status))
+	ORDER BY r.occurred_at, r.status
+	LIMIT 1;
 END $$;
