@@ -169,6 +169,8 @@ char *json_spool_line(const struct spooled *s)
 	put_any(object, "secret", s->secret);
 	check_alloc_cjson(
 		cJSON_AddNumberToObject(object, "size", (double)s->size));
+	if (s->refused)
+		put_any(object, "refused", s->refused);
 	return finish(object);
 }
 

@@ -36,6 +36,7 @@ struct spooled {
 	const char *status;
 	const char *secret;
 	uint64_t size; /* bytes */
+	const char *refused; /* how often and why, NULL if never */
 };
 
 /* It as one line of JSON. */

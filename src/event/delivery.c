@@ -39,6 +39,7 @@ void delivery_unref(struct delivery *d)
 		return;
 	event_free(&d->event);
 	free(d->reason);
+	free(d->refusal);
 	free(d->secret_name);
 	free(d->payload);
 	free(d);

@@ -19,6 +19,9 @@ struct delivery {
 	/* Why it goes to humcli.quarantine; NULL: an event. The writer may
 	 * set it; from then on nobody else reads it. */
 	char *reason;
+	/* Why the server refused it though it is not at fault; the writer
+	 * sets it before it reports OUTCOME_REFUSED. */
+	char *refusal;
 	char *secret_name;
 	char signature[HMAC_HEX + 1];
 	char *payload; /* the exact signed bytes, NUL-terminated beyond them */
@@ -35,7 +38,8 @@ enum outcome {
 	OUTCOME_MALFORMED, /* quarantined: PostgreSQL refused the JSON */
 	OUTCOME_INVALID, /* quarantined: PostgreSQL refused a field */
 	OUTCOME_SPOOLED, /* the database is away, the spool has it */
-	OUTCOME_UNAVAILABLE /* neither recorded nor spooled */
+	OUTCOME_UNAVAILABLE, /* neither recorded nor spooled */
+	OUTCOME_REFUSED /* not recorded: the server refuses it alone */
 };
 /* Told of it, from a thread that it must not hold up. */
 typedef void (*outcome_fn)(void *context, enum outcome outcome);

@@ -127,6 +127,7 @@ static void reply_outcome(struct reply *reply, struct request_log *fields,
 		reply_error(reply, 422, "Body can not be recorded");
 		return;
 	case OUTCOME_UNAVAILABLE:
+	case OUTCOME_REFUSED:
 		break;
 	}
 	fields->outcome = "unavailable";

@@ -19,12 +19,16 @@ struct drain_source {
 	struct spool *spool;
 	struct secrets *secrets;
 	struct queue *queue;
+	bool ignore_pauses; /* also try what was refused a moment ago */
 };
 
 struct drain_count {
 	size_t recorded; /* and removed, duplicates and quarantined too */
 	size_t moved_to_failed; /* set aside in failed/ */
 	size_t deferred; /* the database did not take them */
+	size_t refused; /* of these: it refuses them alone */
+	size_t paused; /* refused before, their time has not come */
+	int64_t retry_at; /* us since 1970, of the first of these; 0: none */
 	bool database_unavailable; /* it takes none now: the rest was not tried */
 };
 

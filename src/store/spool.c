@@ -29,9 +29,9 @@ enum {
 static const int64_t latest_time = INT64_C(253402300799999999);
 
 static const char magic[] = "humcli-spool 1\n";
-static const char *const folders[] = {
-	[SPOOL_NEW] = "new", [SPOOL_FAILED] = "failed"
-};
+static const char *const folders[] = { [SPOOL_NEW] = "new",
+				       [SPOOL_FAILED] = "failed",
+				       [SPOOL_REFUSED] = "refused" };
 
 struct spool {
 	char *path;
@@ -89,7 +89,8 @@ static bool sync_folder(int base, const char *name)
 /* Synced: an event in a folder that a crash takes away would be lost. */
 static bool make_folders(int base)
 {
-	static const char *const names[] = { "tmp", "new", "failed" };
+	static const char *const names[] = { "tmp", "new", "failed",
+					     "refused" };
 	bool made = false;
 
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
@@ -557,6 +558,76 @@ void spool_file_free(struct spool_file *file)
 {
 	buf_free(&file->text);
 	file->entry = (struct spool_entry){ 0 };
+}
+
+/* Refusals. */
+
+enum { REFUSAL_MAX = 4096 };
+
+bool spool_refusal_read(struct spool *s, const char *name,
+			struct spool_refusal *refusal)
+{
+	char *path = xasprintf("%s/refused/%s", s->path, name);
+	int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	struct buf text = { 0 };
+	struct stat st;
+	const char *attempts = NULL, *reason = NULL;
+	uint64_t number = 0;
+
+	free(path);
+	if (fd < 0)
+		return false;
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
+	    read_all(fd, REFUSAL_MAX, &text)) {
+		char *p = text.data;
+
+		attempts = parse_header(&p, "attempts: ");
+		reason = attempts ? parse_header(&p, "reason: ") : NULL;
+	}
+	close(fd);
+	if (reason && parse_u64(attempts, 1, UINT32_MAX, &number))
+		*refusal = (struct spool_refusal){
+			.attempts = (unsigned)number,
+			.retry_at = us_of(&st.st_mtim),
+			.reason = xstrdup(reason),
+		};
+	buf_free(&text);
+	return number != 0;
+}
+
+void spool_refusal_write(struct spool *s, const char *name,
+			 const struct spool_refusal *refusal)
+{
+	char *path = xasprintf("%s/refused/%s", s->path, name);
+	int fd = open(path,
+		      O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK |
+			      O_CLOEXEC,
+		      0600);
+	const struct timespec retry_at = {
+		.tv_sec = refusal->retry_at / 1000000,
+		.tv_nsec = refusal->retry_at % 1000000 * 1000,
+	};
+	const struct timespec times[2] = { retry_at, retry_at };
+	struct buf text = { 0 };
+
+	buf_printf(&text, "attempts: %u\nreason: %s\n", refusal->attempts,
+		   refusal->reason);
+	if (fd < 0 || !write_all(fd, text.data, text.length) ||
+	    futimens(fd, times) < 0)
+		log_error_limited(s, "can't note that an event was refused");
+	if (fd >= 0)
+		close(fd);
+	buf_free(&text);
+	free(path);
+}
+
+void spool_refusal_remove(struct spool *s, const char *name)
+{
+	char *path = xasprintf("%s/refused/%s", s->path, name);
+
+	if (unlink(path) < 0 && errno != ENOENT)
+		log_error_limited(s, "can't remove the note of a refusal");
+	free(path);
 }
 
 /* Moving. */

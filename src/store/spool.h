@@ -47,7 +47,11 @@ void spool_wait(struct spool *s, int64_t until);
 /* Wakes who sleeps there. */
 void spool_wake(struct spool *s);
 
-enum spool_folder { SPOOL_NEW, SPOOL_FAILED };
+/*
+ * In refused/ a note lies beside each file of new/ that the database refused
+ * though its event is not at fault. The note's mtime is when to try again.
+ */
+enum spool_folder { SPOOL_NEW, SPOOL_FAILED, SPOOL_REFUSED };
 
 /* What waits, oldest first. */
 struct spool_list {
@@ -55,6 +59,7 @@ struct spool_list {
 		char *name;
 		int64_t mtime; /* us since 1970 */
 		uint64_t size; /* bytes */
+		int64_t retry_at; /* for the drainer: us, 0 if not refused */
 	} * items;
 	size_t count;
 };
@@ -80,6 +85,21 @@ enum spool_read spool_read(struct spool *s, enum spool_folder folder,
 			   const char *name,
 			   struct spool_file *file) MUST_CHECK;
 void spool_file_free(struct spool_file *file);
+
+/* The note of a file that the database refused. */
+struct spool_refusal {
+	unsigned attempts;
+	int64_t retry_at; /* us since 1970 */
+	char *reason; /* SQLSTATE and message; the reader frees it */
+};
+
+/* Returns false if there is no note, or none that can be read. */
+bool spool_refusal_read(struct spool *s, const char *name,
+			struct spool_refusal *refusal) MUST_CHECK;
+/* Not synced: without a note the file is only tried again sooner. */
+void spool_refusal_write(struct spool *s, const char *name,
+			 const struct spool_refusal *refusal);
+void spool_refusal_remove(struct spool *s, const char *name);
 
 /* Its event is recorded. */
 void spool_remove(struct spool *s, const char *name);

@@ -114,6 +114,7 @@ static int retry_row(struct retry *t, const struct rows *r, size_t row)
 	case OUTCOME_QUARANTINED:
 	case OUTCOME_MALFORMED:
 	case OUTCOME_INVALID:
+	case OUTCOME_REFUSED:
 		break;
 	}
 	cli_error(t->query->verb, "%s: PostgreSQL still refuses it", id);

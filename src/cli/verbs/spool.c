@@ -36,8 +36,9 @@ struct job {
 
 /* Listing. */
 
+/* The last one only if the database refused a file. */
 static const char *const titles[] = { "received", "folder", "size", "secret",
-				      "status",	  "task",   "name" };
+				      "status",	  "task",   "name", "refused" };
 
 static void add_spooled(struct table *t, const struct spooled *s)
 {
@@ -51,6 +52,21 @@ static void add_spooled(struct table *t, const struct spooled *s)
 	table_add_cell(t, s->status);
 	table_add_cell(t, s->task_id);
 	table_add_cell(t, s->name);
+	if (t->columns == ARRAY_SIZE(titles))
+		table_add_cell(t, s->refused);
+}
+
+/* How often the database refused a file, and why; NULL if it did not. */
+static char *describe_refusal(const struct job *j, const char *name)
+{
+	struct spool_refusal note;
+	char *text;
+
+	if (!spool_refusal_read(j->spool, name, &note))
+		return NULL;
+	text = xasprintf("%u times: %s", note.attempts, note.reason);
+	free(note.reason);
+	return text;
 }
 
 static void print_json(const struct spooled *s)
@@ -73,7 +89,10 @@ static void list_item(const struct job *j, struct table *t,
 			     .folder = folder == SPOOL_NEW ? "new" : "failed",
 			     .received = received,
 			     .size = item->size };
+	char *refused = folder == SPOOL_NEW ? describe_refusal(j, item->name)
+					    : NULL;
 
+	s.refused = refused;
 	format_time(item->mtime, received);
 	if (got == SPOOL_READ_OK) {
 		format_time(f.entry.received_at, received);
@@ -88,8 +107,19 @@ static void list_item(const struct job *j, struct table *t,
 		print_json(&s);
 	else if (got != SPOOL_READ_GONE)
 		add_spooled(t, &s);
+	free(refused);
 	spool_file_free(&f);
 	delivery_unref(d);
+}
+
+/* Returns true if the database refused a file of the spool. */
+static bool any_refused(const struct job *j)
+{
+	struct spool_list notes;
+	bool any = spool_list(j->spool, SPOOL_REFUSED, &notes) && notes.count;
+
+	spool_list_free(&notes);
+	return any;
 }
 
 static int list_folder(const struct job *j, struct table *t,
@@ -113,7 +143,7 @@ static int list(void *context)
 	struct table t = { 0 };
 	int code;
 
-	for (size_t i = 0; i < ARRAY_SIZE(titles); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(titles) - !any_refused(j); i++)
 		table_add_column(&t, titles[i]);
 	code = list_folder(j, &t, SPOOL_NEW);
 	if (code == EX_OK)
@@ -178,7 +208,8 @@ static int drain_verb(void *context)
 	static const struct writer_options options;
 	const struct job *j = context;
 	struct buf errors = { 0 };
-	struct drain_source source = { .spool = j->spool };
+	struct drain_source source = { .spool = j->spool,
+				       .ignore_pauses = true };
 	struct writer *writer;
 	int code;
 
