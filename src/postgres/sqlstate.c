@@ -23,13 +23,49 @@ static bool has_prefix_in(const char *sqlstate, const char *const *prefixes)
 	return false;
 }
 
-bool sqlstate_blames_server(const char *sqlstate)
+bool sqlstate_is_data_error(const char *sqlstate)
 {
-	static const char *const classes[] = { "08", "25", "28", "3D",
-					       "3F", "40", "42", "53",
-					       "55", "57", "58", NULL };
+	static const char *const prefixes[] = { "22", "54001", NULL };
 
-	return *sqlstate == '\0' || has_prefix_in(sqlstate, classes);
+	return has_prefix_in(sqlstate, prefixes);
+}
+
+bool sqlstate_is_transient(const char *sqlstate)
+{
+	static const char *const prefixes[] = { "08", "25",  "40", "53",
+						"55", "57P", NULL };
+
+	/* Out of memory: the same statement again needs as much. */
+	return *sqlstate == '\0' || (has_prefix_in(sqlstate, prefixes) &&
+				     strcmp(sqlstate, "53200") != 0);
+}
+
+const char *sqlstate_advice(const char *sqlstate)
+{
+	static const struct {
+		const char *prefix;
+		const char *advice;
+	} table[] = {
+		{ "28", "check the role, its password and pg_hba.conf" },
+		{ "42501", "grant humcli_writer to the receiver's role" },
+		{ "3D", "run humcli-webhook doctor" },
+		{ "3F", "run humcli-webhook doctor" },
+		{ "42", "run humcli-webhook doctor, and check the triggers on "
+			"humcli.events" },
+		{ "53", "PostgreSQL needs more disk, memory or connections" },
+		{ "57014", "a timeout or a person cancelled the statement" },
+		{ "58", "check the server's disk and PostgreSQL's log" },
+		{ "XX", "check the server's disk and PostgreSQL's log" },
+		{ "54000", "check for a listener that holds up the "
+			   "notification queue" },
+		{ "25", "check whether the server is a standby" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		if (starts_with(sqlstate, table[i].prefix))
+			return table[i].advice;
+	}
+	return "check the triggers and constraints on humcli.events";
 }
 
 bool sqlstate_is_setup_error(const char *sqlstate)

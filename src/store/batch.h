@@ -15,6 +15,7 @@ struct job {
 	enum outcome outcome; /* for queue_complete() */
 	enum outcome quarantine_outcome; /* once it is in the quarantine */
 	bool lock_retried; /* its task was locked once already */
+	unsigned failures; /* of transactions that it was in */
 	struct entry *entry; /* the queue's own */
 };
 
@@ -39,8 +40,8 @@ struct batch *queue_take(struct queue *q, size_t max) MUST_CHECK;
 struct batch *queue_drop_abandoned(struct queue *q, struct batch *b) MUST_CHECK;
 /*
  * Reports each job's outcome and frees the batch. A live delivery with
- * OUTCOME_UNAVAILABLE becomes overdue instead. Jobs that are NULL by now are
- * skipped.
+ * OUTCOME_UNAVAILABLE or OUTCOME_REFUSED becomes overdue instead. Jobs that
+ * are NULL by now are skipped.
  */
 void queue_complete(struct queue *q, struct batch *b);
 
@@ -79,8 +80,7 @@ void queue_arm_wakeup(struct queue *q, size_t threshold);
 /* The writer is awake; woken: because of queue_writer_fd(). */
 void queue_disarm_wakeup(struct queue *q, bool woken);
 
-/* Asks the writer to end; queue_stop_fd() is readable from then on. */
+/* Asks the writer to end. */
 void queue_stop(struct queue *q);
-int queue_stop_fd(const struct queue *q) MUST_CHECK;
 
 #endif

@@ -110,7 +110,9 @@ bool database_connect(struct database *db, int64_t deadline)
 	db->conn = connector_try(db->connector, CONNECT_WRITABLE, deadline);
 	if (db->conn && (PQsetnonblocking(db->conn, 1) != 0 ||
 			 PQenterPipelineMode(db->conn) != 1)) {
-		log_message(LEVEL_ERROR, "no pipeline: %s",
+		log_message(LEVEL_ERROR,
+			    "can't switch the connection to pipeline "
+			    "mode: %s",
 			    PQerrorMessage(db->conn));
 		database_disconnect(db);
 	}

@@ -22,7 +22,8 @@ struct database *database_new(const char *conninfo) MUST_CHECK;
 void database_free(struct database *db);
 
 /*
- * Connects to the first host that takes writes, as connector_open() does.
+ * Connects to the first server that accepts writes, as connector_try() does,
+ * by the deadline (ms, monotonic). Call it again to go on.
  */
 bool database_connect(struct database *db, int64_t deadline) MUST_CHECK;
 bool database_connected(const struct database *db) MUST_CHECK;

@@ -71,7 +71,6 @@ struct queue {
 	pthread_cond_t backlog_done;
 
 	bool stopping;
-	int stop_wakeup; /* eventfd */
 	int64_t stop_deadline; /* INT64_MAX: not stopping */
 	int64_t stop_requested_at; /* 0: not stopping */
 
@@ -101,7 +100,6 @@ struct queue *queue_new(bool breaker, size_t pressure_threshold)
 	cond_init(&q->probe_done);
 	q->writer_wakeup = wakeup_new();
 	q->overdue_wakeup = wakeup_new();
-	q->stop_wakeup = wakeup_new();
 	return q;
 }
 
@@ -110,7 +108,6 @@ void queue_free(struct queue *q)
 	cond_destroy(&q->backlog_done);
 	cond_destroy(&q->probe_done);
 	mutex_destroy(&q->lock);
-	close(q->stop_wakeup);
 	close(q->overdue_wakeup);
 	close(q->writer_wakeup);
 	free(q);
@@ -570,7 +567,8 @@ static bool complete(struct queue *q, struct entry *e)
 	e->completed = true;
 	if (!e->on_outcome)
 		return false;
-	if (e->job.outcome != OUTCOME_UNAVAILABLE) {
+	if (e->job.outcome != OUTCOME_UNAVAILABLE &&
+	    e->job.outcome != OUTCOME_REFUSED) {
 		stop_waiting(q, e);
 		return true;
 	}
@@ -679,11 +677,5 @@ void queue_stop(struct queue *q)
 	mutex_lock(&q->lock);
 	q->stopping = true;
 	mutex_unlock(&q->lock);
-	wakeup_signal(q->stop_wakeup);
 	wakeup_signal(q->writer_wakeup);
-}
-
-int queue_stop_fd(const struct queue *q)
-{
-	return q->stop_wakeup;
 }

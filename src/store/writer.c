@@ -1,3 +1,19 @@
+/*
+ * Owns the one connection that records, the batches between queue and
+ * database, and the decision when to send what. It must not know requests,
+ * sockets of web servers or CGI.
+ *
+ * A batch is in one of three places. It is in flight until its transaction
+ * has ended; it is among the retries if it failed or was locked; or it is
+ * unanswered, that is committed, until queue_complete() reports the outcomes.
+ * The next batch is sent before the last one is answered, so that the
+ * database need not wait for us.
+ *
+ * Threads: writer_main() runs in the thread that writer_start() starts, and
+ * all of struct writer is that thread's, but for `settings` and `queue`.
+ * Everything that other threads say comes through the queue. One function
+ * runs in other threads: probe_beside(), from queue_healthy().
+ */
 #include "store/writer.h"
 
 #include <errno.h>
@@ -13,17 +29,17 @@
 #include "postgres/sqlstate.h"
 #include "store/batch.h"
 #include "store/database.h"
+#include "store/failure.h"
+#include "store/notifications.h"
 
 enum {
-	RETRY_MS = 100, /* after the database failed us */
+	RETRY_MS = 100, /* after the database failed */
 	OPEN_RETRY_MS = 500, /* the same while the breaker is open */
-	DELAY_MIN_EVENTS = 16, /* fewer at a time are not worth waiting for */
+	DELAY_MIN_EVENTS = 16, /* fewer at a time are not held up */
 	DELAY_MS = 3, /* from one batch to the next, at most */
-	RESYNC_INTERVAL_MS =
-		1000, /* empty wake-ups are at most this frequent */
-	STUCK_TIMEOUT_MS = 30000, /* a transaction without news is given up, */
-	STUCK_TIMEOUT_MAX_MS = 300000, /* the next one after twice as long */
-	LOG_INTERVAL_MS = 60000 /* the same failure is logged once in this */
+	STUCK_TIMEOUT_MS = 30000, /* of a transaction without any news */
+	STUCK_TIMEOUT_MAX_MS = 300000, /* it doubles up to this */
+	POLL_MAX_MS = 60000
 };
 
 struct writer {
@@ -32,56 +48,33 @@ struct writer {
 	struct queue *queue;
 	pthread_t thread;
 
-	/* The writer's own. */
 	struct database *db;
-	struct batch *in_flight; /* recorded, its Sync not back yet */
+	struct queue_view view; /* of this round of the loop */
+	struct batch *in_flight; /* its transaction has not ended */
 	int64_t in_flight_since;
-	int64_t delay_until; /* the next batch grows until then, */
-	size_t delay_threshold; /* or until so many are in line */
-	int64_t stuck_timeout; /* ms, from STUCK_TIMEOUT_MS up */
-	STAILQ_HEAD(, batch) retries; /* to be recorded before the queue */
-	STAILQ_HEAD(, batch) unanswered; /* to be answered */
-	int64_t *ids; /* events whose listeners are to be woken */
-	size_t id_count;
-	size_t id_capacity;
-	bool notifying; /* a wake-up is on its way */
-	bool resync_owed; /* one may have got lost: an empty one makes it good */
-	bool first_batch_pending; /* nothing was recorded yet on this connection */
+	int64_t stuck_timeout; /* ms */
+	STAILQ_HEAD(, batch) retries; /* before what is in the queue */
+	STAILQ_HEAD(, batch) unanswered; /* committed */
+	int64_t delay_until; /* batching delay: the next batch grows, */
+	size_t delay_threshold; /* until the queue has so many entries */
+	struct notifications notifications;
 	bool notify_separately; /* notifying made recording fail */
-	int64_t resync_sent_at; /* when the last empty one went */
-	int64_t retry_at; /* not before, the database is failing us */
-	int64_t last_active; /* when it was last busy */
-	char logged_sqlstate
-		[6]; /* the SQLSTATE of the failure logged last, and when */
-	int64_t logged_at;
+	bool first_batch_pending; /* none was sent on this connection */
+	int64_t retry_at; /* nothing is sent before */
+	int64_t last_active; /* of the connection */
+	struct log_limit failure_limit;
+	struct log_limit refusal_limit;
 };
 
-/* What became of a batch. */
-
-static void add_notify_id(struct writer *w, int64_t id)
-{
-	if (w->id_count == w->id_capacity) {
-		w->id_capacity = w->id_capacity ? w->id_capacity * 2 : 256;
-		w->ids = xrealloc(w->ids, w->id_capacity * sizeof(*w->ids));
-	}
-	w->ids[w->id_count++] = id;
-}
+/* Retries. */
 
 static void wait_to_retry(struct writer *w)
 {
-	w->retry_at =
-		monotonic_ms() +
-		(queue_look(w->queue).breaker_open ? OPEN_RETRY_MS : RETRY_MS);
+	w->retry_at = monotonic_ms() +
+		      (w->view.breaker_open ? OPEN_RETRY_MS : RETRY_MS);
 }
 
-static void complete_all(struct writer *w, struct batch *b,
-			 enum outcome outcome)
-{
-	for (size_t i = 0; i < b->count; i++)
-		b->jobs[i]->outcome = outcome;
-	queue_complete(w->queue, b);
-}
-
+/* Puts a batch before all others, without what nobody waits for any more. */
 static void requeue(struct writer *w, struct batch *b)
 {
 	b = queue_drop_abandoned(w->queue, b);
@@ -90,9 +83,9 @@ static void requeue(struct writer *w, struct batch *b)
 }
 
 /*
- * Busy events are tried once more, the next time they have to be given up:
- * all of a batch together, or each would wait for its lock in turn, and what
- * comes behind them for all of that.
+ * Retries events whose task was locked, once; the second time they are
+ * spooled. All of a batch are retried together, so that their lock waits
+ * overlap and later batches wait only once.
  */
 static void retry_busy(struct writer *w, struct batch *busy)
 {
@@ -105,11 +98,30 @@ static void retry_busy(struct writer *w, struct batch *busy)
 	STAILQ_INSERT_TAIL(&w->retries, busy, next);
 }
 
+static void split_batch(struct writer *w, struct batch *b)
+{
+	size_t half = b->count / 2;
+	struct batch *rest = batch_new(b->count - half);
+
+	rest->count = b->count - half;
+	memcpy(rest->jobs, b->jobs + half, rest->count * sizeof(rest->jobs[0]));
+	b->count = half;
+	requeue(w, rest);
+	requeue(w, b);
+}
+
+/* A batch that committed. */
+
+static bool notifies_in_commit(const struct writer *w)
+{
+	return w->options.notify_in_commit && !w->notify_separately;
+}
+
+/* Applies one row of the result; a job that is retried moves to `busy`. */
 static void apply_row(struct writer *w, struct batch *b,
 		      const struct database_row *row, struct batch *busy)
 {
 	struct job *j = b->jobs[row->index];
-	bool notified = w->options.notify_in_commit && !w->notify_separately;
 
 	switch (row->outcome) {
 	case ROW_RECORDED:
@@ -128,20 +140,21 @@ static void apply_row(struct writer *w, struct batch *b,
 	case ROW_PROMOTED:
 		break;
 	}
-	if (!notified)
-		add_notify_id(w, row->id);
+	if (!notifies_in_commit(w))
+		notifications_add(&w->notifications, row->id);
 }
 
 /*
- * A transaction costs as much as ten to twenty of the events in it. So where
- * many come at a time and it was over at once, the next batch waits a moment
- * for most of those whom this one answers; few are not held up.
+ * Batching delay. A transaction costs as much as 10 to 20 events, so under
+ * load the next batch waits up to DELAY_MS for the clients that are answered
+ * now to send again. Below DELAY_MIN_EVENTS there is no delay.
  */
 static void set_batching_delay(struct writer *w, size_t recorded)
 {
-	size_t crowd = recorded + queue_look(w->queue).length;
+	size_t under_way = recorded + queue_look(w->queue).length;
 
-	w->delay_threshold = crowd < DELAY_MIN_EVENTS ? 1 : crowd - crowd / 4;
+	w->delay_threshold =
+		under_way < DELAY_MIN_EVENTS ? 1 : under_way - under_way / 4;
 	if (w->delay_threshold > w->settings->batch)
 		w->delay_threshold = w->settings->batch;
 	w->delay_until = w->in_flight_since + DELAY_MS;
@@ -150,7 +163,7 @@ static void set_batching_delay(struct writer *w, size_t recorded)
 static bool is_delaying(const struct writer *w, int64_t now)
 {
 	return w->delay_threshold > 1 && now < w->delay_until &&
-	       queue_look(w->queue).length < w->delay_threshold;
+	       w->view.length < w->delay_threshold;
 }
 
 static void batch_committed(struct writer *w, struct batch *b,
@@ -171,7 +184,6 @@ static void batch_committed(struct writer *w, struct batch *b,
 	STAILQ_INSERT_TAIL(&w->unanswered, b, next);
 }
 
-/* After the next batch has been sent, so that the database need not wait. */
 static void answer_committed(struct writer *w)
 {
 	struct batch *b;
@@ -182,137 +194,206 @@ static void answer_committed(struct writer *w)
 	}
 }
 
-static void split_batch(struct writer *w, struct batch *b)
-{
-	size_t half = b->count / 2;
-	struct batch *rest = batch_new(b->count - half);
+/* A batch that failed. */
 
-	rest->count = b->count - half;
-	memcpy(rest->jobs, b->jobs + half, rest->count * sizeof(rest->jobs[0]));
-	b->count = half;
-	STAILQ_INSERT_HEAD(&w->retries, rest, next);
-	STAILQ_INSERT_HEAD(&w->retries, b, next);
+/* The server refuses the one event of this batch, which is not at fault. */
+static void refuse_event(struct writer *w, struct batch *b,
+			 const struct database_result *result)
+{
+	struct job *j = b->jobs[0];
+
+	if (log_limit_pass(&w->refusal_limit, result->sqlstate))
+		log_message(LEVEL_ERROR,
+			    "can't %s an event (%s): %s; it waits in the "
+			    "spool and is tried again: %s",
+			    j->delivery->reason ? "quarantine" : "record",
+			    result->sqlstate, result->message,
+			    sqlstate_advice(result->sqlstate));
+	if (!j->delivery->refusal)
+		j->delivery->refusal =
+			xasprintf("%s: %s", result->sqlstate, result->message);
+	j->outcome = OUTCOME_REFUSED;
+	queue_complete(w->queue, b);
 }
 
-/* A lone event that PostgreSQL will not have goes to the quarantine. */
+/* The one event of this batch is at fault: quarantine it, or give it up. */
 static void quarantine_event(struct writer *w, struct batch *b,
 			     const struct database_result *result)
 {
 	struct job *j = b->jobs[0];
 
 	if (j->delivery->reason) {
-		log_message(LEVEL_ERROR, "quarantine refused: %s: %s",
-			    result->sqlstate, result->message);
-		complete_all(w, b, OUTCOME_UNAVAILABLE);
+		refuse_event(w, b, result);
 		return;
 	}
-	/* invalid_text_representation is what the type json says. */
+	/* The type json reports what is no JSON as 22P02. */
 	j->quarantine_outcome = strcmp(result->sqlstate, "22P02") == 0
 					? OUTCOME_MALFORMED
 					: OUTCOME_INVALID;
 	j->delivery->reason = xasprintf("PostgreSQL: %s (%s)", result->message,
 					result->sqlstate);
-	STAILQ_INSERT_HEAD(&w->retries, b, next);
+	requeue(w, b);
 }
 
-static void log_failure_limited(struct writer *w,
-				const struct database_result *result)
+static void retry_batch(struct writer *w, struct batch *b,
+			const struct database_result *result)
 {
-	int64_t now = monotonic_ms();
+	/* The loss of the connection has its own line. */
+	if (*result->sqlstate &&
+	    log_limit_pass(&w->failure_limit, result->sqlstate))
+		log_message(LEVEL_ERROR,
+			    "can't record %zu events (%s): %s; trying again",
+			    b->count, result->sqlstate, result->message);
+	wait_to_retry(w);
+	requeue(w, b);
+}
 
-	if (w->logged_at && strcmp(w->logged_sqlstate, result->sqlstate) == 0 &&
-	    now - w->logged_at < LOG_INTERVAL_MS)
-		return;
-	memcpy(w->logged_sqlstate, result->sqlstate,
-	       sizeof(w->logged_sqlstate));
-	w->logged_at = now;
-	log_message(LEVEL_ERROR, "recording failed: %s: %s", result->sqlstate,
-		    result->message);
+/* Returns how often an event of the batch has failed, this time included. */
+static unsigned count_failure(struct batch *b)
+{
+	unsigned most = 1;
+
+	for (size_t i = 0; i < b->count; i++) {
+		if (++b->jobs[i]->failures > most)
+			most = b->jobs[i]->failures;
+	}
+	return most;
+}
+
+/*
+ * Notifying in the recording transaction can fail on its own, for example on
+ * the notify lock or a full queue. Then record without it.
+ */
+static bool can_notify_separately(const struct writer *w,
+				  const struct database_result *result)
+{
+	return notifies_in_commit(w) &&
+	       !sqlstate_is_data_error(result->sqlstate) &&
+	       !sqlstate_needs_new_connection(result->sqlstate);
 }
 
 static void batch_failed(struct writer *w, struct batch *b,
 			 const struct database_result *result)
 {
-	if (!sqlstate_blames_server(result->sqlstate) && b->count) {
-		if (b->count > 1)
-			split_batch(w, b);
-		else
-			quarantine_event(w, b, result);
-		return;
-	}
-	log_failure_limited(w, result);
-	wait_to_retry(w);
-	if (sqlstate_is_setup_error(result->sqlstate)) {
-		complete_all(w, b, OUTCOME_UNAVAILABLE);
-		return;
-	}
-	/* Alone in its transaction, waking can wait for somebody's commit. */
-	if (w->options.notify_in_commit &&
-	    strncmp(result->sqlstate, "55", 2) == 0)
+	enum failure_action action =
+		failure_choose(result->sqlstate, b->count, count_failure(b));
+
+	if (can_notify_separately(w, result)) {
 		w->notify_separately = true;
-	requeue(w, b);
+		requeue(w, b);
+		return;
+	}
+	switch (action) {
+	case FAILURE_RETRY:
+		retry_batch(w, b, result);
+		return;
+	case FAILURE_SPLIT:
+		if (sqlstate_is_transient(result->sqlstate))
+			wait_to_retry(w);
+		split_batch(w, b);
+		return;
+	case FAILURE_QUARANTINE:
+		quarantine_event(w, b, result);
+		return;
+	case FAILURE_REFUSE:
+		refuse_event(w, b, result);
+		return;
+	}
 }
 
-/* Nobody knows what became of that which was on its way. */
+/* An empty batch, a probe, failed: the next one is made from nothing. */
+static void probe_failed(struct writer *w, struct batch *b,
+			 const struct database_result *result)
+{
+	if (log_limit_pass(&w->failure_limit, result->sqlstate))
+		log_message(LEVEL_ERROR, "can't record (%s): %s; %s",
+			    result->sqlstate, result->message,
+			    sqlstate_advice(result->sqlstate));
+	free(b);
+	wait_to_retry(w);
+}
+
+/* Results. */
+
+/* The outcome of what was in flight is unknown. */
 static void connection_lost(struct writer *w)
 {
+	struct batch *b = w->in_flight;
+
 	database_disconnect(w->db);
-	if (w->in_flight) {
-		requeue(w, w->in_flight);
-		w->in_flight = NULL;
-		w->resync_owed = true;
-	}
-	if (w->notifying || w->id_count)
-		w->resync_owed = true;
-	w->notifying = false;
-	w->id_count = 0;
+	notifications_lost(&w->notifications);
+	w->in_flight = NULL;
+	if (b)
+		w->notifications.resync_owed = true;
+	if (b && b->count)
+		batch_failed(w, b,
+			     &(struct database_result){
+				     .message = "the connection was lost" });
+	else
+		free(b);
 	wait_to_retry(w);
+}
+
+/* What a result says about the database, whatever it says about the events. */
+static enum round_trip judge_round_trip(const struct database_result *result)
+{
+	const char *s = result->sqlstate;
+
+	if (result->committed || strncmp(s, "40", 2) == 0 ||
+	    strncmp(s, "55", 2) == 0)
+		return ROUND_TRIP_OK;
+	if (sqlstate_is_transient(s))
+		return ROUND_TRIP_FAILED;
+	return ROUND_TRIP_REFUSED;
 }
 
 static void apply_result(struct writer *w, const struct database_result *result)
 {
 	struct batch *b = w->in_flight;
-	bool ok;
 
 	w->last_active = monotonic_ms();
-	/*
-	 * Before those who wait go on by it. Somebody's lock says nothing
-	 * against the database.
-	 */
-	ok = result->committed || !sqlstate_blames_server(result->sqlstate) ||
-	     strcmp(result->sqlstate, "55P03") == 0;
-	queue_round_trip_done(w->queue, ok ? ROUND_TRIP_OK : ROUND_TRIP_FAILED);
-	if (result->request == DATABASE_NOTIFY) {
-		w->notifying = false;
-		if (!result->committed) {
-			/* In vain, where the set-up is wrong. */
-			w->resync_owed =
-				!sqlstate_is_setup_error(result->sqlstate);
-			log_message(LEVEL_WARNING,
-				    "waking the listeners failed: %s: %s",
-				    result->sqlstate, result->message);
-		}
-	}
+	queue_round_trip_done(w->queue, judge_round_trip(result));
+	if (result->request == DATABASE_NOTIFY)
+		notifications_sent(&w->notifications, result);
 	if (result->request == DATABASE_RECORD && b) {
 		w->in_flight = NULL;
 		if (result->committed)
 			batch_committed(w, b, result);
-		else
+		else if (b->count)
 			batch_failed(w, b, result);
+		else
+			probe_failed(w, b, result);
 	}
 	if (!result->committed &&
 	    sqlstate_needs_new_connection(result->sqlstate))
 		connection_lost(w);
 }
 
-/* What to send. */
-
-static bool resync_due(const struct writer *w, int64_t now)
+/* Takes in all results that have come, up to the loss of the connection. */
+static void receive_results(struct writer *w)
 {
-	return w->resync_owed && !w->notifying &&
-	       now - w->resync_sent_at >= RESYNC_INTERVAL_MS;
+	struct database_result result;
+	enum database_status status = DATABASE_NOTHING;
+	bool alive = database_receive(w->db);
+
+	/* Results that came before the loss still count. */
+	while (database_connected(w->db) &&
+	       (status = database_next(w->db, &result)) == DATABASE_RESULT)
+		apply_result(w, &result);
+	if (database_connected(w->db) && (!alive || status == DATABASE_LOST)) {
+		log_message(LEVEL_WARNING, "the database connection was lost; "
+					   "connecting again");
+		connection_lost(w);
+	}
 }
 
+/* Sending. */
+
+/*
+ * Tries to connect. If that fails because the server is slow or distant, the
+ * next try goes on with the same attempts, in the background: requests are
+ * spooled meanwhile.
+ */
 static bool connect_database(struct writer *w)
 {
 	if (!database_connect(w->db, monotonic_ms() + w->settings->deadline)) {
@@ -325,10 +406,10 @@ static bool connect_database(struct writer *w)
 	return true;
 }
 
-/* Nobody brings us any while the breaker is open: we try with nothing. */
-static bool probes_while_open(const struct writer *w)
+/* While the breaker is open no events are queued: probe with an empty batch. */
+static bool wants_probe(const struct writer *w)
 {
-	return w->options.probe_while_open && queue_look(w->queue).breaker_open;
+	return w->options.probe_while_open && w->view.breaker_open;
 }
 
 static struct batch *next_batch(struct writer *w)
@@ -344,68 +425,58 @@ static struct batch *next_batch(struct writer *w)
 	if (is_delaying(w, monotonic_ms()))
 		return NULL;
 	b = queue_take(w->queue, w->settings->batch);
-	return b || !probes_while_open(w) ? b : batch_new(0);
+	return b || !wants_probe(w) ? b : batch_new(0);
 }
 
 static bool send_batch(struct writer *w, struct batch *b)
 {
 	struct delivery **deliveries = xcalloc(b->count, sizeof(*deliveries));
-	bool notify = w->options.notify_in_commit && !w->notify_separately;
 	bool ok;
 
 	for (size_t i = 0; i < b->count; i++)
 		deliveries[i] = b->jobs[i]->delivery;
 	w->in_flight = b;
 	w->in_flight_since = monotonic_ms();
-	/* Whoever was here before us may have died owing one. */
+	/*
+	 * A process before us may have died between commit and NOTIFY: send
+	 * one resync.
+	 */
 	if (w->first_batch_pending && !w->options.notify_in_commit)
-		w->resync_owed = true;
+		w->notifications.resync_owed = true;
 	w->first_batch_pending = false;
 	ok = database_send_record(w->db, deliveries, b->count,
-				  w->settings->redelivery_window, notify);
+				  w->settings->redelivery_window,
+				  notifies_in_commit(w));
 	free(deliveries);
 	return ok;
 }
 
-/* Wakes the listeners, after the commit and apart from the next one. */
-static bool send_notification(struct writer *w, int64_t now)
+static bool can_send_ping(const struct writer *w)
 {
-	size_t count = w->id_count;
-
-	if (w->notifying || (!count && !resync_due(w, now)))
-		return true;
-	/* Any wake-up makes good for a lost one: all mean "look now". */
-	w->resync_owed = false;
-	w->resync_sent_at = count ? w->resync_sent_at : now;
-	w->notifying = true;
-	w->id_count = 0;
-	return database_send_notify(w->db, w->ids, count);
+	return w->view.probe_wanted && !database_pending(w->db);
 }
 
-static bool send_all(struct writer *w, int64_t now)
+static bool send_all(struct writer *w)
 {
 	struct batch *b;
 
 	/* Before the batch, whose end it would have to wait for. */
-	if (!database_pending(w->db) && queue_look(w->queue).probe_wanted &&
-	    !database_send_ping(w->db))
+	if (can_send_ping(w) && !database_send_ping(w->db))
 		return false;
 	b = w->in_flight ? NULL : next_batch(w);
 	if (b && !send_batch(w, b))
 		return false;
-	if (!send_notification(w, now))
-		return false;
-	return database_flush(w->db);
+	return notifications_send(&w->notifications, w->db, monotonic_ms()) &&
+	       database_flush(w->db);
 }
 
-/* Something waits that could be sent, were it not for retry_at. */
-static bool has_work(struct writer *w)
+/* Returns true if something waits that only retry_at holds back. */
+static bool has_work(const struct writer *w)
 {
 	if (w->in_flight)
 		return false;
-	return queue_look(w->queue).has_work || !STAILQ_EMPTY(&w->retries) ||
-	       probes_while_open(w) ||
-	       (!database_pending(w->db) && queue_look(w->queue).probe_wanted);
+	return w->view.has_work || !STAILQ_EMPTY(&w->retries) ||
+	       wants_probe(w) || can_send_ping(w);
 }
 
 static void send_due(struct writer *w)
@@ -413,32 +484,30 @@ static void send_due(struct writer *w)
 	int64_t now = monotonic_ms();
 
 	if (now < w->retry_at ||
-	    !(has_work(w) || (!w->notifying && w->id_count) ||
-	      resync_due(w, now)))
+	    !(has_work(w) || notifications_due_at(&w->notifications) <= now))
 		return;
 	if (!database_connected(w->db)) {
-		/* They need not wait for that. */
+		/* Committed events need not wait for the connection. */
 		answer_committed(w);
 		if (!connect_database(w))
 			return;
 	}
-	if (!send_all(w, monotonic_ms()))
+	if (!send_all(w))
 		connection_lost(w);
 }
 
-/* Waiting, receiving, ending. */
+/* Waiting. */
 
-/* How long poll() may sleep; -1: until something happens. */
-static int sleep_timeout(const struct writer *w, bool work, int64_t now)
+/* Returns how long poll() may sleep, in ms; -1 until something happens. */
+static int sleep_timeout(const struct writer *w, int64_t now)
 {
+	int64_t notify_at = notifications_due_at(&w->notifications);
+	bool work = has_work(w);
 	int64_t until = work ? w->retry_at : INT64_MAX;
 
 	if (STAILQ_EMPTY(&w->retries) && is_delaying(w, now))
 		until = work ? max_i64(until, w->delay_until) : w->delay_until;
-	if (w->resync_owed && !w->notifying)
-		until = min_i64(until,
-				max_i64(w->resync_sent_at + RESYNC_INTERVAL_MS,
-					w->retry_at));
+	until = min_i64(until, max_i64(notify_at, w->retry_at));
 	if (w->in_flight)
 		until = min_i64(until, w->in_flight_since + w->stuck_timeout);
 	else if (database_connected(w->db))
@@ -446,57 +515,38 @@ static int sleep_timeout(const struct writer *w, bool work, int64_t now)
 				w->last_active + w->settings->idle_disconnect);
 	if (until == INT64_MAX)
 		return -1;
-	if (until <= now)
-		return 0;
-	return (int)min_i64(until - now, 60000);
+	return (int)min_i64(max_i64(until - now, 0), POLL_MAX_MS);
 }
 
-/* So many in line are a reason to wake up. */
-static size_t wake_threshold(const struct writer *w, int64_t now)
-{
-	return is_delaying(w, now) ? w->delay_threshold : 1;
-}
-
-/* True when the connection has something for us. */
+/*
+ * Sleeps until there is something to do. Returns true if the connection is
+ * ready.
+ */
 static bool wait_for_io(struct writer *w)
 {
 	struct pollfd p[2] = { { .fd = queue_writer_fd(w->queue),
 				 .events = POLLIN } };
+	size_t threshold = is_delaying(w, monotonic_ms()) ? w->delay_threshold
+							  : 1;
 	int n;
 
 	p[1].fd = database_socket(w->db, &p[1].events);
-	/* With a batch on its way its result wakes us, not the queue. */
-	queue_arm_wakeup(w->queue,
-			 w->in_flight ? 0 : wake_threshold(w, monotonic_ms()));
+	/* With a batch in flight its end wakes us, not the queue. */
+	queue_arm_wakeup(w->queue, w->in_flight ? 0 : threshold);
+	/* After that, or an event between the two would wake nobody. */
+	w->view = queue_look(w->queue);
 	do
 		n = poll(p, p[1].fd < 0 ? 1 : 2,
-			 sleep_timeout(w, has_work(w), monotonic_ms()));
+			 sleep_timeout(w, monotonic_ms()));
 	while (n < 0 && errno == EINTR);
-	queue_disarm_wakeup(w->queue, p[0].revents & POLLIN);
-	return p[1].fd >= 0 && p[1].revents;
-}
-
-/* Takes in what has come, up to the loss of the connection. */
-static void receive_results(struct writer *w)
-{
-	struct database_result result;
-	enum database_status news = DATABASE_NOTHING;
-	bool alive = database_receive(w->db);
-
-	/* What came before the loss still counts. */
-	while (database_connected(w->db) &&
-	       (news = database_next(w->db, &result)) == DATABASE_RESULT)
-		apply_result(w, &result);
-	if (database_connected(w->db) && (!alive || news == DATABASE_LOST)) {
-		log_message(LEVEL_WARNING, "the database connection was lost");
-		connection_lost(w);
-	}
+	queue_disarm_wakeup(w->queue, n > 0 && p[0].revents & POLLIN);
+	return n > 0 && p[1].fd >= 0 && p[1].revents;
 }
 
 /*
- * Gives up a connection that nobody needs, or that is stuck: seldom, since
- * a backend that waits for a standby stays behind, and each new one would
- * wait as well.
+ * Closes a connection that nobody needs, or that is stuck. The stuck timeout
+ * is long and doubles, because a backend that waits for a standby stays
+ * behind, and each new one would wait as well.
  */
 static void check_connection(struct writer *w)
 {
@@ -505,38 +555,43 @@ static void check_connection(struct writer *w)
 	if (!database_connected(w->db))
 		return;
 	if (w->in_flight && now - w->in_flight_since >= w->stuck_timeout) {
-		log_message(LEVEL_ERROR, "no news from the database for %lld s",
+		log_message(LEVEL_ERROR,
+			    "no reply from the database for %lld s: closing "
+			    "the connection",
 			    (long long)w->stuck_timeout / 1000);
 		w->stuck_timeout =
 			min_i64(w->stuck_timeout * 2, STUCK_TIMEOUT_MAX_MS);
 		connection_lost(w);
-	} else if (!database_pending(w->db) && !w->resync_owed &&
-		   !w->id_count &&
+	} else if (!database_pending(w->db) &&
+		   !notifications_owed(&w->notifications) &&
 		   now - w->last_active >= w->settings->idle_disconnect) {
 		database_disconnect(w->db);
 	}
 }
 
 /*
- * Nobody waits for a recording any more, only listeners for what is owed.
- * Not even they while the breaker is open: that would hold up whoever comes
- * after us, which wakes them.
+ * Returns true if the thread may end: it was asked to, and no request and no
+ * listener waits for it. While the breaker is open the listeners are left to
+ * the next process, which sends them a resync, because we would hold it up.
  */
-static bool may_end(struct writer *w)
+static bool may_end(const struct writer *w)
 {
-	if (!queue_look(w->queue).stopping)
+	if (!w->view.stopping)
 		return false;
-	return monotonic_ms() >= queue_look(w->queue).stop_deadline ||
-	       queue_look(w->queue).breaker_open ||
-	       (!queue_look(w->queue).has_work && !w->in_flight &&
-		!w->notifying && !w->id_count && !w->resync_owed);
+	return monotonic_ms() >= w->view.stop_deadline ||
+	       w->view.breaker_open ||
+	       (!w->view.has_work && !w->in_flight &&
+		!notifications_owed(&w->notifications));
 }
 
 static void *writer_main(void *context)
 {
 	struct writer *w = context;
 
-	while (!may_end(w)) {
+	for (;;) {
+		w->view = queue_look(w->queue);
+		if (may_end(w))
+			break;
 		send_due(w);
 		answer_committed(w);
 		if (wait_for_io(w))
@@ -547,6 +602,8 @@ static void *writer_main(void *context)
 	database_disconnect(w->db);
 	return NULL;
 }
+
+/* Starting and ending. */
 
 static bool probe_beside(void *context, int64_t deadline)
 {
@@ -564,7 +621,6 @@ struct writer *writer_start(const struct settings *s, struct queue *q,
 	w->settings = s;
 	w->options = *options;
 	w->queue = q;
-	w->resync_sent_at = INT64_MIN / 2;
 	w->stuck_timeout = STUCK_TIMEOUT_MS;
 	STAILQ_INIT(&w->retries);
 	STAILQ_INIT(&w->unanswered);
@@ -573,14 +629,14 @@ struct writer *writer_start(const struct settings *s, struct queue *q,
 	error = pthread_create(&w->thread, NULL, writer_main, w);
 	if (error) {
 		errno = error;
-		log_message(LEVEL_ERROR, "the writer can't start: %m");
+		log_message(LEVEL_ERROR, "can't start the writer's thread: %m");
 		abort();
 	}
 	return w;
 }
 
-/* What is left when the writer ended before its work did. */
-static void free_unfinished(struct writer *w)
+/* Gives up the batches that the thread left behind. */
+static void give_up_retries(struct writer *w)
 {
 	struct batch *b;
 
@@ -588,7 +644,9 @@ static void free_unfinished(struct writer *w)
 		STAILQ_INSERT_HEAD(&w->retries, w->in_flight, next);
 	while ((b = STAILQ_FIRST(&w->retries))) {
 		STAILQ_REMOVE_HEAD(&w->retries, next);
-		complete_all(w, b, OUTCOME_UNAVAILABLE);
+		for (size_t i = 0; i < b->count; i++)
+			b->jobs[i]->outcome = OUTCOME_UNAVAILABLE;
+		queue_complete(w->queue, b);
 	}
 }
 
@@ -598,9 +656,9 @@ bool writer_stop(struct writer *w, int64_t deadline)
 	queue_stop(w->queue);
 	if (!thread_join_until(w->thread, deadline))
 		return false;
-	free_unfinished(w);
+	give_up_retries(w);
+	notifications_free(&w->notifications);
 	database_free(w->db);
-	free(w->ids);
 	free(w);
 	return true;
 }

@@ -1,0 +1,28 @@
+/*
+ * Owns the rule that a fault of the server is not the event's. It must not
+ * know batches or connections.
+ *
+ * An event is at fault only if it is alone in its transaction and its data can
+ * cause the error. Every other error is the server's, and a larger batch is
+ * halved, because the error may concern one event (a trigger of the site) or
+ * the size of the transaction (a timeout, memory). An error that usually
+ * passes is retried once as it is. An event that fails alone is refused: it
+ * waits in the spool, and those beside it are recorded.
+ */
+#include "store/failure.h"
+
+#include "postgres/sqlstate.h"
+
+/* So often an event fails with errors that usually pass. */
+enum { FAILURES_MAX = 3 };
+
+enum failure_action failure_choose(const char *sqlstate, size_t count,
+				   unsigned failures)
+{
+	if (sqlstate_is_data_error(sqlstate))
+		return count > 1 ? FAILURE_SPLIT : FAILURE_QUARANTINE;
+	if (sqlstate_is_transient(sqlstate) &&
+	    (failures <= 1 || (count <= 1 && failures < FAILURES_MAX)))
+		return FAILURE_RETRY;
+	return count > 1 ? FAILURE_SPLIT : FAILURE_REFUSE;
+}

@@ -1,0 +1,25 @@
+/* What to do with a batch whose transaction failed. Pure functions. */
+#ifndef FAILURE_H
+#define FAILURE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/macros.h"
+
+enum failure_action {
+	FAILURE_RETRY, /* the same batch again, after a pause */
+	FAILURE_SPLIT, /* its halves, one after the other */
+	FAILURE_QUARANTINE, /* the one event is at fault */
+	FAILURE_REFUSE /* the server refuses the one event: to the spool */
+};
+
+/*
+ * Chooses by the SQLSTATE ("" if the connection broke), by the number of
+ * events in the transaction, and by how often one of them has failed, this
+ * time included.
+ */
+enum failure_action failure_choose(const char *sqlstate, size_t count,
+				   unsigned failures) MUST_CHECK;
+
+#endif

@@ -1,0 +1,81 @@
+/*
+ * Owns the ids of events whose notification is still to be sent, and the
+ * resync that makes up for lost ones. It must not know batches or the queue.
+ * It is the writer's: only that thread calls these functions.
+ *
+ * notifications_send() sends all ids in a transaction of its own, one at a
+ * time. If that fails or its end is never seen, one resync is owed, because
+ * any notification means "look now". A resync goes at most once a second.
+ */
+#include "store/notifications.h"
+
+#include <stdlib.h>
+
+#include "base/alloc.h"
+#include "base/log.h"
+#include "postgres/sqlstate.h"
+
+enum { RESYNC_INTERVAL_MS = 1000 };
+
+void notifications_free(struct notifications *n)
+{
+	free(n->ids);
+}
+
+void notifications_add(struct notifications *n, int64_t id)
+{
+	n->ids = array_grow(n->ids, n->count, sizeof(*n->ids));
+	n->ids[n->count++] = id;
+}
+
+int64_t notifications_due_at(const struct notifications *n)
+{
+	if (n->in_flight || !(n->count || n->resync_owed))
+		return INT64_MAX;
+	return n->count ? INT64_MIN : n->resync_at;
+}
+
+bool notifications_owed(const struct notifications *n)
+{
+	return n->in_flight || n->count || n->resync_owed;
+}
+
+bool notifications_send(struct notifications *n, struct database *db,
+			int64_t now)
+{
+	size_t count = n->count;
+
+	if (notifications_due_at(n) > now)
+		return true;
+	if (!count)
+		n->resync_at = now + RESYNC_INTERVAL_MS;
+	/* Any notification makes up for a lost one. */
+	n->resync_owed = false;
+	n->in_flight = true;
+	n->count = 0;
+	return database_send_notify(db, n->ids, count);
+}
+
+void notifications_sent(struct notifications *n,
+			const struct database_result *result)
+{
+	bool again = !sqlstate_is_setup_error(result->sqlstate);
+
+	n->in_flight = false;
+	if (result->committed)
+		return;
+	n->resync_owed = n->resync_owed || again;
+	if (log_limit_pass(&n->failure_limit, result->sqlstate))
+		log_message(LEVEL_WARNING, "NOTIFY failed (%s): %s; %s",
+			    result->sqlstate, result->message,
+			    again ? "a resync follows"
+				  : sqlstate_advice(result->sqlstate));
+}
+
+void notifications_lost(struct notifications *n)
+{
+	if (n->in_flight || n->count)
+		n->resync_owed = true;
+	n->in_flight = false;
+	n->count = 0;
+}

@@ -1,0 +1,38 @@
+/*
+ * The notifications that the writer owes to the listeners: of committed
+ * events, and an empty one (a resync) for those that may have got lost.
+ */
+#ifndef NOTIFICATIONS_H
+#define NOTIFICATIONS_H
+
+#include "base/log.h"
+#include "store/database.h"
+
+/* Zeroes are an empty one. Times are ms, monotonic. */
+struct notifications {
+	int64_t *ids; /* of events that were not notified yet */
+	size_t count;
+	bool in_flight;
+	bool resync_owed;
+	int64_t resync_at; /* a resync is not sent earlier */
+	struct log_limit failure_limit;
+};
+
+void notifications_free(struct notifications *n);
+
+/* An event was committed. */
+void notifications_add(struct notifications *n, int64_t id);
+/* Returns when to send the next one; INT64_MAX if there is none to send. */
+int64_t notifications_due_at(const struct notifications *n) MUST_CHECK;
+/* Returns true until everything is sent and confirmed. */
+bool notifications_owed(const struct notifications *n) MUST_CHECK;
+/* Sends what is due. Returns false if the connection is gone. */
+bool notifications_send(struct notifications *n, struct database *db,
+			int64_t now) MUST_CHECK;
+/* What was sent has its result. */
+void notifications_sent(struct notifications *n,
+			const struct database_result *result);
+/* The connection is gone: what was not confirmed becomes a resync. */
+void notifications_lost(struct notifications *n);
+
+#endif

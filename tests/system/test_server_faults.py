@@ -1,0 +1,247 @@
+"""A fault of the server is not the event's: an error that the event's data
+can't cause never brings an event into the quarantine, and never holds up
+another event. A trigger of the site raises the errors."""
+
+import concurrent.futures
+import contextlib
+import re
+import subprocess
+
+import pytest
+
+from harness.responder import (CGI, FastCGI, as_test_user, event, eventually, new_task,
+                               sign, task_of)
+from harness.spool import Spool
+
+RECEIVED = b'{"received":true}'
+SPOOLED = b'{"received":true,"spooled":true}'
+# Errors that say nothing about the event, at least one of each kind.
+FAULTS = ["XX001", "XX000", "P0001", "23502", "23514", "23505", "54000", "F0000",
+          "0A000", "38000", "39000", "HV000", "72000", "2D000", "57014", "53200",
+          "53100", "58030", "40001", "55P03", "55000", "42P01", "42501", "28000",
+          "3F000", "25006", "57P01", "08006"]
+
+TRIGGER = """
+CREATE TABLE public.faults (task_id text, sqlstate text);
+GRANT SELECT ON public.faults TO PUBLIC;
+CREATE FUNCTION public.raise_fault() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    fault text;
+BEGIN
+    SELECT sqlstate INTO fault FROM public.faults
+     WHERE task_id IN (NEW.task_id, '*') LIMIT 1;
+    IF fault IS NOT NULL THEN
+        RAISE EXCEPTION 'not with this site' USING ERRCODE = fault;
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER raise_fault BEFORE INSERT ON humcli.events
+   FOR EACH ROW EXECUTE FUNCTION public.raise_fault();
+"""
+
+
+@pytest.fixture(name="site", scope="module")
+def _site(store):
+    """The database of a site with the trigger."""
+    store.query(TRIGGER)
+    return store
+
+
+@pytest.fixture(name="spool")
+def _spool():
+    with Spool() as it:
+        yield it
+
+
+@contextlib.contextmanager
+def fault(site, sqlstate, *tasks):
+    """The trigger raises this SQLSTATE for these tasks; for all if none."""
+    for task in tasks or ("*",):
+        site.query("INSERT INTO public.faults VALUES (%s, %s)", task, sqlstate)
+    try:
+        yield
+    finally:
+        site.query("DELETE FROM public.faults")
+
+
+def responder(paths, site, spool, kind=FastCGI, **settings):
+    return kind(paths.responder, site.conninfo, SPOOL=spool.path, **settings)
+
+
+def post_all(it, bodies, workers=16):
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(it.post, bodies))
+
+
+def recorded(site, bodies):
+    [(count,)] = site.query("SELECT count(*) FROM humcli.events WHERE task_id = ANY(%s)",
+                            [task_of(body) for body in bodies])
+    return count
+
+
+def in_quarantine(site, bodies):
+    [(count,)] = site.query("SELECT count(*) FROM humcli.quarantine WHERE signature = ANY(%s)",
+                            [sign(body) for body in bodies])
+    return count
+
+
+@pytest.mark.parametrize("sqlstate", FAULTS)
+def test_one_task_refused_live(sqlstate, paths, site, spool):
+    """The event is spooled and waits; its neighbours are recorded, and it is
+    recorded once the site accepts it."""
+    bad, good = event(), [event() for _ in range(24)]
+    with responder(paths, site, spool) as it:
+        it.assert_serving()
+        with fault(site, sqlstate, task_of(bad)):
+            answers = post_all(it, [*good[:12], bad, *good[12:]], 25)
+            assert {a.status for a in answers} == {200}, it.log()
+            assert answers.pop(12).body == SPOOLED
+            assert eventually(lambda: recorded(site, good) == 24, 10), it.log()
+            # The neighbours that were spooled with it have left the spool.
+            assert eventually(lambda: spool.waiting == [sign(bad)], 10), it.log()
+            # A later one is recorded at once.
+            assert it.post(event()).body in (RECEIVED, SPOOLED)
+            assert eventually(lambda: spool.waiting == [sign(bad)], 10), it.log()
+        assert sqlstate in it.log()
+        assert eventually(lambda: not spool.waiting, 20), it.log()
+        assert not spool.failed
+    assert recorded(site, [bad]) == 1
+    assert not in_quarantine(site, [bad, *good])
+
+
+@pytest.mark.parametrize("sqlstate", FAULTS)
+def test_all_refused_live(sqlstate, paths, site, spool):
+    bodies = [event() for _ in range(10)]
+    with responder(paths, site, spool, DEADLINE="1s") as it:
+        it.assert_serving()
+        with fault(site, sqlstate):
+            assert {a.body for a in post_all(it, bodies)} == {SPOOLED}, it.log()
+            assert len(spool.waiting) == 10
+        assert eventually(lambda: not spool.waiting, 20), it.log()
+    assert recorded(site, bodies) == 10
+    assert not in_quarantine(site, bodies)
+
+
+@pytest.mark.parametrize("sqlstate", FAULTS)
+def test_cgi(sqlstate, paths, site, spool):
+    bad, good = event(), event()
+    with responder(paths, site, spool, CGI, DEADLINE="1s") as it:
+        with fault(site, sqlstate, task_of(bad)):
+            assert it.post(bad).body == SPOOLED, it.log()
+            assert eventually(lambda: it.post(good).body in (
+                RECEIVED, b'{"received":true,"duplicate":true}')), it.log()
+        assert sqlstate in it.log()
+        assert eventually(lambda: it.post(event()).body == RECEIVED
+                          and not spool.waiting, 20), it.log()
+    assert recorded(site, [bad, good]) == 2
+    assert not in_quarantine(site, [bad, good])
+
+
+@pytest.mark.parametrize("sqlstate", FAULTS)
+def test_out_of_the_spool(sqlstate, paths, site, spool):
+    """The oldest file is refused; the files behind it are recorded."""
+    spool.make()
+    bad, good = event(), [event() for _ in range(99)]
+    for age, body in enumerate([*good, bad]):
+        spool.put(body, age=age)
+    with fault(site, sqlstate, task_of(bad)), responder(paths, site, spool) as it:
+        assert eventually(lambda: recorded(site, good) == 99, 10), it.log()
+        assert eventually(lambda: spool.waiting == [sign(bad)]), it.log()
+    assert not spool.failed and not in_quarantine(site, [bad, *good])
+
+
+def test_many_refused_hold_up_nothing(paths, site, spool):
+    """More files than one drain reads are refused, all older than the rest."""
+    spool.make()
+    task, good = new_task(), [event() for _ in range(20)]
+    bad = [event(task_id=task, timestamp=f"2026-03-01T12:{n // 60:02}:{n % 60:02}Z")
+           for n in range(300)]
+    for age, body in enumerate([*good, *bad]):
+        spool.put(body, age=age)
+    with fault(site, "P0001", task), responder(paths, site, spool) as it:
+        assert eventually(lambda: recorded(site, good) == 20, 20), it.log()
+        assert eventually(lambda: len(spool.waiting) == 300, 10)
+
+
+def test_many_refused_hold_up_nothing_in_cgi(paths, site, spool):
+    """Each process drains a little, and none starts with the same files."""
+    spool.make()
+    task, good = new_task(), [event() for _ in range(20)]
+    bad = [event(task_id=task, timestamp=f"2026-03-01T12:{n // 60:02}:{n % 60:02}Z")
+           for n in range(150)]
+    for age, body in enumerate([*good, *bad]):
+        spool.put(body, age=age)
+    with fault(site, "P0001", task), responder(paths, site, spool, CGI) as it:
+        assert eventually(lambda: it.post(event()).body
+                          and recorded(site, good) == 20, 20), it.log()
+
+
+def test_growing_pauses(paths, site, spool):
+    """A refused file is tried again more and more seldom, also by the next
+    process; the log names the error once a minute."""
+    bad = event()
+    with responder(paths, site, spool) as it, fault(site, "P0001", task_of(bad)):
+        assert it.post(bad).body == SPOOLED
+        refused = spool.file("refused", sign(bad))
+        attempts = lambda: int(re.search(r"^attempts: (\d+)$", it.read(refused), re.M)[1])
+        assert eventually(lambda: it.read(refused) and attempts() >= 3, 10), it.log()
+        tried = attempts()
+        assert tried < 6
+        assert it.log().count("not with this site") <= 2, it.log()
+        it.stop()
+    with fault(site, "P0001", task_of(bad)), responder(paths, site, spool) as it:
+        it.assert_serving()
+        assert tried <= attempts() <= tried + 1
+
+
+def test_cli_names_the_refused(paths, site, spool):
+    bad = event()
+    with responder(paths, site, spool) as it, fault(site, "P0001", task_of(bad)):
+        assert it.post(bad).body == SPOOLED
+        assert eventually(lambda: spool.names("refused")), it.log()
+        program = paths.stage / "bin" / "humcli-webhook"
+        done = subprocess.run([program, "spool", "list"], capture_output=True, text=True,
+                              check=True, env=it.environment(), **as_test_user())
+        titles, line = done.stdout.splitlines()
+        assert titles.split()[-1] == "REFUSED"
+        assert sign(bad) in line and "P0001: not with this site" in line
+
+
+@pytest.mark.parametrize("sqlstate, status", [("22023", 422), ("54001", 422), ("22P02", 400)])
+def test_errors_of_the_data(sqlstate, status, paths, site, spool):
+    """These an event's data can cause: it goes to the quarantine, alone."""
+    bad, good = event(), [event() for _ in range(10)]
+    with responder(paths, site, spool) as it, fault(site, sqlstate, task_of(bad)):
+        answers = post_all(it, [bad, *good], 11)
+        assert answers[0].status == status
+        assert {a.body for a in answers[1:]} == {RECEIVED}
+    assert in_quarantine(site, [bad]) == 1 and not spool.waiting
+
+
+@pytest.mark.parametrize("sqlstate", ["57014", "53200"])
+def test_too_much_at_once(sqlstate, paths, site, spool):
+    """A transaction of more than ten events fails; halves of it do not."""
+    site.query(f"""
+        CREATE FUNCTION public.count_events() RETURNS trigger LANGUAGE plpgsql AS $$
+        DECLARE
+            n int := coalesce(nullif(current_setting('test.n', true), ''), '0')::int + 1;
+        BEGIN
+            PERFORM set_config('test.n', n::text, true);
+            IF n > 10 THEN
+                RAISE EXCEPTION 'too much' USING ERRCODE = '{sqlstate}';
+            END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER count_events BEFORE INSERT ON humcli.events
+           FOR EACH ROW EXECUTE FUNCTION public.count_events()""")
+    try:
+        spool.make()
+        bodies = [event() for _ in range(99)]
+        for body in bodies:
+            spool.put(body)
+        with responder(paths, site, spool) as it:
+            assert eventually(lambda: recorded(site, bodies) == 99, 10), it.log()
+            assert eventually(lambda: not spool.waiting)
+    finally:
+        site.query("DROP FUNCTION public.count_events CASCADE")
+    assert not in_quarantine(site, bodies)
