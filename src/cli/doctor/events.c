@@ -1,0 +1,150 @@
+#include "cli/doctor/connection.h"
+
+#include "base/buf.h"
+#include "base/macros.h"
+#include "base/parse.h"
+#include "cli/program.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { SQL_LIMIT = 1 << 20 };
+
+/* What the events tell those who may read them. */
+static const struct query_check data_checks[] = {
+	{ "sequences", "events",
+	  "SELECT CASE WHEN pg_catalog.cardinality(b.columns) > 0 THEN 1 "
+	  "ELSE 0 END, CASE WHEN pg_catalog.cardinality(b.columns) > 0 "
+	  "THEN pg_catalog.format('behind their tables: %s', "
+	  "pg_catalog.array_to_string(b.columns, ', ')) "
+	  "ELSE 'none is behind its table' END "
+	  "FROM humcli.identities_behind() b (columns)",
+	  "the next row repairs the sequence; for all of them now: SELECT "
+	  "setval(pg_get_serial_sequence('humcli.TABLE', 'COLUMN'), "
+	  "max(COLUMN)) FROM humcli.TABLE" },
+	{ "silence", "tasks",
+	  "SELECT CASE WHEN count(*) > 0 AND max(t.occurred_at) < "
+	  "now() - interval '24 h' THEN 1 ELSE 0 END, "
+	  "CASE count(*) WHEN 0 THEN 'no task is open' ELSE "
+	  "format('%s tasks are open, the newest event of one is from %s', "
+	  "count(*), max(t.occurred_at)::timestamptz(0)) END "
+	  "FROM humcli.tasks t WHERE t.terminal IS NOT TRUE",
+	  "ask HumCLI's API how they stand: a webhook may have been lost on "
+	  "its way, or the callback_url be wrong" },
+	{ "quarantine", "quarantine",
+	  "SELECT CASE WHEN count(*) > 0 THEN 1 ELSE 0 END, "
+	  "format('%s signed bodies of the last 7 days are no events', "
+	  "count(*)) FROM humcli.quarantine q "
+	  "WHERE q.received_at > now() - interval '7 d'",
+	  "SELECT received_at, reason FROM humcli.quarantine: HumCLI may have "
+	  "changed its payload" },
+	{ "pending", "subscriptions",
+	  "SELECT CASE WHEN min(p.since) < now() - interval '15 min' THEN 1 "
+	  "ELSE 0 END, CASE count(*) WHEN 0 THEN 'no subscription is behind' "
+	  "ELSE format('%s subscriptions are behind; the oldest event waits "
+	  "since %s, for %s', count(*), min(p.since)::timestamptz(0), "
+	  "(array_agg(p.name ORDER BY p.since))[1]) END FROM ("
+	  "SELECT s.name, min(e.recorded_at) AS since "
+	  "FROM humcli.subscriptions s JOIN humcli.events e "
+	  "ON e.xid >= txid_snapshot_xmin(s.done) "
+	  "AND NOT txid_visible_in_snapshot(e.xid, s.done) "
+	  "AND (s.statuses IS NULL OR e.status = ANY (s.statuses)) "
+	  "WHERE NOT s.pool GROUP BY s.name) p",
+	  "is its listener running? If nobody needs it any more: SELECT "
+	  "humcli.unsubscribe(...)" },
+	{ "dead", "dead",
+	  "SELECT CASE WHEN count(*) > 0 THEN 1 ELSE 0 END, "
+	  "format('%s events were given up by their workers', count(*)) "
+	  "FROM humcli.dead",
+	  "humcli-webhook dead list says why; dead redrive --pool NAME lets "
+	  "the workers try again" },
+	{ "gaps", "gaps",
+	  "SELECT CASE WHEN count(*) > 0 THEN 1 ELSE 0 END, "
+	  "format('%s holes in the histories of tasks', count(*)) "
+	  "FROM humcli.gaps",
+	  "SELECT * FROM humcli.gaps, and ask HumCLI's API how these tasks "
+	  "stand" },
+};
+
+static bool may_read(PGconn *conn, const char *relation)
+{
+	PGresult *r = doctor_query(
+		conn,
+		"SELECT 1 FROM pg_class c JOIN pg_namespace n "
+		"ON n.oid = c.relnamespace "
+		"WHERE n.nspname = 'humcli' AND c.relname = $1::text "
+		"AND has_schema_privilege(n.oid, 'USAGE') "
+		"AND has_table_privilege(c.oid, 'SELECT')",
+		relation);
+	bool readable = PQresultStatus(r) == PGRES_TUPLES_OK &&
+			PQntuples(r) == 1;
+
+	PQclear(r);
+	return readable;
+}
+
+/* What this program's own SQL would install; 0: it is not at hand. */
+static uint64_t packaged_version(void)
+{
+	static const char mark[] = "ours constant int := ";
+	char *path = cli_data_path("sql/humcli.sql");
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	struct buf text = { 0 };
+	uint64_t version = 0;
+	char *at = NULL;
+
+	if (fd >= 0 && read_all(fd, SQL_LIMIT, &text))
+		at = strstr(text.data, mark);
+	if (at) {
+		at += sizeof(mark) - 1;
+		at[strspn(at, "0123456789")] = '\0';
+		if (!parse_u64(at, 1, 1000000, &version))
+			version = 0;
+	}
+	if (fd >= 0)
+		close(fd);
+	buf_free(&text);
+	free(path);
+	return version;
+}
+
+static void check_version(struct findings *f, PGconn *conn)
+{
+	uint64_t ours = packaged_version(), theirs;
+	PGresult *r = doctor_query(
+		conn, "SELECT max(version) FROM humcli.schema_version", NULL);
+
+	if (PQresultStatus(r) != PGRES_TUPLES_OK ||
+	    !parse_u64(PQgetvalue(r, 0, 0), 0, 1000000, &theirs))
+		doctor_query_error(f, "version", conn, r);
+	else if (ours && theirs != ours)
+		report_finding(
+			f, FINDING_FAILURE, "version",
+			theirs < ours ? "humcli-webhook init, or "
+					"sql/install.sql, brings it up to date"
+				      : "install the humcli-webhook that goes "
+					"with it",
+			"the schema has version %d, this program goes with %d",
+			(int)theirs, (int)ours);
+	else
+		report_finding(f, FINDING_OK, "version", NULL,
+			       "the schema has version %d", (int)theirs);
+	PQclear(r);
+}
+
+void doctor_events(struct findings *f, PGconn *conn)
+{
+	if (!may_read(conn, "events")) {
+		report_finding(f, FINDING_OK, "events", NULL,
+			       "not looked at: this role may only record; give "
+			       "--reader CONNINFO of one that may read");
+		return;
+	}
+	check_version(f, conn);
+	for (size_t i = 0; i < ARRAY_SIZE(data_checks); i++) {
+		if (may_read(conn, data_checks[i].relation))
+			doctor_run_check(f, conn, &data_checks[i]);
+	}
+}
