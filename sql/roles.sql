@@ -58,8 +58,20 @@ BEGIN
 		RETURN;
 	END IF;
 
-	-- Hand an installation made without the roles over to humcli_owner.
+	-- Hand an installation made without the roles over to humcli_owner. Its owner
+	-- may be the role of a running receiver, which must go on recording.
 	IF (SELECT n.nspowner FROM pg_namespace n WHERE n.nspname = 'humcli') <> 'humcli_owner'::regrole THEN
+		FOR object IN
+			SELECT DISTINCT c.relowner::regrole::text AS name
+			FROM pg_class c
+			JOIN pg_roles r ON r.oid = c.relowner AND NOT r.rolsuper
+			WHERE c.relnamespace = 'humcli'::regnamespace AND c.relkind IN ('r', 'v')
+				AND c.relowner <> 'humcli_owner'::regrole
+		LOOP
+			EXECUTE format('GRANT humcli_writer, humcli_admin TO %s', object.name);
+			RAISE NOTICE 'humcli: role % owned the installation and now is a member of humcli_writer and humcli_admin',
+				object.name;
+		END LOOP;
 		ALTER SCHEMA humcli OWNER TO humcli_owner;
 		FOR object IN
 			SELECT c.oid::regclass::text AS name

@@ -422,13 +422,35 @@ def test_second_createrole(another, paths):
     works(database, "second" if another.version >= 160000 else "postgres")
 
 
+@pytest.mark.parametrize("way", (by_psql, by_string))
+def test_schema_of_another_role(another, paths, way):
+    """It is not taken over, because its triggers would run with our rights."""
+    database = Database(another, another.create_database(owner="plain"))
+    database.execute("CREATE SCHEMA humcli; CREATE TABLE humcli.events (id int)", "plain")
+    for user in ("postgres", "maker"):
+        with pytest.raises((RuntimeError, psycopg2.Error),
+                           match=f'belongs to role "plain", not to "{user}"'):
+            way(database, paths, user)
+    assert database.execute("SELECT relname, relowner::regrole::text FROM pg_class"
+                            " WHERE relnamespace = 'humcli'::regnamespace") == [("events", "plain")]
+
+
 def test_roles_later(another, paths):
     """A superuser adds the roles to an installation without them. Nothing is
     lost."""
     database = Database(another, another.create_database(owner="plain"))
     by_psql(database, paths, "plain")
     works(database, "plain")
-    by_psql(database, paths)
+    with pytest.raises(RuntimeError, match='belongs to role "plain", not to "postgres"'):
+        by_psql(database, paths)
+    works(database, "plain")
+    # the hint helps
+    database.execute("ALTER SCHEMA humcli OWNER TO CURRENT_USER")
+    assert "role plain owned the installation" in by_psql(database, paths)
+    # the previous owner goes on recording and reading
+    works(database, "plain")
+    assert database.execute("SELECT count(*) FROM humcli.tasks", "plain") == [(2,)]
+    assert "NOTICE" not in by_psql(database, paths)
     assert owners(database) == {"humcli_owner"}
     clean = Database(another, another.create_database())
     by_psql(clean, paths)

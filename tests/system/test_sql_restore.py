@@ -202,5 +202,5 @@ def test_xid_to_bigint(database, xid, present, whole):
     """The conversion is right around the wrap of the 32 bits, tried with other
     present transaction ids."""
     body, = database.execute("SELECT prosrc FROM pg_proc WHERE proname = 'xid_to_bigint'")[0]
-    body = body.replace("txid_snapshot_xmax(txid_current_snapshot())", f"{present}::bigint").replace("p_xid", f"'{xid}'::xid")
+    body = body.replace("pg_catalog.txid_snapshot_xmax(pg_catalog.txid_current_snapshot())", f"{present}::bigint").replace("p_xid", f"'{xid}'::xid")
     assert database.execute(body) == [(whole,)]

@@ -3,5 +3,5 @@ CREATE OR REPLACE FUNCTION humcli.cursor_horizon(s humcli.subscriptions)
 RETURNS bigint
 LANGUAGE sql IMMUTABLE
 AS $$
-	SELECT greatest(txid_snapshot_xmax(s.done), txid_snapshot_xmax(s.win))
+	SELECT greatest(pg_catalog.txid_snapshot_xmax(s.done), pg_catalog.txid_snapshot_xmax(s.win))
 $$;

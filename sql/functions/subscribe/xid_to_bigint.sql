@@ -5,5 +5,5 @@ RETURNS bigint
 LANGUAGE sql STABLE
 AS $$
 	SELECT n.present + ((p_xid::text::bigint - n.present % 4294967296 + 6442450944) % 4294967296 - 2147483648)
-	FROM (SELECT txid_snapshot_xmax(txid_current_snapshot()) AS present) n
+	FROM (SELECT pg_catalog.txid_snapshot_xmax(pg_catalog.txid_current_snapshot()) AS present) n
 $$;
