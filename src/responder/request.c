@@ -201,13 +201,28 @@ static bool ends_in(const char *text, size_t length, const char *end)
 	return length >= tail && memcmp(text + length - tail, end, tail) == 0;
 }
 
+/*
+ * Returns what PATH_INFO has below the mount. Caddy without a split path knows
+ * no mount: it leaves SCRIPT_NAME empty and puts the whole path there; this
+ * returns "" then, because REQUEST_URI has the same.
+ */
+static const char *below_mount(const struct request *r)
+{
+	size_t length = path_length(r->request_uri);
+
+	if (!*r->script_name && length == strlen(r->path_info) &&
+	    memcmp(r->path_info, r->request_uri, length) == 0)
+		return "";
+	return r->path_info;
+}
+
 bool request_is_health(const struct request *r)
 {
 	static const char health[] = "/health";
 
 	if (strcmp(r->method, "GET") != 0 && strcmp(r->method, "HEAD") != 0)
 		return false;
-	if (*r->path_info)
+	if (*below_mount(r))
 		return strcmp(r->path_info, health) == 0;
 	return ends_in(r->script_name, strlen(r->script_name), health) ||
 	       ends_in(r->document_uri, strlen(r->document_uri), health) ||
@@ -305,7 +320,7 @@ enum path_kind request_secret_name(const struct request *r,
 				r->request_uri };
 	size_t mount = strlen(r->script_name), length;
 
-	if (*r->path_info)
+	if (*below_mount(r))
 		return judge_rest(r->path_info, strlen(r->path_info), name);
 	for (size_t i = 1; i < ARRAY_SIZE(paths); i++) {
 		length = path_length(paths[i]);

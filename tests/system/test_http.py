@@ -290,9 +290,11 @@ HEALTH = {
     "document uri": {"DOCUMENT_URI": "/humcli-webhook/health"},
     "request uri": {"REQUEST_URI": "/health"},
     "request uri and query": {"REQUEST_URI": "/humcli/health?probe=/1"},
-    "caddy": {"SCRIPT_NAME": "/humcli/health", "CONTENT_LENGTH": "0",
-              "DOCUMENT_URI": "/humcli/health",
-              "REQUEST_URI": "/humcli/health"},
+    "whole script name": {"SCRIPT_NAME": "/humcli/health", "CONTENT_LENGTH": "0",
+                          "DOCUMENT_URI": "/humcli/health",
+                          "REQUEST_URI": "/humcli/health"},
+    "caddy": {"SCRIPT_NAME": "", "CONTENT_LENGTH": "0", "DOCUMENT_URI": "",
+              "PATH_INFO": "/humcli/health", "REQUEST_URI": "/humcli/health"},
 }
 
 
@@ -375,6 +377,9 @@ def test_content_encoding_of_a_compressed_body(responder):
 SECRET_PATHS = {
     "path info": lambda name: {"PATH_INFO": "/" + name},
     "caddy": lambda name: {
+        "SCRIPT_NAME": "", "DOCUMENT_URI": "", "PATH_INFO": "/humcli/" + name,
+        "REQUEST_URI": "/humcli/" + name, "CONTENT_LENGTH": "-1"},
+    "whole script name": lambda name: {
         "SCRIPT_NAME": "/humcli/" + name, "DOCUMENT_URI": "/humcli/" + name,
         "REQUEST_URI": "/humcli/" + name, "CONTENT_LENGTH": "-1"},
     "uri behind the script": lambda name: {

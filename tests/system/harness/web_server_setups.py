@@ -7,6 +7,7 @@ import pwd
 import shutil
 
 from harness.apache import Apache
+from harness.caddy import Caddy
 from harness.lighttpd import Lighttpd
 from harness.nginx import Nginx
 from harness.responder import Responder, chown_to_test_user
@@ -200,6 +201,7 @@ SETUPS = {
     "lighttpd-spawn": (Started, Lighttpd, "spawn.conf"),
     "lighttpd-cgi": (Started, Lighttpd, "cgi.conf"),
     "nginx": (Socket, Nginx, "socket.conf"),
+    "caddy": (Socket, Caddy, "socket.conf"),
 }
 
 

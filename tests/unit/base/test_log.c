@@ -55,21 +55,6 @@ static char *take_line(const struct scratch *s)
 	return line;
 }
 
-static void test_terminal(void **state)
-{
-	const struct scratch *s = *state;
-	char *text;
-
-	log_for_terminal("humcli-webhook events");
-	log_message(LEVEL_ERROR, "can't \"%s\" it", "x\x1b[31m\xff");
-	log_for_terminal(NULL);
-	text = scratch_read(s, "log");
-	assert_string_equal(text, "humcli-webhook events: can't "
-				  "\"x\\x1b[31m\\xff\" it\n");
-	free(text);
-	scratch_write(s, "log", 0600, "");
-}
-
 static void test_form(void **state)
 {
 	static const char time[] = "time=0000-00-00T00:00:00.000Z";
@@ -387,7 +372,6 @@ int main(void)
 		TEST(test_bad_file),   TEST(test_appends),
 		TEST(test_stderr),     TEST(test_threads),
 		TEST(test_limit),      TEST(test_limited),
-		TEST(test_terminal),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -161,6 +161,9 @@ static void test_health(void **state)
 		{ __LINE__, "get", "/health", "/humcli", "", "", false },
 		{ __LINE__, "GET", "/health/", "/humcli", "", "", false },
 		{ __LINE__, "GET", "/x/health", "/humcli", "", "", false },
+		/* Caddy without a split path. */
+		{ __LINE__, "GET", "/x/health", "", "", "/x/health?y", true },
+		{ __LINE__, "GET", "/x/health", "", "", "/x/healthy", false },
 		{ __LINE__, "GET", "/x", "/health", "/health", "", false },
 		{ __LINE__, "GET", "", "/humcli/health", "", "", true },
 		{ __LINE__, "GET", "", "", "/humcli/health", "", true },
@@ -267,6 +270,14 @@ static void test_secret_names(void **state)
 		{ __LINE__, "", "/a/b/main", "", "", "", PATH_PERHAPS_SECRET,
 		  "main" },
 		{ __LINE__, "", "/a/.main", "", "", "", PATH_MOUNT, "" },
+		/* Caddy without a split path: all in PATH_INFO. */
+		{ __LINE__, "/humcli/main", "", "", "/humcli/main", "",
+		  PATH_SECRET, "main" },
+		{ __LINE__, "/humcli/main", "", "", "/humcli/main?x", "",
+		  PATH_SECRET, "main" },
+		{ __LINE__, "/humcli", "", "", "/humcli", "", PATH_MOUNT, "" },
+		{ __LINE__, "/a/b", "", "", "/a/b", "", PATH_PERHAPS_SECRET,
+		  "b" },
 		/* A program's own name. */
 		{ __LINE__, "", "/humcli-webhook/humcli-webhook.fcgi", "", "",
 		  "", PATH_MOUNT, "" },
