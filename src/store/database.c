@@ -1,3 +1,15 @@
+/*
+ * Owns the responder's connection to PostgreSQL, its statements, and the
+ * pipeline: each request is a transaction with its own Sync, and what it did
+ * counts once that Sync has come back clean. It must not know batches, retries
+ * or who waits. All functions but database_answers() are the writer's.
+ *
+ * Settings of role and database (ALTER ROLE ... SET) change nothing. On a
+ * connection to the server itself we set what we need once, for the session.
+ * Behind a pooler the next transaction may be in another session; there, and
+ * until we know, each transaction asks for what it needs: BEGIN and set_config
+ * come before, COMMIT after the statement, all in the same flush.
+ */
 #include "store/database.h"
 
 #include <arpa/inet.h>
@@ -14,47 +26,66 @@
 #include "postgres/connector.h"
 #include "postgres/conninfo.h"
 #include "postgres/query.h"
+#include "store/parameters.h"
 
 enum { MAX_PENDING = 16 };
 
-/* Type identifiers of PostgreSQL (pg_type.dat); they never change. */
-enum {
-	OID_BOOL = 16,
-	OID_TEXT = 25,
-	OID_INT8 = 20,
-	OID_JSON = 114,
-	OID_BYTEA = 17,
-	OID_TIMESTAMPTZ = 1184,
-	OID_INTERVAL = 1186,
-	OID_JSON_ARRAY = 199,
-	OID_BYTEA_ARRAY = 1001,
-	OID_TEXT_ARRAY = 1009,
-	OID_INT8_ARRAY = 1016,
-	OID_TIMESTAMPTZ_ARRAY = 1185
+/* Whether each transaction has to ask for what it needs. */
+enum session {
+	SESSION_UNKNOWN, /* it asks */
+	SESSION_ASKED, /* it asks; the answer is under way */
+	SESSION_OURS, /* no: the session is set */
+	SESSION_POOLED /* it asks */
 };
 
-/* 2000-01-01, where PostgreSQL's binary timestamps start, in Unix us. */
-static const int64_t postgres_epoch = INT64_C(946684800000000);
+/*
+ * Our time limits are wider than our own clock's: they end statements that we
+ * gave up long ago. They do not end a COMMIT that waits for a standby.
+ */
+#define OUR_LIMITS(local)                                               \
+	"pg_catalog.set_config('statement_timeout', '30s', " local ")," \
+	"pg_catalog.set_config('lock_timeout', '10s', " local "),"      \
+	"pg_catalog.set_config('idle_in_transaction_session_timeout',"  \
+	" '60s', " local ")"
 
-/* One transaction on its way, until its Sync comes back. */
+static const char begin_transaction[] =
+	"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+static const char set_transaction[] = "SELECT " OUR_LIMITS("true");
+
+/* Older servers do not know the names in the last two rows. */
+static const char set_session[] = "SELECT " OUR_LIMITS(
+	"false") ","
+		 "pg_catalog.set_config('default_transaction_isolation',"
+		 " 'read committed', false),"
+		 "pg_catalog.set_config('default_transaction_read_only', 'off', false),"
+		 "pg_catalog.set_config('default_transaction_deferrable', 'off', false),"
+		 "pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false),"
+		 "pg_catalog.set_config('row_security', 'on', false),"
+		 "(SELECT pg_catalog.count(pg_catalog.set_config(name, value, false))"
+		 " FROM (VALUES ('idle_session_timeout', '0'),"
+		 " ('transaction_timeout', '0'), ('plan_cache_mode', 'auto'))"
+		 " AS v (name, value)"
+		 " WHERE pg_catalog.current_setting(name, true) IS NOT NULL)"
+		 " WHERE pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) $1";
+
+/* One transaction in flight, until its last Sync comes back. */
 struct pending_request {
 	enum database_request request;
-	bool is_record_next; /* humcli.record_next(), which can leave it undone */
+	bool is_record_next; /* humcli.record_next(), which may decline */
+	bool is_explicit; /* between BEGIN and COMMIT: two Syncs */
+	unsigned skip; /* results of BEGIN and set_config */
+	unsigned syncs; /* that have not come back */
 	bool failed;
 	char sqlstate[6];
 	char message[256];
 };
 
-/* Those of humcli.record(), and the ids of humcli.notify(). */
-enum { RECORD_PARAMETERS = 11, MAX_PARAMETERS };
-
-/* In an array's binary form, what comes before the first element's bytes. */
-enum { ARRAY_HEAD = 20, ELEMENT_HEAD = 4 };
-
 struct database {
 	struct connector *connector;
 	PGconn *conn;
 	bool flush_wanted;
+	enum session session;
+	bool recorded_before; /* on this connection */
 	struct pending_request pending[MAX_PENDING]; /* oldest first */
 	size_t pending_count;
 	size_t *event_indexes; /* of humcli.record()'s inputs in the batch */
@@ -62,7 +93,8 @@ struct database {
 	struct database_row *rows;
 	size_t row_count;
 	size_t row_capacity;
-	struct buf parameters[MAX_PARAMETERS]; /* kept to be used again */
+	struct parameters events; /* kept until record() has its result */
+	struct parameters others;
 };
 
 struct database *database_new(const char *conninfo)
@@ -78,13 +110,15 @@ void database_free(struct database *db)
 	if (!db)
 		return;
 	database_disconnect(db);
-	for (size_t i = 0; i < MAX_PARAMETERS; i++)
-		buf_free(&db->parameters[i]);
+	parameters_free(&db->events);
+	parameters_free(&db->others);
 	connector_free(db->connector);
 	free(db->event_indexes);
 	free(db->rows);
 	free(db);
 }
+
+/* The connection. */
 
 bool database_connected(const struct database *db)
 {
@@ -107,12 +141,14 @@ size_t database_pending(const struct database *db)
 bool database_connect(struct database *db, int64_t deadline)
 {
 	database_disconnect(db);
-	db->conn = connector_try(db->connector, CONNECT_WRITABLE, deadline);
+	db->session = SESSION_UNKNOWN;
+	db->recorded_before = false;
+	/* A session that is read-only by default writes if it is asked to. */
+	db->conn = connector_try(db->connector, CONNECT_PRIMARY, deadline);
 	if (db->conn && (PQsetnonblocking(db->conn, 1) != 0 ||
 			 PQenterPipelineMode(db->conn) != 1)) {
 		log_message(LEVEL_ERROR,
-			    "can't switch the connection to pipeline "
-			    "mode: %s",
+			    "can't switch the connection to pipeline mode: %s",
 			    PQerrorMessage(db->conn));
 		database_disconnect(db);
 	}
@@ -132,7 +168,7 @@ bool database_answers(const char *conninfo, int64_t deadline)
 {
 	struct connector *connector = connector_new(conninfo);
 	PGconn *conn =
-		connector_open(connector, CONNECT_WRITABLE, deadline, -1);
+		connector_open_quietly(connector, CONNECT_PRIMARY, deadline);
 	bool answers = conn != NULL;
 
 	PQfinish(conn);
@@ -140,237 +176,195 @@ bool database_answers(const char *conninfo, int64_t deadline)
 	return answers;
 }
 
-/* Parameters in PostgreSQL's binary form (array_send, timestamptz_send). */
+/* Transactions. */
 
-static void put32(struct buf *b, int32_t value)
+static bool send_plain(struct database *db, const char *query)
 {
-	uint32_t wire = htonl((uint32_t)value);
-
-	buf_add(b, &wire, sizeof(wire));
+	return PQsendQueryParams(db->conn, query, 0, NULL, NULL, NULL, NULL,
+				 1) == 1;
 }
 
-static void put64(struct buf *b, int64_t value)
+/* Sends an unnamed statement with parameters, for binary results. */
+static bool send_list(struct database *db, const char *query,
+		      const struct parameter_list *list)
 {
-	uint64_t wire = htobe64((uint64_t)value);
-
-	buf_add(b, &wire, sizeof(wire));
+	return PQsendQueryParams(db->conn, query, list->count, list->types,
+				 list->values, list->lengths, list->formats,
+				 1) == 1;
 }
 
-static void array_start(struct buf *b, size_t count, int32_t element)
+static bool send_statement(struct database *db, const char *query,
+			   const struct parameters *p)
 {
-	b->length = 0;
-	put32(b, 1); /* dimensions */
-	put32(b, 1); /* may hold NULLs */
-	put32(b, element);
-	put32(b, (int32_t)count);
-	put32(b, 1); /* lower bound */
+	struct parameter_list list;
+
+	parameters_list(p, &list);
+	return send_list(db, query, &list);
 }
 
-static void array_bytes(struct buf *b, const char *data, size_t length)
+/* Adds a request, whose statements are sent next. Returns NULL if it can't. */
+static struct pending_request *start_request(struct database *db,
+					     enum database_request request)
 {
-	put32(b, (int32_t)length);
-	buf_add(b, data, length);
+	struct pending_request *p;
+
+	if (db->pending_count == MAX_PENDING)
+		return NULL;
+	p = &db->pending[db->pending_count++];
+	*p = (struct pending_request){ .request = request, .syncs = 1 };
+	return p;
 }
 
-static void array_text(struct buf *b, const char *text)
+static bool send_sync(struct database *db)
 {
-	if (text)
-		array_bytes(b, text, strlen(text));
-	else
-		put32(b, -1);
-}
-
-static void array_time(struct buf *b, int64_t unix_us)
-{
-	put32(b, 8);
-	put64(b, unix_us - postgres_epoch);
-}
-
-/* An array's first element alone; NULL is no data. */
-static void array_first(const struct buf *array, const char **data, int *length)
-{
-	uint32_t wire;
-
-	memcpy(&wire, array->data + ARRAY_HEAD, sizeof(wire));
-	*length = (int)ntohl(wire);
-	*data = *length < 0 ? NULL : array->data + ARRAY_HEAD + ELEMENT_HEAD;
-}
-
-static bool send_query(struct database *db, const char *query, const Oid *types,
-		       const struct buf *parameters, int count)
-{
-	const char *values[MAX_PARAMETERS] = { NULL };
-	int lengths[MAX_PARAMETERS] = { 0 }, formats[MAX_PARAMETERS] = { 0 };
-
-	for (int i = 0; i < count; i++) {
-		values[i] = parameters[i].data;
-		lengths[i] = (int)parameters[i].length;
-		formats[i] = 1;
-	}
-	return PQsendQueryParams(db->conn, query, count, types, values, lengths,
-				 formats, 1) == 1;
-}
-
-/* Ends a transaction: what was sent since the last one is its own. */
-static bool send_sync(struct database *db, enum database_request task)
-{
-	if (db->pending_count == MAX_PENDING || PQpipelineSync(db->conn) != 1)
-		return false;
-	db->pending[db->pending_count++] =
-		(struct pending_request){ .request = task };
 	db->flush_wanted = true;
-	return true;
+	return PQpipelineSync(db->conn) == 1;
 }
 
-/* humcli.record() with the parameters as they stand. */
+/* Asks once whether the session is ours; if so, its settings are set. */
+static bool ask_for_session(struct database *db)
+{
+	if (db->session != SESSION_UNKNOWN)
+		return true;
+	db->session = SESSION_ASKED;
+	parameters_set_int(&db->others, PQbackendPID(db->conn));
+	return start_request(db, DATABASE_SETTINGS) &&
+	       send_statement(db, set_session, &db->others) && send_sync(db);
+}
+
+/* Adds a request and sends what comes before its statement. */
+static struct pending_request *start_transaction(struct database *db,
+						 enum database_request request)
+{
+	struct pending_request *p = start_request(db, request);
+
+	if (!p || db->session == SESSION_OURS)
+		return p;
+	p->is_explicit = true;
+	p->skip = 2;
+	p->syncs = 2;
+	return send_plain(db, begin_transaction) &&
+			       send_plain(db, set_transaction)
+		       ? p
+		       : NULL;
+}
+
+/*
+ * Sends what comes behind the statement. The first Sync ends the pipeline's
+ * error state, so COMMIT is always run: after an error it rolls back.
+ */
+static bool end_transaction(struct database *db,
+			    const struct pending_request *p)
+{
+	return send_sync(db) &&
+	       (!p->is_explicit || (send_plain(db, "COMMIT") && send_sync(db)));
+}
+
+/* Requests. */
+
+static bool send_events(struct database *db)
+{
+	return send_statement(db,
+			      "SELECT place, outcome, id FROM humcli.record("
+			      "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+			      &db->events);
+}
+
+/* Sends humcli.record() with the events as they stand. */
 static bool send_record(struct database *db)
 {
-	static const Oid types[RECORD_PARAMETERS] = { OID_TEXT_ARRAY,
-						      OID_TEXT_ARRAY,
-						      OID_TEXT_ARRAY,
-						      OID_TEXT_ARRAY,
-						      OID_TIMESTAMPTZ_ARRAY,
-						      OID_TIMESTAMPTZ_ARRAY,
-						      OID_TEXT_ARRAY,
-						      OID_TEXT_ARRAY,
-						      OID_JSON_ARRAY,
-						      OID_INTERVAL,
-						      OID_BOOL };
+	const struct pending_request *p =
+		start_transaction(db, DATABASE_RECORD);
 
-	return send_query(db,
-			  "SELECT place, outcome, id FROM humcli.record("
-			  "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-			  types, db->parameters, RECORD_PARAMETERS);
+	return p && send_events(db) && end_transaction(db, p);
 }
 
-static const Oid event_types[] = { OID_TEXT, OID_TEXT,	      OID_TEXT,
-				   OID_TEXT, OID_TIMESTAMPTZ, OID_TIMESTAMPTZ,
-				   OID_TEXT, OID_TEXT,	      OID_JSON };
-
-/* humcli.record_next() with the one event that is in the parameters. */
+/* The same for the one event, by humcli.record_next(). */
 static bool send_record_next(struct database *db)
 {
-	const char *values[ARRAY_SIZE(event_types)];
-	int lengths[ARRAY_SIZE(event_types)], formats[ARRAY_SIZE(event_types)];
+	struct pending_request *p = start_transaction(db, DATABASE_RECORD);
+	struct parameter_list list;
 
-	for (size_t i = 0; i < ARRAY_SIZE(event_types); i++) {
-		array_first(&db->parameters[i], &values[i], &lengths[i]);
-		formats[i] = 1;
-	}
-	return PQsendQueryParams(db->conn,
-				 "SELECT humcli.record_next("
-				 "$1, $2, $3, $4, $5, $6, $7, $8, $9)",
-				 ARRAY_SIZE(event_types), event_types, values,
-				 lengths, formats, 1) == 1;
+	if (!p)
+		return false;
+	p->is_record_next = true;
+	parameters_list_event(&db->events, &list);
+	return send_list(db,
+			 "SELECT humcli.record_next("
+			 "$1, $2, $3, $4, $5, $6, $7, $8, $9)",
+			 &list) &&
+	       end_transaction(db, p);
 }
 
-static void fill_event_parameters(struct database *db,
-				  struct delivery *const *batch, size_t count,
-				  size_t events, int64_t window_us, bool notify)
+/* Sends events and quarantined bodies in one transaction. */
+static bool send_batch(struct database *db, struct delivery *const *quarantine,
+		       size_t count)
 {
-	struct buf *p = db->parameters;
-	size_t place = 0;
+	const struct pending_request *p =
+		start_transaction(db, DATABASE_RECORD);
 
-	for (size_t i = 0; i < ARRAY_SIZE(event_types); i++)
-		array_start(&p[i], events, (int32_t)event_types[i]);
-	for (size_t i = 0; i < count; i++) {
-		const struct delivery *d = batch[i];
-
-		if (d->reason)
-			continue;
-		db->event_indexes[place++] = i;
-		array_text(&p[0], d->event.event);
-		array_text(&p[1], d->event.task_id);
-		array_text(&p[2], d->event.status);
-		array_text(&p[3], d->event.previous_status);
-		array_time(&p[4], d->event.occurred_at);
-		array_time(&p[5], d->received_at);
-		array_text(&p[6], d->secret_name);
-		array_text(&p[7], d->signature);
-		array_bytes(&p[8], d->payload, d->length);
-	}
-	db->event_count = place;
-	p[9].length = p[10].length = 0;
-	put64(&p[9], window_us);
-	put32(&p[9], 0); /* days */
-	put32(&p[9], 0); /* months */
-	buf_add(&p[10], notify ? "\1" : "\0", 1);
-}
-
-static bool send_quarantine(struct database *db, struct delivery *const *batch,
-			    size_t count, size_t set_aside)
-{
-	static const Oid types[] = { OID_TIMESTAMPTZ_ARRAY, OID_TEXT_ARRAY,
-				     OID_TEXT_ARRAY, OID_TEXT_ARRAY,
-				     OID_BYTEA_ARRAY };
-	static const int32_t elements[] = { OID_TIMESTAMPTZ, OID_TEXT, OID_TEXT,
-					    OID_TEXT, OID_BYTEA };
-	struct buf *p = db->parameters;
-
-	for (size_t i = 0; i < ARRAY_SIZE(elements); i++)
-		array_start(&p[i], set_aside, elements[i]);
-	for (size_t i = 0; i < count; i++) {
-		const struct delivery *d = batch[i];
-
-		if (!d->reason)
-			continue;
-		array_time(&p[0], d->received_at);
-		array_text(&p[1], d->reason);
-		array_text(&p[2], d->secret_name);
-		array_text(&p[3], d->signature);
-		array_bytes(&p[4], d->payload, d->length);
-	}
-	return send_query(db,
-			  "SELECT humcli.quarantine_add($1, $2, $3, $4, $5)",
-			  types, db->parameters, ARRAY_SIZE(types));
+	if (!p || (db->event_count && !send_events(db)))
+		return false;
+	parameters_set_quarantine(&db->others, quarantine, count);
+	return send_statement(db,
+			      "SELECT humcli.quarantine_add("
+			      "$1, $2, $3, $4, $5)",
+			      &db->others) &&
+	       end_transaction(db, p);
 }
 
 bool database_send_record(struct database *db, struct delivery *const *batch,
 			  size_t count, int64_t window_us, bool notify)
 {
-	size_t events = 0;
+	struct delivery **sorted = xcalloc(count, sizeof(*sorted));
+	size_t quarantined = 0;
+	bool ok;
 
-	for (size_t i = 0; i < count; i++)
-		events += batch[i]->reason == NULL;
-	db->event_indexes =
-		xrealloc(db->event_indexes, count * sizeof(*db->event_indexes));
-	/* Nothing at all still goes the way of events: it tries the way. */
-	if (events || !count)
-		fill_event_parameters(db, batch, count, events, window_us,
-				      notify);
-	/* Who notifies at once has but this one event to bring. */
-	if (notify && events == 1 && count == 1) {
-		if (!send_record_next(db) || !send_sync(db, DATABASE_RECORD))
-			return false;
-		db->pending[db->pending_count - 1].is_record_next = true;
-		return true;
+	/* Events come first, quarantined bodies last. */
+	db->event_indexes = xrealloc(db->event_indexes,
+				     (count + 1) * sizeof(*db->event_indexes));
+	db->event_count = 0;
+	for (size_t i = 0; i < count; i++) {
+		if (batch[i]->reason) {
+			sorted[count - ++quarantined] = batch[i];
+			continue;
+		}
+		db->event_indexes[db->event_count] = i;
+		sorted[db->event_count++] = batch[i];
 	}
-	if ((events || !count) && !send_record(db))
-		return false;
-	if (events < count &&
-	    !send_quarantine(db, batch, count, count - events))
-		return false;
-	return send_sync(db, DATABASE_RECORD);
+	parameters_set_events(&db->events, sorted, db->event_count, window_us,
+			      notify);
+	/* Not on the first one, which may be the only one. */
+	ok = db->session != SESSION_UNKNOWN || !db->recorded_before ||
+	     ask_for_session(db);
+	db->recorded_before = true;
+	if (quarantined)
+		ok = ok &&
+		     send_batch(db, sorted + db->event_count, quarantined);
+	else if (notify && count == 1)
+		ok = ok && send_record_next(db);
+	else
+		ok = ok && send_record(db);
+	free(sorted);
+	return ok;
 }
 
 bool database_send_notify(struct database *db, const int64_t *ids, size_t count)
 {
-	static const Oid types[] = { OID_INT8_ARRAY };
-	struct buf *p = &db->parameters[RECORD_PARAMETERS];
+	const struct pending_request *p =
+		start_transaction(db, DATABASE_NOTIFY);
 
-	array_start(p, count, OID_INT8);
-	for (size_t i = 0; i < count; i++) {
-		put32(p, 8);
-		put64(p, ids[i]);
-	}
-	return send_query(db, "SELECT humcli.notify($1)", types, p, 1) &&
-	       send_sync(db, DATABASE_NOTIFY);
+	if (!p)
+		return false;
+	parameters_set_ids(&db->others, ids, count);
+	return send_statement(db, "SELECT humcli.notify($1)", &db->others) &&
+	       end_transaction(db, p);
 }
 
 bool database_send_ping(struct database *db)
 {
-	return send_query(db, "SELECT 1", NULL, NULL, 0) &&
-	       send_sync(db, DATABASE_PING);
+	return start_request(db, DATABASE_PING) && send_plain(db, "SELECT 1") &&
+	       send_sync(db);
 }
 
 /* Results. */
@@ -492,28 +486,47 @@ static void fail_request(struct pending_request *s, const char *sqlstate,
 	pq_one_line(s->message, sizeof(s->message), message ? message : "");
 }
 
-/* One PGresult of the oldest transaction; true when that is at its end. */
+/* Reads rows where the request has some. */
+static void read_tuples(struct database *db, const PGresult *result)
+{
+	struct pending_request *p = &db->pending[0];
+
+	if (p->request == DATABASE_SETTINGS) {
+		db->session = PQntuples(result) ? SESSION_OURS : SESSION_POOLED;
+		return;
+	}
+	if (p->is_record_next
+		    ? !read_next(db, result)
+		    : p->request == DATABASE_RECORD && PQnfields(result) == 3 &&
+			      !read_rows(db, result))
+		fail_request(p, "42804",
+			     "humcli.record() gave rows of another form; is "
+			     "sql/install.sql newer?");
+}
+
+/*
+ * Reads one PGresult of the oldest request. Returns true if the request has
+ * ended.
+ */
 static bool read_result(struct database *db, const PGresult *result)
 {
-	struct pending_request *s = &db->pending[0];
+	struct pending_request *p = &db->pending[0];
 
 	switch (PQresultStatus(result)) {
 	case PGRES_PIPELINE_SYNC:
-		return true;
+		p->skip = 0;
+		return --p->syncs == 0;
 	case PGRES_TUPLES_OK:
-		if (s->is_record_next ? !read_next(db, result)
-				      : s->request == DATABASE_RECORD &&
-						PQnfields(result) == 3 &&
-						!read_rows(db, result))
-			fail_request(s, "42804",
-				     "humcli.record() gave rows of another "
-				     "form; is sql/install.sql newer?");
-		return false;
 	case PGRES_COMMAND_OK:
+		if (p->skip)
+			p->skip--;
+		else if (PQresultStatus(result) == PGRES_TUPLES_OK)
+			read_tuples(db, result);
+		return false;
 	case PGRES_PIPELINE_ABORTED:
 		return false;
 	default:
-		fail_request(s, PQresultErrorField(result, PG_DIAG_SQLSTATE),
+		fail_request(p, PQresultErrorField(result, PG_DIAG_SQLSTATE),
 			     PQresultErrorField(result,
 						PG_DIAG_MESSAGE_PRIMARY));
 		return false;
@@ -561,6 +574,15 @@ static void make_result(struct database *db, struct database_result *result)
 		db->row_count = 0;
 }
 
+/* A refusal to set the session leaves each transaction to ask. */
+static void settings_done(struct database *db)
+{
+	struct pending_request p = pop_request(db);
+
+	if (p.failed)
+		db->session = SESSION_POOLED;
+}
+
 enum database_status database_next(struct database *db,
 				   struct database_result *result)
 {
@@ -581,11 +603,11 @@ enum database_status database_next(struct database *db,
 		PQclear(r);
 		if (PQstatus(db->conn) != CONNECTION_OK)
 			return DATABASE_LOST;
-		if (end && needs_full_record(db)) {
+		if (end && db->pending[0].request == DATABASE_SETTINGS) {
+			settings_done(db);
+		} else if (end && needs_full_record(db)) {
 			pop_request(db);
-			if (!send_record(db) ||
-			    !send_sync(db, DATABASE_RECORD) ||
-			    !database_flush(db))
+			if (!send_record(db) || !database_flush(db))
 				return DATABASE_LOST;
 		} else if (end) {
 			make_result(db, result);
