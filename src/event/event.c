@@ -1,3 +1,11 @@
+/*
+ * Owns what an event is: which members of a body are needed, and what they may
+ * hold. Knows nothing of signatures, HTTP and the database.
+ *
+ * json_scan_object() checks the grammar and finds the members; only the needed
+ * ones are judged. cJSON decodes the strings that hold escapes, and refuses
+ * lone surrogates.
+ */
 #include "event/event.h"
 
 #include <cjson/cJSON.h>
@@ -6,6 +14,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "event/json_object.h"
 #include "event/timestamp.h"
 
 bool utf8_valid(const char *text, size_t length)
@@ -23,7 +32,7 @@ bool utf8_valid(const char *text, size_t length)
 		if (lead < 0xc2 || lead > 0xf4)
 			return false;
 		more = lead < 0xe0 ? 1 : lead < 0xf0 ? 2 : 3;
-		/* RFC 3629, 4: the second byte rules out the odd ones. */
+		/* RFC 3629, 4: the second byte excludes the invalid ones. */
 		if (lead == 0xe0)
 			low = 0xa0;
 		else if (lead == 0xed)
@@ -41,243 +50,194 @@ bool utf8_valid(const char *text, size_t length)
 	return true;
 }
 
-/* What cJSON, whose strings end at a NUL, can't tell of a member. */
-struct member {
-	bool key_has_nul;
-	bool value_has_nul;
+enum { EVENT, TASK_ID, STATUS, TIMESTAMP, PREVIOUS_STATUS, FIELDS };
+
+static const struct {
+	const char *name;
+	bool required;
+} fields[FIELDS] = {
+	[EVENT] = { "event", true },
+	[TASK_ID] = { "task_id", true },
+	[STATUS] = { "status", true },
+	[TIMESTAMP] = { "timestamp", true },
+	[PREVIOUS_STATUS] = { "previous_status", false },
 };
 
-struct members {
-	struct member *list;
-	size_t count;
+/* What was read so far. */
+struct reader {
+	char *values[FIELDS]; /* NULL: not seen, or null */
+	bool seen[FIELDS];
+	enum event_verdict verdict; /* of the first fault */
+	char *reason;
+	size_t reason_size;
 };
 
-/* From the opening quote to behind the closing one. */
-static const char *skip_string(const char *p, const char *end, bool *has_nul)
+static void set_field_fault(struct reader *r, int field, const char *what)
 {
-	*has_nul = false;
-	for (p++; p < end && *p != '"'; p++) {
-		if (*p != '\\')
-			continue;
-		if (end - p >= 6 && memcmp(p, "\\u0000", 6) == 0)
-			*has_nul = true;
-		p++;
-	}
-	return p + 1;
+	r->verdict = EVENT_INVALID;
+	snprintf(r->reason, r->reason_size, "Field %s %s", fields[field].name,
+		 what);
 }
 
 /*
- * The members of the outermost object in their order, which is cJSON's
- * too. The text has passed cJSON, so strings and brackets pair up.
+ * Returns the text of a string, which the caller frees; NULL if it holds a
+ * lone surrogate. Ends at the first U+0000.
  */
-static struct members scan_top_level(const char *text, size_t length)
+static char *decode(const struct json_token *t)
 {
-	struct members m = { NULL, 0 };
-	const char *p = text, *end = text + length;
-	bool key = true;
-	int depth = 0;
+	cJSON *string;
+	char *text = NULL;
 
-	while (p < end) {
-		bool has_nul;
-
-		switch (*p) {
-		case '"':
-			p = skip_string(p, end, &has_nul);
-			if (depth == 1 && key) {
-				m.list = xrealloc(m.list,
-						  (m.count + 1) *
-							  sizeof(*m.list));
-				m.list[m.count++] =
-					(struct member){ has_nul, false };
-			} else if (depth == 1 && m.count) {
-				m.list[m.count - 1].value_has_nul = has_nul;
-			}
-			continue;
-		case '{':
-		case '[':
-			depth++;
-			break;
-		case '}':
-		case ']':
-			depth--;
-			break;
-		case ':':
-			key = depth == 1 ? false : key;
-			break;
-		case ',':
-			key = depth == 1 ? true : key;
-			break;
-		default:
-			break;
-		}
-		p++;
-	}
-	return m;
+	if (!t->has_escape)
+		return xstrndup(t->text, t->length);
+	/* With the quotes around it. */
+	string = cJSON_ParseWithLength(t->text - 1, t->length + 2);
+	if (cJSON_IsString(string))
+		text = xstrdup(string->valuestring);
+	cJSON_Delete(string);
+	return text;
 }
 
-struct field {
-	const char *name;
-	bool required;
-	const char *value; /* points into the cJSON tree */
-};
-
-enum { EVENT, TASK_ID, STATUS, TIMESTAMP, PREVIOUS_STATUS, FIELDS };
-
-static enum event_verdict invalid(char *reason, size_t size, const char *name,
-				  const char *what)
+/* Returns true if a key, up to its first U+0000, is this name. */
+static bool key_is(const struct json_token *key, const char *name)
 {
-	snprintf(reason, size, "Field %s %s", name, what);
-	return EVENT_INVALID;
+	char *decoded;
+	bool same;
+
+	if (!key->has_escape)
+		return key->length == strlen(name) &&
+		       memcmp(key->text, name, key->length) == 0;
+	decoded = decode(key);
+	same = decoded && strcmp(decoded, name) == 0;
+	free(decoded);
+	return same;
 }
 
-static const char *field_fault(const struct field *f, const cJSON *item,
-			       const struct member *m)
+/* Returns the field with that key; FIELDS if the key is not needed. */
+static int find_field(const struct json_token *key)
 {
-	if (cJSON_IsNull(item) && !f->required)
+	int field = 0;
+
+	while (field < FIELDS && !key_is(key, fields[field].name))
+		field++;
+	return field;
+}
+
+static bool is_null(const struct json_token *t)
+{
+	return !t->is_string && t->length == 4 &&
+	       strncmp(t->text, "null", 4) == 0;
+}
+
+/* Decodes the value of a field to *text; returns what is wrong, or NULL. */
+static const char *read_value(const struct json_token *t, bool required,
+			      char **text)
+{
+	*text = NULL;
+	if (!required && is_null(t))
 		return NULL;
-	if (!cJSON_IsString(item))
-		return f->required ? "must be a string"
-				   : "must be a string or null";
-	if (m->value_has_nul)
+	if (!t->is_string)
+		return required ? "must be a string"
+				: "must be a string or null";
+	if (t->has_nul)
 		return "must not hold U+0000";
-	if (f->required && *item->valuestring == '\0')
-		return "must not be empty";
-	if (strlen(item->valuestring) > FIELD_MAX)
+	*text = decode(t);
+	if (!*text)
+		return "must not hold a lone surrogate";
+	if (strlen(*text) > FIELD_MAX)
 		return "must not be longer than 200 bytes";
+	if (**text != '\0')
+		return NULL;
+	if (required)
+		return "must not be empty";
+	free(*text);
+	*text = NULL;
 	return NULL;
 }
 
-static int compare_keys(const void *a, const void *b)
+static void read_member(void *context, const struct json_token *key,
+			const struct json_token *value)
 {
-	return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
+	struct reader *r = context;
+	const char *what;
+	int field;
 
-/* Whether two members share a key; sorted, so that thousands stay cheap. */
-static bool has_duplicate_key(const cJSON *root, size_t count)
-{
-	const char **keys = xcalloc(count, sizeof(*keys));
-	const cJSON *item = root->child;
-	bool twice = false;
-
-	for (size_t i = 0; i < count && item; i++, item = item->next)
-		keys[i] = item->string;
-	qsort(keys, count, sizeof(*keys), compare_keys);
-	for (size_t i = 1; i < count && !twice; i++)
-		twice = strcmp(keys[i - 1], keys[i]) == 0;
-	free(keys);
-	return twice;
-}
-
-static struct field *find_field(struct field fields[FIELDS], const char *name)
-{
-	for (size_t i = 0; i < FIELDS; i++) {
-		if (strcmp(fields[i].name, name) == 0)
-			return &fields[i];
+	if (r->verdict != EVENT_OK)
+		return;
+	field = find_field(key);
+	if (field == FIELDS)
+		return;
+	if (key->has_nul) {
+		r->verdict = EVENT_INVALID;
+		snprintf(r->reason, r->reason_size, "A key holds U+0000");
+		return;
 	}
-	return NULL;
+	if (r->seen[field]) {
+		set_field_fault(r, field, "is given twice");
+		return;
+	}
+	r->seen[field] = true;
+	what = read_value(value, fields[field].required, &r->values[field]);
+	if (what)
+		set_field_fault(r, field, what);
 }
 
-/* Fills in the fields' values, which stay the tree's. */
-static enum event_verdict read_fields(const cJSON *root,
-				      const struct members *m,
-				      struct field fields[FIELDS], char *reason,
-				      size_t size)
+static void check_missing(struct reader *r)
 {
-	bool seen[FIELDS] = { false };
-	const cJSON *item = root->child;
-
-	for (size_t i = 0; item && i < m->count; i++, item = item->next) {
-		struct field *f;
-		const char *what;
-
-		if (m->list[i].key_has_nul) {
-			snprintf(reason, size, "A key holds U+0000");
-			return EVENT_INVALID;
-		}
-		f = find_field(fields, item->string);
-		if (!f)
-			continue;
-		if (seen[f - fields])
-			return invalid(reason, size, f->name, "is given twice");
-		seen[f - fields] = true;
-		what = field_fault(f, item, &m->list[i]);
-		if (what)
-			return invalid(reason, size, f->name, what);
-		if (cJSON_IsString(item))
-			f->value = item->valuestring;
+	for (int i = 0; i < FIELDS && r->verdict == EVENT_OK; i++) {
+		if (fields[i].required && !r->seen[i])
+			set_field_fault(r, i, "is missing");
 	}
-	for (size_t i = 0; i < FIELDS; i++) {
-		if (fields[i].required && !seen[i])
-			return invalid(reason, size, fields[i].name,
-				       "is missing");
-	}
-	if (has_duplicate_key(root, m->count)) {
-		snprintf(reason, size, "A key is given twice");
-		return EVENT_INVALID;
-	}
-	return EVENT_OK;
 }
 
-static enum event_verdict read_object(const cJSON *root,
-				      const struct members *m, struct event *e,
-				      char *reason, size_t size)
+static void set_malformed(struct reader *r, const char *what)
 {
-	struct field fields[FIELDS] = {
-		[EVENT] = { "event", true, NULL },
-		[TASK_ID] = { "task_id", true, NULL },
-		[STATUS] = { "status", true, NULL },
-		[TIMESTAMP] = { "timestamp", true, NULL },
-		[PREVIOUS_STATUS] = { "previous_status", false, NULL },
-	};
-	enum event_verdict v = read_fields(root, m, fields, reason, size);
-	int64_t occurred_at;
-
-	if (v != EVENT_OK)
-		return v;
-	if (!timestamp_parse(fields[TIMESTAMP].value, &occurred_at))
-		return invalid(reason, size, "timestamp",
-			       "must be an RFC 3339 date-time with a zone");
-	e->event = xstrdup(fields[EVENT].value);
-	e->task_id = xstrdup(fields[TASK_ID].value);
-	e->status = xstrdup(fields[STATUS].value);
-	if (fields[PREVIOUS_STATUS].value)
-		e->previous_status = xstrdup(fields[PREVIOUS_STATUS].value);
-	e->occurred_at = occurred_at;
-	return EVENT_OK;
+	r->verdict = EVENT_MALFORMED;
+	snprintf(r->reason, r->reason_size, "Body is not %s", what);
 }
 
-static enum event_verdict malformed(char *reason, size_t size, const char *what)
+static void read_body(struct reader *r, const char *body, size_t length)
 {
-	snprintf(reason, size, "Body is not %s", what);
-	return EVENT_MALFORMED;
+	if (!utf8_valid(body, length)) {
+		set_malformed(r, "UTF-8");
+		return;
+	}
+	switch (json_scan_object(body, length, read_member, r)) {
+	case JSON_OBJECT:
+		check_missing(r);
+		break;
+	case JSON_OTHER:
+		set_malformed(r, "a JSON object");
+		break;
+	case JSON_INVALID:
+		set_malformed(r, "valid JSON");
+		break;
+	}
 }
 
 enum event_verdict event_parse(const char *body, size_t length, struct event *e,
 			       char *reason, size_t reason_size)
 {
-	enum event_verdict v;
-	struct members m;
-	cJSON *root;
+	struct reader r = { .reason = reason, .reason_size = reason_size };
 
 	*e = (struct event){ 0 };
-	if (!utf8_valid(body, length))
-		return malformed(reason, reason_size, "UTF-8");
-	/* cJSON stops at a NUL and skips a byte order mark; JSON has neither. */
-	if (memchr(body, '\0', length) || strncmp(body, "\xef\xbb\xbf", 3) == 0)
-		return malformed(reason, reason_size, "valid JSON");
-	/* cJSON goes at most 1,000 levels deep (CJSON_NESTING_LIMIT). */
-	root = cJSON_ParseWithLengthOpts(body, length + 1, NULL, true);
-	if (!root)
-		return malformed(reason, reason_size, "valid JSON");
-	if (!cJSON_IsObject(root)) {
-		cJSON_Delete(root);
-		return malformed(reason, reason_size, "a JSON object");
+	read_body(&r, body, length);
+	if (r.verdict == EVENT_OK &&
+	    !timestamp_parse(r.values[TIMESTAMP], &e->occurred_at))
+		set_field_fault(&r, TIMESTAMP,
+				"must be an RFC 3339 date-time with a zone");
+	if (r.verdict == EVENT_OK) {
+		e->event = r.values[EVENT];
+		e->task_id = r.values[TASK_ID];
+		e->status = r.values[STATUS];
+		e->previous_status = r.values[PREVIOUS_STATUS];
+		free(r.values[TIMESTAMP]);
+		return EVENT_OK;
 	}
-	m = scan_top_level(body, length);
-	v = read_object(root, &m, e, reason, reason_size);
-	free(m.list);
-	cJSON_Delete(root);
-	return v;
+	for (int i = 0; i < FIELDS; i++)
+		free(r.values[i]);
+	*e = (struct event){ 0 };
+	return r.verdict;
 }
 
 void event_free(struct event *e)

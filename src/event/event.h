@@ -1,7 +1,6 @@
 /*
- * The event inside a body whose signature passed (doc/design.md, "What is
- * an event"). The only file
- * of the responder with cJSON.
+ * The event inside a body whose signature passed (doc/design.md, "What is an
+ * event"). The only file of the responder that knows cJSON.
  */
 #ifndef EVENT_H
 #define EVENT_H
@@ -18,7 +17,7 @@ struct event {
 	char *event;
 	char *task_id;
 	char *status;
-	char *previous_status; /* NULL: null or absent */
+	char *previous_status; /* NULL: null, absent or "" */
 	int64_t occurred_at; /* us since 1970, UTC; before it negative */
 };
 
@@ -29,14 +28,18 @@ enum event_verdict {
 };
 
 /*
- * body[length] must be NUL. Otherwise than on EVENT_OK, reason is a
- * sentence for the sender that needs no JSON escapes, and e is empty.
+ * Reads the event in a body; body[length] must be NUL. Only the needed fields
+ * are judged. On EVENT_OK the caller frees e with event_free(). Otherwise e is
+ * empty, and reason is a sentence for the sender that needs no JSON escapes.
  */
 enum event_verdict event_parse(const char *body, size_t length, struct event *e,
 			       char *reason, size_t reason_size) MUST_CHECK;
 void event_free(struct event *e);
 
-/* RFC 3629: no overlong forms, no surrogates, nothing over U+10FFFF. */
+/*
+ * Returns true if text is UTF-8 by RFC 3629: no overlong forms, no surrogates,
+ * nothing over U+10FFFF.
+ */
 bool utf8_valid(const char *text, size_t length) MUST_CHECK;
 
 #endif

@@ -7,18 +7,29 @@
 
 #include <ctype.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
-/* In a pattern d stands for a digit, and T for T and t. */
+static bool matches_one(char c, char pattern)
+{
+	switch (pattern) {
+	case 'd':
+		return isdigit((unsigned char)c);
+	case 'T':
+		return c == 'T' || c == 't' || c == ' ';
+	default:
+		return c == pattern;
+	}
+}
+
+/* In a pattern d stands for a digit, and T for T, t and a space. */
 static bool matches(const char *text, const char *pattern)
 {
-	for (; *pattern; pattern++, text++) {
-		if (*pattern == 'd'   ? !isdigit((unsigned char)*text)
-		    : *pattern == 'T' ? *text != 'T' && *text != 't'
-				      : *text != *pattern)
-			return false;
+	while (*pattern && matches_one(*text, *pattern)) {
+		text++;
+		pattern++;
 	}
-	return true;
+	return *pattern == '\0';
 }
 
 /* Sets the seconds since 1970 at which a day of the calendar begins. */
@@ -33,13 +44,19 @@ static bool start_of_day(int year, int month, int day, int64_t *seconds)
 	return year > 0 && t.tm_mon == month - 1 && t.tm_mday == day;
 }
 
-/* Reads what follows the seconds; *p moves on. */
-static bool parse_fraction(const char **p, int64_t *us)
+/* Reads the seconds and their fraction, if there are any; *p moves on. */
+static bool parse_seconds(const char **p, int *seconds, int64_t *us)
 {
 	int64_t unit = 100000;
 
+	*seconds = 0;
 	*us = 0;
-	if (**p != '.')
+	if (!matches(*p, ":dd"))
+		return **p != ':';
+	if (sscanf(*p, ":%2d", seconds) != 1)
+		return false;
+	*p += 3;
+	if (**p != '.' && **p != ',')
 		return true;
 	for ((*p)++; isdigit((unsigned char)**p); (*p)++, unit /= 10)
 		*us += (**p - '0') * unit;
@@ -50,33 +67,46 @@ static bool parse_fraction(const char **p, int64_t *us)
 static bool parse_zone(const char *p, int64_t *seconds)
 {
 	int hours = 0, minutes = 0;
+	size_t length = strlen(p);
 
 	*seconds = 0;
-	if ((*p == 'Z' || *p == 'z') && p[1] == '\0')
+	if (length == 1 && (*p == 'Z' || *p == 'z'))
 		return true;
-	if ((*p != '+' && *p != '-') || !matches(p + 1, "dd:dd") || p[6])
+	if (*p != '+' && *p != '-')
 		return false;
-	if (sscanf(p + 1, "%2d:%2d", &hours, &minutes) != 2)
+	if (!(length == 6 && matches(p + 1, "dd:dd") &&
+	      sscanf(p + 1, "%2d:%2d", &hours, &minutes) == 2) &&
+	    !(length == 5 && matches(p + 1, "dddd") &&
+	      sscanf(p + 1, "%2d%2d", &hours, &minutes) == 2) &&
+	    !(length == 3 && matches(p + 1, "dd") &&
+	      sscanf(p + 1, "%2d", &hours) == 1))
 		return false;
 	*seconds = (*p == '-' ? -1 : 1) * (hours * 3600 + minutes * 60);
 	return hours <= 23 && minutes <= 59;
 }
 
+/* Returns true if a clock can show this; 60 s is a leap second. */
+static bool is_time_of_day(int hour, int minute, int second, int64_t fraction)
+{
+	if (hour == 24)
+		return minute == 0 && second == 0 && fraction == 0;
+	return hour <= 23 && minute <= 59 && second <= 60;
+}
+
 bool timestamp_parse(const char *text, int64_t *us)
 {
-	static const char form[] = "dddd-dd-ddTdd:dd:dd";
+	static const char form[] = "dddd-dd-ddTdd:dd";
 	const char *p;
 	int year, month, day, hour, minute, second;
 	int64_t seconds, fraction, offset;
 
-	if (!matches(text, form) ||
-	    sscanf(text, "%4d-%2d-%2d%*c%2d:%2d:%2d", &year, &month, &day,
-		   &hour, &minute, &second) != 6)
+	if (!matches(text, form) || sscanf(text, "%4d-%2d-%2d%*c%2d:%2d", &year,
+					   &month, &day, &hour, &minute) != 5)
 		return false;
 	p = text + sizeof(form) - 1;
-	if (hour > 23 || minute > 59 || second > 60 ||
-	    !start_of_day(year, month, day, &seconds) ||
-	    !parse_fraction(&p, &fraction) || !parse_zone(p, &offset))
+	if (!parse_seconds(&p, &second, &fraction) || !parse_zone(p, &offset) ||
+	    !is_time_of_day(hour, minute, second, fraction) ||
+	    !start_of_day(year, month, day, &seconds))
 		return false;
 	seconds += hour * 3600 + minute * 60 + second - offset;
 	*us = seconds * 1000000 + fraction;

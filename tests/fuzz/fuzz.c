@@ -149,38 +149,37 @@ char *input_rest(struct input *in)
 
 /* A second opinion on timestamps. */
 
+/* 0 where nothing stands. */
 static int number_at(const char *text, regmatch_t at)
 {
-	char *digits = xstrndup(text + at.rm_so, (size_t)(at.rm_eo - at.rm_so));
-	long value = strtol(digits, NULL, 10);
+	char *digits;
+	long value;
 
+	if (at.rm_so < 0)
+		return 0;
+	digits = xstrndup(text + at.rm_so, (size_t)(at.rm_eo - at.rm_so));
+	value = strtol(digits, NULL, 10);
 	free(digits);
 	return (int)value;
 }
 
-static bool split_timestamp(const char *text, regmatch_t at[12])
+enum { YEAR = 1, MONTH, DAY, HOUR, MINUTE, SECOND = 7, FRACTION = 9 };
+enum { SIGN = 11, ZONE_HOUR, ZONE_MINUTE = 14, GROUPS };
+
+static bool split_timestamp(const char *text, regmatch_t at[GROUPS])
 {
 	static regex_t form;
 	static bool compiled;
 
 	if (!compiled &&
 	    regcomp(&form,
-		    "^([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt]([0-9]{2}):([0-9]{2})"
-		    ":([0-9]{2})(\\.([0-9]+))?([Zz]|([+-])([0-9]{2}:[0-9]{2}))$",
+		    "^([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2})"
+		    "(:([0-9]{2})([.,]([0-9]+))?)?"
+		    "([Zz]|([+-])([0-9]{2})(:?([0-9]{2}))?)$",
 		    REG_EXTENDED) != 0)
 		abort();
 	compiled = true;
-	return regexec(&form, text, 12, at, 0) == 0;
-}
-
-static bool offset_at(const char *text, regmatch_t at, int *minutes)
-{
-	regmatch_t hours = { at.rm_so, at.rm_so + 2 };
-	regmatch_t rest = { at.rm_so + 3, at.rm_so + 5 };
-	int h = number_at(text, hours), m = number_at(text, rest);
-
-	*minutes = h * 60 + m;
-	return h < 24 && m < 60;
+	return regexec(&form, text, GROUPS, at, 0) == 0;
 }
 
 /* The day must be one of the calendar's: timegm() would take any. */
@@ -191,7 +190,8 @@ static bool seconds_of(struct tm *t, int64_t *seconds)
 			  .tm_mday = t->tm_mday };
 	int month = t->tm_mon, number = t->tm_mday;
 
-	if (t->tm_hour > 23 || t->tm_min > 59 || t->tm_sec > 60)
+	if (t->tm_year == -1900 || t->tm_hour > 24 || t->tm_min > 59 ||
+	    t->tm_sec > 60)
 		return false;
 	(void)timegm(&day);
 	if (day.tm_mon != month || day.tm_mday != number)
@@ -202,32 +202,34 @@ static bool seconds_of(struct tm *t, int64_t *seconds)
 
 bool second_timestamp(const char *text, int64_t *us)
 {
-	regmatch_t at[12];
+	regmatch_t at[GROUPS];
 	struct tm t = { 0 };
-	int minutes = 0;
+	int hours, minutes, sign;
 	int64_t seconds;
 	char micros[7] = "000000";
 
 	if (!split_timestamp(text, at))
 		return false;
-	t.tm_year = number_at(text, at[1]) - 1900;
-	t.tm_mon = number_at(text, at[2]) - 1;
-	t.tm_mday = number_at(text, at[3]);
-	t.tm_hour = number_at(text, at[4]);
-	t.tm_min = number_at(text, at[5]);
-	t.tm_sec = number_at(text, at[6]);
-	if (at[8].rm_so >= 0)
-		for (int i = 0; i < 6 && at[8].rm_so + i < at[8].rm_eo; i++)
-			micros[i] = text[at[8].rm_so + i];
-	if (at[11].rm_so >= 0 && !offset_at(text, at[11], &minutes))
-		return false;
-	if (t.tm_year == -1900 || t.tm_mon < 0 || t.tm_mon > 11 ||
+	t.tm_year = number_at(text, at[YEAR]) - 1900;
+	t.tm_mon = number_at(text, at[MONTH]) - 1;
+	t.tm_mday = number_at(text, at[DAY]);
+	t.tm_hour = number_at(text, at[HOUR]);
+	t.tm_min = number_at(text, at[MINUTE]);
+	t.tm_sec = number_at(text, at[SECOND]);
+	if (at[FRACTION].rm_so >= 0)
+		for (int i = 0;
+		     i < 6 && at[FRACTION].rm_so + i < at[FRACTION].rm_eo; i++)
+			micros[i] = text[at[FRACTION].rm_so + i];
+	hours = number_at(text, at[ZONE_HOUR]);
+	minutes = number_at(text, at[ZONE_MINUTE]);
+	sign = at[SIGN].rm_so >= 0 && text[at[SIGN].rm_so] == '-' ? -1 : 1;
+	if (hours > 23 || minutes > 59 ||
+	    (t.tm_hour == 24 &&
+	     (t.tm_min || t.tm_sec || strcmp(micros, "000000") != 0)) ||
 	    !seconds_of(&t, &seconds))
 		return false;
-	if (at[10].rm_so >= 0 && text[at[10].rm_so] == '-')
-		minutes = -minutes;
-	*us = (seconds - (int64_t)minutes * 60) * 1000000 +
-	      strtol(micros, NULL, 10);
+	seconds -= sign * (hours * 60 + minutes) * 60;
+	*us = seconds * 1000000 + strtol(micros, NULL, 10);
 	return true;
 }
 

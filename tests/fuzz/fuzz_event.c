@@ -1,7 +1,9 @@
 /*
- * event.c: any bytes for a body whose signature passed. What is taken for
- * an event is held against cJSON asked directly, with every \u0000 replaced
- * by another escape: cJSON's own strings end at a NUL, those do not.
+ * event.c: any bytes for a body whose signature passed. Our own scan is held
+ * against cJSON: both agree on the needed fields wherever cJSON accepts the
+ * body. A body that only we accept has one of the three things that cJSON
+ * refuses. A body that cJSON prints is accepted. For cJSON each \u0000 is
+ * replaced by another escape, because its strings end at a NUL.
  */
 #include "fuzz.h"
 
@@ -29,62 +31,147 @@ static char *without_nul(const char *body, size_t length)
 	return copy;
 }
 
-static const char *member(const cJSON *root, const char *name)
+/* Returns the one member of that name; *count says how many there are. */
+static const cJSON *member(const cJSON *root, const char *name, int *count)
 {
 	const cJSON *found = NULL;
 
+	*count = 0;
 	for (const cJSON *c = root->child; c; c = c->next) {
 		if (strcmp(c->string, name) != 0)
 			continue;
-		CHECK(!found);
+		(*count)++;
 		found = c;
 	}
-	if (!found || cJSON_IsNull(found))
-		return NULL;
-	CHECK(cJSON_IsString(found));
-	return found->valuestring;
+	return found;
 }
 
-static void check_keys(const cJSON *root)
+static const char *value_of(const cJSON *root, const char *name)
+{
+	int count;
+	const cJSON *found = member(root, name, &count);
+
+	return cJSON_IsString(found) ? found->valuestring : NULL;
+}
+
+/* Returns true if a field is what DESIGN asks for; \1 may have been a NUL. */
+static bool second_field(const cJSON *root, const char *name, bool required)
+{
+	int count;
+	const cJSON *found = member(root, name, &count);
+
+	if (count > 1)
+		return false;
+	if (!found || cJSON_IsNull(found))
+		return !required;
+	return cJSON_IsString(found) &&
+	       strlen(found->valuestring) <= FIELD_MAX &&
+	       (!required || *found->valuestring);
+}
+
+static bool second_is_event(const cJSON *root)
+{
+	int64_t us;
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		if (!second_field(root, names[i], i != 4))
+			return false;
+	}
+	return second_timestamp(value_of(root, names[3]), &us);
+}
+
+/* Whether a NUL may have been in a key or a needed value. */
+static bool may_hold_nul(const cJSON *root)
 {
 	for (const cJSON *c = root->child; c; c = c->next) {
-		CHECK(!strchr(c->string, '\1') || strlen(c->string) > 0);
-		for (const cJSON *d = c->next; d; d = d->next)
-			CHECK(strcmp(c->string, d->string) != 0);
+		if (strchr(c->string, '\1') ||
+		    (cJSON_IsString(c) && strchr(c->valuestring, '\1')))
+			return true;
 	}
+	return false;
 }
 
 static void check_field(const char *ours, const char *theirs)
 {
+	if (theirs && !*theirs)
+		theirs = NULL;
 	CHECK((ours == NULL) == (theirs == NULL));
-	if (!ours)
-		return;
-	CHECK(strcmp(ours, theirs) == 0);
-	CHECK(strlen(ours) <= FIELD_MAX);
-	CHECK(utf8_valid(ours, strlen(ours)));
+	CHECK(!ours || strcmp(ours, theirs) == 0);
 }
 
-static void check_event(const char *body, size_t length, const struct event *e)
+static void check_against_cjson(const struct event *e, const cJSON *root)
 {
-	char *plain = without_nul(body, length);
-	cJSON *root = cJSON_ParseWithLength(plain, length);
-	const char *timestamp;
 	int64_t us;
 
 	CHECK(cJSON_IsObject(root));
-	/* Quadratic, so not for thousands. */
-	if (cJSON_GetArraySize(root) < 200)
-		check_keys(root);
-	check_field(e->event, member(root, names[0]));
-	check_field(e->task_id, member(root, names[1]));
-	check_field(e->status, member(root, names[2]));
-	check_field(e->previous_status, member(root, names[4]));
-	CHECK(*e->event && *e->task_id && *e->status);
-	timestamp = member(root, names[3]);
-	CHECK(timestamp && second_timestamp(timestamp, &us));
+	check_field(e->event, value_of(root, names[0]));
+	check_field(e->task_id, value_of(root, names[1]));
+	check_field(e->status, value_of(root, names[2]));
+	check_field(e->previous_status, value_of(root, names[4]));
+	CHECK(second_timestamp(value_of(root, names[3]), &us));
 	CHECK(us == e->occurred_at);
-	cJSON_Delete(root);
-	free(plain);
+}
+
+/* A surrogate, over 1,000 levels, or a number of 63 and more characters. */
+static bool has_what_cjson_refuses(const char *body, size_t length)
+{
+	size_t depth = 0, number = 0;
+	bool in_string = false;
+
+	for (size_t i = 0; i < length; i++) {
+		char c = body[i];
+
+		if (in_string && c == '\\') {
+			if (length - i > 3 && body[i + 1] == 'u' &&
+			    strchr("dD", body[i + 2]) &&
+			    strchr("89abcdefABCDEF", body[i + 3]))
+				return true;
+			i++;
+		} else if (c == '"') {
+			in_string = !in_string;
+		} else if (!in_string) {
+			depth += c == '{' || c == '[';
+			depth -= c == '}' || c == ']';
+			number = strchr("0123456789+-.eE", c) ? number + 1 : 0;
+			if (depth > 1000 || number >= 63)
+				return true;
+		}
+	}
+	return false;
+}
+
+static void check_held(const char *text, bool required)
+{
+	CHECK(text || !required);
+	CHECK(!text || (*text && strlen(text) <= FIELD_MAX &&
+			utf8_valid(text, strlen(text))));
+}
+
+static void check_event(const char *body, size_t length, const struct event *e,
+			const cJSON *root)
+{
+	check_held(e->event, true);
+	check_held(e->task_id, true);
+	check_held(e->status, true);
+	check_held(e->previous_status, false);
+	if (root)
+		check_against_cjson(e, root);
+	else
+		CHECK(has_what_cjson_refuses(body, length));
+}
+
+/* A body that cJSON prints is valid JSON. */
+static void check_printed(const cJSON *root)
+{
+	char *text = cJSON_PrintUnformatted(root);
+	char reason[128];
+	struct event e;
+
+	CHECK(text);
+	CHECK(event_parse(text, strlen(text), &e, reason, sizeof(reason)) !=
+	      EVENT_MALFORMED);
+	event_free(&e);
+	cJSON_free(text);
 }
 
 /* What comes out is an event again, and the same one. */
@@ -126,16 +213,26 @@ static void check_reason(const char *reason, const struct event *e)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	char *body = xstrndup((const char *)data, size);
+	char *plain = without_nul(body, size);
+	cJSON *root = cJSON_ParseWithLengthOpts(plain, size + 1, NULL, true);
 	char reason[128] = "";
 	struct event e;
+	enum event_verdict v =
+		event_parse(body, size, &e, reason, sizeof(reason));
 
-	if (event_parse(body, size, &e, reason, sizeof(reason)) == EVENT_OK) {
-		check_event(body, size, &e);
+	if (v == EVENT_OK) {
+		check_event(body, size, &e, root);
 		check_again(&e);
 	} else {
 		check_reason(reason, &e);
 	}
+	if (v != EVENT_MALFORMED && root && !may_hold_nul(root))
+		CHECK((v == EVENT_OK) == second_is_event(root));
+	if (cJSON_IsObject(root) && utf8_valid(body, size))
+		check_printed(root);
 	event_free(&e);
+	cJSON_Delete(root);
+	free(plain);
 	free(body);
 	return 0;
 }

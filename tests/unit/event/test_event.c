@@ -19,6 +19,8 @@
 #define ALL E "," I "," S "," T
 #define X50 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
 #define X200 X50 X50 X50 X50
+#define N50 "12345678901234567890123456789012345678901234567890"
+#define N200 N50 N50 N50 N50
 
 struct row {
 	int line;
@@ -42,14 +44,57 @@ static const struct row rows[] = {
 	  NULL },
 	{ __LINE__, EVENT_OK, "{" E "," I ",\"status\":\"a\\\\u0000\"," T "}",
 	  NULL },
+	/* Only what is needed is judged. */
+	{ __LINE__, EVENT_OK, "{" ALL ",\"x\":\"\\ud800\"}", NULL },
+	{ __LINE__, EVENT_OK, "{" ALL ",\"x\":[\"\\udc00\\ud800\"]}", NULL },
+	{ __LINE__, EVENT_OK, "{" ALL ",\"\\ud800\":1}", NULL },
+	{ __LINE__, EVENT_OK, "{" ALL ",\"task_id\\ud800\":1}", NULL },
+	{ __LINE__, EVENT_OK, "{" ALL ",\"x\":1,\"y\":2,\"x\":3}", NULL },
+	{ __LINE__, EVENT_OK, "{" ALL ",\"x\\u0000y\":1,\"\\u0000\":2}", NULL },
+	{ __LINE__, EVENT_OK, "{" ALL ",\"\":1,\"\":2}", NULL },
+	{ __LINE__, EVENT_OK, "{" ALL ",\"x\":-1" N200 "0e+9}", NULL },
+	{ __LINE__, EVENT_OK, "{" ALL ",\"x\":{\"a\":[],\"b\":{}}}", NULL },
+	{ __LINE__, EVENT_OK, "{" ALL ",\"x\":[[],{},[1,[{\"a\":[]}]],null]}",
+	  NULL },
+	{ __LINE__, EVENT_OK, "{" E "," I ",\"st\\u0061tus\":\"S\"," T "}",
+	  NULL },
 
 	{ __LINE__, EVENT_MALFORMED, "", "JSON" },
+	{ __LINE__, EVENT_MALFORMED, " ", "JSON" },
+	{ __LINE__, EVENT_MALFORMED, "{" ALL ",\"x\":01}", "JSON" },
+	{ __LINE__, EVENT_MALFORMED, "{" ALL ",\"x\":1.}", "JSON" },
+	{ __LINE__, EVENT_MALFORMED, "{" ALL ",\"x\":.5}", "JSON" },
+	{ __LINE__, EVENT_MALFORMED, "{" ALL ",\"x\":1e}", "JSON" },
+	{ __LINE__, EVENT_MALFORMED, "{" ALL ",\"x\":+1}", "JSON" },
+	{ __LINE__, EVENT_MALFORMED, "{" ALL ",\"x\":-}", "JSON" },
+	{ __LINE__, EVENT_MALFORMED, "{" ALL ",\"x\":nul}", "JSON" },
+	{ __LINE__, EVENT_MALFORMED, "{" ALL ",\"x\":nulll}", "JSON" },
+	{ __LINE__, EVENT_MALFORMED, "{" ALL ",\"x\":True}", "JSON" },
+	{ __LINE__, EVENT_MALFORMED, "{" ALL ",\"x\":\"\t\"}", "JSON" },
+	{ __LINE__, EVENT_MALFORMED, "{" ALL ",\"x\":\"\\x\"}", "JSON" },
+	{ __LINE__, EVENT_MALFORMED, "{" ALL ",\"x\":\"\\u12g4\"}", "JSON" },
+	{ __LINE__, EVENT_MALFORMED, "{" ALL ",\"x\":\"\\", "JSON" },
+	{ __LINE__, EVENT_MALFORMED, "{" ALL ",\"x\":\"\\u00", "JSON" },
+	{ __LINE__, EVENT_MALFORMED, "{" ALL ",\"x\":[1,]}", "JSON" },
+	{ __LINE__, EVENT_MALFORMED, "{" ALL ",\"x\":[,1]}", "JSON" },
+	{ __LINE__, EVENT_MALFORMED, "{" ALL ",\"x\":[1 2]}", "JSON" },
+	{ __LINE__, EVENT_MALFORMED, "{" ALL ",\"x\":[1}}", "JSON" },
+	{ __LINE__, EVENT_MALFORMED, "{" ALL ",\"x\":{\"a\":1]}", "JSON" },
+	{ __LINE__, EVENT_MALFORMED, "{" ALL ",\"x\":{\"a\":1,}}", "JSON" },
+	{ __LINE__, EVENT_MALFORMED, "{" ALL ",\"x\":{\"a\"}}", "JSON" },
+	{ __LINE__, EVENT_MALFORMED, "{" ALL ",\"x\":{1:2}}", "JSON" },
+	{ __LINE__, EVENT_MALFORMED, "{" ALL ",\"x\":[[[[", "JSON" },
+	{ __LINE__, EVENT_MALFORMED, "{" ALL ",\"x\":]}", "JSON" },
+	{ __LINE__, EVENT_MALFORMED, "{" ALL "}}", "JSON" },
+	{ __LINE__, EVENT_MALFORMED, "{\"task_id\":1," ALL ",\"x\":}", "JSON" },
+	{ __LINE__, EVENT_MALFORMED, "\f{" ALL "}", "JSON" },
+	{ __LINE__, EVENT_MALFORMED, "-1.5E-3", "object" },
+	{ __LINE__, EVENT_MALFORMED, " [[{\"a\":[true]}],\"x\"] ", "object" },
+	{ __LINE__, EVENT_MALFORMED, "[[1]", "JSON" },
 	{ __LINE__, EVENT_MALFORMED, "{", "JSON" },
 	{ __LINE__, EVENT_MALFORMED, "{" ALL "} x", "JSON" },
 	{ __LINE__, EVENT_MALFORMED, "{" ALL ",}", "JSON" },
 	{ __LINE__, EVENT_MALFORMED, "\xef\xbb\xbf{" ALL "}", "JSON" },
-	{ __LINE__, EVENT_MALFORMED, "{" ALL ",\"x\":\"\\ud800\"}", "JSON" },
-	{ __LINE__, EVENT_MALFORMED, "{" ALL ",\"x\":\"\\udc00\"}", "JSON" },
 	{ __LINE__, EVENT_MALFORMED, "{" ALL ",\"x\":\"\xff\"}", "UTF-8" },
 	{ __LINE__, EVENT_MALFORMED, "{" ALL ",\"x\":\"\xc0\x80\"}", "UTF-8" },
 	{ __LINE__, EVENT_MALFORMED, "[]", "object" },
@@ -69,13 +114,18 @@ static const struct row rows[] = {
 	  "task_id is given twice" },
 	{ __LINE__, EVENT_INVALID, "{" ALL ",\"task\\u005fid\":\"y\"}",
 	  "task_id is given twice" },
-	{ __LINE__, EVENT_INVALID, "{" ALL ",\"x\":1,\"y\":2,\"x\":3}",
-	  "A key is given twice" },
 	{ __LINE__, EVENT_INVALID, "{" ALL ",\"task_id\\u0000zzz\":\"y\"}",
 	  "A key holds U+0000" },
 	{ __LINE__, EVENT_INVALID,
 	  "{" E "," S "," T ",\"task_id\\u0000zzz\":\"y\"}",
 	  "A key holds U+0000" },
+	{ __LINE__, EVENT_INVALID, "{" ALL ",\"\\u0073tatus\\u0000\":1}",
+	  "A key holds U+0000" },
+	{ __LINE__, EVENT_INVALID,
+	  "{" E ",\"task_id\":\"\\ud800\"," S "," T "}",
+	  "task_id must not hold a lone surrogate" },
+	{ __LINE__, EVENT_INVALID, "{" ALL ",\"previous_status\":\"\\udfff\"}",
+	  "previous_status must not hold a lone surrogate" },
 	{ __LINE__, EVENT_INVALID, "{" E ",\"task_id\":1," S "," T "}",
 	  "task_id must be a string" },
 	{ __LINE__, EVENT_INVALID, "{" E ",\"task_id\":null," S "," T "}",
@@ -157,27 +207,52 @@ static void test_raw_nul(void **state)
 			 EVENT_MALFORMED);
 }
 
-/* {"x":[[[…]]], …}: 1,000 levels pass, 1,001 do not. */
+/* Nests objects and arrays; missing: so many brackets are not closed. */
+static enum event_verdict parse_nested(size_t levels, size_t missing)
+{
+	struct buf b = { 0 };
+	struct event e;
+	char reason[128];
+	enum event_verdict verdict;
+
+	buf_printf(&b, "{\"x\":");
+	for (size_t i = 1; i <= levels; i++)
+		buf_printf(&b, "%s", i % 2 ? "[" : "{\"\":");
+	buf_add(&b, "1", 1);
+	for (size_t i = levels; i > missing; i--)
+		buf_add(&b, i % 2 ? "]" : "}", 1);
+	buf_printf(&b, "," ALL "}");
+	verdict = event_parse(b.data, b.length, &e, reason, sizeof(reason));
+	event_free(&e);
+	buf_free(&b);
+	return verdict;
+}
+
+/* No depth is too deep, and a bracket too few is seen. */
 static void test_nesting(void **state)
 {
-	(void)state;
-	for (size_t levels = 999; levels <= 1000; levels++) {
-		struct buf b = { 0 };
-		struct event e;
-		char reason[128];
+	static const size_t levels[] = { 999, 1000, 1001, 100000 };
 
-		buf_printf(&b, "{\"x\":");
-		for (size_t i = 0; i < levels; i++)
-			buf_add(&b, "[", 1);
-		for (size_t i = 0; i < levels; i++)
-			buf_add(&b, "]", 1);
-		buf_printf(&b, "," ALL "}");
-		assert_int_equal(event_parse(b.data, b.length, &e, reason,
-					     sizeof(reason)),
-				 levels == 999 ? EVENT_OK : EVENT_MALFORMED);
-		event_free(&e);
-		buf_free(&b);
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(levels); i++) {
+		assert_int_equal(parse_nested(levels[i], 0), EVENT_OK);
+		assert_int_equal(parse_nested(levels[i], 1), EVENT_MALFORMED);
 	}
+}
+
+/* Read as null. */
+static void test_empty_previous_status(void **state)
+{
+	static const char body[] = "{" ALL ",\"previous_status\":\"\"}";
+	struct event e;
+	char reason[128];
+
+	(void)state;
+	assert_int_equal(event_parse(body, strlen(body), &e, reason,
+				     sizeof(reason)),
+			 EVENT_OK);
+	assert_null(e.previous_status);
+	event_free(&e);
 }
 
 static void test_utf8(void **state)
@@ -219,8 +294,11 @@ static void test_utf8(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_rows),	cmocka_unit_test(test_fields),
-		cmocka_unit_test(test_raw_nul), cmocka_unit_test(test_nesting),
+		cmocka_unit_test(test_rows),
+		cmocka_unit_test(test_fields),
+		cmocka_unit_test(test_raw_nul),
+		cmocka_unit_test(test_nesting),
+		cmocka_unit_test(test_empty_previous_status),
 		cmocka_unit_test(test_utf8),
 	};
 
