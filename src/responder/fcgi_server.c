@@ -38,13 +38,13 @@ struct server {
 	int listener;
 	struct worker_pool *pool;
 	struct fcgi_connections *connections;
+	struct log_limit accept_errors;
 
 	pthread_mutex_t lock; /* over the rest */
 	unsigned in_flight; /* accepted, not answered yet */
 	bool at_capacity; /* the leader waits for a connection to end */
 	bool backlog_drained; /* stopping, and nobody waits in the backlog */
 	int64_t stopping_since; /* monotonic_ms() of the signal; 0: none came */
-	int64_t error_logged_at; /* monotonic_ms() of the last accept() error */
 };
 
 static int64_t stopping_since(struct server *s)
@@ -76,30 +76,19 @@ static void connection_finished(void *context)
 
 /* The leader. */
 
-/* Logs the error once a minute, and pauses, because poll() would not. */
-static void accept_failed(struct server *s)
-{
-	int64_t now = monotonic_ms();
-	bool passes;
-
-	mutex_lock(&s->lock);
-	passes = !s->error_logged_at || now - s->error_logged_at > 60000;
-	if (passes)
-		s->error_logged_at = now;
-	mutex_unlock(&s->lock);
-	if (passes)
-		log_message(LEVEL_ERROR, "can't accept connections: %m");
-	(void)poll(NULL, 0, ACCEPT_RETRY_MS);
-}
-
 /* Returns a connection, or -1. */
 static int accept_connection(struct server *s)
 {
 	int fd = accept4(s->listener, NULL, NULL, SOCK_CLOEXEC);
 
+	if (fd < 0 &&
+	    (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED))
+		return -1;
 	if (fd < 0) {
-		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
-			accept_failed(s);
+		log_limited(&s->accept_errors, LEVEL_ERROR,
+			    "can't accept connections: %m");
+		/* A pause, because poll() would return at once. */
+		(void)poll(NULL, 0, ACCEPT_RETRY_MS);
 		return -1;
 	}
 	mutex_lock(&s->lock);

@@ -110,15 +110,12 @@ static void close_inherited(void)
 /* Logs each line of the errors, which hold no secrets. */
 static void log_errors(const struct buf *errors)
 {
-	const char *line = errors->data;
+	const char *line;
+	size_t at = 0, length;
 
-	while (line && *line) {
-		size_t length = strcspn(line, "\n");
-
+	while ((line = buf_next_line(errors, &at, &length))) {
 		if (length)
 			log_message(LEVEL_ERROR, "%.*s", (int)length, line);
-		line += length;
-		line += *line == '\n';
 	}
 }
 
