@@ -244,18 +244,15 @@ static bool copy_name(const char *text, size_t length,
 	return ok;
 }
 
-/* Judges what follows the mount: nothing, "/", "/health" or "/NAME". */
+/* Judges what follows the mount, which may be anything but "". */
 static enum path_kind judge_rest(const char *rest, size_t length,
 				 char name[SECRET_NAME_SIZE])
 {
 	*name = '\0';
-	if (length == 0 || (length == 1 && *rest == '/') ||
-	    (length == strlen("/health") &&
-	     memcmp(rest, "/health", length) == 0))
+	if (*rest != '/' || (length == strlen("/health") &&
+			     memcmp(rest, "/health", length) == 0))
 		return PATH_MOUNT;
-	if (*rest != '/' || !copy_name(rest + 1, length - 1, name))
-		*name = '\0';
-	return PATH_SECRET;
+	return copy_name(rest + 1, length - 1, name) ? PATH_SECRET : PATH_MOUNT;
 }
 
 /* Returns true if the program that the server started has this path. */

@@ -81,10 +81,7 @@ enum path_kind {
 	PATH_PERHAPS_SECRET /* the same, if there is a secret of that name */
 };
 
-/*
- * Finds the secret that the path names. name is "" for PATH_MOUNT; and for
- * PATH_SECRET if what follows the mount can't be a name.
- */
+/* Finds the secret that the path names. name is "" for PATH_MOUNT. */
 enum path_kind request_secret_name(const struct request *r,
 				   char name[SECRET_NAME_SIZE]) MUST_CHECK;
 

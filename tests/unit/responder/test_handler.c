@@ -321,7 +321,7 @@ static void test_secret_by_path(void **state)
 		{ __LINE__, "/other", "/humcli", 401 },
 		{ __LINE__, "/unknown", "/humcli", 401 },
 		{ __LINE__, "/mai", "/humcli", 401 },
-		{ __LINE__, "/main/x", "/humcli", 401 },
+		{ __LINE__, "/main/x", "/humcli", 200 },
 		{ __LINE__, "", "/humcli/main", 200 },
 		{ __LINE__, "", "/humcli/other", 401 },
 		{ __LINE__, "", "/humcli/unknown", 401 },
