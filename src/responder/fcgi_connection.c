@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcgiapp.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,8 @@
 enum {
 	READ_SECONDS = 5, /* of one read; beyond BODY_LIMIT_MS of them all */
 	WRITE_SECONDS = 2,
+	CLOSE_IDLE_MS = 200, /* a peer that sends nothing more: close */
+	CLOSE_MS = 1000, /* a peer that sends on: close */
 	STOP_READ_MS = 2000, /* after the signal, for bodies */
 	LATE_BODY_MS = 1000 /* at least, for what was accepted just before */
 };
@@ -47,30 +50,40 @@ struct connection {
 	struct exchange exchange; /* first, so that one is found by the other */
 	struct fcgi_connections *all;
 	FCGX_Request fcgi;
-	int fd;
+	int fd; /* libfcgi closes it if the request is invalid */
 
 	/* While the request is being read; with all->lock held. */
 	LIST_ENTRY(connection) reading;
+	int watched_fd; /* the same socket; open as long as this is watched */
 	int64_t read_deadline; /* ms, monotonic */
 	bool timed_out; /* the main thread ended the reading */
 };
 
 /* Connections whose request is being read. */
 
-static void watch_reading(struct connection *c)
+/*
+ * The main thread uses a descriptor of its own, because another connection may
+ * have the number of one that libfcgi has closed. Returns false if there is no
+ * descriptor left.
+ */
+static bool watch_reading(struct connection *c)
 {
+	c->watched_fd = fcntl(c->fd, F_DUPFD_CLOEXEC, 0);
+	if (c->watched_fd < 0)
+		return false;
 	mutex_lock(&c->all->lock);
 	c->read_deadline = c->exchange.request.accepted_at + BODY_LIMIT_MS;
 	LIST_INSERT_HEAD(&c->all->reading, c, reading);
 	mutex_unlock(&c->all->lock);
+	return true;
 }
 
-/* Call before the descriptor is closed, because it can be reused then. */
 static void unwatch_reading(struct connection *c)
 {
 	mutex_lock(&c->all->lock);
 	LIST_REMOVE(c, reading);
 	mutex_unlock(&c->all->lock);
+	close(c->watched_fd);
 }
 
 static bool reading_timed_out(struct connection *c)
@@ -92,7 +105,7 @@ static void check_read_deadline(struct connection *c, int64_t now)
 	if (c->timed_out || now < c->read_deadline)
 		return;
 	c->timed_out = true;
-	if (shutdown(c->fd, SHUT_RD) < 0)
+	if (shutdown(c->watched_fd, SHUT_RD) < 0)
 		log_message(LEVEL_DEBUG, "shutdown: %m");
 }
 
@@ -166,25 +179,40 @@ static bool set_io_timeouts(int fd)
 }
 
 /*
+ * Waits for the peer to close first, because unread input would reset the
+ * connection, and the reply would be lost. FCGX_Finish_r() would do so as long
+ * as the peer sends.
+ */
+static void wait_for_peer_close(int fd)
+{
+	char discarded[8192];
+	int64_t until = monotonic_ms() + CLOSE_MS;
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	if (shutdown(fd, SHUT_WR) < 0)
+		return;
+	while (monotonic_ms() < until && poll(&p, 1, CLOSE_IDLE_MS) > 0 &&
+	       read(fd, discarded, sizeof(discarded)) > 0)
+		;
+}
+
+/*
  * Ends the request and closes the connection, because libfcgi would hold a
  * thread for a kept one; and unread body bytes would become the next request.
  */
 static void close_fcgi(FCGX_Request *fcgi, int fd)
 {
-	bool all_read = fcgi->in && FCGX_HasSeenEOF(fcgi->in) &&
+	bool invalid = !fcgi->in; /* and closed by libfcgi */
+	bool all_read = !invalid && FCGX_HasSeenEOF(fcgi->in) &&
 			!FCGX_GetError(fcgi->in);
 
 	fcgi->keepConnection = 0;
-	if (all_read) {
-		FCGX_Free(fcgi, 0);
-		close(fd);
-	} else {
-		/*
-		 * It waits for the peer to close first, because unread input
-		 * would reset the connection, and the reply would be lost.
-		 */
-		FCGX_Finish_r(fcgi);
-	}
+	FCGX_Free(fcgi, 0);
+	if (invalid)
+		return;
+	if (!all_read)
+		wait_for_peer_close(fd);
+	close(fd);
 }
 
 static void connection_end(struct connection *c)
@@ -239,7 +267,7 @@ void fcgi_connections_serve(struct fcgi_connections *all, int fd)
 	c->all = all;
 	c->fd = fd;
 	exchange_init(&c->exchange, all->handler, connection_reply);
-	if (!connection_start(c)) {
+	if (!connection_start(c) || !watch_reading(c)) {
 		/* c->fcgi has nothing to end yet. */
 		close(fd);
 		exchange_free(&c->exchange);
@@ -247,7 +275,6 @@ void fcgi_connections_serve(struct fcgi_connections *all, int fd)
 		free(c);
 		return;
 	}
-	watch_reading(c);
 	there = FCGX_Accept_r(&c->fcgi) == 0;
 	if (there)
 		read_request(c);
@@ -288,7 +315,7 @@ bool fcgi_library_start(void)
 {
 	struct sigaction ignore = { .sa_handler = SIG_IGN };
 
-	/* How long FCGX_Finish_r() waits for the peer; by default 2 s. */
+	/* How long it waits until an invalid peer closes; by default 2 s. */
 	if (setenv("LIBFCGI_OS_CLOSE_POLL_TIMEOUT", "200", 0) < 0 ||
 	    FCGX_Init() != 0) {
 		log_message(LEVEL_ERROR, "can't initialise libfcgi");

@@ -3,6 +3,7 @@ each time, the same process serves afterwards, and no event is half recorded.
 Input that crashes libfcgi is not tried; because of it, the socket is
 private."""
 
+import concurrent.futures
 import json
 import os
 import random
@@ -423,6 +424,38 @@ def test_silent_and_slow_peers(paths, store):
                 connection.close()
         it.assert_serving()
         assert count(store, task_of(body)) == 0
+
+
+@pytest.mark.parametrize("changes", [
+    {"REQUEST_METHOD": "GET"}, {"CONTENT_LENGTH": "99999999"},
+    {"CONTENT_LENGTH": None}], ids=["GET", "too large", "no end"])
+def test_peers_that_go_on_sending_after_the_answer(paths, store, changes):
+    """Peers that send bytes after their refusal, as many as there are workers,
+    hold up other peers for at most a few seconds."""
+    with FastCGI(paths.responder, store.conninfo, THREADS="2") as it:
+        it.assert_serving()
+        head = fastcgi.head(variables(changes=changes).items())
+        stop = threading.Event()
+
+        def send_on():
+            with it.connect() as connection:
+                connection.send(head)
+                while not stop.wait(0.02):
+                    try:
+                        connection.send(fastcgi.record(fastcgi.STDIN, b"x" * 1000))
+                    except OSError:
+                        return
+
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            them = [pool.submit(send_on) for _ in range(2)]
+            try:
+                select.select([], [], [], 0.3)
+                assert it.post(event()).body == RECEIVED
+                # The responder has closed the connections.
+                for sender in them:
+                    sender.result(6)
+            finally:
+                stop.set()
 
 
 @pytest.mark.parametrize("where", ["unix", "tcp"])
