@@ -113,7 +113,7 @@ enum wait {
 static bool has_room(struct server *s)
 {
 	s->at_capacity = !worker_pool_can_spare_leader(s->pool, s->in_flight) ||
-			 s->in_flight >= s->handler->settings->threads;
+			 s->in_flight >= s->handler->settings->in_flight;
 	return !s->at_capacity;
 }
 

@@ -23,6 +23,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/parse.h"
+#include "responder/descriptors.h"
 #include "responder/fcgi_connection.h"
 #include "responder/gateway.h"
 #include "responder/listener.h"
@@ -166,7 +167,7 @@ static struct drain_source start_storage(struct responder *r, bool cgi)
 
 	h->spool = spool_open(r->settings.spool, r->settings.spool_max);
 	/* Three quarters, because some may still be reading a request. */
-	h->queue = queue_new(h->spool != NULL, r->settings.threads * 3 / 4);
+	h->queue = queue_new(h->spool != NULL, r->settings.in_flight * 3 / 4);
 	if (cgi && h->spool)
 		gateway_cgi_remember(h);
 	r->writer = writer_start(&r->settings, h->queue, &options);
@@ -236,6 +237,21 @@ static bool stop_storage(struct responder *r, int64_t end)
 	return true;
 }
 
+/* Bounds the requests in flight by the limit of open descriptors. */
+static void limit_in_flight(struct settings *s)
+{
+	uint64_t limit = descriptors_raise_limit();
+	unsigned allowed = descriptors_allow(limit, s->in_flight, s->threads);
+
+	if (allowed < s->in_flight)
+		log_message(LEVEL_WARNING,
+			    "the limit of open files (%llu) allows %u requests "
+			    "in flight, not %u; raise it (ulimit -n, systemd: "
+			    "LimitNOFILE=)",
+			    (unsigned long long)limit, allowed, s->in_flight);
+	s->in_flight = allowed;
+}
+
 static enum gateway_end serve(struct responder *r, int listener,
 			      const char *where)
 {
@@ -264,6 +280,7 @@ static int serve_fcgi(const char *where)
 	gateway_block_signals();
 	if (!configure(&r))
 		goto out;
+	limit_in_flight(&r.settings);
 	status = EX_OSERR;
 	if (where)
 		listener = listener_open(where);

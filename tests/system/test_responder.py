@@ -331,6 +331,71 @@ def test_more_clients_than_threads(paths, store):
         assert {a.body for a in post_all(it, bodies)} == {RECEIVED}
 
 
+@contextlib.contextmanager
+def held_in_flight(it, store, pool, count):
+    """Posts so many events while the database waits for the first one. Yields
+    the futures of the answers."""
+    first = event()
+    with task_locked(store, task_of(first)):
+        futures = [pool.submit(it.post, first)]
+        assert eventually(lambda: waiting_for_lock(store))
+        futures += [pool.submit(it.post, event()) for _ in range(count - 1)]
+        yield futures
+
+
+def test_more_in_flight_than_threads(paths, store):
+    """Requests that wait for the database need no thread."""
+    with FastCGI(paths.responder, store.conninfo, THREADS="2") as it, \
+            concurrent.futures.ThreadPoolExecutor(60) as pool:
+        with held_in_flight(it, store, pool, 60) as futures:
+            # 2 more are the listening socket and PostgreSQL's.
+            assert eventually(lambda: sockets(it) >= 60 + 2, 0.4)
+        assert {f.result().body for f in futures} == {RECEIVED}
+
+
+def test_no_more_in_flight_than_allowed(paths, store):
+    with FastCGI(paths.responder, store.conninfo, IN_FLIGHT="10") as it, \
+            concurrent.futures.ThreadPoolExecutor(60) as pool:
+        with held_in_flight(it, store, pool, 60) as futures:
+            assert eventually(lambda: sockets(it) == 10 + 2, 0.4)
+            select.select([], [], [], 0.1)
+            assert sockets(it) == 10 + 2
+        assert {f.result().body for f in futures} == {RECEIVED}
+
+
+def limited(it, ulimit):
+    """Returns a program that starts the responder with a limit."""
+    return it.write("limited", f"#!/bin/sh\nulimit {ulimit}\n"
+                    f"exec {it.program} \"$@\"\n", 0o700)
+
+
+def test_soft_limit_of_descriptors_is_raised(paths, store):
+    with CGI(paths.responder, store.conninfo) as folder, FastCGI(
+            limited(folder, "-S -n 40"), store.conninfo) as it, \
+            concurrent.futures.ThreadPoolExecutor(100) as pool:
+        with held_in_flight(it, store, pool, 100) as futures:
+            assert eventually(lambda: sockets(it) >= 100 + 2, 0.4)
+        assert {f.result().body for f in futures} == {RECEIVED}
+        assert "limit of open files" not in it.log()
+
+
+def test_as_many_in_flight_as_descriptors_allow(paths, store):
+    """At the limit all events are spooled, which needs three descriptors each,
+    and accept() never fails."""
+    with CGI(paths.responder, store.conninfo) as folder, Spool() as spool, \
+            PostgresProxy(store.socket) as proxy, FastCGI(
+                limited(folder, "-n 64"), proxy.conninfo(store.login),
+                SPOOL=spool.path, DEADLINE="1s") as it, \
+            concurrent.futures.ThreadPoolExecutor(60) as pool:
+        assert "limit of open files (64)" in it.log()
+        it.assert_serving()
+        proxy.freeze()
+        answers = list(pool.map(it.post, [event() for _ in range(60)]))
+        assert {a.body for a in answers} == {SPOOLED}
+        assert "Too many open files" not in it.log()
+        proxy.open()
+
+
 def test_four_processes_at_once(paths, store):
     """Four processes get the same deliveries, and each is recorded once."""
     with contextlib.ExitStack() as stack:
