@@ -1,29 +1,72 @@
+/*
+ * Owns the log: builds each line, and writes it to stderr, a file or syslog.
+ * Knows only base/; what a line says is its callers' matter.
+ *
+ * A target may block for ever: a full pipe, a dead disk, a syslog that does not
+ * read. Therefore log_start() starts a thread, the log's thread, that alone
+ * writes from then on. Callers of log_message() and log_fields() in any thread
+ * append to sink.pending under sink.lock and never wait for the target. The
+ * log's thread swaps sink.pending with an empty buffer and writes without the
+ * lock. If sink.pending is full, or a write fails, lines are counted in
+ * sink.lost; a line of the log says how many once it can be written.
+ *
+ * Without that thread (the command line, the start, no thread to be had) lines
+ * are written directly, after a wait of at most DIRECT_WAIT_MS for a pipe.
+ */
 #include "base/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <syslog.h>
 #include <unistd.h>
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/threads.h"
 
-enum { LINE_MAX_BYTES = 4096, LIMIT_MS = 60000 };
+enum {
+	/* A pipe takes so much as a whole (PIPE_BUF). */
+	LINE_MAX_BYTES = 4096,
+	PENDING_MAX_BYTES = 256 * 1024,
+	DIRECT_WAIT_MS = 1000,
+	LIMIT_MS = 60000
+};
 
 static const char *const names[] = { "error", "warning", "info", "debug" };
 static const int priorities[] = { LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
 
-/* The one mutable global besides the stop flag; set once at the start. */
+/*
+ * The one mutable global besides the stop flag. fd, syslog, level and pid are
+ * set before other threads start; lock guards the rest.
+ */
 static struct {
 	int fd;
 	bool syslog;
 	enum log_level level;
 	long pid; /* 0: log_open() was not called yet */
 	const char *name; /* of log_for_terminal(); NULL: logfmt */
-} sink = { STDERR_FILENO, false, LEVEL_INFO, 0, NULL };
+
+	pthread_mutex_t lock;
+	pthread_cond_t changed; /* of pending, writing, stopping */
+	pthread_t thread;
+	bool started; /* the log's thread writes */
+	bool stopping;
+	bool writing; /* the log's thread has lines in its hands */
+	/* Lines, each behind a byte for its level. */
+	struct buf pending;
+	uint64_t lost; /* lines, since this was logged */
+	bool torn; /* the last line was written in part */
+} sink = { .fd = STDERR_FILENO,
+	   .level = LEVEL_INFO,
+	   .lock = PTHREAD_MUTEX_INITIALIZER };
 
 struct line {
 	char text[LINE_MAX_BYTES];
@@ -35,8 +78,11 @@ bool log_open(const char *where, enum log_level level)
 	int fd = STDERR_FILENO;
 	bool to_syslog = strcmp(where, "syslog") == 0;
 
+	/* O_NONBLOCK, because open() would wait for a reader of a FIFO. */
 	if (!to_syslog && strcmp(where, "stderr") != 0)
-		fd = open(where, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC,
+		fd = open(where,
+			  O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY |
+				  O_NONBLOCK,
 			  0600);
 	if (fd < 0)
 		return false;
@@ -70,6 +116,8 @@ const char *log_level_name(enum log_level level)
 	return names[level];
 }
 
+/* The form of a line. */
+
 static void put(struct line *l, const char *text, size_t length)
 {
 	/* One byte stays free for the newline. */
@@ -95,8 +143,8 @@ static bool plain(const char *value)
 }
 
 /*
- * Puts what is not printable ASCII as \xHH, so that no terminal acts, and a
- * backslash before each of the characters in quoted.
+ * Puts text with all but printable ASCII as \xHH, because a terminal would act
+ * on control characters, and with a backslash before the characters in quoted.
  */
 static void put_escaped(struct line *l, const char *value, const char *quoted)
 {
@@ -137,7 +185,7 @@ static void put_pair(struct line *l, const char *key, const char *value)
 	put_value(l, value);
 }
 
-static void start(struct line *l, enum log_level level)
+static void start_line(struct line *l, enum log_level level)
 {
 	char text[TIME_TEXT_SIZE];
 
@@ -157,16 +205,250 @@ static void start(struct line *l, enum log_level level)
 	put_pair(l, "pid", text);
 }
 
-static void finish(struct line *l, enum log_level level)
+static void put_message(struct line *l, const char *text)
+{
+	if (sink.name) {
+		put(l, " ", 1);
+		put_escaped(l, text, "");
+	} else {
+		put_pair(l, "msg", text);
+	}
+}
+
+/* Writing. */
+
+static bool is_regular_file(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+/*
+ * Waits until the target can be written to, at most timeout ms (-1: for ever).
+ * Returns true if it can; false if not.
+ */
+static bool wait_writable(int timeout)
+{
+	struct pollfd p = { .fd = sink.fd, .events = POLLOUT };
+	int n;
+
+	do
+		n = poll(&p, 1, timeout);
+	while (n < 0 && errno == EINTR);
+	return n > 0;
+}
+
+/*
+ * Writes to the descriptor. Returns how many bytes were written; fewer than
+ * length after an error, or if the target can't be written to for wait_ms.
+ */
+static size_t write_bytes(const char *text, size_t length, int wait_ms)
+{
+	size_t done = 0;
+
+	while (done < length) {
+		ssize_t n = write(sink.fd, text + done, length - done);
+
+		if (n > 0)
+			done += (size_t)n;
+		else if (n < 0 && errno == EINTR)
+			continue;
+		/* Another process that shares stderr can make it non-blocking. */
+		else if (n == 0 || errno != EAGAIN || !wait_writable(wait_ms))
+			break;
+	}
+	return done;
+}
+
+/* Whole lines to be written by one write(). */
+struct chunk {
+	char text[LINE_MAX_BYTES];
+	size_t length;
+	int wait_ms; /* for the target; -1: for ever */
+	bool torn; /* as sink.torn */
+	uint64_t lost; /* lines that could not be written */
+};
+
+static void write_chunk(struct chunk *c)
+{
+	size_t done;
+
+	if (c->length == 0)
+		return;
+	/* A line that was written in part ends here. */
+	if (c->torn && write_bytes("\n", 1, c->wait_ms) == 1)
+		c->torn = false;
+	done = c->torn ? 0 : write_bytes(c->text, c->length, c->wait_ms);
+	for (size_t i = done; i < c->length; i++)
+		c->lost += c->text[i] == '\n';
+	if (done)
+		c->torn = c->text[done - 1] != '\n';
+	c->length = 0;
+}
+
+/* Adds a line with its newline. Lines of several processes stay whole. */
+static void write_line(struct chunk *c, enum log_level level, const char *text,
+		       size_t length)
 {
 	if (sink.syslog) {
-		syslog(priorities[level], "%.*s", (int)l->length, l->text);
+		syslog(priorities[level], "%.*s", (int)length - 1, text);
 		return;
 	}
+	if (c->length + length > sizeof(c->text))
+		write_chunk(c);
+	memcpy(c->text + c->length, text, length);
+	c->length += length;
+}
+
+/*
+ * Writes what is in the chunk, and how many lines were lost before, in one
+ * write() if both fit.
+ */
+static void write_rest(struct chunk *c, uint64_t lost)
+{
+	struct line l;
+	char text[64];
+
+	if (lost == 0 || c->lost) {
+		write_chunk(c);
+		c->lost += lost;
+		return;
+	}
+	snprintf(text, sizeof(text), "%llu log lines lost",
+		 (unsigned long long)lost);
+	start_line(&l, LEVEL_WARNING);
+	put_message(&l, text);
+	l.text[l.length++] = '\n';
+	write_line(c, LEVEL_WARNING, l.text, l.length);
+	write_chunk(c);
+	/* The last line that failed is the one that was to tell. */
+	if (c->lost)
+		c->lost += lost - 1;
+}
+
+/* Writes lines in the form of sink.pending, all but the last chunk. */
+static void write_lines(struct chunk *c, const struct buf *lines)
+{
+	const char *line;
+	size_t at = 0, length;
+
+	while ((line = buf_next_line(lines, &at, &length)))
+		write_line(c, (enum log_level)line[0], line + 1, length);
+}
+
+static void *log_main(void *unused)
+{
+	struct buf lines = { 0 };
+
+	mutex_lock(&sink.lock);
+	for (;;) {
+		struct buf taken = sink.pending;
+		struct chunk c = { .wait_ms = -1, .torn = sink.torn };
+		uint64_t lost = sink.lost;
+
+		if (taken.length == 0 && !sink.stopping) {
+			cond_wait(&sink.changed, &sink.lock,
+				  monotonic_ms() + LIMIT_MS);
+			continue;
+		}
+		if (taken.length == 0 && lost == 0)
+			break;
+		lines.length = 0;
+		sink.pending = lines;
+		lines = taken;
+		sink.lost = 0;
+		sink.writing = true;
+		mutex_unlock(&sink.lock);
+		write_lines(&c, &lines);
+		write_rest(&c, lost);
+		mutex_lock(&sink.lock);
+		sink.writing = false;
+		sink.lost += c.lost;
+		sink.torn = c.torn;
+		if (taken.length == 0)
+			break;
+	}
+	mutex_unlock(&sink.lock);
+	buf_free(&lines);
+	return unused;
+}
+
+/*
+ * Writes a line, or counts it as lost. Only the first of several lost lines
+ * waits for the target. Call with sink.lock held.
+ */
+static void write_directly(const struct line *l, enum log_level level)
+{
+	uint64_t lost = sink.lost;
+	struct chunk c = { .wait_ms = lost ? 0 : DIRECT_WAIT_MS,
+			   .torn = sink.torn };
+
+	if (sink.syslog || is_regular_file(sink.fd) ||
+	    wait_writable(c.wait_ms)) {
+		write_line(&c, level, l->text, l->length);
+		write_rest(&c, lost);
+	} else {
+		c.lost = lost + 1;
+	}
+	sink.lost = c.lost;
+	sink.torn = c.torn;
+}
+
+static void finish_line(struct line *l, enum log_level level)
+{
+	char prefix = (char)level;
+
 	l->text[l->length++] = '\n';
-	/* One write a line, so that lines of several processes stay whole. */
-	if (!write_all(sink.fd, l->text, l->length))
-		return; /* nowhere left to say so */
+	mutex_lock(&sink.lock);
+	if (!sink.started) {
+		write_directly(l, level);
+	} else if (sink.pending.length + 1 + l->length > PENDING_MAX_BYTES) {
+		sink.lost++;
+	} else {
+		buf_add(&sink.pending, &prefix, 1);
+		buf_add(&sink.pending, l->text, l->length);
+		if (!sink.writing)
+			cond_signal(&sink.changed);
+	}
+	mutex_unlock(&sink.lock);
+}
+
+void log_start(void)
+{
+	enum { STACK_BYTES = 128 * 1024 };
+	pthread_attr_t a;
+	sigset_t all, before;
+
+	cond_init(&sink.changed);
+	pthread_check(pthread_attr_init(&a));
+	pthread_check(pthread_attr_setstacksize(&a, STACK_BYTES));
+	sigfillset(&all);
+	pthread_check(pthread_sigmask(SIG_SETMASK, &all, &before));
+	sink.started = pthread_create(&sink.thread, &a, log_main, NULL) == 0;
+	pthread_check(pthread_sigmask(SIG_SETMASK, &before, NULL));
+	pthread_check(pthread_attr_destroy(&a));
+	if (!sink.started)
+		cond_destroy(&sink.changed);
+}
+
+void log_stop(int64_t until)
+{
+	if (!sink.started)
+		return;
+	mutex_lock(&sink.lock);
+	sink.stopping = true;
+	cond_signal(&sink.changed);
+	mutex_unlock(&sink.lock);
+	if (!thread_join_until(sink.thread, until))
+		return;
+	/* Other threads may still log: directly from now on. */
+	mutex_lock(&sink.lock);
+	sink.started = false;
+	sink.stopping = false;
+	buf_free(&sink.pending);
+	cond_destroy(&sink.changed);
+	mutex_unlock(&sink.lock);
 }
 
 void log_message(enum log_level level, const char *format, ...)
@@ -182,14 +464,9 @@ void log_message(enum log_level level, const char *format, ...)
 	errno = saved; /* for %m */
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	start(&l, level);
-	if (sink.name) {
-		put(&l, " ", 1);
-		put_escaped(&l, text, "");
-	} else {
-		put_pair(&l, "msg", text);
-	}
-	finish(&l, level);
+	start_line(&l, level);
+	put_message(&l, text);
+	finish_line(&l, level);
 	errno = saved;
 }
 
@@ -201,7 +478,7 @@ void log_fields(enum log_level level, const char *key, ...)
 
 	if (level > sink.level)
 		return;
-	start(&l, level);
+	start_line(&l, level);
 	va_start(args, key);
 	for (; key; key = va_arg(args, const char *)) {
 		const char *value = va_arg(args, const char *);
@@ -210,7 +487,7 @@ void log_fields(enum log_level level, const char *key, ...)
 			put_pair(&l, key, value);
 	}
 	va_end(args);
-	finish(&l, level);
+	finish_line(&l, level);
 	errno = saved;
 }
 

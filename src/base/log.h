@@ -1,7 +1,8 @@
 /*
- * The log: logfmt, one line a call, to stderr, syslog or a file. Values
- * from outside are quoted and escaped here and nowhere else; a line is
- * cut at 4 KiB. Safe from any thread; errno is kept.
+ * The log: logfmt, one line a call, to stderr, syslog or a file. All values
+ * are quoted and escaped here, and nowhere else. A line is cut at 4 KiB. Any
+ * thread may log; errno is kept. A line that can't be written is dropped, and
+ * a later line says how many are lost.
  */
 #ifndef LOG_H
 #define LOG_H
@@ -14,9 +15,10 @@
 enum log_level { LEVEL_ERROR, LEVEL_WARNING, LEVEL_INFO, LEVEL_DEBUG };
 
 /*
- * where: "stderr", "syslog" or the path of a file to append to (made 0600).
- * False with errno set where the file can't be opened; the log then goes
- * on as it was. Before the first call lines go to stderr at LEVEL_INFO.
+ * Sets the target: "stderr", "syslog" or the path of a file, which is created
+ * with mode 0600 and appended to. Returns true if it did; false with errno set,
+ * and the target unchanged. Before the first call lines go to stderr at
+ * LEVEL_INFO. Call before log_start() and before other threads start.
  */
 bool log_open(const char *where, enum log_level level) MUST_CHECK;
 
@@ -26,15 +28,26 @@ bool log_open(const char *where, enum log_level level) MUST_CHECK;
  */
 void log_for_terminal(const char *name);
 
+/*
+ * Starts the thread that writes the lines from now on, so that no caller waits
+ * for the target. Without a thread to be had, lines are written directly.
+ */
+void log_start(void);
+/*
+ * Writes the last lines and ends that thread; gives up at the time until (ms,
+ * monotonic).
+ */
+void log_stop(int64_t until);
+
 bool log_level_parse(const char *name, enum log_level *level) MUST_CHECK;
 const char *log_level_name(enum log_level level);
 
-/* A sentence: time=… level=… pid=… msg="…" */
+/* Logs a sentence: time=… level=… pid=… msg="…" */
 void log_message(enum log_level level, const char *format, ...) PRINTF(2, 3);
 
 /*
- * Pairs: log_pairs(LEVEL_INFO, "outcome", "recorded", "ms", "3", NULL). A
- * pair whose value is NULL is left out.
+ * Logs pairs: log_fields(LEVEL_INFO, "outcome", "recorded", "ms", "3", NULL).
+ * Leaves out a pair whose value is NULL.
  */
 void log_fields(enum log_level level, const char *key, ...)
 	__attribute__((sentinel));

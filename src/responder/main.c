@@ -4,8 +4,8 @@
  * how any of them works. See humcli-webhook.fcgi(8).
  *
  * Threads as FastCGI: this one waits for signals; workers serve requests; the
- * writer records; the drainer empties the spool. Under CGI this one serves,
- * and the writer records.
+ * writer records; the drainer empties the spool; the log's thread writes the
+ * log. Under CGI this one serves, the writer records, and the log has a thread.
  */
 #include "config.h"
 
@@ -13,6 +13,7 @@
 #include <dirent.h>
 #include <getopt.h>
 #include <malloc.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +34,8 @@
 
 /* CGI drains this much after its reply. */
 enum { CGI_DRAIN_FILES = 100, CGI_DRAIN_MS = 1000 };
+/* For the last lines of the log; with GATEWAY_STOP_MS less than 5 s. */
+enum { LOG_STOP_MS = 500 };
 
 struct options {
 	const char *listen;
@@ -280,6 +283,7 @@ static int serve_fcgi(const char *where)
 	gateway_block_signals();
 	if (!configure(&r))
 		goto out;
+	log_start();
 	limit_in_flight(&r.settings);
 	status = EX_OSERR;
 	if (where)
@@ -291,12 +295,14 @@ static int serve_fcgi(const char *where)
 		/* A thread still uses what would be freed. */
 		log_message(LEVEL_WARNING, "stopped with unfinished work: "
 					   "a thread did not end in time");
+		log_stop(monotonic_ms() + LOG_STOP_MS);
 		_exit(EX_OK);
 	}
 	if (ended == GATEWAY_DONE)
 		status = EX_OK;
 out:
 	release_config(&r);
+	log_stop(monotonic_ms() + LOG_STOP_MS);
 	return status;
 }
 
@@ -318,12 +324,15 @@ _Noreturn static void serve_cgi(void)
 	struct drain_source source = { 0 };
 
 	gateway_block_signals();
-	if (configure(&r))
+	if (configure(&r)) {
+		log_start();
 		source = start_storage(&r, true);
-	else
+	} else {
 		r.handler.settings = NULL;
+	}
 	gateway_cgi_serve(&r.handler);
 	drain_after_reply(&source);
+	log_stop(monotonic_ms() + LOG_STOP_MS);
 	/* Not exit(), because the writer can be stuck in a name look-up. */
 	_exit(EX_OK);
 }
@@ -334,6 +343,9 @@ int main(int argc, char **argv)
 
 	/* Hosts limit the address space, of which each arena takes 64 MiB. */
 	mallopt(M_ARENA_MAX, 2);
+	/* A write beyond the limit of file sizes fails, and does not end us. */
+	if (signal(SIGXFSZ, SIG_IGN) == SIG_ERR)
+		return EX_OSERR;
 	parse_options(argc, argv, &o);
 	if (o.check_config)
 		return check_config();

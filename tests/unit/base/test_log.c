@@ -5,16 +5,20 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "base/alloc.h"
+#include "base/buf.h"
+#include "base/clock.h"
 #include "base/macros.h"
 #include "scratch.h"
 
@@ -338,27 +342,190 @@ static void *talk(void *argument)
 	return NULL;
 }
 
+/* Lines of several threads are whole, with and without the log's thread. */
 static void test_threads(void **state)
 {
 	static char names[THREADS][2] = { "a", "b", "c", "d" };
 	const struct scratch *s = *state;
 	pthread_t threads[THREADS];
+
+	for (int started = 0; started < 2; started++) {
+		char *text;
+
+		if (started)
+			log_start();
+		for (int i = 0; i < THREADS; i++)
+			assert_int_equal(pthread_create(&threads[i], NULL, talk,
+							names[i]),
+					 0);
+		for (int i = 0; i < THREADS; i++)
+			assert_int_equal(pthread_join(threads[i], NULL), 0);
+		log_stop(monotonic_ms() + 60000);
+		text = scratch_read(s, "log");
+		assert_int_equal(count_of(text, "\n"), THREADS * LINES);
+		for (int i = 0; i < THREADS; i++) {
+			char *whole = xasprintf(" from=%s to=%s\n", names[i],
+						names[i]);
+
+			assert_int_equal(count_of(text, whole), LINES);
+			free(whole);
+		}
+		free(text);
+		scratch_write(s, "log", 0600, "");
+	}
+}
+
+/* Lines of the log's thread are whole and in order, after log_stop() too. */
+static void test_started(void **state)
+{
+	const struct scratch *s = *state;
+	char *text, *at;
+
+	log_start();
+	for (int i = 0; i < LINES; i++)
+		log_message(LEVEL_INFO, "line-%03d", i);
+	log_stop(monotonic_ms() + 60000);
+	log_message(LEVEL_INFO, "line-%03d", LINES);
+	at = text = scratch_read(s, "log");
+	for (int i = 0; i <= LINES; i++) {
+		char *line = xasprintf(" msg=line-%03d\n", i);
+
+		at = strstr(at, line);
+		assert_non_null(at);
+		free(line);
+	}
+	assert_int_equal(count_of(text, "\n"), LINES + 1);
+	free(text);
+}
+
+/* Makes the log a FIFO that holds 4 KiB; returns its reading end. */
+static int open_fifo(const struct scratch *s)
+{
+	char *path = scratch_path(s, "fifo");
+	int fd;
+
+	assert_int_equal(mkfifo(path, 0600), 0);
+	fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(fcntl(fd, F_SETPIPE_SZ, 4096), 4096);
+	assert_true(log_open(path, LEVEL_INFO));
+	free(path);
+	return fd;
+}
+
+/* The number of lines that the log itself calls lost. */
+static unsigned long lost_lines(const char *text)
+{
+	unsigned long sum = 0;
+
+	for (const char *at = text; (at = strstr(at, "msg=\"")); at++) {
+		char *end;
+		unsigned long n = strtoul(at + 5, &end, 10);
+
+		if (strncmp(end, " log lines lost\"", 16) == 0)
+			sum += n;
+	}
+	return sum;
+}
+
+/* Appends what is in the FIFO. */
+static void drain_fifo(int fd, struct buf *text)
+{
+	char part[4096];
+	ssize_t n = read(fd, part, sizeof(part));
+
+	buf_add(text, part, n > 0 ? (size_t)n : 0);
+}
+
+/* Reads until each of so many lines is there, or counted as lost. */
+static void expect_in_fifo(int fd, struct buf *text, size_t count)
+{
+	int64_t end = monotonic_ms() + 60000;
+
+	do {
+		assert_true(monotonic_ms() < end);
+		assert_int_equal(usleep(1000), 0);
+		drain_fifo(fd, text);
+	} while (count_of(text->data, "msg=\"line of some") +
+			 count_of(text->data, "msg=late") +
+			 lost_lines(text->data) <
+		 count);
+}
+
+/* Nobody reads: no caller waits, and each line is there or counted. */
+static void test_stuck(void **state)
+{
+	enum { MANY = 10000 };
+	const struct scratch *s = *state;
+	int fd = open_fifo(s);
+	struct buf text = { 0 };
+	int64_t start = monotonic_ms();
+
+	log_start();
+	for (int i = 0; i < MANY; i++)
+		log_message(LEVEL_INFO, "line of some length %d", i);
+	assert_true(monotonic_ms() - start < 5000);
+	start = monotonic_ms();
+	log_stop(start + 100);
+	assert_true(monotonic_ms() - start < 5000);
+	log_message(LEVEL_INFO, "late");
+	expect_in_fifo(fd, &text, MANY + 1);
+	log_stop(monotonic_ms() + 60000);
+	assert_true(lost_lines(text.data) > 0);
+	assert_int_equal(count_of(text.data, "\n"),
+			 count_of(text.data, "time="));
+	buf_free(&text);
+	close(fd);
+}
+
+/* Without the log's thread the first line waits, and the next do not. */
+static void test_stuck_directly(void **state)
+{
+	enum { MANY = 1000 };
+	const struct scratch *s = *state;
+	int fd = open_fifo(s);
+	struct buf text = { 0 };
+	int64_t start = monotonic_ms();
+
+	for (int i = 0; i < MANY; i++)
+		log_message(LEVEL_INFO, "line of some length %d", i);
+	assert_true(monotonic_ms() - start < 10000);
+	drain_fifo(fd, &text);
+	log_message(LEVEL_INFO, "late");
+	expect_in_fifo(fd, &text, MANY + 1);
+	assert_true(lost_lines(text.data) > 0);
+	buf_free(&text);
+	close(fd);
+}
+
+/* A file that can't grow: what was written of a line is ended. */
+static void test_full(void **state)
+{
+	const struct scratch *s = *state;
+	struct rlimit before, limit;
 	char *text;
 
-	for (int i = 0; i < THREADS; i++)
-		assert_int_equal(
-			pthread_create(&threads[i], NULL, talk, names[i]), 0);
-	for (int i = 0; i < THREADS; i++)
-		assert_int_equal(pthread_join(threads[i], NULL), 0);
-	text = scratch_read(s, "log");
-	assert_int_equal(count_of(text, "\n"), THREADS * LINES);
-	for (int i = 0; i < THREADS; i++) {
-		char *whole = xasprintf(" from=%s to=%s\n", names[i], names[i]);
-
-		assert_int_equal(count_of(text, whole), LINES);
-		free(whole);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	limit = (struct rlimit){ 100, before.rlim_max };
+	assert_int_not_equal(signal(SIGXFSZ, SIG_IGN), SIG_ERR);
+	for (int i = 0; i < 2; i++) {
+		if (i)
+			log_start();
+		assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+		log_message(LEVEL_INFO, "one");
+		log_message(LEVEL_INFO, "two");
+		if (i)
+			log_stop(monotonic_ms() + 60000);
+		assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+		log_message(LEVEL_INFO, "three");
+		text = scratch_read(s, "log");
+		assert_int_equal(count_of(text, "msg=one\n"), 1);
+		assert_int_equal(count_of(text, "\ntime="), 3);
+		assert_int_equal(count_of(text, "msg=three\n"), 1);
+		assert_int_equal(lost_lines(text), 1);
+		free(text);
+		scratch_write(s, "log", 0600, "");
 	}
-	free(text);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_log, remove_log)
@@ -366,12 +533,14 @@ static void test_threads(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_form),       TEST(test_values),
-		TEST(test_pairs),      TEST(test_levels),
-		TEST(test_long_lines), TEST(test_errno_is_kept),
-		TEST(test_bad_file),   TEST(test_appends),
-		TEST(test_stderr),     TEST(test_threads),
-		TEST(test_limit),      TEST(test_limited),
+		TEST(test_form),	   TEST(test_values),
+		TEST(test_pairs),	   TEST(test_levels),
+		TEST(test_long_lines),	   TEST(test_errno_is_kept),
+		TEST(test_bad_file),	   TEST(test_appends),
+		TEST(test_stderr),	   TEST(test_threads),
+		TEST(test_limit),	   TEST(test_limited),
+		TEST(test_started),	   TEST(test_stuck),
+		TEST(test_stuck_directly), TEST(test_full),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,186 @@
+"""A log that can't be written: lines are dropped and counted. Requests, /health
+and the end at SIGTERM do not wait for the log."""
+
+import fcntl
+import os
+import re
+import resource
+import signal
+import subprocess
+import threading
+
+import pytest
+
+from harness.postgres import as_test_user
+from harness.responder import (CGI, FastCGI, chown_to_test_user, event, eventually,
+                               variables)
+
+LOST = re.compile(r"\b(\d+) log lines? lost")
+# More lines than the pipe and the responder's memory hold.
+MANY = 3000
+F_SETPIPE_SZ = 1031
+
+
+def small_pipe():
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, F_SETPIPE_SZ, 4096)
+    return reader, writer
+
+
+class Collector:
+    """Reads a pipe in a thread, to its end."""
+
+    def __init__(self, reader):
+        self.text = b""
+        self.reader = reader
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self):
+        while data := os.read(self.reader, 65536):
+            self.text += data
+
+    def lines(self):
+        return self.text.decode().splitlines()
+
+    def lost(self):
+        return sum(int(n) for n in LOST.findall(self.text.decode()))
+
+
+class StuckStderr(FastCGI):
+    """stderr is a pipe that nobody reads."""
+
+    def __init__(self, *arguments, **others):
+        self.reader, self.writer = small_pipe()
+        super().__init__(*arguments, LOG="stderr", **others)
+
+    def spawn(self, *arguments, env=None, **streams):
+        with os.fdopen(self.writer, "wb") as stderr:
+            return subprocess.Popen([self.program, *arguments], cwd="/", stderr=stderr,
+                                    env=self.environment(), **streams, **as_test_user())
+
+    def take_reader(self):
+        return self.reader
+
+
+class StuckFifo(FastCGI):
+    """LOG is a FIFO that nobody reads."""
+
+    def start(self, where=None, listener=None):
+        self.settings["LOG"] = path = os.path.join(self.folder, "fifo")
+        os.mkfifo(path)
+        chown_to_test_user(path)
+        self.reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        os.set_blocking(self.reader, True)
+        fcntl.fcntl(self.reader, F_SETPIPE_SZ, 4096)
+        super().start(where, listener)
+
+    def take_reader(self):
+        return self.reader
+
+
+class Limited(FastCGI):
+    """LOG is a file that can't grow any more."""
+
+    def spawn(self, *arguments, **streams):
+        def limit():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (8192, resource.RLIM_INFINITY))
+        return super().spawn(*arguments, preexec_fn=limit, **streams)
+
+
+def forge(responder, count):
+    """Sends requests that are refused, with a line of the log each."""
+    for _ in range(count):
+        answer = responder.post(b"{}", signature="0" * 64)
+        assert answer.status == 401
+        assert answer.seconds < 2, answer.seconds
+
+
+@pytest.mark.parametrize("kind", [StuckStderr, StuckFifo])
+def test_stuck(paths, store, kind):
+    """Events are recorded, /health is answered, and SIGTERM ends the process."""
+    with kind(paths.responder, store.conninfo) as responder:
+        forge(responder, MANY)
+        responder.assert_serving()
+        answer = responder.get()
+        assert (answer.status, answer.body) == (200, b'{"status":"ok"}')
+        assert responder.stop() < 5
+        os.close(responder.take_reader())
+
+
+@pytest.mark.parametrize("kind", [StuckStderr, StuckFifo])
+def test_read_again(paths, store, kind):
+    """Once the log is read, it says how many lines are lost, and all are whole."""
+    with kind(paths.responder, store.conninfo) as responder:
+        forge(responder, MANY)
+        collector = Collector(responder.take_reader())
+        assert eventually(lambda: collector.lost())
+        forge(responder, 10)
+        responder.stop()
+        collector.thread.join()
+        lines = collector.lines()
+        assert all(line.startswith("time=") for line in lines)
+        kept = sum("http=401" in line for line in lines)
+        assert kept + collector.lost() >= MANY + 10
+        assert kept > 200
+
+
+def test_full(paths, store):
+    """A file that can't grow (SIGXFSZ, as a full disk) does the same."""
+    with Limited(paths.responder, store.conninfo) as responder:
+        forge(responder, 100)
+        responder.assert_serving()
+        assert os.path.getsize(responder.log_file) <= 8192
+        kept = responder.log().count("\n")
+        os.truncate(responder.log_file, 0)
+        forge(responder, 1)
+        assert eventually(lambda: LOST.search(responder.log())), responder.log()
+        responder.stop()
+        # The start of the line that was cut is gone with the rest.
+        lines = responder.log().splitlines()[1:]
+        assert all(line.startswith("time=") for line in lines)
+        lost = sum(int(n) for n in LOST.findall(responder.log()))
+        assert kept + lost + sum("http=401" in line for line in lines) >= 101
+
+
+class StuckCGI(CGI):
+    def spawn(self, *arguments, env=None, **streams):
+        return subprocess.Popen([self.program, *arguments], cwd="/", stderr=self.stuck,
+                                env=self.environment() if env is None else env,
+                                **streams, **as_test_user())
+
+
+def test_cgi(paths, store):
+    """CGI answers, and its process ends soon after that."""
+    reader, writer = small_pipe()
+    with StuckCGI(paths.responder, store.conninfo, LOG="stderr") as responder:
+        responder.stuck = writer
+        os.set_blocking(writer, False)
+        try:
+            while True:
+                os.write(writer, b"x")
+        except BlockingIOError:
+            os.set_blocking(writer, True)
+        answer = responder.post(event())
+        assert answer.body == b'{"received":true}'
+        assert answer.seconds < 3
+    os.close(reader)
+    os.close(writer)
+
+
+def test_cgi_last_lines(paths, store):
+    """CGI writes its last lines before it ends."""
+    with CGI(paths.responder, store.conninfo) as responder:
+        for _ in range(20):
+            responder.post(event())
+        assert responder.log().count("outcome=recorded") == 20
+        assert responder.post(b"{}", signature="0" * 64).status == 401
+        assert "outcome=" in responder.log().splitlines()[-1]
+
+
+def test_last_lines(paths, store):
+    """SIGTERM: the last lines are written."""
+    with FastCGI(paths.responder, store.conninfo) as responder:
+        forge(responder, 100)
+        responder.stop(signal.SIGTERM)
+        assert responder.log().count("http=401") == 100
