@@ -62,6 +62,10 @@ BEGIN
 	INTO ids, sources, targets, vertices, first, last
 	FROM edge e;
 
+	IF ids IS NULL THEN
+		RETURN '{}';
+	END IF;
+
 	next := first;
 	number := array_fill(0, ARRAY[vertices]);
 	low := number;
