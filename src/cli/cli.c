@@ -80,6 +80,10 @@ int cli_load_settings(const struct verb *v, struct settings *s)
 
 	if (!settings_load(s, &sources, &errors))
 		code = cli_config_errors(v, &errors);
+	if (code != EX_OK && geteuid() != 0 &&
+	    strstr(errors.data, strerror(EACCES)))
+		cli_error(v, "run it with sudo, or as a user of the group that "
+			     "may read the settings");
 	buf_free(&errors);
 	return code;
 }

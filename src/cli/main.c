@@ -1,5 +1,7 @@
 #include "config.h"
 
+#include "base/alloc.h"
+#include "base/log.h"
 #include "base/macros.h"
 #include "cli/cli.h"
 #include "cli/output.h"
@@ -7,6 +9,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const struct verb verbs[] = {
@@ -87,6 +90,20 @@ static void print_help(FILE *to)
 	      to);
 }
 
+/* listen runs for long, and what it says is a log. */
+static int run_verb(const struct verb *v, int argc, char **argv)
+{
+	char *name = xasprintf("humcli-webhook %s", v->name);
+	int code;
+
+	if (strcmp(v->name, "listen") != 0)
+		log_for_terminal(name);
+	code = v->run(v, argc, argv);
+	log_for_terminal(NULL);
+	free(name);
+	return code;
+}
+
 static int run(int argc, char **argv)
 {
 	if (argc < 2) {
@@ -103,7 +120,7 @@ static int run(int argc, char **argv)
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++) {
 		if (strcmp(argv[1], verbs[i].name) == 0)
-			return verbs[i].run(&verbs[i], argc - 1, argv + 1);
+			return run_verb(&verbs[i], argc - 1, argv + 1);
 	}
 	fprintf(stderr,
 		"humcli-webhook: there is no verb '%s'; "

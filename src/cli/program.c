@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <sysexits.h>
 #include <unistd.h>
@@ -58,6 +59,18 @@ const char *cli_program_name(void)
 {
 	/* Without a slash it is a name that the shell found in PATH. */
 	return program_invocation_name;
+}
+
+char *cli_owner_name(const char *path)
+{
+	const struct passwd *owner;
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		return xstrdup("");
+	owner = getpwuid(st.st_uid);
+	return owner ? xstrdup(owner->pw_name)
+		     : xasprintf("%lu", (unsigned long)st.st_uid);
 }
 
 bool cli_switch_user(const char *name)

@@ -18,6 +18,11 @@ char *cli_responder_path(void) MUST_CHECK;
 /* How to type this program: as it was typed. */
 const char *cli_program_name(void) MUST_CHECK;
 
+/*
+ * Returns the name of the user that owns a file or folder, or its number; ""
+ * with errno set if there is no such file. The caller frees it.
+ */
+char *cli_owner_name(const char *path) MUST_CHECK;
 /* Becomes a user for good, where we are root. */
 bool cli_switch_user(const char *user) MUST_CHECK;
 /*

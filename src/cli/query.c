@@ -1,34 +1,76 @@
 #include "cli/query.h"
 
 #include "base/alloc.h"
+#include "base/macros.h"
 #include "base/parse.h"
+#include "cli/program.h"
 #include "cli/table.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-static int open_session(struct query *q, const struct verb *v, bool primary)
+/*
+ * Becomes the user postgres for good, as init and doctor do: root is no role
+ * of the database. Only with the settings of the whole system, and where the
+ * database is on this machine.
+ */
+static void become_postgres(struct query *q)
 {
-	int code;
+	char *conninfo;
 
-	*q = (struct query){ .verb = v };
-	code = cli_load_settings(v, &q->settings);
-	if (code != EX_OK)
-		return code;
+	if (geteuid() != 0 || !q->settings.file ||
+	    strcmp(q->settings.file, SYSCONFDIR "/humcli-webhook.conf") != 0)
+		return;
+	conninfo = session_conninfo_as(q->settings.database, "postgres");
+	if (conninfo && cli_switch_user("postgres")) {
+		free(q->settings.database);
+		q->settings.database = conninfo;
+		return;
+	}
+	free(conninfo);
+}
+
+static int open_session(struct query *q, bool primary)
+{
+	become_postgres(q);
 	q->session = session_new(q->settings.database, primary, -1);
-	/* Why not is in the log, on stderr. */
-	return session_open(q->session) ? EX_OK : EX_UNAVAILABLE;
+	if (session_open(q->session))
+		return EX_OK;
+	/* The reason was reported by the connector. */
+	cli_error(q->verb,
+		  "is the server running, and may this user connect to it? "
+		  "HUMCLI_WEBHOOK_DATABASE names it%s%s; humcli-webhook doctor "
+		  "says more",
+		  q->settings.file ? ", in " : "",
+		  q->settings.file ? q->settings.file : "");
+	return EX_UNAVAILABLE;
+}
+
+int query_load(struct query *q, const struct verb *v)
+{
+	*q = (struct query){ .verb = v };
+	return cli_load_settings(v, &q->settings);
+}
+
+int query_connect(struct query *q)
+{
+	return open_session(q, true);
 }
 
 int query_open(struct query *q, const struct verb *v)
 {
-	return open_session(q, v, false);
+	int code = query_load(q, v);
+
+	return code == EX_OK ? open_session(q, false) : code;
 }
 
 int query_open_primary(struct query *q, const struct verb *v)
 {
-	return open_session(q, v, true);
+	int code = query_load(q, v);
+
+	return code == EX_OK ? query_connect(q) : code;
 }
 
 void query_close(struct query *q)
@@ -36,6 +78,34 @@ void query_close(struct query *q)
 	session_free(q->session);
 	settings_free(&q->settings);
 	*q = (struct query){ 0 };
+}
+
+/* Returns what helps, with "; " before it, or "". */
+static const char *hint(const char *sqlstate)
+{
+	static const struct {
+		const char *sqlstate;
+		const char *text;
+	} hints[] = {
+		{ "3F000", "; the schema is not in this database: "
+			   "humcli-webhook init installs it" },
+		{ "42P01", "; the schema is not in this database, or an older "
+			   "one: humcli-webhook init installs it" },
+		{ "42883", "; the schema is not in this database, or an older "
+			   "one: humcli-webhook init installs it" },
+		{ "42501", "; run it with sudo, or as a role that was granted "
+			   "humcli_reader (to read), humcli_consumer (to "
+			   "replay) or humcli_admin (to purge and retry)" },
+		{ "22007", "; a time is such as '2026-03-01 12:00', "
+			   "'yesterday', 90min or 7d; an interval such as "
+			   "'30 days'" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(hints); i++) {
+		if (strcmp(sqlstate, hints[i].sqlstate) == 0)
+			return hints[i].text;
+	}
+	return "";
 }
 
 int query_run(struct query *q, const char *sql, const char *const *values,
@@ -49,7 +119,8 @@ int query_run(struct query *q, const char *sql, const char *const *values,
 		return EX_OK;
 	if (a == QUERY_REFUSED && session_exit_code(q->session) != EX_OK)
 		code = session_exit_code(q->session);
-	cli_error(q->verb, "%s", session_message(q->session));
+	cli_error(q->verb, "%s%s", session_message(q->session),
+		  a == QUERY_REFUSED ? hint(session_sqlstate(q->session)) : "");
 	return code;
 }
 

@@ -20,12 +20,17 @@ struct query {
 };
 
 /*
- * Connects, to a standby too; times are in UTC both ways. Returns EX_OK, or
+ * Loads the settings and connects, to a standby too; times are in UTC both
+ * ways. Run by root it becomes the user postgres, where the settings are those
+ * of the whole system and the database is on this machine. Returns EX_OK, or
  * the exit code of an error that was reported.
  */
 int query_open(struct query *q, const struct verb *v) MUST_CHECK;
 /* The same for a verb that writes: a standby will not do. */
 int query_open_primary(struct query *q, const struct verb *v) MUST_CHECK;
+/* The two halves of query_open_primary(), for a verb with work in between. */
+int query_load(struct query *q, const struct verb *v) MUST_CHECK;
+int query_connect(struct query *q) MUST_CHECK;
 /* Also after that failed. */
 void query_close(struct query *q);
 

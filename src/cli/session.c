@@ -177,6 +177,50 @@ enum query_status session_begin(struct session *s, int64_t limit)
 		NULL, 0, limit, NULL);
 }
 
+/* Appends keyword='value', escaped as libpq reads it. */
+static void put_option(struct buf *b, const char *keyword, const char *value)
+{
+	buf_printf(b, "%s='", keyword);
+	for (; *value; value++) {
+		if (*value == '\'' || *value == '\\')
+			buf_add(b, "\\", 1);
+		buf_add(b, value, 1);
+	}
+	buf_printf(b, "' ");
+}
+
+/* Returns true unless the option leads away from this machine's sockets. */
+static bool is_local(const char *keyword, const char *value)
+{
+	if (strcmp(keyword, "host") == 0)
+		return *value == '/' || *value == '\0';
+	return strcmp(keyword, "hostaddr") != 0 &&
+	       strcmp(keyword, "service") != 0;
+}
+
+char *session_conninfo_as(const char *conninfo, const char *role)
+{
+	PQconninfoOption *options = PQconninfoParse(conninfo, NULL);
+	const char *host = getenv("PGHOST");
+	bool local = options && (!host || *host == '/') &&
+		     !getenv("PGHOSTADDR") && !getenv("PGSERVICE");
+	struct buf text = { 0 };
+
+	for (const PQconninfoOption *o = options; o && o->keyword; o++) {
+		if (!o->val || strcmp(o->keyword, "user") == 0 ||
+		    strcmp(o->keyword, "password") == 0)
+			continue;
+		local = local && is_local(o->keyword, o->val);
+		put_option(&text, o->keyword, o->val);
+	}
+	PQconninfoFree(options);
+	put_option(&text, "user", role);
+	if (local)
+		return text.data;
+	buf_free(&text);
+	return NULL;
+}
+
 enum query_status session_query(struct session *s, const char *query,
 				const char *const *values, size_t count,
 				int64_t limit, struct rows **rows)

@@ -51,6 +51,12 @@ enum query_status {
  */
 enum query_status session_begin(struct session *s, int64_t limit) MUST_CHECK;
 
+/*
+ * The same database as another role, where conninfo leads to a server of this
+ * machine by a unix socket; NULL otherwise. The caller frees it.
+ */
+char *session_conninfo_as(const char *conninfo, const char *role) MUST_CHECK;
+
 struct rows;
 
 /*

@@ -245,14 +245,46 @@ def system(account, cluster):
     account.group.write_text(f"root:x:0:\nhumcli-webhook:x:61234:\n")
     mount = shlex.join(["mount", "--bind", str(etc), "/usr/local/etc"])
 
-    def run(*arguments, **others):
-        return account.run("-ec", f'{mount}; exec "$@"', "sh", account.program, *arguments,
+    def run(*arguments, before=(), **others):
+        return account.run("-ec", f'{mount}; exec "$@"', "sh", *before, account.program, *arguments,
                            program="sh", wrap=["unshare", "--mount"], user={}, **others)
 
     run.etc = etc
     yield run
     for role in ("humcli-webhook",):
         cluster.execute(f'DROP ROLE IF EXISTS "{role}"')
+
+
+def check_verbs(run, account):
+    """After init, root reads and purges, though root is no role. Another
+    account is told which command does it."""
+    assert run("events").returncode == OK
+    assert run("task", "none").returncode == NEGATIVE
+    spool = account.home.parent / "spool"
+    with open(run.etc / "humcli-webhook.conf", "a", encoding="ascii") as config:
+        config.write(f"HUMCLI_WEBHOOK_SPOOL={spool}\n")
+    for folder in (spool, *(spool / each for each in ("tmp", "new", "failed"))):
+        folder.mkdir(mode=0o700)
+        os.chown(folder, 61234, 61234)
+    done = run("purge", "--older-than", "2 days")
+    assert (done.returncode, done.stdout) == (OK, "0 tasks purged\n")
+    waiting = spool / "new" / ("0" * 64)
+    waiting.write_bytes(b"x")
+    os.chown(waiting, 61234, 61234)
+    done = run("purge", "--older-than", "2 days")
+    assert (done.returncode, done.stdout) == (75, "")
+    assert "nothing was purged: 1 event is still in spool" in done.stderr
+    assert run("spool", "list").stdout.count("\n") == 2
+    waiting.unlink()
+    other = ["setpriv", f"--reuid={account.uid}", "--regid=61234", "--clear-groups"]
+    done = run("purge", "--older-than", "2 days", before=other)
+    assert (done.returncode, done.stdout) == (NOPERM, "")
+    assert re.search("nothing was purged: the spool .* belongs to humcli-webhook, .*"
+                     "run: sudo .* purge --older-than '2 days'", done.stderr)
+    other[2] = f"--regid={account.gid}"
+    done = run("purge", "--older-than", "2 days", before=other)
+    assert (done.returncode, done.stdout) == (CONFIG, "")
+    assert "Permission denied" in done.stderr and "run it with sudo" in done.stderr
 
 
 @ROOT
@@ -285,6 +317,7 @@ def test_the_system(account, cluster):
             looked = run("doctor")
             assert "ok    user         looking as humcli-webhook" in looked.stdout
             assert "FAIL" not in looked.stdout
+            check_verbs(run, account)
         finally:
             cluster.drop_database(name)
 

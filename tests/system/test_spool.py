@@ -5,6 +5,7 @@ import concurrent.futures
 import contextlib
 import json
 import os
+import re
 import subprocess
 import threading
 import time
@@ -728,7 +729,7 @@ def test_cli_nothing_there(paths, spool, settings):
     """The command makes no spool, because root's would have the wrong owner."""
     for verb in "list", "drain", "retry-failed":
         done = cli(paths, settings, verb)
-        assert done.returncode == 0 and "not there" in done.stderr
+        assert done.returncode == 0 and "does not exist yet" in done.stderr
     assert not os.path.exists(spool.path)
     done = cli(paths, settings, "list", SPOOL="")
     assert done.returncode == 78 and "HUMCLI_WEBHOOK_SPOOL" in done.stderr
@@ -742,15 +743,26 @@ def test_cli_wrong_use(paths, spool, settings):
         assert done.returncode == 64 and "usage:" in done.stderr, arguments
 
 
-def test_cli_for_its_owner_alone(paths, spool, settings):
-    """The command refuses other users, because root's files would be unusable
-    for the responder."""
+def test_cli_as_its_owner(paths, store, spool, settings):
+    """Root becomes the owner of the spool, because a file of root's would be
+    unusable for the responder. Another user is told what helps."""
     if os.geteuid() != 0:
         pytest.skip("being another user needs root")
     spool.make()
-    done = cli(paths, settings, "list", check_user=False)
-    assert done.returncode == 77 and "runuser -u nobody" in done.stderr
-    assert sorted(os.listdir(spool.path)) == ["failed", "new", "tmp"]
+    body = event()
+    spool.put(body)
+    done = cli(paths, settings, "list", "--json", check_user=False)
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 1, done.stderr
+    done = cli(paths, settings, "drain", check_user=False)
+    assert (done.returncode, done.stdout) == (0, "1 recorded, 0 moved to failed/, 0 left\n")
+    assert recorded(store, [body]) == [body]
+    owners = {os.stat(os.path.join(folder, name)).st_uid
+              for folder, folders, files in os.walk(spool.path) for name in [*folders, *files]}
+    assert owners == {os.stat(spool.path).st_uid}
+    os.chown(spool.path, 1, 1)
+    done = cli(paths, settings, "list")
+    assert done.returncode == 77
+    assert re.search(r"belongs to daemon; run: sudo \S+ spool", done.stderr), done.stderr
 
 
 def test_cli_drain(paths, store, spool, settings):
@@ -764,7 +776,7 @@ def test_cli_drain(paths, store, spool, settings):
     with contextlib.closing(store.connect()) as connection:
         listen(connection)
         done = cli(paths, settings, "drain")
-        assert done.stdout == "151 recorded, 1 set aside in failed/, 0 left\n"
+        assert done.stdout == "151 recorded, 1 moved to failed/, 0 left\n"
         assert done.returncode == 0
         texts = notifications(connection, 150)
         assert sum(task_of(body) in text for body in good[:1] for text in texts) == 1
@@ -772,7 +784,7 @@ def test_cli_drain(paths, store, spool, settings):
     assert spool.failed == ["c" * 64] and not spool.waiting
     done = cli(paths, settings, "drain")
     assert (done.returncode, done.stdout, done.stderr) == (
-        0, "0 recorded, 0 set aside in failed/, 0 left\n", "")
+        0, "0 recorded, 0 moved to failed/, 0 left\n", "")
 
 
 def test_cli_drain_without_a_database(paths, spool, settings):
@@ -791,7 +803,7 @@ def test_cli_drain_leaves_what_is_locked(paths, store, spool, settings):
     with tasks_locked(store, [task_of(held)]):
         done = cli(paths, settings, "drain")
     assert (done.returncode, done.stdout) == (
-        75, "1 recorded, 0 set aside in failed/, 1 left\n")
+        75, "1 recorded, 0 moved to failed/, 1 left\n")
     assert recorded(store, [held, other]) == [other] and spool.waiting == [sign(held)]
 
 

@@ -1,58 +1,90 @@
 #include "base/macros.h"
+#include "cli/program.h"
 #include "cli/query.h"
 #include "store/spool.h"
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* In one transaction: each holds the locks of its tasks. */
 #define TASKS_AT_ONCE "1000"
 
-static int count_spooled(const struct verb *v, struct spool *s, size_t *count)
+struct purge {
+	struct query query;
+	const char *older_than;
+	size_t spooled; /* files, of new/ and failed/ */
+};
+
+static int count_spooled(struct purge *p, struct spool *s)
 {
 	static const enum spool_folder folders[] = { SPOOL_NEW, SPOOL_FAILED };
 	struct spool_list list;
 
 	for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
 		if (!spool_list(s, folders[i], &list)) {
-			cli_error(v, "can't read the spool: %s",
+			cli_error(p->query.verb, "can't read the spool: %s",
 				  strerror(errno));
 			return EX_IOERR;
 		}
-		*count += list.count;
+		p->spooled += list.count;
 		spool_list_free(&list);
 	}
 	return EX_OK;
 }
 
 /*
- * What waits in the spool belongs to a history that purge would take away
- * before it is whole.
+ * Refuses while the spool holds files: they belong to a history that purge
+ * would delete before it is whole.
  */
-static int check_spool(const struct query *q)
+static int check_spool_files(void *context)
 {
-	const char *path = q->settings.spool;
-	struct spool *s;
-	struct stat st;
-	size_t count = 0;
+	struct purge *p = context;
+	const char *path = p->query.settings.spool;
+	struct spool *s = spool_open(path, p->query.settings.spool_max);
 	int code;
+
+	if (!s) {
+		cli_error(p->query.verb, "nothing was purged: events may wait "
+					 "in the spool, which can't be read");
+		return EX_NOPERM;
+	}
+	code = count_spooled(p, s);
+	spool_close(s);
+	if (code != EX_OK || !p->spooled)
+		return code;
+	cli_error(p->query.verb,
+		  "nothing was purged: %zu event%s still in spool %s; run "
+		  "humcli-webhook spool drain first, and see humcli-webhook "
+		  "spool list",
+		  p->spooled, p->spooled == 1 ? " is" : "s are", path);
+	return EX_TEMPFAIL;
+}
+
+/* Looks into the spool as its owner, because nobody else may. */
+static int check_spool(struct purge *p)
+{
+	const char *path = p->query.settings.spool;
+	struct stat st;
+	char *owner;
+	int code = EX_NOPERM;
 
 	if (!*path || (stat(path, &st) < 0 && errno == ENOENT))
 		return EX_OK;
-	s = spool_open(path, q->settings.spool_max);
-	if (!s)
-		return EX_NOPERM;
-	code = count_spooled(q->verb, s, &count);
-	spool_close(s);
-	if (code == EX_OK && count) {
-		cli_error(q->verb,
-			  "the spool %s holds %zu event%s; see humcli-webhook "
-			  "spool, and purge after that",
-			  path, count, count == 1 ? "" : "s");
-		code = EX_TEMPFAIL;
-	}
+	if (st.st_uid == geteuid())
+		return check_spool_files(p);
+	owner = cli_owner_name(path);
+	if (geteuid() != 0 || !cli_run_as(owner, check_spool_files, p, &code))
+		cli_error(p->query.verb,
+			  "nothing was purged: the spool %s belongs to %s, and "
+			  "events may wait in it; run: sudo %s purge "
+			  "--older-than '%s'",
+			  path, *owner ? owner : "another user",
+			  cli_program_name(), p->older_than);
+	free(owner);
 	return code;
 }
 
@@ -69,8 +101,10 @@ static int purge(struct query *q, const char *older_than)
 			values, 1, &done);
 		total += done;
 	} while (done);
-	if (code != EX_OK && !total)
+	if (code != EX_OK && !total) {
+		cli_error(q->verb, "nothing was purged");
 		return code;
+	}
 	printf("%llu task%s purged\n", (unsigned long long)total,
 	       total == 1 ? "" : "s");
 	return code;
@@ -78,23 +112,24 @@ static int purge(struct query *q, const char *older_than)
 
 int cmd_purge(const struct verb *v, int argc, char **argv)
 {
-	const char *older_than = NULL;
+	struct purge p = { 0 };
 	const struct cli_option options[] = {
-		{ "older-than", &older_than, NULL },
+		{ "older-than", &p.older_than, NULL },
 	};
-	struct query q;
 	int code;
 
 	if (!cli_options(v, &argc, &argv, options, ARRAY_SIZE(options), 0,
 			 &code))
 		return code;
-	if (!older_than)
+	if (!p.older_than)
 		return cli_usage_error(v, "--older-than is missing");
-	code = query_open_primary(&q, v);
+	code = query_load(&p.query, v);
 	if (code == EX_OK)
-		code = check_spool(&q);
+		code = check_spool(&p);
 	if (code == EX_OK)
-		code = purge(&q, older_than);
-	query_close(&q);
+		code = query_connect(&p.query);
+	if (code == EX_OK)
+		code = purge(&p.query, p.older_than);
+	query_close(&p.query);
 	return code;
 }

@@ -4,6 +4,7 @@
 #include "base/macros.h"
 #include "cli/cli.h"
 #include "cli/json.h"
+#include "cli/program.h"
 #include "cli/table.h"
 #include "config/secrets.h"
 #include "config/settings.h"
@@ -13,7 +14,6 @@
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -196,8 +196,8 @@ static int drain_all(const struct job *j, const struct drain_source *source)
 		code = EX_UNAVAILABLE;
 	else if (sum.deferred)
 		code = EX_TEMPFAIL;
-	printf("%zu recorded, %zu set aside in failed/, %zu left\n",
-	       sum.recorded, sum.moved_to_failed, sum.deferred);
+	printf("%zu recorded, %zu moved to failed/, %zu left\n", sum.recorded,
+	       sum.moved_to_failed, sum.deferred);
 	if (code == EX_UNAVAILABLE)
 		cli_error(j->verb, "the database takes no events now");
 	return code;
@@ -274,22 +274,23 @@ static const struct cli_action actions[] = {
 };
 
 /*
- * A file that somebody else makes there, root for one, would be out of the
- * responder's reach.
+ * Becomes the spool's owner, where we are root: a file that root makes there
+ * would be out of the responder's reach.
  */
-static bool is_ours(const struct job *j, const struct stat *st)
+static bool become_owner(const struct job *j, const struct stat *st)
 {
-	const struct passwd *owner;
+	char *owner;
+	bool done;
 
 	if (st->st_uid == geteuid())
 		return true;
-	owner = getpwuid(st->st_uid);
-	cli_error(j->verb,
-		  "%s belongs to %s: be that user, as by runuser -u %s -- "
-		  "humcli-webhook spool ...",
-		  j->settings.spool, owner ? owner->pw_name : "nobody we know",
-		  owner ? owner->pw_name : "USER");
-	return false;
+	owner = cli_owner_name(j->settings.spool);
+	done = geteuid() == 0 && cli_switch_user(owner);
+	if (!done)
+		cli_error(j->verb, "%s belongs to %s; run: sudo %s spool ...",
+			  j->settings.spool, owner, cli_program_name());
+	free(owner);
+	return done;
 }
 
 static int open_and_run(struct job *j, const struct cli_action *a)
@@ -305,14 +306,14 @@ static int open_and_run(struct job *j, const struct cli_action *a)
 	if (stat(j->settings.spool, &st) < 0) {
 		/* The responder makes it, with its first start. */
 		if (errno == ENOENT)
-			cli_error(j->verb, "%s is not there yet: it is empty",
+			cli_error(j->verb, "spool %s does not exist yet",
 				  j->settings.spool);
 		else
 			cli_error(j->verb, "%s: %s", j->settings.spool,
 				  strerror(errno));
 		return errno == ENOENT ? EX_OK : EX_NOPERM;
 	}
-	if (!is_ours(j, &st))
+	if (!become_owner(j, &st))
 		return EX_NOPERM;
 	j->spool = spool_open(j->settings.spool, j->settings.spool_max);
 	if (!j->spool)
