@@ -342,8 +342,16 @@ static bool ask(PGconn *conn)
 	return PQsetnonblocking(conn, 1) == 0 &&
 	       PQsendQueryParams(
 		       conn,
-		       "SELECT pg_catalog.pg_is_in_recovery(), "
-		       "pg_catalog.current_setting('transaction_read_only')",
+		       /* A default of role or database binds nobody who asks
+			* for READ WRITE; one of the server closes it. */
+		       "SELECT pg_catalog.pg_is_in_recovery(), CASE"
+		       " pg_catalog.current_setting('transaction_read_only')"
+		       " WHEN 'off' THEN 'off' ELSE (SELECT CASE WHEN source"
+		       " OPERATOR(pg_catalog.=) ANY (ARRAY['database', 'user',"
+		       " 'database user']) THEN 'off' ELSE 'on' END"
+		       " FROM pg_catalog.pg_settings WHERE name"
+		       " OPERATOR(pg_catalog.=) 'default_transaction_read_only')"
+		       " END",
 		       0, NULL, NULL, NULL, NULL, 0) == 1 &&
 	       PQflush(conn) >= 0;
 }

@@ -25,7 +25,7 @@ void connector_free(struct connector *c);
 enum connect_server {
 	CONNECT_ANY, /* also a standby */
 	CONNECT_PRIMARY, /* LISTEN works there alone */
-	CONNECT_WRITABLE /* a primary whose sessions may write by default */
+	CONNECT_WRITABLE /* a primary that is not made read-only as a whole */
 };
 
 /*

@@ -39,34 +39,44 @@ enum session {
 };
 
 /*
- * Our time limits are wider than our own clock's: they end statements that we
- * gave up long ago. They do not end a COMMIT that waits for a standby.
+ * What a transaction asks for. Our time limits are wider than our own clock's:
+ * they end statements that we gave up long ago. They do not end a COMMIT that
+ * waits for a standby.
  */
-#define OUR_LIMITS(local)                                               \
-	"pg_catalog.set_config('statement_timeout', '30s', " local ")," \
-	"pg_catalog.set_config('lock_timeout', '10s', " local "),"      \
-	"pg_catalog.set_config('idle_in_transaction_session_timeout',"  \
-	" '60s', " local ")"
-
 static const char begin_transaction[] =
 	"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
-static const char set_transaction[] = "SELECT " OUR_LIMITS("true");
+static const char set_transaction[] =
+	"SELECT pg_catalog.set_config('statement_timeout', '30s', true),"
+	" pg_catalog.set_config('lock_timeout', '10s', true),"
+	" pg_catalog.set_config('idle_in_transaction_session_timeout', '60s',"
+	" true)";
 
-/* Older servers do not know the names in the last two rows. */
-static const char set_session[] = "SELECT " OUR_LIMITS(
-	"false") ","
-		 "pg_catalog.set_config('default_transaction_isolation',"
-		 " 'read committed', false),"
-		 "pg_catalog.set_config('default_transaction_read_only', 'off', false),"
-		 "pg_catalog.set_config('default_transaction_deferrable', 'off', false),"
-		 "pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false),"
-		 "pg_catalog.set_config('row_security', 'on', false),"
-		 "(SELECT pg_catalog.count(pg_catalog.set_config(name, value, false))"
-		 " FROM (VALUES ('idle_session_timeout', '0'),"
-		 " ('transaction_timeout', '0'), ('plan_cache_mode', 'auto'))"
-		 " AS v (name, value)"
-		 " WHERE pg_catalog.current_setting(name, true) IS NOT NULL)"
-		 " WHERE pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) $1";
+/*
+ * The same for a session, if it is the one that we connected to ($1). A
+ * default_transaction_read_only of the server itself stays, because it makes
+ * the server read-only as a whole. Older servers do not know all names of the
+ * second list.
+ */
+static const char set_session[] =
+	"SELECT (SELECT pg_catalog.count("
+	"pg_catalog.set_config(name, value, false)) FROM (VALUES"
+	" ('statement_timeout', '30s'), ('lock_timeout', '10s'),"
+	" ('idle_in_transaction_session_timeout', '60s'),"
+	" ('default_transaction_isolation', 'read committed'),"
+	" ('default_transaction_deferrable', 'off'),"
+	" ('search_path', 'pg_catalog, pg_temp'), ('row_security', 'on'))"
+	" AS v (name, value)),"
+	" (SELECT pg_catalog.count("
+	"pg_catalog.set_config(name, value, false)) FROM (VALUES"
+	" ('idle_session_timeout', '0'), ('transaction_timeout', '0'),"
+	" ('plan_cache_mode', 'auto')) AS v (name, value)"
+	" WHERE pg_catalog.current_setting(name, true) IS NOT NULL),"
+	" (SELECT pg_catalog.set_config(name, 'off', false)"
+	" FROM pg_catalog.pg_settings"
+	" WHERE name OPERATOR(pg_catalog.=) 'default_transaction_read_only'"
+	" AND source OPERATOR(pg_catalog.=)"
+	" ANY (ARRAY['database', 'user', 'database user']))"
+	" WHERE pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) $1";
 
 /* One transaction in flight, until its last Sync comes back. */
 struct pending_request {
@@ -75,6 +85,7 @@ struct pending_request {
 	bool is_explicit; /* between BEGIN and COMMIT: two Syncs */
 	unsigned skip; /* results of BEGIN and set_config */
 	unsigned syncs; /* that have not come back */
+	bool committed; /* COMMIT came back: no later error undoes it */
 	bool failed;
 	char sqlstate[6];
 	char message[256];
@@ -143,8 +154,7 @@ bool database_connect(struct database *db, int64_t deadline)
 	database_disconnect(db);
 	db->session = SESSION_UNKNOWN;
 	db->recorded_before = false;
-	/* A session that is read-only by default writes if it is asked to. */
-	db->conn = connector_try(db->connector, CONNECT_PRIMARY, deadline);
+	db->conn = connector_try(db->connector, CONNECT_WRITABLE, deadline);
 	if (db->conn && (PQsetnonblocking(db->conn, 1) != 0 ||
 			 PQenterPipelineMode(db->conn) != 1)) {
 		log_message(LEVEL_ERROR,
@@ -168,7 +178,7 @@ bool database_answers(const char *conninfo, int64_t deadline)
 {
 	struct connector *connector = connector_new(conninfo);
 	PGconn *conn =
-		connector_open_quietly(connector, CONNECT_PRIMARY, deadline);
+		connector_open_quietly(connector, CONNECT_WRITABLE, deadline);
 	bool answers = conn != NULL;
 
 	PQfinish(conn);
@@ -478,7 +488,7 @@ static bool read_next(struct database *db, const PGresult *result)
 static void fail_request(struct pending_request *s, const char *sqlstate,
 			 const char *message)
 {
-	if (s->failed)
+	if (s->failed || s->committed)
 		return;
 	s->failed = true;
 	snprintf(s->sqlstate, sizeof(s->sqlstate), "%s",
@@ -508,7 +518,7 @@ static void read_tuples(struct database *db, const PGresult *result)
  * Reads one PGresult of the oldest request. Returns true if the request has
  * ended.
  */
-static bool read_result(struct database *db, const PGresult *result)
+static bool read_result(struct database *db, PGresult *result)
 {
 	struct pending_request *p = &db->pending[0];
 
@@ -522,6 +532,8 @@ static bool read_result(struct database *db, const PGresult *result)
 			p->skip--;
 		else if (PQresultStatus(result) == PGRES_TUPLES_OK)
 			read_tuples(db, result);
+		else if (strcmp(PQcmdStatus(result), "COMMIT") == 0)
+			p->committed = true;
 		return false;
 	case PGRES_PIPELINE_ABORTED:
 		return false;
@@ -601,8 +613,11 @@ enum database_status database_next(struct database *db,
 		between = false;
 		end = read_result(db, r);
 		PQclear(r);
-		if (PQstatus(db->conn) != CONNECTION_OK)
+		if (PQstatus(db->conn) != CONNECTION_OK &&
+		    !db->pending[0].committed)
 			return DATABASE_LOST;
+		/* The end of a committed transaction need not be seen. */
+		end = end || PQstatus(db->conn) != CONNECTION_OK;
 		if (end && db->pending[0].request == DATABASE_SETTINGS) {
 			settings_done(db);
 		} else if (end && needs_full_record(db)) {

@@ -22,8 +22,8 @@ struct database *database_new(const char *conninfo) MUST_CHECK;
 void database_free(struct database *db);
 
 /*
- * Connects to the first primary, as connector_try() does, by the deadline (ms,
- * monotonic). Call it again to go on.
+ * Connects to the first server that accepts writes, as connector_try() does,
+ * by the deadline (ms, monotonic). Call it again to go on.
  */
 bool database_connect(struct database *db, int64_t deadline) MUST_CHECK;
 bool database_connected(const struct database *db) MUST_CHECK;
@@ -39,8 +39,9 @@ bool database_check_conninfo(const char *conninfo,
 			     char fault[DATABASE_FAULT_SIZE]) MUST_CHECK;
 
 /*
- * Makes a connection of its own, to the first primary, and closes it. Returns
- * true if one was there by the deadline (ms, monotonic). Safe from any thread.
+ * Makes a connection of its own, to the first server that accepts writes, and
+ * closes it. Returns true if one was there by the deadline (ms, monotonic).
+ * Safe from any thread.
  */
 bool database_answers(const char *conninfo, int64_t deadline) MUST_CHECK;
 
