@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "event/event.h"
+#include "event/json_object.h"
 
 #include <cjson/cJSON.h>
 #include <stdlib.h>
@@ -44,73 +45,25 @@ char *json_event_body(const struct event_fields *s)
 	return finish(object);
 }
 
-static const char *skip_digits(const char *p)
+/* Members are not needed, only whether the text is valid. */
+static void ignore_member(void *context, const struct json_token *key,
+			  const struct json_token *value)
 {
-	return p + strspn(p, "0123456789");
+	(void)context;
+	(void)key;
+	(void)value;
 }
 
-/* Behind a number as RFC 8259 has it; NULL where it is none. */
-static const char *number_end(const char *p)
-{
-	const char *start = p += *p == '-';
-
-	p = skip_digits(p);
-	if (p == start || (*start == '0' && p != start + 1))
-		return NULL;
-	if (*p == '.') {
-		start = ++p;
-		p = skip_digits(p);
-		if (p == start)
-			return NULL;
-	}
-	if (*p == 'e' || *p == 'E') {
-		p++;
-		start = p += *p == '+' || *p == '-';
-		p = skip_digits(p);
-		if (p == start)
-			return NULL;
-	}
-	return p;
-}
-
-static const char *string_end(const char *p)
-{
-	for (p++; *p && *p != '"'; p++) {
-		if (*p == '\\' && p[1])
-			p++;
-	}
-	return *p ? p + 1 : p;
-}
-
-/* cJSON leaves numbers to strtod(), which takes 01, 1. and -.5 too. */
-static bool numbers_valid(const char *p)
-{
-	while (p && *p) {
-		if (*p == '"')
-			p = string_end(p);
-		else if (*p == '-' || (*p >= '0' && *p <= '9'))
-			p = number_end(p);
-		else
-			p++;
-	}
-	return p != NULL;
-}
-
-/* Whether a reader that goes by the line and by RFC 8259 can take it. */
+/* Returns true if readers can take text as a line, and by RFC 8259. */
 static bool is_line(const char *text, size_t length)
 {
-	cJSON *parsed;
-
-	if (!utf8_valid(text, length) ||
-	    strncmp(text, "\xef\xbb\xbf", 3) == 0 || !numbers_valid(text))
-		return false;
 	for (size_t i = 0; i < length; i++) {
 		if ((unsigned char)text[i] < ' ')
 			return false;
 	}
-	parsed = cJSON_ParseWithOpts(text, NULL, true);
-	cJSON_Delete(parsed);
-	return parsed != NULL;
+	return utf8_valid(text, length) &&
+	       json_scan_object(text, length, ignore_member, NULL) !=
+		       JSON_INVALID;
 }
 
 /* What is not UTF-8 (from an SQL_ASCII database) as U+FFFD, byte by byte. */

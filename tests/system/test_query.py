@@ -418,6 +418,23 @@ def test_quarantine_retry(ask, database):
     assert ask("quarantine", "retry").out == "1 recorded, 3 left\n"
 
 
+def test_quarantine_retry_of_what_an_older_version_refused(ask, database):
+    """It recorded none of these, though PostgreSQL's json accepts them all."""
+    bodies = [(BODY % b"t%d" % n)[:-1] + more + b"}" for n, more in enumerate((
+        b',"x":"\\ud800"', b',"x":1,"x":2', b',"\\u0000":1', b',"x":' + b"9" * 100,
+        b',"x":' + b"[" * 1500 + b"]" * 1500, b',"previous_status":""'))]
+    bodies.append((BODY % b"t6").replace(b"T12:00:00.000Z", b" 12:00+00"))
+    assert bodies[-1] != BODY % b"t6"
+    quarantine_add(database, *bodies)
+    done = ask("quarantine", "retry")
+    assert (done.returncode, done.out) == (OK, f"{len(bodies)} recorded, 0 left\n"), done.err
+    assert [row[0].encode() for row in database.execute(
+        "SELECT payload::text FROM humcli.events ORDER BY task_id")] == bodies
+    assert database.execute("SELECT count(*) FROM humcli.quarantine") == [(0,)]
+    # The verbs print what was recorded.
+    assert len(objects(ask("events", "--json"))) == len(bodies)
+
+
 def test_quarantine_retry_waits_for_a_lock(ask, database, paths):
     """A retry waits for a lock like a new event: 0.5 s, and once more."""
     quarantine_add(database, BODY % b"t1")
