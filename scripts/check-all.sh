@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 
 check_all() {
-	side_by_side all_gcc all_package all_clang all_without_curl all_sanitizers \
+	side_by_side all_release all_gcc all_clang all_without_curl all_sanitizers \
 		all_threads all_cppcheck all_texts all_distcheck
 	step "fuzzing, each harness for 60 s" "$work/source/tests/fuzz/run" || :
 	if [ -d "$work/stage-gcc" ]; then
@@ -16,13 +16,13 @@ check_all() {
 		threaded_system_tests
 	fi
 	step "no sanitizer had a finding" no_reports || :
-	other_release
+	check_other_release
 	step "the benchmark, its short form" \
 		"$work/source/tests/bench/run" --short --output "$work/log" || :
 }
 
-# The demo, the core check and the package's test on the other Debian release.
-other_release() {
+# The demo and the core check on the other Debian release.
+check_other_release() {
 	local log=$work/log/other-release status=0 started=$SECONDS
 	local passed failed skipped
 	"$work/source/tests/other-release" >"$log" 2>&1 </dev/null || status=$?
@@ -151,12 +151,18 @@ distcheck() {
 	configure_in "$work/dist" && make -s -C "$work/dist" distcheck
 }
 
-# Tries the package in a new Debian system, booted if that is possible.
-all_package() {
-	step "the Debian package: install, upgrade, an event, purge" \
-		"$work/source/tests/package/run" || :
-	# count the part that was skipped, if not all was
-	! grep -s SKIPPED "$work/log/the_Debian_package"* || count 0 0 1
+# Builds what would be published, and tries its packages, each in a new Debian
+# system, booted if that is possible.
+all_release() {
+	local release
+	step "the release" "$work/source/scripts/release" "$work/release" || :
+	[ -e "$work/release/SHA256SUMS" ] || return 0
+	for release in bookworm trixie; do
+		step "its package for $release: install, upgrade, an event, purge" \
+			"$work/source/tests/package/run" "$release" "$work/release" || :
+		# count the part that was skipped, if not all was
+		! grep -s SKIPPED "$work/log/its_package_for_$release"* || count 0 0 1
+	done
 }
 
 # ---- sanitizers
@@ -258,7 +264,7 @@ all_texts() {
 shell_check() {
 	cd "$work/source" || return
 	shellcheck -x scripts/packages scripts/check scripts/demo \
-		scripts/format tests/bench/run scripts/hosting-bundle hosting/start tests/package/run tests/package/first-event \
+		scripts/release scripts/debian.sh scripts/format tests/bench/run scripts/hosting-bundle hosting/start tests/package/run tests/package/first-event \
 		tests/other-release tests/check-layers tests/check-docs \
 		tests/fuzz/run .ci/run autogen.sh
 }
