@@ -105,16 +105,18 @@ void http_close(struct http *h)
 	free(h);
 }
 
-static const char *hint(CURLcode c)
+/* Returns what helps; a certificate that is trusted can still be wrong. */
+static const char *hint(CURLcode c, const char *fault)
 {
-	switch (c) {
-	case CURLE_PEER_FAILED_VERIFICATION:
+	bool untrusted = strstr(fault, "self-signed") ||
+			 strstr(fault, "self signed") ||
+			 strstr(fault, "local issuer");
+
+	if (c == CURLE_PEER_FAILED_VERIFICATION && untrusted)
 		return "; --cacert FILE trusts a certificate of your own";
-	case CURLE_OPERATION_TIMEDOUT:
+	if (c == CURLE_OPERATION_TIMEDOUT)
 		return "; HumCLI waits no longer than 5 s either";
-	default:
-		return "";
-	}
+	return "";
 }
 
 static CURLcode perform(struct http *h, struct curl_slist *headers,
@@ -194,9 +196,11 @@ bool http_post(struct http *h, const char *const *headers, const char *body,
 	answer->ms = monotonic_ms() - start;
 	if (c == CURLE_OK)
 		c = read_answer(h, answer);
+	answer->bad_certificate = c == CURLE_PEER_FAILED_VERIFICATION;
 	if (c != CURLE_OK)
 		snprintf(answer->reason, sizeof(answer->reason), "%.200s%s",
-			 *h->fault ? h->fault : curl_easy_strerror(c), hint(c));
+			 *h->fault ? h->fault : curl_easy_strerror(c),
+			 hint(c, h->fault));
 	curl_slist_free_all(list);
 	return c == CURLE_OK;
 }

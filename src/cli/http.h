@@ -34,6 +34,7 @@ struct http_answer {
 	int64_t expires; /* the certificate, s since 1970; 0: no TLS */
 	int64_t ms;
 	char reason[256]; /* why there is none */
+	bool bad_certificate; /* the reason is the server's certificate */
 };
 
 /*

@@ -151,3 +151,25 @@ char *json_event_line(const struct recorded *r)
 	free(payload);
 	return finish(object);
 }
+
+char *json_finding_line(const char *severity, const char *check,
+			const char *text, const char *remedy)
+{
+	cJSON *object = check_alloc_cjson(cJSON_CreateObject());
+
+	put(object, "severity", severity);
+	put(object, "check", check);
+	put(object, "text", text);
+	put(object, "fix", remedy);
+	return finish(object);
+}
+
+bool json_is_received(const char *body)
+{
+	cJSON *answer = cJSON_Parse(body);
+	bool received = cJSON_IsTrue(
+		cJSON_GetObjectItemCaseSensitive(answer, "received"));
+
+	cJSON_Delete(answer);
+	return received;
+}

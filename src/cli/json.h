@@ -7,6 +7,7 @@
 
 #include "base/macros.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* An event as HumCLI words it; previous_status NULL is null. */
@@ -56,5 +57,12 @@ struct recorded {
 
 /* It as one line of JSON. */
 char *json_event_line(const struct recorded *r) MUST_CHECK;
+
+/* A finding of the doctor as one line of JSON; remedy may be NULL. */
+char *json_finding_line(const char *severity, const char *check,
+			const char *text, const char *remedy) MUST_CHECK;
+
+/* Returns true if body is an object with "received": true. */
+bool json_is_received(const char *body) MUST_CHECK;
 
 #endif

@@ -19,12 +19,12 @@ static const struct verb verbs[] = {
 	  "set up settings, a secret and the database; say what is left" },
 	{ "doctor", cmd_doctor,
 #ifdef HAVE_CURL
-	  "[--nagios] [--reader CONNINFO] [--user NAME]\n"
+	  "[--json | --nagios] [--reader CONNINFO] [--user NAME]\n"
 	  "[--web-config PATTERN] [--http URL]\n"
 	  "[--cacert FILE | --insecure] " SECRET_USAGE "\n"
 	  "[URL]",
 #else
-	  "[--nagios] [--reader CONNINFO] [--user NAME]\n"
+	  "[--json | --nagios] [--reader CONNINFO] [--user NAME]\n"
 	  "[--web-config PATTERN]",
 #endif
 	  "look at all that the receiver needs, and say what helps" },

@@ -1,3 +1,8 @@
+/*
+ * Checks the way to the database, the set-up of the database, and that a
+ * notification arrives. The checks of the set-up are a table of queries, each
+ * of which gives its own verdict and text; any server from 10 on answers them.
+ */
 #include "cli/doctor/connection.h"
 
 #include "base/clock.h"
@@ -12,27 +17,17 @@
 
 enum { HEARD_MS = 3000 };
 
-/* All are asked of every server from 10 on. */
 static const struct query_check setup_checks[] = {
-	{ "database", NULL,
+	{ "server", NULL,
 	  "SELECT CASE WHEN current_setting('server_version_num')::int < "
-	  "100000 OR pg_is_in_recovery() THEN 2 ELSE 0 END, "
-	  "format('%s as %s, PostgreSQL %s%s', current_database(), "
-	  "current_user, current_setting('server_version'), "
-	  "CASE WHEN pg_is_in_recovery() THEN ', a standby' ELSE '' END)",
-	  "PostgreSQL 10 or newer is needed, and the primary: give its "
-	  "address in HUMCLI_WEBHOOK_DATABASE, or both, separated by a comma" },
-	{ "writable", NULL,
-	  "SELECT CASE current_setting('transaction_read_only') WHEN 'off' "
-	  "THEN 0 ELSE 2 END, format('transaction_read_only is %s', "
-	  "current_setting('transaction_read_only'))",
-	  "ALTER ROLE ... SET default_transaction_read_only = off, or connect "
-	  "to the primary" },
+	  "100000 THEN 2 ELSE 0 END, format('PostgreSQL %s', "
+	  "current_setting('server_version'))",
+	  "PostgreSQL 10 or newer is needed" },
 	{ "encoding", NULL,
 	  "SELECT CASE current_setting('server_encoding') WHEN 'UTF8' THEN 0 "
 	  "WHEN 'SQL_ASCII' THEN 1 ELSE 2 END, "
 	  "current_setting('server_encoding')",
-	  "make the database anew: CREATE DATABASE ... ENCODING 'UTF8' "
+	  "create the database again: CREATE DATABASE ... ENCODING 'UTF8' "
 	  "TEMPLATE template0" },
 	{ "durability", NULL,
 	  "SELECT CASE WHEN current_setting('fsync') = 'off' THEN 2 "
@@ -42,8 +37,8 @@ static const struct query_check setup_checks[] = {
 	  "current_setting('synchronous_commit'), "
 	  "CASE current_setting('synchronous_commit') WHEN 'off' "
 	  "THEN ' (each recording raises it to on)' ELSE '' END)",
-	  "switch it on in postgresql.conf: a crash would lose what was "
-	  "acknowledged" },
+	  "switch it on in postgresql.conf: a crash would lose acknowledged "
+	  "events" },
 	{ "connections", NULL,
 	  "SELECT CASE WHEN used > 0.9 * most THEN 1 ELSE 0 END, "
 	  "format('%s of %s are in use', used, most) FROM ("
@@ -54,10 +49,10 @@ static const struct query_check setup_checks[] = {
 	{ "schema", NULL,
 	  "SELECT CASE WHEN n.oid IS NULL OR "
 	  "NOT has_schema_privilege(n.oid, 'USAGE') THEN 2 ELSE 0 END, "
-	  "CASE WHEN n.oid IS NULL THEN 'humcli is not there' "
+	  "CASE WHEN n.oid IS NULL THEN 'humcli does not exist' "
 	  "WHEN NOT has_schema_privilege(n.oid, 'USAGE') "
 	  "THEN format('%s may not use humcli', current_user) "
-	  "ELSE 'humcli is there' END FROM (SELECT 1) x "
+	  "ELSE 'humcli exists' END FROM (SELECT 1) x "
 	  "LEFT JOIN pg_namespace n ON n.nspname = 'humcli'",
 	  "humcli-webhook init, or sql/install.sql; then GRANT humcli_writer "
 	  "to the role that the receiver connects as" },
@@ -74,7 +69,7 @@ static const struct query_check setup_checks[] = {
 	  "humcli-webhook init" },
 };
 
-/* Whether a notification on channel comes in time. */
+/* Returns true if a notification on channel arrives in time. */
 static bool wait_for_notification(PGconn *conn, const char *channel)
 {
 	int64_t deadline = monotonic_ms() + HEARD_MS;
@@ -94,10 +89,11 @@ static bool wait_for_notification(PGconn *conn, const char *channel)
 	}
 }
 
-/* A pooler in transaction mode takes LISTEN and gives nothing. */
+/* Sends a notification by one connection and waits for it on another. */
 static void check_notify(struct findings *f, PGconn *conn, const char *conninfo)
 {
-	PGconn *other = doctor_connect(f, "notify", conninfo);
+	PGconn *other = doctor_connect(f, "notify", conninfo, CONNECT_WRITABLE,
+				       FINDING_FAILURE);
 	char channel[40], listen[64], notify[64];
 	PGresult *r = NULL, *s = NULL;
 	uint64_t drawn;
@@ -119,15 +115,16 @@ static void check_notify(struct findings *f, PGconn *conn, const char *conninfo)
 	if (PQresultStatus(s) != PGRES_COMMAND_OK)
 		doctor_query_error(f, "notify", s ? other : conn, s ? s : r);
 	else if (wait_for_notification(conn, channel))
-		report_finding(
-			f, FINDING_OK, "notify", NULL,
-			"a notification from a second connection is heard");
+		report_finding(f, FINDING_OK, "notify", NULL,
+			       "a notification from a second connection "
+			       "arrives");
 	else
-		report_finding(
-			f, FINDING_WARNING, "notify",
-			"a pooler in transaction mode is in between: recording "
-			"works, but who LISTENs needs PostgreSQL's own address",
-			"a notification from a second connection is not heard");
+		report_finding(f, FINDING_WARNING, "notify",
+			       "a pooler in transaction mode is in between: "
+			       "recording works, but listeners need "
+			       "PostgreSQL's own address",
+			       "a notification from a second connection does "
+			       "not arrive");
 	PQclear(r);
 	PQclear(s);
 	PQclear(doctor_query(conn, "UNLISTEN *", NULL));
@@ -135,20 +132,92 @@ out:
 	PQfinish(other);
 }
 
+/* Adds key='value' to a connection string, quoted as libpq reads it. */
+static void add_option(struct buf *to, const char *key, const char *value)
+{
+	if (!value)
+		return;
+	buf_printf(to, "%s='", key);
+	for (; *value; value++)
+		buf_printf(to, *value == '\'' || *value == '\\' ? "\\%c" : "%c",
+			   *value);
+	buf_printf(to, "' ");
+}
+
+/*
+ * Leaves the events to the superuser of a server on this machine, if root
+ * started the doctor. Returns false if that is not possible.
+ */
+static bool leave_to_superuser(struct findings *f, PGconn *conn)
+{
+	const char *host = PQhost(conn);
+	struct buf conninfo = { 0 };
+	bool fits;
+
+	if (!f->by_root || (host && *host && *host != '/'))
+		return false;
+	add_option(&conninfo, "host", host);
+	add_option(&conninfo, "port", PQport(conn));
+	add_option(&conninfo, "dbname", PQdb(conn));
+	fits = conninfo.length < sizeof(f->shared->reader);
+	if (fits)
+		memcpy(f->shared->reader, conninfo.data, conninfo.length + 1);
+	buf_free(&conninfo);
+	return fits;
+}
+
+void doctor_recorded(struct findings *f, const char *conninfo, bool optional)
+{
+	PGconn *conn = doctor_connect(
+		f, optional ? "events" : "reader", conninfo, CONNECT_ANY,
+		optional ? FINDING_SKIPPED : FINDING_FAILURE);
+
+	if (conn)
+		doctor_events(f, conn);
+	PQfinish(conn);
+}
+
+/* Reports the connection: where it leads, and how long it took. */
+static void report_connection(struct findings *f, PGconn *conn, int64_t ms)
+{
+	const char *host = PQhost(conn), *address = PQhostaddr(conn);
+
+	report_finding(f, FINDING_OK, "database", NULL,
+		       "%s as %s at %s%s%s%s, port %s, in %lld ms", PQdb(conn),
+		       PQuser(conn), host ? host : "",
+		       address && *address ? " (" : "",
+		       address && *address ? address : "",
+		       address && *address ? ")" : "", PQport(conn),
+		       (long long)ms);
+}
+
 void doctor_database(struct findings *f, const char *conninfo,
 		     const char *reader)
 {
-	PGconn *conn = doctor_connect(f, "database", conninfo), *second = NULL;
+	int64_t start = monotonic_ms();
+	PGconn *conn = doctor_connect(f, "database", conninfo, CONNECT_WRITABLE,
+				      FINDING_FAILURE);
 
-	if (!conn)
+	if (!conn) {
+		if (reader)
+			doctor_recorded(f, reader, false);
 		return;
+	}
+	report_connection(f, conn, monotonic_ms() - start);
 	for (size_t i = 0; i < ARRAY_SIZE(setup_checks); i++)
 		doctor_run_check(f, conn, &setup_checks[i]);
 	check_notify(f, conn, conninfo);
 	if (reader)
-		second = doctor_connect(f, "reader", reader);
-	if (second || !reader)
-		doctor_events(f, second ? second : conn);
-	PQfinish(second);
+		doctor_recorded(f, reader, false);
+	else if (doctor_may_read(conn))
+		doctor_events(f, conn);
+	else if (!leave_to_superuser(f, conn))
+		report_finding(f, FINDING_SKIPPED, "events",
+			       f->by_root ? "give --reader CONNINFO of a role "
+					    "that may read them"
+					  : "run the doctor as root, or give "
+					    "--reader CONNINFO of a role that "
+					    "may read them",
+			       "%s may only record", PQuser(conn));
 	PQfinish(conn);
 }

@@ -1,34 +1,57 @@
 /*
- * What humcli-webhook doctor looks at, a file each; init asks the database
- * the same.
+ * The checks of humcli-webhook doctor, a file each. init makes those of the
+ * database, too.
  */
 #ifndef DOCTOR_H
 #define DOCTOR_H
 
+#include "base/buf.h"
 #include "cli/doctor/findings.h"
 #include "config/settings.h"
 
-/* Where files lie, the secrets, the spool, and the log's last lines. */
+/*
+ * Reports error lines, a failure each. usual is the fix for a line that is
+ * not a lack of permission.
+ */
+void doctor_error_lines(struct findings *f, const char *topic,
+			const struct buf *errors, const char *usual);
+/* Returns the commands that let this user read path; the caller frees them. */
+char *doctor_read_remedy(const char *path) MUST_CHECK;
+
+/* Checks where files are and who can read them, and the secrets. */
 void doctor_files(struct findings *f, const struct settings *s);
+/* Checks that the spool works, and what waits in it. */
 void doctor_spool(struct findings *f, const struct settings *s);
+/* Checks the last lines of the log. */
 void doctor_log(struct findings *f, const struct settings *s);
 
 /*
- * The way to the database, the schema, what the role may do, and whether a
- * NOTIFY is heard. Then what the events tell, by way of reader (a
- * conninfo), or, where that is NULL, by the same role if it may read.
+ * Checks the connection to the database as the receiver makes it, the schema,
+ * what the role may do, and whether a NOTIFY arrives. Then checks what the
+ * events tell: by the conninfo reader; without one by the same role, or, if
+ * that may not read, leaves f->shared->reader to the caller.
  */
 void doctor_database(struct findings *f, const char *conninfo,
 		     const char *reader);
+/*
+ * Checks what the events tell, by that conninfo. optional: if it does not
+ * connect, the checks are skipped.
+ */
+void doctor_recorded(struct findings *f, const char *conninfo, bool optional);
 
-/* The limits of a web server that are below ours; NULL: the usual places. */
+/*
+ * Checks the web server's configuration: limits below ours, and whether ours
+ * is enabled. NULL: the usual places.
+ */
 void doctor_web(struct findings *f, const struct settings *s,
 		const char *pattern);
+/* Checks that the receiver answers at its socket. */
+void doctor_socket(struct findings *f);
 
 struct secret;
 struct http_target;
 
-/* A receiver's answers, with HumCLI's eyes. */
+/* Checks a receiver's answers from HumCLI's side. */
 void doctor_http(struct findings *f, const struct http_target *target,
 		 const struct secret *secret, const char *plain);
 

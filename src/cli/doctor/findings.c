@@ -1,26 +1,74 @@
+/*
+ * Prints findings and counts them. Knows nothing of what is checked. The
+ * counts are in memory that child processes share, because root has some
+ * checks made as other users.
+ */
 #include "cli/doctor/findings.h"
 
+#include "base/buf.h"
 #include "cli/cli.h"
+#include "cli/json.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
-static void print_lines(enum severity severity, const char *topic,
-			const char *text, const char *remedy)
+bool findings_begin(struct findings *f, enum findings_format format)
 {
-	static const char *const marks[] = { "ok", "warn", "FAIL" };
+	void *shared = mmap(NULL, sizeof(*f->shared), PROT_READ | PROT_WRITE,
+			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	*f = (struct findings){ .format = format };
+	if (shared == MAP_FAILED)
+		return false;
+	f->shared = shared;
+	return true;
+}
+
+static void print_text(enum severity severity, const char *topic,
+		       const char *text, const char *remedy)
+{
+	static const char *const marks[] = { "ok", "warn", "FAIL", "skip" };
 
 	printf("%-5s %-12s %s\n", marks[severity], topic, text);
 	if (severity != FINDING_OK && remedy)
 		printf("      %-12s -> %s\n", "", remedy);
 }
 
+static void print_json(enum severity severity, const char *topic,
+		       const char *text, const char *remedy)
+{
+	static const char *const names[] = { "ok", "warning", "failure",
+					     "skipped" };
+	char *line = json_finding_line(names[severity], topic, text,
+				       severity == FINDING_OK ? NULL : remedy);
+
+	puts(line);
+	free(line);
+}
+
+/* Adds a fault to the line for monitoring; a bar would begin its figures. */
+static void add_fault(struct findings_shared *s, const char *topic,
+		      const char *text)
+{
+	size_t space = sizeof(s->faults) - s->length;
+	int n = snprintf(s->faults + s->length, space, "%s%s: %s",
+			 s->length ? "; " : "", topic, text);
+
+	for (char *p = s->faults + s->length; *p; p++) {
+		if (*p == '|')
+			*p = '/';
+	}
+	if (n > 0)
+		s->length += (size_t)n < space ? (size_t)n : space - 1;
+}
+
 void report_finding(struct findings *f, enum severity severity,
 		    const char *topic, const char *remedy, const char *format,
 		    ...)
 {
-	struct buf plain = { 0 };
+	struct buf escaped = { 0 };
 	char *text = NULL;
 	va_list args;
 
@@ -28,32 +76,35 @@ void report_finding(struct findings *f, enum severity severity,
 	if (vasprintf(&text, format, args) < 0)
 		abort();
 	va_end(args);
-	cli_escape(&plain, text);
-	f->counts[severity]++;
-	if (!f->nagios)
-		print_lines(severity, topic, plain.data ? plain.data : "",
-			    remedy);
-	else if (severity != FINDING_OK)
-		buf_printf(&f->faults, "%s%s: %s", f->faults.length ? "; " : "",
-			   topic, plain.data ? plain.data : "");
-	buf_free(&plain);
+	buf_add(&escaped, "", 0);
+	cli_escape(&escaped, text);
+	f->shared->counts[severity]++;
+	if (f->format == FINDINGS_TEXT)
+		print_text(severity, topic, escaped.data, remedy);
+	else if (f->format == FINDINGS_JSON)
+		print_json(severity, topic, escaped.data, remedy);
+	else if (severity == FINDING_WARNING || severity == FINDING_FAILURE)
+		add_fault(f->shared, topic, escaped.data);
+	buf_free(&escaped);
 	free(text);
 }
 
 int findings_end(struct findings *f)
 {
-	size_t warnings = f->counts[FINDING_WARNING];
-	size_t failures = f->counts[FINDING_FAILURE];
-	int code = failures ? 2 : warnings ? 1 : 0;
 	static const char *const words[] = { "OK", "WARNING", "CRITICAL" };
+	const size_t *counts = f->shared->counts;
+	int code = counts[FINDING_FAILURE]   ? 2
+		   : counts[FINDING_WARNING] ? 1
+					     : 0;
 
-	if (f->nagios)
-		/* A bar would start the figures. */
+	if (f->format == FINDINGS_NAGIOS)
 		printf("HUMCLI %s - %s\n", words[code],
-		       f->faults.length ? f->faults.data : "all is well");
-	else
-		printf("\n%zu fine, %zu warnings, %zu failures\n",
-		       f->counts[FINDING_OK], warnings, failures);
-	buf_free(&f->faults);
+		       f->shared->length ? f->shared->faults : "all is well");
+	else if (f->format == FINDINGS_TEXT)
+		printf("\n%zu fine, %zu warnings, %zu failures, %zu skipped\n",
+		       counts[FINDING_OK], counts[FINDING_WARNING],
+		       counts[FINDING_FAILURE], counts[FINDING_SKIPPED]);
+	munmap(f->shared, sizeof(*f->shared));
+	f->shared = NULL;
 	return code;
 }

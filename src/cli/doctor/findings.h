@@ -1,25 +1,51 @@
 /*
- * What the doctor finds, printed as it is found: a line each, with what
- * helps in the line below; or one line of all, for monitoring.
+ * The doctor's findings, each printed as it is found: a line with its fix
+ * below, or a line of JSON; or one line for all of them, for monitoring.
  */
 #ifndef FINDINGS_H
 #define FINDINGS_H
 
+#include "base/macros.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "base/buf.h"
-#include "base/macros.h"
-
-enum severity { FINDING_OK, FINDING_WARNING, FINDING_FAILURE };
-
-struct findings {
-	bool nagios; /* one line at the end, as its plugins have it */
-	size_t counts[FINDING_FAILURE + 1];
-	struct buf faults; /* for that line */
+/* The numbers are those that the queries of the database checks return. */
+enum severity {
+	FINDING_OK,
+	FINDING_WARNING,
+	FINDING_FAILURE,
+	FINDING_SKIPPED, /* not checked */
+	SEVERITY_COUNT
 };
 
-/* remedy: one sentence; of no interest where all is fine. */
+enum findings_format {
+	FINDINGS_TEXT,
+	FINDINGS_NAGIOS, /* one line at the end, as its plugins have it */
+	FINDINGS_JSON /* a line each */
+};
+
+struct findings {
+	enum findings_format format;
+	/* Root started the doctor: "run it as root" is no fix then. */
+	bool by_root;
+	/* Shared with the processes that check as other users. */
+	struct findings_shared {
+		size_t counts[SEVERITY_COUNT];
+		size_t length; /* of faults */
+		char faults[8192]; /* for FINDINGS_NAGIOS */
+		/* Who can read the events in our place: a conninfo, or "". */
+		char reader[1024];
+	} * shared;
+};
+
+/* Starts an empty list. Returns false with errno set. */
+bool findings_begin(struct findings *f, enum findings_format format) MUST_CHECK;
+
+/*
+ * Prints a finding. remedy is the fix, or for FINDING_SKIPPED how to have it
+ * checked; it is not printed with FINDING_OK.
+ */
 void report_finding(struct findings *f, enum severity severity,
 		    const char *topic, const char *remedy, const char *format,
 		    ...) PRINTF(5, 6);

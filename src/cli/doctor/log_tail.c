@@ -1,17 +1,25 @@
+/*
+ * Checks the last lines of the receiver's log, where that is a file. Knows the
+ * field http= of a line and nothing else.
+ */
 #include "cli/doctor/doctor.h"
 
+#include "base/alloc.h"
 #include "base/buf.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 enum {
 	LOG_TAIL = 64 << 10,
-	STREAK = 10 /* refusals in a row */
+	STREAK = 10 /* answers of 401 in a row */
 };
 
+/* Returns false with errno set. */
 static bool read_tail(const char *path, struct buf *text)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -22,25 +30,53 @@ static bool read_tail(const char *path, struct buf *text)
 		(void)lseek(fd, end - LOG_TAIL, SEEK_SET);
 	else if (end >= 0)
 		(void)lseek(fd, 0, SEEK_SET);
-	/* It can grow while we read. */
+	/* More than LOG_TAIL, because the log can grow meanwhile. */
 	ok = end >= 0 && read_all(fd, LOG_TAIL + (1 << 20), text);
 	if (fd >= 0)
 		close(fd);
 	return ok;
 }
 
-/* How many of the last answers were 401, without another between. */
-static size_t count_streak(char *text)
+/* Returns how many answers of 401 there are since the last 200. */
+static size_t count_streak(const struct buf *text)
 {
-	size_t streak = 0;
+	size_t streak = 0, at = 0, length;
+	char *line;
 
-	for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
-		if (strstr(line, " http=401 "))
+	while ((line = buf_next_line(text, &at, &length))) {
+		if (memmem(line, length, " http=401 ", 10))
 			streak++;
-		else if (strstr(line, " http=200 "))
+		else if (memmem(line, length, " http=200 ", 10))
 			streak = 0;
 	}
 	return streak;
+}
+
+/* Reports a log that can't be read; error is its errno. */
+static void report_unread(struct findings *f, const char *path, int error)
+{
+	char *copy = xstrdup(path), *folder = dirname(copy), *remedy;
+
+	if (error != ENOENT) {
+		remedy = doctor_read_remedy(path);
+		report_finding(f, FINDING_WARNING, "log", remedy,
+			       "can't read %s: %s", path, strerror(error));
+		free(remedy);
+	} else if (access(folder, W_OK | X_OK) == 0) {
+		report_finding(f, FINDING_OK, "log", NULL,
+			       "%s does not exist yet", path);
+	} else {
+		remedy = xasprintf("create %s and let the receiver's user "
+				   "write in it; for the service of systemd "
+				   "also: systemctl edit "
+				   "humcli-webhook.service, with [Service] "
+				   "ReadWritePaths=%s",
+				   folder, folder);
+		report_finding(f, FINDING_FAILURE, "log", remedy,
+			       "can't create %s: %s", path, strerror(errno));
+		free(remedy);
+	}
+	free(copy);
 }
 
 void doctor_log(struct findings *f, const struct settings *s)
@@ -49,23 +85,28 @@ void doctor_log(struct findings *f, const struct settings *s)
 	size_t streak;
 
 	if (*s->log != '/') {
-		report_finding(f, FINDING_OK, "log", NULL,
-			       "goes to %s, where it is not looked at", s->log);
+		report_finding(f, FINDING_SKIPPED, "log",
+			       strcmp(s->log, "syslog") == 0
+				       ? "journalctl -t humcli-webhook.fcgi "
+					 "-p warning shows its faults"
+				       : "journalctl -u humcli-webhook -p "
+					 "warning shows the faults of the "
+					 "service; HUMCLI_WEBHOOK_LOG=/PATH "
+					 "lets the doctor check it",
+			       "it goes to %s", s->log);
 		return;
 	}
 	if (!read_tail(s->log, &text)) {
-		report_finding(f,
-			       errno == ENOENT ? FINDING_OK : FINDING_WARNING,
-			       "log", "run the doctor as the receiver's user",
-			       "%s: %s", s->log, strerror(errno));
+		report_unread(f, s->log, errno);
 		buf_free(&text);
 		return;
 	}
-	streak = text.length ? count_streak(text.data) : 0;
-	report_finding(
-		f, streak >= STREAK ? FINDING_WARNING : FINDING_OK, "log",
-		"why= in the log says it; is each open task's callback_secret "
-		"a file of SECRET_DIR, and does nothing change the body?",
-		"%zu answers of 401 since the last 200", streak);
+	streak = count_streak(&text);
+	report_finding(f, streak >= STREAK ? FINDING_WARNING : FINDING_OK,
+		       "log",
+		       "why= in the log has the reason: is each open task's "
+		       "callback_secret a file of SECRET_DIR, and does nothing "
+		       "change the body?",
+		       "%zu answers of 401 since the last 200", streak);
 	buf_free(&text);
 }

@@ -1,16 +1,27 @@
+/*
+ * Checks the spool: writes, syncs, links and removes a file as the receiver
+ * does, because access(2) does not know full disks, quotas and read-only
+ * mounts. Then counts the waiting and the failed files. Changes nothing else;
+ * a spool that is missing is tried beside its place.
+ */
 #include "cli/doctor/doctor.h"
 
 #include "base/alloc.h"
+#include "base/buf.h"
+#include "cli/cli.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <time.h>
+#include <unistd.h>
 
 enum {
 	LONG_WAIT_S = 600, /* in the spool */
@@ -23,7 +34,7 @@ struct folder {
 	time_t oldest; /* 0: none */
 };
 
-/* False: it can't be read, with errno set. */
+/* Counts the files of a folder. Returns false with errno set. */
 static bool count_folder(const char *spool, const char *name,
 			 struct folder *out)
 {
@@ -59,21 +70,21 @@ static void check_waiting(struct findings *f, const struct settings *s,
 		: new->files	  ? FINDING_WARNING
 				  : FINDING_OK,
 		"spool",
-		"humcli-webhook spool drain, as the receiver's user, says why "
-		"PostgreSQL does not take them",
+		"humcli-webhook spool list names them and why they wait; "
+		"humcli-webhook spool drain tries them now",
 		"%zu events wait in it, the oldest for %ld s", new->files, age);
 	if (new->bytes > s->spool_max / 10 * 8)
 		report_finding(f, FINDING_FAILURE, "spool",
-			       "let PostgreSQL take events again, or raise "
+			       "let PostgreSQL accept events again, or raise "
 			       "HUMCLI_WEBHOOK_SPOOL_MAX",
 			       "it is over four fifths full");
 	if (failed->files)
 		report_finding(
 			f, FINDING_WARNING, "spool",
 			"humcli-webhook spool list names them, the log the "
-			"reasons; once a secret is live again: humcli-webhook "
-			"spool retry-failed",
-			"%zu files were set aside in failed/", failed->files);
+			"reasons; once a secret is active again: "
+			"humcli-webhook spool retry-failed",
+			"%zu files were moved to failed/", failed->files);
 }
 
 static void check_space(struct findings *f, const char *path)
@@ -88,39 +99,218 @@ static void check_space(struct findings *f, const char *path)
 			"its file system has less than 64 MiB left");
 }
 
-void doctor_spool(struct findings *f, const struct settings *s)
+/* What went wrong in a try; NULL: nothing. */
+struct trial {
+	const char *step;
+	int error;
+	bool no_links; /* the file system has no hard links */
+};
+
+static bool fail(struct trial *t, const char *step)
+{
+	t->step = step;
+	t->error = errno;
+	return false;
+}
+
+/* Writes and syncs a file in one folder, and links it into another. */
+static bool try_files(struct trial *t, const char *from, const char *to)
+{
+	int fd = open(from, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	bool ok = fd >= 0;
+
+	if (!ok)
+		fail(t, "create a file");
+	if (ok && !write_all(fd, "doctor\n", 7))
+		ok = fail(t, "write a file");
+	if (ok && fsync(fd) < 0)
+		ok = fail(t, "sync a file");
+	if (fd >= 0)
+		close(fd);
+	if (ok && link(from, to) < 0) {
+		/* The receiver renames in that case. */
+		t->no_links = errno == EPERM || errno == EOPNOTSUPP ||
+			      errno == ENOSYS || errno == EMLINK;
+		if (!t->no_links || rename(from, to) < 0)
+			ok = fail(t, "link a file");
+	}
+	if (ok && unlink(to) < 0)
+		ok = fail(t, "remove a file");
+	if (fd >= 0 && unlink(from) < 0 && errno != ENOENT)
+		ok = ok && fail(t, "remove a file");
+	return ok;
+}
+
+/* Syncs a folder, where the file system can. */
+static bool try_sync(struct trial *t, const char *path)
+{
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	bool ok = fd >= 0 && (fsync(fd) == 0 || errno == EINVAL ||
+			      errno == ENOTSUP || errno == EBADF);
+
+	if (!ok)
+		fail(t, "sync a folder");
+	if (fd >= 0)
+		close(fd);
+	return ok;
+}
+
+/* Uses the spool as the receiver does; tmp/ and new/ may be mounts. */
+static bool try_spool(struct trial *t, const char *spool)
+{
+	char *folders[2] = { xasprintf("%s/tmp", spool),
+			     xasprintf("%s/new", spool) };
+	char *paths[2];
+	bool ok;
+
+	for (int i = 0; i < 2; i++) {
+		bool there = access(folders[i], F_OK) == 0;
+
+		/* A leading dot: no process takes it for an event. */
+		paths[i] = xasprintf("%s/.doctor.%ld.%d",
+				     there ? folders[i] : spool, (long)getpid(),
+				     i);
+	}
+	ok = try_files(t, paths[0], paths[1]) && try_sync(t, spool);
+	for (int i = 0; i < 2; i++) {
+		free(paths[i]);
+		free(folders[i]);
+	}
+	return ok;
+}
+
+/* Returns true if the receiver can create a spool that is missing. */
+static bool try_to_create(struct trial *t, const char *spool)
+{
+	char *path = xasprintf("%s.doctor.%ld", spool, (long)getpid());
+	bool ok = mkdir(path, 0700) == 0;
+
+	if (!ok) {
+		fail(t, "create it");
+	} else {
+		ok = try_spool(t, path);
+		if (rmdir(path) < 0 && ok)
+			ok = fail(t, "remove a folder");
+	}
+	free(path);
+	return ok;
+}
+
+/* Returns the commands that create the spool; the caller frees them. */
+static char *creation_remedy(const char *spool)
+{
+	const struct passwd *user = getpwuid(geteuid());
+	const char *name = user ? user->pw_name : "USER";
+
+	return xasprintf("as root: install -d -m 0700 -o %s -g $(id -gn %s) %s",
+			 name, name, spool);
+}
+
+static void report_trial(struct findings *f, const char *spool,
+			 const struct trial *t)
+{
+	char *remedy = t->error == EACCES || t->error == EPERM ||
+				       t->error == ENOENT
+			       ? creation_remedy(spool)
+		       : t->error == ENOSPC || t->error == EDQUOT
+			       ? xstrdup("make room: events can't be spooled "
+					 "on a full disk or over a quota")
+		       : t->error == EROFS
+			       ? xasprintf("mount it writable; for the service "
+					   "of systemd: systemctl edit "
+					   "humcli-webhook.service, with "
+					   "[Service] ReadWritePaths=%s",
+					   spool)
+			       : xstrdup("choose another place with "
+					 "HUMCLI_WEBHOOK_SPOOL");
+
+	report_finding(f, FINDING_FAILURE, "spool", remedy,
+		       "%s can't be used: can't %s: %s", spool, t->step,
+		       strerror(t->error));
+	free(remedy);
+}
+
+/* Checks a spool that exists. */
+static void check_content(struct findings *f, const struct settings *s,
+			  const struct stat *st)
 {
 	struct folder new, failed;
+
+	if (st->st_mode & 077) {
+		char *remedy = xasprintf(
+			"chmod 700 %s, and see who could have written there",
+			s->spool);
+
+		report_finding(f, FINDING_FAILURE, "spool", remedy,
+			       "%s is open to others (%03o)", s->spool,
+			       (unsigned)(st->st_mode & 0777));
+		free(remedy);
+	}
+	if (count_folder(s->spool, "new", &new) &&
+	    count_folder(s->spool, "failed", &failed))
+		check_waiting(f, s, &new, &failed);
+	else
+		report_finding(f, FINDING_FAILURE, "spool",
+			       "its folders must belong to the receiver's "
+			       "user: chown -R",
+			       "can't read %s: %s", s->spool, strerror(errno));
+	check_space(f, s->spool);
+}
+
+/* A spool of somebody else can't be judged. */
+static bool is_foreign(const struct stat *st)
+{
+	return geteuid() != 0 && st->st_uid != geteuid();
+}
+
+void doctor_spool(struct findings *f, const struct settings *s)
+{
+	struct trial t = { 0 };
 	struct stat st;
 
 	if (!*s->spool) {
 		report_finding(
 			f, FINDING_WARNING, "spool",
-			"set HUMCLI_WEBHOOK_SPOOL: without one, an event that "
-			"comes while PostgreSQL is away is answered 503",
+			"set HUMCLI_WEBHOOK_SPOOL: without a spool, an event "
+			"that comes while PostgreSQL is unavailable is "
+			"answered 503",
 			"there is none");
 		return;
 	}
-	if (stat(s->spool, &st) < 0 && errno == ENOENT) {
+	if (stat(s->spool, &st) < 0) {
+		if (errno != ENOENT) {
+			fail(&t, "look at it");
+			report_trial(f, s->spool, &t);
+		} else if (try_to_create(&t, s->spool)) {
+			report_finding(f, FINDING_OK, "spool", NULL,
+				       "%s does not exist yet; the receiver "
+				       "can create it",
+				       s->spool);
+		} else {
+			report_trial(f, s->spool, &t);
+		}
+		return;
+	}
+	if (is_foreign(&st)) {
+		const struct passwd *owner = getpwuid(st.st_uid);
+		char *remedy = xasprintf(
+			"run the doctor as its owner: sudo -u %s "
+			"humcli-webhook doctor; or chown it to the receiver's "
+			"user",
+			owner ? owner->pw_name : "USER");
+
+		report_finding(f,
+			       f->by_root ? FINDING_FAILURE : FINDING_SKIPPED,
+			       "spool", remedy, "%s belongs to %s", s->spool,
+			       owner ? owner->pw_name : "another user");
+		free(remedy);
+		return;
+	}
+	if (!try_spool(&t, s->spool))
+		report_trial(f, s->spool, &t);
+	else if (t.no_links)
 		report_finding(f, FINDING_OK, "spool", NULL,
-			       "%s is not there yet; the receiver makes it",
-			       s->spool);
-		return;
-	}
-	if (!count_folder(s->spool, "new", &new) ||
-	    !count_folder(s->spool, "failed", &failed)) {
-		report_finding(
-			f, FINDING_WARNING, "spool",
-			"run the doctor as the receiver's user, or as root",
-			"%s can't be read: %s", s->spool, strerror(errno));
-		return;
-	}
-	if (stat(s->spool, &st) == 0 && (st.st_mode & 077))
-		report_finding(
-			f, FINDING_FAILURE, "spool",
-			"chmod 700, and see who could have written there",
-			"%s is open to others (%03o)", s->spool,
-			(unsigned)(st.st_mode & 0777));
-	check_waiting(f, s, &new, &failed);
-	check_space(f, s->spool);
+			       "its file system has no hard links; files are "
+			       "renamed");
+	check_content(f, s, &st);
 }

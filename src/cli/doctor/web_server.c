@@ -1,7 +1,13 @@
+/*
+ * Checks the configuration of Apache and lighttpd, line by line: limits below
+ * the receiver's, and whether the receiver's configuration is enabled. Knows
+ * names and values of directives, and nothing of sections and variables.
+ */
+#include "cli/doctor/doctor.h"
+
 #include "base/buf.h"
 #include "base/macros.h"
 #include "base/parse.h"
-#include "cli/doctor/doctor.h"
 
 #include <fcntl.h>
 #include <glob.h>
@@ -19,13 +25,13 @@ static const char *const default_patterns[] = {
 	"/etc/lighttpd/lighttpd.conf",	    "/etc/lighttpd/conf-enabled/*.conf",
 };
 
-/* Of a directive. */
+/* How a directive is judged. */
 enum measure {
-	BYTES, /* 0: none */
-	KIB, /* 0: none */
-	SECONDS,
-	FLAG, /* anything but 0 is to be known */
-	PRESENCE /* so is its being there */
+	BYTES, /* too low below MAX_BODY; 0 is no limit */
+	KIB, /* the same */
+	SECONDS, /* too low below ANSWER_S */
+	FLAG, /* anything but 0 is wrong */
+	PRESENCE /* the directive is wrong */
 };
 
 static const struct limit {
@@ -54,7 +60,6 @@ static const struct limit {
 	  "its signature" },
 };
 
-/* What a limit is set to, read behind its name. */
 static bool is_too_low(const struct limit *l, uint64_t value, uint64_t max_body)
 {
 	switch (l->measure) {
@@ -76,12 +81,15 @@ struct scan {
 	struct findings *findings;
 	uint64_t max_body;
 	size_t files, low;
+	size_t mentions; /* lines that name the receiver */
 };
 
 static void check_line(struct scan *s, const char *path, unsigned number,
 		       char *line)
 {
 	line += strspn(line, " \t");
+	if (*line != '#' && strcasestr(line, "humcli"))
+		s->mentions++;
 	for (size_t i = 0; i < ARRAY_SIZE(limits); i++) {
 		const struct limit *l = &limits[i];
 		size_t length = strlen(l->name);
@@ -93,7 +101,7 @@ static void check_line(struct scan *s, const char *path, unsigned number,
 			continue;
 		text += strspn(text, " \t=\"");
 		text[strcspn(text, " \t\r\"")] = '\0';
-		/* A variable of the server's own is not for us to resolve. */
+		/* The server resolves its own variables; they are not judged. */
 		if (l->measure != PRESENCE &&
 		    !parse_u64(text, 0, UINT64_MAX, &value))
 			return;
@@ -113,11 +121,14 @@ static void check_file(struct scan *s, const char *path)
 	unsigned number = 0;
 
 	if (fd >= 0 && read_all(fd, FILE_LIMIT, &text)) {
-		char *rest = text.data, *line;
+		size_t at = 0, length;
+		char *line;
 
 		s->files++;
-		while ((line = strsep(&rest, "\n")))
+		while ((line = buf_next_line(&text, &at, &length))) {
+			line[length] = '\0';
 			check_line(s, path, ++number, line);
+		}
 	}
 	if (fd >= 0)
 		close(fd);
@@ -135,6 +146,24 @@ static void check_pattern(struct scan *s, const char *pattern)
 	}
 }
 
+/* Reports whether the receiver is in an enabled file. */
+static void check_enabled(struct findings *f, const struct scan *scan,
+			  const struct settings *s)
+{
+	static const char folder[] = SYSCONFDIR "/";
+
+	/* An installation in a home is enabled by its .htaccess. */
+	if (!scan->files || scan->mentions || !s->file ||
+	    strncmp(s->file, folder, sizeof(folder) - 1) != 0)
+		return;
+	report_finding(f, FINDING_WARNING, "web server",
+		       "a2enconf humcli-webhook, or lighty-enable-mod "
+		       "humcli-webhook, and reload the server; --web-config "
+		       "PATTERN names other files",
+		       "none of its %zu enabled files names the receiver",
+		       scan->files);
+}
+
 void doctor_web(struct findings *f, const struct settings *s,
 		const char *pattern)
 {
@@ -144,11 +173,13 @@ void doctor_web(struct findings *f, const struct settings *s,
 		check_pattern(&scan, pattern);
 	for (size_t i = 0; !pattern && i < ARRAY_SIZE(default_patterns); i++)
 		check_pattern(&scan, default_patterns[i]);
-	if (!scan.low)
-		report_finding(
-			f, FINDING_OK, "web server", NULL,
-			scan.files ? "no limit in %zu files is too low"
-				   : "no configuration was found to look at "
-				     "(%zu files)",
-			scan.files);
+	if (!scan.files)
+		report_finding(f, FINDING_SKIPPED, "web server",
+			       "--web-config PATTERN names its files",
+			       "no configuration was found");
+	else if (!scan.low)
+		report_finding(f, FINDING_OK, "web server", NULL,
+			       "no limit in %zu files is too low", scan.files);
+	if (!pattern)
+		check_enabled(f, &scan, s);
 }

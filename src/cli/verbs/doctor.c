@@ -1,3 +1,12 @@
+/*
+ * doctor: reads the options, decides as whom to check, and runs the checks of
+ * cli/doctor/.
+ *
+ * Root can read files that the receiver can't, so a child process becomes the
+ * receiver's user and makes all checks. If that user's role may not read the
+ * events, a second child becomes postgres and checks those. Both print their
+ * findings and count them in shared memory.
+ */
 #include "config.h"
 
 #include "base/buf.h"
@@ -7,14 +16,13 @@
 #include "cli/signing_keys.h"
 #include "config/settings.h"
 
+#include <errno.h>
 #include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #ifdef HAVE_CURL
-#include "base/buf.h"
-#include "base/macros.h"
 #include "cli/http.h"
 #endif
 
@@ -28,55 +36,8 @@ struct doctor_run {
 	bool insecure;
 	const char *reader;
 	const char *web;
-	const char *user;
+	const char *user; /* as whom to check; NULL: as who started it */
 };
-
-/*
- * As whom to look: root would see what the receiver does not. False: it was
- * said, and nothing is to be seen so.
- */
-static bool switch_user(struct doctor_run *x)
-{
-	const char *name = x->user;
-
-	if (geteuid() != 0) {
-		if (!name)
-			return true;
-		report_finding(
-			&x->findings, FINDING_FAILURE, "user",
-			"run it as root, or as that user, without --user",
-			"only root can become %s", name);
-		return false;
-	}
-	/* The receiver's user of an installation for the whole system. */
-	if (!name && !getenv("HUMCLI_WEBHOOK_CONFIG") &&
-	    access(SYSCONFDIR "/humcli-webhook.conf", F_OK) == 0 &&
-	    getpwnam("humcli-webhook"))
-		name = "humcli-webhook";
-	if (!name)
-		return true;
-	if (!cli_switch_user(name)) {
-		report_finding(
-			&x->findings, FINDING_FAILURE, "user",
-			"systemd-sysusers makes humcli-webhook; --user NAME "
-			"takes another",
-			"can't become %s", name);
-		return false;
-	}
-	report_finding(&x->findings, FINDING_OK, "user", NULL, "looking as %s",
-		       name);
-	return true;
-}
-
-static void report_errors(struct findings *f, struct buf *errors)
-{
-	for (char *line = strtok(errors->data, "\n"); line;
-	     line = strtok(NULL, "\n"))
-		report_finding(f, FINDING_FAILURE, "settings",
-			       "humcli-webhook.conf(5) has all the keys; "
-			       "humcli-webhook init writes a file that works",
-			       "%s", line);
-}
 
 #ifdef HAVE_CURL
 static int check_url(struct doctor_run *x)
@@ -87,26 +48,31 @@ static int check_url(struct doctor_run *x)
 	struct signing_keys keys;
 	int code = signing_keys_open(&keys, x->verb, &x->secret);
 
-	/* Any of them will do. */
+	/* Any of the secrets serves. */
 	if (code == EX_OK && keys.count)
 		doctor_http(&x->findings, &target, keys.list, x->plain);
 	else
-		report_finding(&x->findings, FINDING_FAILURE, "signed",
-			       "see above: the secrets are at fault",
+		report_finding(&x->findings, FINDING_SKIPPED, "signed",
+			       "fix the secrets first, see above",
 			       "there is no secret to sign with");
 	signing_keys_close(&keys);
 	return code == EX_USAGE ? code : EX_OK;
 }
 #endif
 
-static int examine(struct doctor_run *x)
+/* Makes all checks as the user of this process. Returns the exit code. */
+static int check_all(void *context)
 {
+	struct doctor_run *x = context;
 	struct findings *f = &x->findings;
 	struct settings_sources places = settings_sources();
 	struct settings settings = { 0 };
 	struct buf errors = { 0 };
 	int code = EX_OK;
 
+	if (x->user)
+		report_finding(f, FINDING_OK, "user", NULL, "checking as %s",
+			       x->user);
 	if (settings_load(&settings, &places, &errors)) {
 		doctor_files(f, &settings);
 		doctor_spool(f, &settings);
@@ -118,18 +84,93 @@ static int examine(struct doctor_run *x)
 			code = check_url(x);
 #endif
 	} else {
-		report_errors(f, &errors);
+		doctor_error_lines(f, "settings", &errors,
+				   "humcli-webhook.conf(5) has all the keys; "
+				   "humcli-webhook init writes a file that "
+				   "works");
 	}
 	buf_free(&errors);
 	settings_free(&settings);
 	return code;
 }
 
+static int check_recorded(void *context)
+{
+	struct doctor_run *x = context;
+
+	doctor_recorded(&x->findings, x->findings.shared->reader, true);
+	return EX_OK;
+}
+
+/* Makes all checks as x->user. Returns the exit code. */
+static int check_as_user(struct doctor_run *x)
+{
+	int code;
+
+	if (cli_run_as(x->user, check_all, x, &code))
+		return code;
+	report_finding(&x->findings, FINDING_FAILURE, "user",
+		       "systemd-sysusers creates humcli-webhook; --user NAME "
+		       "selects another user",
+		       "can't become %s", x->user);
+	return EX_OK;
+}
+
+/* Checks the events as postgres, if the receiver's role may not read them. */
+static void check_events_as_postgres(struct doctor_run *x)
+{
+	struct findings *f = &x->findings;
+	int code;
+
+	if (*f->shared->reader &&
+	    !cli_run_as("postgres", check_recorded, x, &code))
+		report_finding(f, FINDING_SKIPPED, "events",
+			       "give --reader CONNINFO of a role that may read "
+			       "them",
+			       "there is no system user postgres to read the "
+			       "events as");
+}
+
+/* The receiver's user of an installation for the whole system, or NULL. */
+static const char *system_user(void)
+{
+	static const char name[] = "humcli-webhook";
+
+	if (!getenv("HUMCLI_WEBHOOK_CONFIG") &&
+	    access(SYSCONFDIR "/humcli-webhook.conf", F_OK) == 0 &&
+	    getpwnam(name))
+		return name;
+	return NULL;
+}
+
+static int run(struct doctor_run *x)
+{
+	struct findings *f = &x->findings;
+	int code;
+
+	f->by_root = geteuid() == 0;
+	/* Before another user is assumed, who may not reach the socket. */
+	doctor_socket(f);
+	if (x->user && !f->by_root) {
+		report_finding(f, FINDING_FAILURE, "user",
+			       "run it as root, or as that user without --user",
+			       "only root can become %s", x->user);
+		return EX_OK;
+	}
+	if (f->by_root && !x->user)
+		x->user = system_user();
+	code = x->user ? check_as_user(x) : check_all(x);
+	check_events_as_postgres(x);
+	return code;
+}
+
 int cmd_doctor(const struct verb *v, int argc, char **argv)
 {
 	struct doctor_run x = { .verb = v };
+	bool nagios = false, json = false;
 	const struct cli_option options[] = {
-		{ "nagios", NULL, &x.findings.nagios },
+		{ "json", NULL, &json },
+		{ "nagios", NULL, &nagios },
 		{ "reader", &x.reader, NULL },
 		{ "user", &x.user, NULL },
 		{ "web-config", &x.web, NULL },
@@ -155,8 +196,16 @@ int cmd_doctor(const struct verb *v, int argc, char **argv)
 	if (x.cacert && x.insecure)
 		return cli_usage_error(v,
 				       "give --cacert or --insecure, not both");
+	if (nagios && json)
+		return cli_usage_error(v, "give --nagios or --json, not both");
 	x.url = argv[0];
-	code = switch_user(&x) ? examine(&x) : EX_OK;
+	if (!findings_begin(&x.findings, nagios ? FINDINGS_NAGIOS
+					 : json ? FINDINGS_JSON
+						: FINDINGS_TEXT)) {
+		cli_error(v, "can't get memory: %s", strerror(errno));
+		return EX_OSERR;
+	}
+	code = run(&x);
 	state = findings_end(&x.findings);
 	return code == EX_OK ? state : code;
 }

@@ -14,8 +14,10 @@
 static int check_database(void *context)
 {
 	const struct settings *s = context;
-	struct findings f = { 0 };
+	struct findings f;
 
+	if (!findings_begin(&f, FINDINGS_TEXT))
+		return EX_OSERR;
 	doctor_database(&f, s->database, NULL);
 	return findings_end(&f) == 2 ? EXIT_NEGATIVE : EX_OK;
 }
