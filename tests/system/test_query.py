@@ -422,17 +422,19 @@ def test_quarantine_retry_of_what_an_older_version_refused(ask, database):
     """It recorded none of these, though PostgreSQL's json accepts them all."""
     bodies = [(BODY % b"t%d" % n)[:-1] + more + b"}" for n, more in enumerate((
         b',"x":"\\ud800"', b',"x":1,"x":2', b',"\\u0000":1', b',"x":' + b"9" * 100,
-        b',"x":' + b"[" * 1500 + b"]" * 1500, b',"previous_status":""'))]
-    bodies.append((BODY % b"t6").replace(b"T12:00:00.000Z", b" 12:00+00"))
-    assert bodies[-1] != BODY % b"t6"
+        b',"x":' + b"[" * 1500 + b"]" * 1500))]
+    bodies.append((BODY % b"t5").replace(b"T12:00:00.000Z", b" 12:00+00"))
+    bodies.append((BODY % b"t6").replace(b"null", b'""'))
+    assert BODY % b"t5" not in bodies and BODY % b"t6" not in bodies
     quarantine_add(database, *bodies)
     done = ask("quarantine", "retry")
     assert (done.returncode, done.out) == (OK, f"{len(bodies)} recorded, 0 left\n"), done.err
     assert [row[0].encode() for row in database.execute(
         "SELECT payload::text FROM humcli.events ORDER BY task_id")] == bodies
     assert database.execute("SELECT count(*) FROM humcli.quarantine") == [(0,)]
-    # The verbs print what was recorded.
-    assert len(objects(ask("events", "--json"))) == len(bodies)
+    # The verbs print it, though Python's parser does not go as deep.
+    printed = ask("events", "--json")
+    assert printed.returncode == OK and len(printed.out.splitlines()) == len(bodies)
 
 
 def test_quarantine_retry_waits_for_a_lock(ask, database, paths):
