@@ -260,7 +260,7 @@ static void reply_health(const struct handler *h, struct reply *reply)
 {
 	bool healthy = queue_healthy(h->queue);
 
-	if (!healthy && !h->spool)
+	if (!healthy && !(h->spool && spool_accepts(h->spool)))
 		reply_json(reply, 503, "{\"status\":\"unavailable\"}");
 	else if (!healthy || (h->spool && !spool_is_empty(h->spool)))
 		reply_json(reply, 200, "{\"status\":\"degraded\"}");

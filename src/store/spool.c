@@ -42,6 +42,8 @@ struct spool {
 	uint64_t bytes; /* in new/, as of looked, and what we put since */
 	uint64_t files;
 	int64_t scanned_at; /* monotonic_ms() */
+	int64_t tried_at; /* ms, monotonic: when spool_accepts() tried */
+	bool accepts; /* the result */
 	unsigned tmp_serial; /* of names in tmp/ */
 	int64_t error_logged_at;
 };
@@ -387,6 +389,62 @@ out:
 	buf_free(&text);
 	free(tmp);
 	return ok;
+}
+
+static bool has_room(struct spool *s)
+{
+	bool room;
+
+	mutex_lock(&s->lock);
+	scan_if_stale(s);
+	room = s->bytes + CHARGE_MIN <= s->max_bytes;
+	mutex_unlock(&s->lock);
+	return room;
+}
+
+/* Writes and syncs a file in tmp/, moves it to new/, hidden, and removes it. */
+static bool try_write(struct spool *s)
+{
+	const struct buf text = { .data = (char *)magic,
+				  .length = sizeof(magic) - 1 };
+	char *tmp = tmp_name(s);
+	char *new = xasprintf("new/.%s", tmp + strlen("tmp/"));
+	int base = open_base(s), saved;
+	bool ok = base >= 0 && write_file(base, tmp, &text) &&
+		  renameat(base, tmp, base, new) == 0 &&
+		  sync_folder(base, "new");
+
+	saved = errno;
+	if (base >= 0) {
+		(void)unlinkat(base, tmp, 0);
+		(void)unlinkat(base, new, 0);
+		close(base);
+	}
+	free(new);
+	free(tmp);
+	errno = saved;
+	return ok;
+}
+
+bool spool_accepts(struct spool *s)
+{
+	int64_t now = monotonic_ms();
+	bool accepts, known;
+
+	mutex_lock(&s->lock);
+	known = s->tried_at && now - s->tried_at < SCAN_INTERVAL_MS;
+	accepts = s->accepts;
+	mutex_unlock(&s->lock);
+	if (known)
+		return accepts;
+	accepts = has_room(s) && try_write(s);
+	if (!accepts)
+		log_error_limited(s, "no event can be written");
+	mutex_lock(&s->lock);
+	s->tried_at = now;
+	s->accepts = accepts;
+	mutex_unlock(&s->lock);
+	return accepts;
 }
 
 /* Listing. */

@@ -40,6 +40,12 @@ void spool_close(struct spool *s);
  */
 bool spool_put(struct spool *s, const struct spool_entry *e) MUST_CHECK;
 
+/*
+ * Returns true if spool_put() would succeed now: there is room, and a file can
+ * be written, synced and moved to new/. Tries at most once a second; a failure
+ * is logged as for spool_put(). Safe from any thread.
+ */
+bool spool_accepts(struct spool *s) MUST_CHECK;
 /* Whether nothing waits; looks at the directory at most once a second. */
 bool spool_is_empty(struct spool *s) MUST_CHECK;
 /* Sleeps until something was put here, or until monotonic_ms() says so. */

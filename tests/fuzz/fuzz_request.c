@@ -40,6 +40,11 @@ bool spool_put(struct spool *s, const struct spool_entry *e)
 	return s->works;
 }
 
+bool spool_accepts(struct spool *s)
+{
+	return s->works;
+}
+
 bool spool_is_empty(struct spool *s)
 {
 	return s->empty;

@@ -404,6 +404,7 @@ def test_full_disk(paths, proxy, store, spool, inside):
         assert len(kept) > 5
         assert seen.waiting == sorted(map(sign, kept)) and not seen.names("tmp")
         assert "No space left on device" in it.log()
+        assert eventually(lambda: it.get().status == 503, 3)
         it.remount("size=1m")
         more = event()
         assert it.post(more).body == SPOOLED
@@ -437,9 +438,13 @@ def test_not_writable(folder, transport, paths, proxy, store, spool):
         for _ in range(3):
             assert it.post(event()).status == 503
         assert "Permission denied" in it.log()
+        assert eventually(lambda: it.get().body == b'{"status":"unavailable"}', 3)
+        assert it.get().status == 503
         assert len(spool.waiting) == 1
         os.chmod(spool.file(folder), 0o700)
         assert it.post(event()).body == SPOOLED
+        assert eventually(lambda: it.get().body == b'{"status":"degraded"}', 3)
+        assert it.get().status == 200 and not spool.names("tmp")
 
 
 @pytest.mark.parametrize("folder", ["", "tmp", "new"])

@@ -103,6 +103,11 @@ bool spool_put(struct spool *s, const struct spool_entry *e)
 	return s->works;
 }
 
+bool spool_accepts(struct spool *s)
+{
+	return s->works;
+}
+
 bool spool_is_empty(struct spool *s)
 {
 	return s->empty;
@@ -449,15 +454,18 @@ static void test_deadlines(void **state)
 static void test_health(void **state)
 {
 	static const struct {
-		bool healthy, spool, empty;
+		bool healthy, spool, empty, works;
 		int status;
 		const char *body;
 	} cases[] = {
-		{ true, false, true, 200, "{\"status\":\"ok\"}" },
-		{ false, false, true, 503, "{\"status\":\"unavailable\"}" },
-		{ false, true, true, 200, "{\"status\":\"degraded\"}" },
-		{ true, true, true, 200, "{\"status\":\"ok\"}" },
-		{ true, true, false, 200, "{\"status\":\"degraded\"}" },
+		{ true, false, true, false, 200, "{\"status\":\"ok\"}" },
+		{ false, false, true, false, 503,
+		  "{\"status\":\"unavailable\"}" },
+		{ false, true, true, false, 503,
+		  "{\"status\":\"unavailable\"}" },
+		{ false, true, true, true, 200, "{\"status\":\"degraded\"}" },
+		{ true, true, true, false, 200, "{\"status\":\"ok\"}" },
+		{ true, true, false, true, 200, "{\"status\":\"degraded\"}" },
 	};
 
 	(void)state;
@@ -469,6 +477,7 @@ static void test_health(void **state)
 		w.queue.healthy = cases[i].healthy;
 		w.handler.spool = cases[i].spool ? &w.spool : NULL;
 		w.spool.empty = cases[i].empty;
+		w.spool.works = cases[i].works;
 		exchange_init(&x, &w.handler, on_reply);
 		set(&x.request, "REQUEST_METHOD", "GET");
 		set(&x.request, "PATH_INFO", "/health");

@@ -109,6 +109,35 @@ static void assert_entry(struct spool *s, const struct spool_entry *e)
 	spool_file_free(&f);
 }
 
+/* By writing, not by asking: a full spool and a lost folder do not accept. */
+static void test_accepts(void **state)
+{
+	static const struct {
+		uint64_t max;
+		const char *lost;
+		bool accepts;
+	} cases[] = {
+		{ 1 << 20, NULL, true },
+		{ 4095, NULL, false },
+		{ 1 << 20, "new", false },
+		{ 1 << 20, "tmp", false },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct spool *s = open_in(dir_of(state), cases[i].max);
+		char *path = path_of(dir_of(state),
+				     cases[i].lost ? cases[i].lost : "");
+
+		assert_non_null(s);
+		if (cases[i].lost)
+			assert_int_equal(rmdir(path), 0);
+		assert_int_equal(spool_accepts(s), cases[i].accepts);
+		assert_true(spool_is_empty(s));
+		free(path);
+		spool_close(s);
+	}
+}
+
 static void test_there_and_back(void **state)
 {
 	const char *dir = dir_of(state);
@@ -495,6 +524,7 @@ int main(void)
 {
 #define IN_SCRATCH(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 	const struct CMUnitTest tests[] = {
+		IN_SCRATCH(test_accepts),
 		IN_SCRATCH(test_there_and_back),
 		IN_SCRATCH(test_survives_a_crash),
 		IN_SCRATCH(test_zeros_in_the_body),
