@@ -24,7 +24,7 @@ struct drain_source {
 
 struct drain_count {
 	size_t recorded; /* and removed, duplicates and quarantined too */
-	size_t moved_to_failed; /* set aside in failed/ */
+	size_t moved_to_failed;
 	size_t deferred; /* the database did not take them */
 	size_t refused; /* of these: it refuses them alone */
 	size_t paused; /* refused before, their time has not come */

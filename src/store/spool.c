@@ -121,7 +121,8 @@ static bool check_private(const struct spool *s, int base)
 	    (st.st_uid == geteuid() || geteuid() == 0))
 		return true;
 	log_message(LEVEL_ERROR,
-		    "spool %s is not private: chmod 700 %s, owned by us",
+		    "spool %s must belong to this user and not be writable "
+		    "by others: chmod 700 %s",
 		    s->path, s->path);
 	errno = EPERM;
 	return false;
@@ -184,8 +185,8 @@ struct spool *spool_open(const char *path, uint64_t max_bytes)
 	if (prepare(s))
 		return s;
 	log_message(LEVEL_WARNING,
-		    "no spool: %s: %m; while the database is away events are "
-		    "refused",
+		    "can't use spool %s: %m; events will be refused (503) "
+		    "while the database is unavailable",
 		    path);
 	spool_close(s);
 	return NULL;
@@ -382,7 +383,7 @@ bool spool_put(struct spool *s, const struct spool_entry *e)
 	if (ok)
 		spool_wake(s);
 	else
-		log_error_limited(s, "an event was not kept");
+		log_error_limited(s, "can't write an event");
 out:
 	if (base >= 0)
 		close(base);
@@ -439,7 +440,7 @@ bool spool_accepts(struct spool *s)
 		return accepts;
 	accepts = has_room(s) && try_write(s);
 	if (!accepts)
-		log_error_limited(s, "no event can be written");
+		log_error_limited(s, "can't write an event");
 	mutex_lock(&s->lock);
 	s->tried_at = now;
 	s->accepts = accepts;
@@ -584,7 +585,7 @@ static enum spool_read classify_read_error(struct spool *s)
 	case EFBIG:
 		return SPOOL_READ_DAMAGED;
 	default:
-		log_error_limited(s, "a file can't be read");
+		log_error_limited(s, "can't read a file");
 		return SPOOL_READ_LATER;
 	}
 }
@@ -696,7 +697,7 @@ void spool_remove(struct spool *s, const char *name)
 
 	/* Not synced: one that comes back is recorded as a duplicate. */
 	if (unlink(path) < 0 && errno != ENOENT)
-		log_error_limited(s, "a recorded event can't be removed");
+		log_error_limited(s, "can't remove a recorded event");
 	free(path);
 }
 
@@ -719,10 +720,10 @@ static bool move_to_failed(struct spool *s, const char *name)
 
 void spool_move_to_failed(struct spool *s, const char *name, const char *why)
 {
-	log_fields(LEVEL_ERROR, "msg", "spool file set aside in failed/",
-		   "file", name, "why", why, NULL);
+	log_fields(LEVEL_ERROR, "msg", "spool file moved to failed/", "file",
+		   name, "why", why, NULL);
 	if (!move_to_failed(s, name) && errno != ENOENT)
-		log_error_limited(s, "a file can't be moved to failed/");
+		log_error_limited(s, "can't move a file to failed/");
 }
 
 bool spool_retry(struct spool *s, const char *name)
