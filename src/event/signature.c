@@ -3,6 +3,12 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
+
+enum {
+	SLICE = 16, /* secrets, between two looks at the clock */
+	HMAC_OVERHEAD = 256 /* four blocks, whatever the body */
+};
 
 const struct secret *
 signature_find_secret(const struct secret *list, size_t count, const void *body,
@@ -57,11 +63,51 @@ static enum signature_verdict try_secrets(const struct secret_set *set,
 	const struct secret *named =
 		claim->secret ? find_named(set, claim->secret) : NULL;
 
+	*found = NULL;
 	if (claim->secret && (named || !claim->secret_optional))
 		return try_named(named, claim, given, found);
-	*found = signature_find_secret(set->list, set->count, claim->body,
-				       claim->length, given);
-	return *found ? SIGNATURE_OK : SIGNATURE_NO_MATCH;
+	for (size_t i = 0; i < set->count; i += SLICE) {
+		size_t count = set->count - i < SLICE ? set->count - i : SLICE;
+
+		if (claim->deadline && monotonic_ms() >= claim->deadline)
+			return SIGNATURE_TIMEOUT;
+		*found = signature_find_secret(set->list + i, count,
+					       claim->body, claim->length,
+					       given);
+		if (*found)
+			return SIGNATURE_OK;
+	}
+	return SIGNATURE_NO_MATCH;
+}
+
+/* Reads the header's value. Returns SIGNATURE_OK if it has the right form. */
+static enum signature_verdict read_digest(const struct signature_claim *claim,
+					  unsigned char given[HMAC_BYTES])
+{
+	if (claim->count == 0)
+		return SIGNATURE_MISSING;
+	if (claim->count > 1 || strchr(claim->value, ','))
+		return SIGNATURE_REPEATED;
+	return hmac_from_hex(claim->value, given) ? SIGNATURE_OK
+						  : SIGNATURE_NOT_HEX;
+}
+
+uint64_t signature_cost(struct secrets *secrets,
+			const struct signature_claim *claim)
+{
+	unsigned char given[HMAC_BYTES];
+	const struct secret_set *set;
+	uint64_t count;
+
+	if (read_digest(claim, given) != SIGNATURE_OK)
+		return 0;
+	set = secrets_acquire(secrets);
+	count = set->count;
+	if (claim->secret &&
+	    (!claim->secret_optional || find_named(set, claim->secret)))
+		count = 1;
+	secrets_release(secrets, set);
+	return count * (claim->length + HMAC_OVERHEAD);
 }
 
 enum signature_verdict signature_verify(struct secrets *secrets,
@@ -75,12 +121,9 @@ enum signature_verdict signature_verify(struct secrets *secrets,
 	const struct secret *found;
 
 	*name = NULL;
-	if (claim->count == 0)
-		return SIGNATURE_MISSING;
-	if (claim->count > 1 || strchr(claim->value, ','))
-		return SIGNATURE_REPEATED;
-	if (!hmac_from_hex(claim->value, given))
-		return SIGNATURE_NOT_HEX;
+	verdict = read_digest(claim, given);
+	if (verdict != SIGNATURE_OK)
+		return verdict;
 	set = secrets_acquire(secrets);
 	verdict = try_secrets(set, claim, given, &found);
 	if (found)
@@ -109,6 +152,8 @@ const char *signature_verdict_text(enum signature_verdict v)
 		       "names";
 	case SIGNATURE_UNKNOWN_NAME:
 		return "the path names no live secret";
+	case SIGNATURE_TIMEOUT:
+		return "too many secrets to try in time";
 	}
 	return "unknown";
 }

@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/hmac.h"
 #include "base/macros.h"
@@ -19,7 +20,8 @@ enum signature_verdict {
 	SIGNATURE_NOT_HEX, /* not 64 hex digits */
 	SIGNATURE_NO_MATCH, /* matches no live secret */
 	SIGNATURE_NOT_NAMED, /* matches not the secret that was named */
-	SIGNATURE_UNKNOWN_NAME /* there is no secret of that name */
+	SIGNATURE_UNKNOWN_NAME, /* there is no secret of that name */
+	SIGNATURE_TIMEOUT /* not all secrets were tried before the deadline */
 };
 
 /*
@@ -39,7 +41,12 @@ struct signature_claim {
 	size_t length;
 	const char *secret; /* tries only the secret of this name; or NULL */
 	bool secret_optional; /* tries all if there is none of that name */
+	int64_t deadline; /* ends the trying (ms, monotonic); 0: none */
 };
+
+/* Returns about how many bytes signature_verify() has to hash. */
+uint64_t signature_cost(struct secrets *secrets,
+			const struct signature_claim *claim) MUST_CHECK;
 
 /*
  * Checks the claim against the live secrets. On SIGNATURE_OK signature holds

@@ -250,7 +250,7 @@ static bool stop(struct server *s, int64_t now)
 	mutex_lock(&s->lock);
 	s->stopping_since = now;
 	mutex_unlock(&s->lock);
-	queue_set_stop_deadline(s->handler->queue, now + REPLY_LIMIT_MS);
+	handler_set_stop_deadline(s->handler, now + REPLY_LIMIT_MS);
 	worker_pool_wake_leader(s->pool);
 	return wait_for_workers(s, now + GATEWAY_STOP_MS);
 }

@@ -22,6 +22,9 @@
 /* From accept to the reply; HumCLI allows 5 s. */
 enum { REPLY_LIMIT_MS = 4500, SPOOL_RESERVE_MS = 500 };
 
+/* A signature check that has to hash so much, about 1 ms, waits its turn. */
+enum { COSTLY_BYTES = 1024 * 1024 };
+
 /* Fields of a request's log line. Those that are NULL are left out. */
 struct request_log {
 	const char *outcome;
@@ -222,14 +225,12 @@ static bool submit_delivery(struct exchange *x)
 	return true;
 }
 
-static bool handle_post(struct exchange *x)
+static void make_claim(const struct request *r, struct signature_claim *claim,
+		       char named[SECRET_NAME_SIZE])
 {
-	const struct request *r = &x->request;
-	struct request_log fields = { 0 };
-	enum signature_verdict verdict;
-	char named[SECRET_NAME_SIZE];
 	enum path_kind path = request_secret_name(r, named);
-	const struct signature_claim claim = {
+
+	*claim = (struct signature_claim){
 		.value = r->x_signature,
 		.count = r->signature_count,
 		.body = r->body,
@@ -237,22 +238,133 @@ static bool handle_post(struct exchange *x)
 		.secret = path == PATH_MOUNT ? NULL : named,
 		.secret_optional = path == PATH_PERHAPS_SECRET,
 	};
+}
+
+/* Makes the reply to a request whose signature could not be checked in time. */
+static void refuse_unchecked(struct exchange *x)
+{
+	struct request_log fields = {
+		.outcome = "unavailable",
+		.reason = signature_verdict_text(SIGNATURE_TIMEOUT),
+	};
+
+	reply_error(&x->reply, 503,
+		    "Signature can not be checked now; send it again");
+	x->reply.retry = true;
+	log_request(&x->request, &x->reply, &fields);
+}
+
+static void refuse_signature(struct exchange *x, enum signature_verdict verdict)
+{
+	struct request_log fields = {
+		.outcome = "refused",
+		.reason = signature_verdict_text(verdict),
+	};
+
+	reply_error(&x->reply, 401, "Invalid signature");
+	log_request(&x->request, &x->reply, &fields);
+}
+
+/* Returns true if x->reply is ready, as handler_handle(). */
+static bool check_signature(struct exchange *x,
+			    const struct signature_claim *claim)
+{
+	enum signature_verdict verdict = signature_verify(
+		x->handler->secrets, claim, x->delivery->signature,
+		&x->delivery->secret_name);
+
+	if (verdict == SIGNATURE_OK) {
+		if (x->handler->verify_queue)
+			verify_queue_remember(x->handler->verify_queue,
+					      x->delivery->secret_name);
+		return submit_delivery(x);
+	}
+	if (verdict == SIGNATURE_TIMEOUT)
+		refuse_unchecked(x);
+	else
+		refuse_signature(x, verdict);
+	return true;
+}
+
+/* Returns true if a secret matches that matched lately. */
+static bool matches_recent_secret(struct exchange *x,
+				  const struct signature_claim *claim)
+{
+	struct signature_claim one = *claim;
+	bool matches = false;
+	char *name;
+
+	for (size_t i = 0; !matches; i++) {
+		name = verify_queue_recent(x->handler->verify_queue, i);
+		if (!name)
+			break;
+		one.secret = name;
+		one.secret_optional = false;
+		matches = signature_verify(x->handler->secrets, &one,
+					   x->delivery->signature,
+					   &x->delivery->secret_name) ==
+			  SIGNATURE_OK;
+		free(name);
+	}
+	return matches;
+}
+
+/*
+ * Checks a costly signature, and those that wait, when it is their turn. Their
+ * replies are sent from here.
+ */
+static void check_in_turn(struct exchange *x, uint64_t cost)
+{
+	struct verify_queue *q = x->handler->verify_queue;
+	int64_t deadline = database_deadline(x->handler, &x->request);
+	struct signature_claim claim;
+	char named[SECRET_NAME_SIZE];
+	bool expired = false;
+
+	if (!verify_queue_enter(q, x, cost, deadline))
+		return;
+	for (; x; x = verify_queue_next(q, &expired)) {
+		make_claim(&x->request, &claim, named);
+		claim.deadline = database_deadline(x->handler, &x->request);
+		if (expired) {
+			refuse_unchecked(x);
+			x->on_reply(x);
+		} else if (check_signature(x, &claim)) {
+			x->on_reply(x);
+		}
+	}
+}
+
+static bool handle_post(struct exchange *x)
+{
+	const struct request *r = &x->request;
+	struct request_log fields = { 0 };
+	struct signature_claim claim;
+	char named[SECRET_NAME_SIZE];
+	uint64_t cost;
 
 	if (!check_request(r, &x->reply, &fields)) {
 		log_request(r, &x->reply, &fields);
 		return true;
 	}
 	x->delivery = delivery_new();
-	verdict = signature_verify(x->handler->secrets, &claim,
-				   x->delivery->signature,
-				   &x->delivery->secret_name);
-	if (verdict != SIGNATURE_OK) {
-		reply_error(&x->reply, 401, "Invalid signature");
-		fields.reason = signature_verdict_text(verdict);
-		log_request(r, &x->reply, &fields);
-		return true;
-	}
-	return submit_delivery(x);
+	make_claim(r, &claim, named);
+	if (!x->handler->verify_queue)
+		return check_signature(x, &claim);
+	cost = signature_cost(x->handler->secrets, &claim);
+	if (cost < COSTLY_BYTES)
+		return check_signature(x, &claim);
+	if (matches_recent_secret(x, &claim))
+		return submit_delivery(x);
+	check_in_turn(x, cost);
+	return false;
+}
+
+void handler_set_stop_deadline(const struct handler *h, int64_t deadline)
+{
+	queue_set_stop_deadline(h->queue, deadline);
+	if (h->verify_queue)
+		verify_queue_set_stop_deadline(h->verify_queue, deadline);
 }
 
 /* degraded is 200, because events are still taken (by the spool). */

@@ -11,6 +11,7 @@
 #include "config/secrets.h"
 #include "responder/reply.h"
 #include "responder/request.h"
+#include "responder/verify_queue.h"
 #include "store/queue.h"
 #include "store/spool.h"
 
@@ -19,6 +20,7 @@ struct handler {
 	struct secrets *secrets;
 	struct queue *queue;
 	struct spool *spool; /* NULL: none */
+	struct verify_queue *verify_queue; /* NULL: for one request */
 };
 
 /*
@@ -56,5 +58,8 @@ bool handler_handle(struct exchange *x) MUST_CHECK;
  * refusal if the spool fails.
  */
 void handler_spool_overdue(struct exchange *x);
+
+/* All waiting ends at the deadline from now on (ms, monotonic). */
+void handler_set_stop_deadline(const struct handler *h, int64_t deadline);
 
 #endif

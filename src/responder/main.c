@@ -171,6 +171,8 @@ static struct drain_source start_storage(struct responder *r, bool cgi)
 	h->spool = spool_open(r->settings.spool, r->settings.spool_max);
 	/* Three quarters, because some may still be reading a request. */
 	h->queue = queue_new(h->spool != NULL, r->settings.in_flight * 3 / 4);
+	if (!cgi)
+		h->verify_queue = verify_queue_new(verify_queue_processors());
 	if (cgi && h->spool)
 		gateway_cgi_remember(h);
 	r->writer = writer_start(&r->settings, h->queue, &options);
@@ -237,6 +239,7 @@ static bool stop_storage(struct responder *r, int64_t end)
 	if (!drainer_stop(r->drainer, end) || !writer_stop(r->writer, end))
 		return false;
 	queue_free(r->handler.queue);
+	verify_queue_free(r->handler.verify_queue);
 	return true;
 }
 

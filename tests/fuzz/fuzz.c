@@ -107,6 +107,12 @@ void fuzz_answered(struct exchange *x)
 	(void)x;
 }
 
+void queue_set_stop_deadline(struct queue *q, int64_t deadline)
+{
+	(void)q;
+	(void)deadline;
+}
+
 bool queue_healthy(struct queue *q)
 {
 	return q->outcome != OUTCOME_UNAVAILABLE;

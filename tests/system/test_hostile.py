@@ -522,6 +522,43 @@ def idle_with_few_descriptors(program, store):
         assert "can't accept" not in it.log()
 
 
+def test_flood_of_costly_signatures(paths, store):
+    """With 5,000 secrets a forged body of 60 kB costs as much processor time as
+    a thousand events. While 100 clients send nothing else, true events of any
+    secret are recorded within the deadline."""
+    secrets = {f"task-{n:04}": f"whsec_{n:032}" for n in range(5000)}
+    forged = event()[:-1] + b',"note":"' + b"x" * 60_000 + b'"}'
+    with FastCGI(paths.responder, store.conninfo, secrets=secrets) as it:
+        stop = threading.Event()
+
+        def forge():
+            refused = 0
+            while not stop.is_set():
+                answer = it.post(forged, signature="0" * 64)
+                assert answer.status in (401, 503), answer
+                refused += 1
+            return refused
+
+        def true_event(number):
+            body = event()
+            answer = it.post(body, f"whsec_{number:032}")
+            assert answer.body == RECEIVED, (answer, it.log()[-2000:])
+            return answer.seconds
+
+        with concurrent.futures.ThreadPoolExecutor(101) as pool:
+            forgers = [pool.submit(forge) for _ in range(100)]
+            try:
+                # All forgers have sent something.
+                assert eventually(lambda: "refused" in it.log(), 10)
+                select.select([], [], [], 1)
+                times = [true_event(number) for number in range(0, 5000, 250)]
+            finally:
+                stop.set()
+            print(f"true events took up to {max(times):.2f} s")
+            assert max(times) < 3
+            assert sum(f.result() for f in forgers) > 0
+
+
 def test_idle_costs_no_cpu(responder):
     before = cpu_seconds(responder.pid)
     select.select([], [], [], 0.5)

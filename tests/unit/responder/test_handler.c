@@ -83,6 +83,11 @@ bool queue_healthy(struct queue *q)
 	return q->healthy;
 }
 
+void queue_set_stop_deadline(struct queue *q, int64_t deadline)
+{
+	q->deadline = deadline;
+}
+
 struct spool {
 	bool works;
 	bool empty;
@@ -410,6 +415,66 @@ static void test_content_encodings(void **state)
 	}
 }
 
+/* A costly check: its reply is sent by on_reply(), and it can be too late. */
+static void test_costly_signature(void **state)
+{
+	enum { SIZE = 1024 * 1024 };
+	static const struct {
+		int line;
+		bool signed_correctly;
+		int64_t deadline;
+		int status;
+	} cases[] = {
+		{ __LINE__, true, 60000, 200 },
+		{ __LINE__, false, 60000, 401 },
+		{ __LINE__, false, 0, 503 },
+		{ __LINE__, true, 0, 503 },
+	};
+	char *body = xmalloc(SIZE + 1);
+
+	(void)state;
+	memset(body, ' ', SIZE);
+	memcpy(body, GOOD, strlen(GOOD));
+	body[SIZE] = '\0';
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct row row = rows[0];
+		char hex[HMAC_HEX + 1];
+		struct world w;
+		struct exchange x;
+
+		print_message("line %d\n", cases[i].line);
+		world_init(&w);
+		w.handler.verify_queue = verify_queue_new(1);
+		w.settings.deadline = cases[i].deadline;
+		row.body = body;
+		sign(body, hex);
+		if (!cases[i].signed_correctly)
+			hex[0] = hex[0] == '0' ? '1' : '0';
+		exchange_init(&x, &w.handler, on_reply);
+		x.request.accepted_at -= cases[i].deadline ? 0 : 10;
+		make_request(&x.request, &row, hex);
+		replies = 0;
+		assert_false(handler_handle(&x));
+		assert_int_equal(replies, 1);
+		assert_int_equal(x.reply.status, cases[i].status);
+		assert_int_equal(x.reply.retry, cases[i].status == 503);
+		exchange_free(&x);
+		/* The secret that matched is tried first, out of turn. */
+		if (cases[i].status == 200) {
+			assert_true(verify_queue_enter(w.handler.verify_queue,
+						       &x, 1, 0));
+			exchange_init(&x, &w.handler, on_reply);
+			make_request(&x.request, &row, hex);
+			get_reply(&x);
+			assert_int_equal(x.reply.status, 200);
+			exchange_free(&x);
+		}
+		verify_queue_free(w.handler.verify_queue);
+		world_free(&w);
+	}
+	free(body);
+}
+
 static void test_deadlines(void **state)
 {
 	static const struct {
@@ -574,6 +639,7 @@ int main(void)
 		cmocka_unit_test(test_signature_headers),
 		cmocka_unit_test(test_secret_by_path),
 		cmocka_unit_test(test_content_encodings),
+		cmocka_unit_test(test_costly_signature),
 		cmocka_unit_test(test_deadlines),
 		cmocka_unit_test(test_health),
 		cmocka_unit_test(test_spool),

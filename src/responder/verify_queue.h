@@ -1,0 +1,51 @@
+/*
+ * The queue of costly signature checks. With thousands of secrets, a forged
+ * body of 64 KiB costs a quarter of a second of a processor. Few such checks
+ * run at a time; the others wait here without a thread, the cheapest first, so
+ * that the usual small event is not held up by a flood of large ones.
+ */
+#ifndef VERIFY_QUEUE_H
+#define VERIFY_QUEUE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/macros.h"
+
+struct exchange;
+struct verify_queue;
+
+/* max_running: how many checks run at a time, at least 1. */
+struct verify_queue *verify_queue_new(unsigned max_running) MUST_CHECK;
+/* Call it when all threads that use q have ended. NULL is fine. */
+void verify_queue_free(struct verify_queue *q);
+/* Returns the number of processors but one, and at least 1. */
+unsigned verify_queue_processors(void) MUST_CHECK;
+
+/*
+ * Enters an exchange whose check costs that much and is of no use after the
+ * deadline (ms, monotonic). Returns true if the caller is to check it now, and
+ * has to call verify_queue_next() after that. Returns false if it waits; then
+ * it belongs to the queue.
+ */
+bool verify_queue_enter(struct verify_queue *q, struct exchange *x,
+			uint64_t cost, int64_t deadline) MUST_CHECK;
+/*
+ * Returns the next exchange for the caller of verify_queue_enter(), with
+ * *expired set if its deadline is over; NULL if none waits.
+ */
+struct exchange *verify_queue_next(struct verify_queue *q,
+				   bool *expired) MUST_CHECK;
+
+/* No deadline is later than this from now on (ms, monotonic). */
+void verify_queue_set_stop_deadline(struct verify_queue *q, int64_t deadline);
+
+/*
+ * The names of the secrets that matched last, to be tried first.
+ * verify_queue_recent() returns the i-th, which the caller frees, or NULL.
+ */
+void verify_queue_remember(struct verify_queue *q, const char *secret);
+char *verify_queue_recent(struct verify_queue *q, size_t i) MUST_CHECK;
+
+#endif
