@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "postgres/connector.h"
 #include "postgres/query.h"
 #include "postgres/sqlstate.h"
@@ -247,6 +248,29 @@ enum query_status session_query(struct session *s, const char *query,
 	}
 	PQclear(result);
 	return answer;
+}
+
+/*
+ * For the session rather than a transaction. Behind a pooler the setting stays
+ * with the server's connection, where it is harmless, because the pooler
+ * closes idle ones itself. Servers before 14 do not have it.
+ */
+bool session_open_lasting(struct session *s)
+{
+	static const char query[] =
+		"SELECT pg_catalog.set_config(name, '0', false) "
+		"FROM pg_catalog.pg_settings "
+		"WHERE name = 'idle_session_timeout' AND setting <> '0'";
+
+	if (s->conn)
+		return true;
+	if (!session_open(s))
+		return false;
+	if (session_query(s, query, NULL, 0, CONNECT_MS, NULL) == QUERY_REFUSED)
+		log_message(LEVEL_WARNING,
+			    "can't switch off idle_session_timeout: %s",
+			    s->message);
+	return s->conn != NULL;
 }
 
 size_t rows_count(const struct rows *r)

@@ -29,6 +29,11 @@ void session_free(struct session *s);
  * session_open() returns false at once. Other reasons are in the log.
  */
 bool session_open(struct session *s) MUST_CHECK;
+/*
+ * Does the same for a session that is idle for long: an idle_session_timeout
+ * of the role or database does not end it.
+ */
+bool session_open_lasting(struct session *s) MUST_CHECK;
 bool session_is_open(const struct session *s) MUST_CHECK;
 /* When session_open() would try again, by monotonic_ms(). */
 int64_t session_retry_at(const struct session *s) MUST_CHECK;

@@ -537,6 +537,68 @@ def test_once_never_runs_twice_at_a_time(consume, cli, once, database, delivered
     assert once().returncode == OK
 
 
+# ---- settings of roles and databases
+
+SETTINGS = {
+    "default_transaction_isolation": "serializable", "statement_timeout": "100ms",
+    "lock_timeout": "50ms", "idle_in_transaction_session_timeout": "200ms",
+    "search_path": "nowhere", "DateStyle": "SQL, DMY", "TimeZone": "Asia/Kathmandu",
+    "bytea_output": "escape", "row_security": "off", "default_transaction_read_only": "on",
+    "plan_cache_mode": "force_generic_plan"}
+
+
+@pytest.fixture
+def tuned(cluster, database):
+    """A role whose settings somebody chose for other programs."""
+    version = cluster.execute("SELECT current_setting('server_version_num')::int")[0][0]
+    database.execute("CREATE ROLE tuned LOGIN IN ROLE humcli_consumer")
+    for name, value in {**SETTINGS, **({"idle_session_timeout": "500ms"}
+                                       if version >= 140000 else {})}.items():
+        database.execute(f"ALTER ROLE tuned SET {name} = '{value}'")
+    yield database.dsn("tuned")
+    database.execute("DROP OWNED BY tuned")
+    database.execute("DROP ROLE tuned")
+
+
+def test_settings_of_the_role_change_nothing(consume, database, tuned, delivered):
+    """Neither a slow statement, nor an idle time, nor a lock that somebody holds."""
+    consumer = consume(database, "--exec", delivered.command, dsn=tuned)
+    numbers = put(database, *deliveries(20, 3))
+    wait_until(lambda: delivered.ids() == numbers, "20 events")
+    connection = database.connect()
+    with connection, connection.cursor() as cursor:     # longer than the time limits
+        cursor.execute("SELECT 1 FROM humcli.subscriptions WHERE name = 's' FOR UPDATE")
+        numbers += put(database, Delivery("locked", "A"))
+        cursor.execute("SELECT pg_sleep(1)")
+    connection.close()
+    wait_until(lambda: delivered.ids() == numbers, "the last event")
+    start = time.monotonic()    # idle for longer than idle_session_timeout
+    wait_until(lambda: time.monotonic() - start > 1, "a second")
+    numbers += put(database, Delivery("idle", "A"))
+    wait_until(lambda: delivered.ids() == numbers, "the event after an idle time")
+    assert consumer.end(signal.SIGTERM) == OK
+    assert not [line for line in consumer.err if "level=info" not in line], consumer.err
+
+
+def test_once_never_runs_twice_whatever_the_settings(consume, once, database, tuned, delivered,
+                                                     tmp_path):
+    """The consumer lock is held in a transaction that is idle for long."""
+    put(database, *deliveries(1))
+    database.execute("SELECT humcli.subscribe('s', 'beginning')")
+    database.execute("UPDATE humcli.subscriptions SET owner = 'tuned'")
+    go = tmp_path / "go"
+    os.mkfifo(go)
+    first = consume(database, "--once", "--exec", f"{delivered.command}; read x <{go}",
+                    listens=False, dsn=tuned)
+    wait_until(delivered.ids, "the first event")
+    start = time.monotonic()    # longer than idle_in_transaction_session_timeout
+    wait_until(lambda: time.monotonic() - start > 1, "a second")
+    assert once("--exec", delivered.command, dsn=tuned).returncode == LATER
+    go.write_text("x\n", encoding="ascii")
+    assert first.end() == OK
+    assert len(delivered.ids()) == 1
+
+
 # ---- killed processes
 
 

@@ -150,7 +150,7 @@ static void maintain_session(struct consumer *c)
 {
 	if (session_is_open(c->session))
 		return;
-	if (!session_open(c->session)) {
+	if (!session_open_lasting(c->session)) {
 		if (c->options->once && !session_stop_requested(c->session))
 			consumer_begin_stop(c, EX_UNAVAILABLE);
 		return;
@@ -382,7 +382,7 @@ static int lock_once(const struct consumer_options *o, struct session *s)
 {
 	bool granted;
 
-	if (!session_open(s))
+	if (!session_open_lasting(s))
 		return session_stop_requested(s) ? EX_OK : EX_UNAVAILABLE;
 	if (event_source_lock(&o->source, s, LOCK_TRANSACTION, &granted) !=
 	    QUERY_OK) {

@@ -111,7 +111,7 @@ static bool send_probe(struct event_listener *e, struct session *work)
 
 static void start_listening(struct event_listener *e, struct session *work)
 {
-	if (!session_open(e->session)) {
+	if (!session_open_lasting(e->session)) {
 		set_off(e);
 		return;
 	}

@@ -43,7 +43,7 @@ struct listener {
 
 static bool start_listening(struct listener *l)
 {
-	if (!session_open(l->session))
+	if (!session_open_lasting(l->session))
 		return false;
 	if (session_query(l->session, "LISTEN humcli_events", NULL, 0,
 			  LISTEN_MS, NULL) != QUERY_OK) {
