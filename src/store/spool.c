@@ -14,21 +14,15 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/parse.h"
 #include "base/threads.h"
 
 enum {
 	CHARGE_MIN = 4096, /* each file counts as at least this much */
 	FILE_MAX = 17 * 1024 * 1024, /* MAX_BODY at its largest, and a head */
-	NAME_BYTES = 255, /* of a secret: a file's name */
 	SCAN_INTERVAL_MS = 1000,
 	STALE_S = 3600 /* a file in tmp/ this old has lost its writer */
 };
 
-/* us since 1970, the end of the year 9999. */
-static const int64_t latest_time = INT64_C(253402300799999999);
-
-static const char magic[] = "humcli-spool 1\n";
 static const char *const folders[] = { [SPOOL_NEW] = "new",
 				       [SPOOL_FAILED] = "failed",
 				       [SPOOL_REFUSED] = "refused" };
@@ -291,16 +285,6 @@ void spool_wake(struct spool *s)
 
 /* Putting: written and synced in tmp/, then linked into new/. */
 
-static void render(const struct spool_entry *e, struct buf *b)
-{
-	buf_printf(b,
-		   "%ssignature: %s\nsecret: %s\nreceived: %lld\n"
-		   "length: %zu\n\n",
-		   magic, e->signature, e->secret_name,
-		   (long long)e->received_at, e->length);
-	buf_add(b, e->body, e->length);
-}
-
 static bool write_file(int base, const char *name, const struct buf *text)
 {
 	int fd = openat(base, name,
@@ -370,7 +354,7 @@ bool spool_put(struct spool *s, const struct spool_entry *e)
 	int base = -1, saved;
 	bool ok = false;
 
-	render(e, &text);
+	spool_file_render(e, &text);
 	if (!reserve(s, text.length))
 		goto out;
 	base = open_base(s);
@@ -406,8 +390,8 @@ static bool has_room(struct spool *s)
 /* Writes and syncs a file in tmp/, moves it to new/, hidden, and removes it. */
 static bool try_write(struct spool *s)
 {
-	const struct buf text = { .data = (char *)magic,
-				  .length = sizeof(magic) - 1 };
+	static char line[] = "a trial\n";
+	const struct buf text = { .data = line, .length = sizeof(line) - 1 };
 	char *tmp = tmp_name(s);
 	char *new = xasprintf("new/.%s", tmp + strlen("tmp/"));
 	int base = open_base(s), saved;
@@ -459,16 +443,6 @@ static int compare_age(const void *a, const void *b)
 	return strcmp(x->name, y->name);
 }
 
-/* A file system may keep times that nothing else can hold. */
-static int64_t us_of(const struct timespec *t)
-{
-	if (t->tv_sec < 0)
-		return 0;
-	if (t->tv_sec > latest_time / 1000000)
-		return latest_time;
-	return (int64_t)t->tv_sec * 1000000 + t->tv_nsec / 1000;
-}
-
 static void add_item(struct spool_list *list, const char *name,
 		     const struct stat *st)
 {
@@ -478,7 +452,7 @@ static void add_item(struct spool_list *list, const char *name,
 						      sizeof(list->items[0]));
 	list->items[list->count++] = (struct spool_item){
 		.name = xstrdup(name),
-		.mtime = us_of(&st->st_mtim),
+		.mtime = spool_time(&st->st_mtim),
 		.size = (uint64_t)st->st_size,
 	};
 }
@@ -523,55 +497,6 @@ void spool_list_free(struct spool_list *list)
 
 /* Reading. */
 
-/* "key: value\n" at *p, which moves behind it and is cut at the newline. */
-static const char *parse_header(char **p, const char *key)
-{
-	size_t length = strlen(key);
-	char *value, *end;
-
-	if (strncmp(*p, key, length) != 0)
-		return NULL;
-	value = *p + length;
-	end = strchr(value, '\n');
-	if (!end)
-		return NULL;
-	*end = '\0';
-	*p = end + 1;
-	return value;
-}
-
-/* What PostgreSQL would refuse at each try would be tried for ever. */
-static bool entry_is_valid(const struct spool_entry *e)
-{
-	return strlen(e->signature) == HMAC_HEX &&
-	       strspn(e->signature, "0123456789abcdef") == HMAC_HEX &&
-	       is_printable(e->secret_name) &&
-	       strlen(e->secret_name) <= NAME_BYTES;
-}
-
-static bool parse_file(struct spool_file *f)
-{
-	char *p = f->text.data;
-	const char *received, *length;
-	uint64_t number;
-
-	if (strncmp(p, magic, sizeof(magic) - 1) != 0)
-		return false;
-	p += sizeof(magic) - 1;
-	f->entry.signature = parse_header(&p, "signature: ");
-	f->entry.secret_name = parse_header(&p, "secret: ");
-	received = parse_header(&p, "received: ");
-	length = parse_header(&p, "length: ");
-	if (!f->entry.signature || !f->entry.secret_name || !received ||
-	    !length || *p != '\n' || !entry_is_valid(&f->entry) ||
-	    !parse_u64(received, 0, (uint64_t)latest_time, &number))
-		return false;
-	f->entry.received_at = (int64_t)number;
-	f->entry.body = ++p;
-	f->entry.length = f->text.length - (size_t)(p - f->text.data);
-	return parse_u64(length, f->entry.length, f->entry.length, &number);
-}
-
 /* By errno; only what is so for good says something against the file. */
 static enum spool_read classify_read_error(struct spool *s)
 {
@@ -605,18 +530,12 @@ enum spool_read spool_read(struct spool *s, enum spool_folder folder,
 	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
 		if (!read_all(fd, FILE_MAX, &file->text))
 			got = classify_read_error(s);
-		else if (parse_file(file) &&
+		else if (spool_file_parse(file) &&
 			 strcmp(file->entry.signature, name) == 0)
 			got = SPOOL_READ_OK;
 	}
 	close(fd);
 	return got;
-}
-
-void spool_file_free(struct spool_file *file)
-{
-	buf_free(&file->text);
-	file->entry = (struct spool_entry){ 0 };
 }
 
 /* Refusals. */
@@ -630,28 +549,19 @@ bool spool_refusal_read(struct spool *s, const char *name,
 	int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	struct buf text = { 0 };
 	struct stat st;
-	const char *attempts = NULL, *reason = NULL;
-	uint64_t number = 0;
+	bool found;
 
 	free(path);
 	if (fd < 0)
 		return false;
-	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
-	    read_all(fd, REFUSAL_MAX, &text)) {
-		char *p = text.data;
-
-		attempts = parse_header(&p, "attempts: ");
-		reason = attempts ? parse_header(&p, "reason: ") : NULL;
-	}
+	found = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
+		read_all(fd, REFUSAL_MAX, &text) &&
+		spool_refusal_parse(text.data, refusal);
+	if (found)
+		refusal->retry_at = spool_time(&st.st_mtim);
 	close(fd);
-	if (reason && parse_u64(attempts, 1, UINT32_MAX, &number))
-		*refusal = (struct spool_refusal){
-			.attempts = (unsigned)number,
-			.retry_at = us_of(&st.st_mtim),
-			.reason = xstrdup(reason),
-		};
 	buf_free(&text);
-	return number != 0;
+	return found;
 }
 
 void spool_refusal_write(struct spool *s, const char *name,
@@ -669,8 +579,7 @@ void spool_refusal_write(struct spool *s, const char *name,
 	const struct timespec times[2] = { retry_at, retry_at };
 	struct buf text = { 0 };
 
-	buf_printf(&text, "attempts: %u\nreason: %s\n", refusal->attempts,
-		   refusal->reason);
+	spool_refusal_render(refusal, &text);
 	if (fd < 0 || !write_all(fd, text.data, text.length) ||
 	    futimens(fd, times) < 0)
 		log_error_limited(s, "can't note that an event was refused");

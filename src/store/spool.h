@@ -11,20 +11,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/buf.h"
-#include "base/hmac.h"
 #include "base/macros.h"
+#include "store/spool_file.h"
 
 struct spool;
-
-/* A delivery as the spool keeps it; the pointers are the caller's. */
-struct spool_entry {
-	const char *signature; /* 64 lowercase hex digits */
-	const char *secret_name;
-	const char *body;
-	size_t length;
-	int64_t received_at; /* us since 1970 */
-};
 
 /*
  * Makes the directories (0700) where they are missing. NULL where that
@@ -81,23 +71,9 @@ enum spool_read {
 	SPOOL_READ_DAMAGED /* not a file of this form or version */
 };
 
-/* A file taken apart; the strings point into text. */
-struct spool_file {
-	struct buf text;
-	struct spool_entry entry;
-};
-
 enum spool_read spool_read(struct spool *s, enum spool_folder folder,
 			   const char *name,
 			   struct spool_file *file) MUST_CHECK;
-void spool_file_free(struct spool_file *file);
-
-/* The note of a file that the database refused. */
-struct spool_refusal {
-	unsigned attempts;
-	int64_t retry_at; /* us since 1970 */
-	char *reason; /* SQLSTATE and message; the reader frees it */
-};
 
 /* Returns false if there is no note, or none that can be read. */
 bool spool_refusal_read(struct spool *s, const char *name,
