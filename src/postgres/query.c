@@ -106,15 +106,12 @@ static bool await_result(PGconn *conn, int64_t *deadline, int *stop)
 	return true;
 }
 
-PGresult *pq_query(PGconn *conn, const char *sql, const char *const *values,
-		   size_t n, int64_t deadline, int stop)
+/* Reads the results of what was sent, as pq_query() does. */
+static PGresult *read_results(PGconn *conn, int64_t deadline, int stop)
 {
 	PGresult *kept = NULL, *next;
 
-	if (PQsetnonblocking(conn, 1) != 0 ||
-	    PQsendQueryParams(conn, sql, (int)n, NULL, values, NULL, NULL, 0) !=
-		    1 ||
-	    !send_all(conn, &deadline, &stop))
+	if (!send_all(conn, &deadline, &stop))
 		return NULL;
 	while (await_result(conn, &deadline, &stop)) {
 		next = PQgetResult(conn);
@@ -139,6 +136,21 @@ static bool send_one(PGconn *conn, const char *sql, const char *const *values,
 {
 	return PQsendQueryParams(conn, sql, (int)n, NULL, values, NULL, NULL,
 				 0) == 1;
+}
+
+PGresult *pq_query(PGconn *conn, const char *sql, const char *const *values,
+		   size_t n, int64_t deadline, int stop)
+{
+	if (PQsetnonblocking(conn, 1) != 0 || !send_one(conn, sql, values, n))
+		return NULL;
+	return read_results(conn, deadline, stop);
+}
+
+PGresult *pq_script(PGconn *conn, const char *sql, int64_t deadline, int stop)
+{
+	if (PQsetnonblocking(conn, 1) != 0 || PQsendQuery(conn, sql) != 1)
+		return NULL;
+	return read_results(conn, deadline, stop);
 }
 
 /* The statement's place among those of send_guarded(). */

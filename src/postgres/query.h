@@ -38,6 +38,13 @@ PGresult *pq_query_guarded(PGconn *conn, bool write, const char *sql,
 			   const char *const *values, size_t n,
 			   int64_t deadline, int stop) MUST_CHECK;
 
+/*
+ * Does the same with a script: statements without values, separated by
+ * semicolons, which are one transaction unless they say otherwise.
+ */
+PGresult *pq_script(PGconn *conn, const char *sql, int64_t deadline,
+		    int stop) MUST_CHECK;
+
 /* Returns true if the statement of this result succeeded; false for NULL. */
 bool pq_succeeded(const PGresult *result) MUST_CHECK;
 

@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "base/clock.h"
 #include "cli/program.h"
 #include "postgres/query.h"
 
@@ -12,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { SQL_LIMIT = 1 << 20 };
+enum { SQL_LIMIT = 1 << 20, STATEMENT_MS = 60000 };
 
 /* The database to set up, and by whom. */
 struct target {
@@ -85,12 +86,14 @@ static PGconn *open_database(const struct target *t, const char *name)
 static bool run(const struct target *t, PGconn *conn, const char *what,
 		const char *sql)
 {
-	PGresult *r = PQexec(conn, sql);
-	ExecStatusType status = PQresultStatus(r);
-	bool ok = status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK;
+	PGresult *r = pq_script(conn, sql, monotonic_ms() + STATEMENT_MS, -1);
+	bool ok = pq_succeeded(r);
+	char text[512];
 
-	if (!ok)
-		say_error(t, what, PQresultErrorMessage(r));
+	if (!ok) {
+		pq_error(conn, r, text, sizeof(text));
+		say_error(t, what, text);
+	}
 	PQclear(r);
 	return ok;
 }
@@ -99,17 +102,37 @@ static bool run(const struct target *t, PGconn *conn, const char *what,
 static bool exists(PGconn *conn, const char *query, const char *name)
 {
 	const char *values[] = { name };
-	PGresult *r = PQexecParams(conn, query, 1, NULL, values, NULL, NULL, 0);
-	bool found = PQresultStatus(r) == PGRES_TUPLES_OK && PQntuples(r) == 1;
+	PGresult *r = pq_query(conn, query, values, 1,
+			       monotonic_ms() + STATEMENT_MS, -1);
+	bool found = pq_succeeded(r) && PQntuples(r) == 1;
 
 	PQclear(r);
 	return found;
 }
 
+/* Runs a statement that has the name, quoted, between before and after. */
+static bool run_with_name(const struct target *t, PGconn *conn,
+			  const char *what, const char *before,
+			  const char *name, const char *after)
+{
+	char *quoted = PQescapeIdentifier(conn, name, strlen(name));
+	char *sql;
+	bool ok;
+
+	if (!quoted) {
+		say_error(t, what, PQerrorMessage(conn));
+		return false;
+	}
+	sql = xasprintf("%s%s%s", before, quoted, after);
+	ok = run(t, conn, what, sql);
+	free(sql);
+	PQfreemem(quoted);
+	return ok;
+}
+
 static bool make_database(const struct target *t)
 {
 	PGconn *conn = open_database(t, "postgres");
-	char *name, *sql;
 	bool ok = true;
 
 	if (!conn)
@@ -119,13 +142,9 @@ static bool make_database(const struct target *t)
 		init_report(t->init, true, "the database %s", t->name);
 	} else {
 		init_report(t->init, false, "the database %s", t->name);
-		name = PQescapeIdentifier(conn, t->name, strlen(t->name));
-		sql = xasprintf("CREATE DATABASE %s ENCODING 'UTF8' "
-				"TEMPLATE template0",
-				name);
-		ok = run(t, conn, "can't make the database", sql);
-		free(sql);
-		PQfreemem(name);
+		ok = run_with_name(t, conn, "can't make the database",
+				   "CREATE DATABASE ", t->name,
+				   " ENCODING 'UTF8' TEMPLATE template0");
 	}
 	PQfinish(conn);
 	return ok;
@@ -151,19 +170,47 @@ static bool install(const struct target *t, PGconn *conn)
 	return ok;
 }
 
-/* Hashed here: the password itself would stand in the server's log. */
+/*
+ * Returns the hash of a password, which the caller frees; NULL if that fails.
+ * It is made here, because the server's log would hold the password. libpq
+ * would ask for the method without a deadline.
+ */
+static char *hash_password(const struct target *t, PGconn *conn,
+			   const char *password)
+{
+	PGresult *r = pq_query(conn,
+			       "SELECT pg_catalog.current_setting("
+			       "'password_encryption')",
+			       NULL, 0, monotonic_ms() + STATEMENT_MS, -1);
+	char *hash = NULL;
+
+	if (pq_succeeded(r) && PQntuples(r) == 1)
+		hash = PQencryptPasswordConn(conn, password, t->role,
+					     PQgetvalue(r, 0, 0));
+	PQclear(r);
+	return hash;
+}
+
+/*
+ * Returns the statement that makes the role, which the caller wipes and frees;
+ * NULL if its password can't be hashed.
+ */
 static char *role_statement(const struct target *t, PGconn *conn)
 {
 	const char *password = option(t, "password");
 	char *name = PQescapeIdentifier(conn, t->role, strlen(t->role));
-	char *hash = NULL, *literal = NULL, *sql;
+	char *hash = NULL, *literal = NULL, *sql = NULL;
 
 	if (password)
-		hash = PQencryptPasswordConn(conn, password, t->role, NULL);
+		hash = hash_password(t, conn, password);
 	if (hash)
 		literal = PQescapeLiteral(conn, hash, strlen(hash));
-	sql = xasprintf("CREATE ROLE %s LOGIN%s%s", name,
-			literal ? " PASSWORD " : "", literal ? literal : "");
+	if (name && (literal || !password))
+		sql = xasprintf("CREATE ROLE %s LOGIN%s%s", name,
+				literal ? " PASSWORD " : "",
+				literal ? literal : "");
+	else
+		say_error(t, "can't make the role", PQerrorMessage(conn));
 	PQfreemem(literal);
 	PQfreemem(hash);
 	PQfreemem(name);
@@ -179,7 +226,7 @@ static bool grant(const struct target *t, PGconn *conn)
 		"JOIN pg_roles g ON g.oid = m.roleid "
 		"JOIN pg_roles r ON r.oid = m.member "
 		"WHERE g.rolname = 'humcli_writer' AND r.rolname = $1::text";
-	char *name, *sql;
+	char *sql;
 	bool ok = true;
 
 	/* Without the roles all works as the one user who installed. */
@@ -191,19 +238,16 @@ static bool grant(const struct target *t, PGconn *conn)
 	} else {
 		init_report(t->init, false, "the role %s", t->role);
 		sql = role_statement(t, conn);
-		ok = run(t, conn, "can't make the role", sql);
-		explicit_bzero(sql, strlen(sql));
+		ok = sql && run(t, conn, "can't make the role", sql);
+		if (sql)
+			explicit_bzero(sql, strlen(sql));
 		free(sql);
 	}
 	/* PostgreSQL would say that it is superfluous. */
 	if (ok && exists(conn, find_grant, t->role))
 		return true;
-	name = PQescapeIdentifier(conn, t->role, strlen(t->role));
-	sql = xasprintf("GRANT humcli_writer TO %s", name);
-	ok = ok && run(t, conn, "can't let it record", sql);
-	free(sql);
-	PQfreemem(name);
-	return ok;
+	return ok && run_with_name(t, conn, "can't grant humcli_writer",
+				   "GRANT humcli_writer TO ", t->role, "");
 }
 
 static int set_up(void *context)
