@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pwd.h>
+#include <regex.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,8 @@
 #include "base/alloc.h"
 #include "base/parse.h"
 #include "config/private_file.h"
+
+#define SERVICE_USER "humcli-webhook"
 
 static const char prefix[] = "HUMCLI_WEBHOOK_";
 enum { PREFIX_LENGTH = sizeof(prefix) - 1, FILE_LIMIT = 64 * 1024 };
@@ -333,9 +336,14 @@ static void parse_lines(struct loader *l, const char *path, int fd,
 			struct buf *text)
 {
 	struct buf warnings = { 0 };
+	static const char mark[] = "\xef\xbb\xbf";
 	size_t at = 0, length;
 	bool secret = false;
 	char *line;
+
+	/* Some editors begin a file with a byte order mark. */
+	if (text->length >= 3 && memcmp(text->data, mark, 3) == 0)
+		at = 3;
 
 	for (unsigned number = 1; (line = buf_next_line(text, &at, &length));
 	     number++) {
@@ -395,30 +403,34 @@ static bool is_missing(int error)
 	return error == ENOENT || error == ENOTDIR;
 }
 
-/* Reads the system's settings file; if there is none, the user's. */
+/* Returns true if it is hidden from us whether the path exists. */
+static bool is_hidden(const char *path, int error)
+{
+	struct stat st;
+
+	return error == EACCES && stat(path, &st) < 0 && errno == EACCES;
+}
+
+/* Reads the settings file in the home; if there is none, the system's. */
 static void search_file(struct loader *l, const char *system_file)
 {
-	int error, home_error = ENOENT;
-	int fd = open_file(system_file, &error);
+	int fd = -1, error = ENOENT;
 
-	if (fd >= 0) {
-		parse_file(l, system_file, fd);
-		return;
-	}
 	if (l->home_file)
-		fd = open_file(l->home_file, &home_error);
-	if (is_missing(home_error)) {
-		if (!is_missing(error))
-			file_error(l, system_file, error);
+		fd = open_file(l->home_file, &error);
+	if (fd >= 0) {
+		parse_file(l, l->home_file, fd);
 		return;
 	}
-	if (!is_missing(error))
-		log_message(LEVEL_WARNING, "can't read %s: %s; skipping it",
-			    system_file, strerror(error));
+	if (!is_missing(error) && !is_hidden(l->home_file, error)) {
+		file_error(l, l->home_file, error);
+		return;
+	}
+	fd = open_file(system_file, &error);
 	if (fd >= 0)
-		parse_file(l, l->home_file, fd);
-	else
-		file_error(l, l->home_file, home_error);
+		parse_file(l, system_file, fd);
+	else if (!is_missing(error))
+		file_error(l, system_file, error);
 }
 
 static const char *find_variable(char *const *environment, const char *name)
@@ -455,6 +467,30 @@ static void find_file(struct loader *l, const struct settings_sources *places)
 	free(system_file);
 }
 
+/*
+ * Returns true if Kubernetes or Docker adds this variable for a service called
+ * humcli-webhook, or for one whose name begins so; false otherwise.
+ */
+static bool is_injected(const char *name, const char *value)
+{
+	static const char pattern[] =
+		"^HUMCLI_WEBHOOK_([A-Z0-9_]+_)?"
+		"(SERVICE_HOST=|SERVICE_PORT(_[A-Z0-9_]+)?="
+		"|PORT=(tcp|udp|sctp)://"
+		"|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?="
+		"|NAME=/|ENV_[A-Za-z0-9_]+=)";
+	char *entry = xasprintf("%s=%s", name, value);
+	regex_t compiled;
+	bool matches;
+
+	if (regcomp(&compiled, pattern, REG_EXTENDED | REG_NOSUB) != 0)
+		abort(); /* the pattern is wrong */
+	matches = regexec(&compiled, entry, 0, NULL, 0) == 0;
+	regfree(&compiled);
+	wipe_text(&entry);
+	return matches;
+}
+
 static void apply_environment(struct loader *l, char *const *environment)
 {
 	for (; *environment; environment++) {
@@ -465,7 +501,9 @@ static void apply_environment(struct loader *l, char *const *environment)
 			continue;
 		name = xstrndup(entry, (size_t)(equals - entry));
 		value = xstrdup(equals + 1);
-		if (strcmp(name, "HUMCLI_WEBHOOK_CONFIG") != 0)
+		if (strcmp(name, "HUMCLI_WEBHOOK_CONFIG") != 0 &&
+		    (find_key(name + PREFIX_LENGTH) ||
+		     !is_injected(name, value)))
 			apply(l, "environment", name, trim(value));
 		free(name);
 		wipe_text(&value);
@@ -488,6 +526,27 @@ static void empty_is_none(char **path)
 {
 	if (*path && **path == '\0')
 		wipe_text(path);
+}
+
+/*
+ * Returns the default of LOG without a settings file in the home. Without any
+ * settings file *fault_log is set to the log of the home, if the home has a
+ * folder for it, because who set that up looks there.
+ */
+static char *default_log(const struct settings *s,
+			 const struct settings_sources *places,
+			 char **fault_log)
+{
+	struct stat st;
+	char *folder;
+
+	if (!s->file && places->home) {
+		folder = xasprintf("%s/.humcli-webhook", places->home);
+		if (stat(folder, &st) == 0 && S_ISDIR(st.st_mode))
+			*fault_log = xasprintf("%s/log", folder);
+		free(folder);
+	}
+	return xstrdup("stderr");
 }
 
 /* Sets the defaults that depend on which settings file was read. */
@@ -514,21 +573,31 @@ static void set_text_defaults(struct loader *l,
 	if (!s->log && home)
 		s->log = xasprintf("%s/.humcli-webhook/log", home);
 	else if (!s->log)
-		s->log = xstrdup("stderr");
+		s->log = default_log(s, places, &s->fault_log);
+	if (!s->fault_log)
+		s->fault_log = xstrdup(s->log);
 	if (!s->database)
 		s->database = xstrdup("");
 }
 
 struct settings_sources settings_sources(void)
 {
-	/* Not $HOME, because suexec and lighttpd's CGI pass no variables. */
+	/*
+	 * Not $HOME first, because suexec and lighttpd's CGI pass no
+	 * variables. The service's user has the system's settings alone.
+	 */
 	const struct passwd *user = getpwuid(getuid());
+	const char *home = user ? user->pw_dir : getenv("HOME");
+
+	if (!home || home[0] != '/' ||
+	    (user && strcmp(user->pw_name, SERVICE_USER) == 0))
+		home = NULL;
 
 	return (struct settings_sources){
 		.environment = environ,
 		.sysconfdir = SYSCONFDIR,
 		.localstatedir = LOCALSTATEDIR,
-		.home = user && user->pw_dir[0] == '/' ? user->pw_dir : NULL,
+		.home = home,
 	};
 }
 
@@ -563,6 +632,7 @@ void settings_free(struct settings *s)
 			wipe_text(field(s, &settings_keys[i]));
 	}
 	free(s->file);
+	free(s->fault_log);
 	free(s->credentials_dir);
 	*s = (struct settings){ 0 };
 }

@@ -31,6 +31,11 @@ struct settings {
 	char *log; /* what log_open() takes */
 	enum log_level log_level;
 
+	/*
+	 * Where to log why the program can't start: log, but the log in the
+	 * home if there is no settings file at all.
+	 */
+	char *fault_log;
 	char *file; /* the settings file that was read; NULL if none */
 	/* false: it is a default, which need not exist */
 	bool secret_dir_given;
@@ -42,7 +47,7 @@ struct settings_sources {
 	char *const *environment; /* strings NAME=value, NULL at the end */
 	const char *sysconfdir;
 	const char *localstatedir;
-	const char *home; /* by getpwuid(), NULL if the user has none */
+	const char *home; /* NULL if there is none */
 };
 
 /*
@@ -54,7 +59,8 @@ struct settings_sources settings_sources(void);
 /*
  * Reads the settings into s, and logs warnings. Returns true if all are valid;
  * false otherwise, with a line for each fault in errors, which names the file
- * and line or the variable. After both the caller calls settings_free().
+ * and line or the variable; then only fault_log and log_level may be used.
+ * After both the caller calls settings_free().
  */
 bool settings_load(struct settings *s, const struct settings_sources *places,
 		   struct buf *errors) MUST_CHECK;

@@ -132,9 +132,10 @@ struct responder {
 };
 
 /*
- * Opens settings, log and secrets. Returns false with the faults in the log.
+ * Opens settings, log and secrets. Returns true if it did; false with the
+ * faults logged: to stderr if a person asked for the check, else to the log.
  */
-static bool configure(struct responder *r)
+static bool configure(struct responder *r, bool check)
 {
 	struct settings_sources places = settings_sources();
 	struct buf errors = { 0 };
@@ -149,6 +150,10 @@ static bool configure(struct responder *r)
 		r->handler.secrets = secrets_open(&r->settings, &errors);
 		ok = r->handler.secrets != NULL;
 	}
+	if ((check || !ok) &&
+	    !log_open(check ? "stderr" : r->settings.fault_log,
+		      r->settings.log_level))
+		buf_printf(&errors, "log %s: %m\n", r->settings.fault_log);
 	log_errors(&errors);
 	buf_free(&errors);
 	return ok;
@@ -223,7 +228,7 @@ static int check_config(void)
 	struct responder r = { 0 };
 	int status = EX_CONFIG;
 
-	if (configure(&r)) {
+	if (configure(&r, true)) {
 		print_config(&r);
 		if (check_database(&r))
 			status = EX_OK;
@@ -284,7 +289,7 @@ static int serve_fcgi(const char *where)
 
 	/* Before libfcgi installs handlers, which would swallow a signal. */
 	gateway_block_signals();
-	if (!configure(&r))
+	if (!configure(&r, false))
 		goto out;
 	log_start();
 	limit_in_flight(&r.settings);
@@ -327,7 +332,7 @@ _Noreturn static void serve_cgi(void)
 	struct drain_source source = { 0 };
 
 	gateway_block_signals();
-	if (configure(&r)) {
+	if (configure(&r, false)) {
 		log_start();
 		source = start_storage(&r, true);
 	} else {

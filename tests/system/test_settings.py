@@ -14,7 +14,6 @@ from harness.responder import (CGI, SECRET, FastCGI, as_test_user, chown_to_test
                                event, task_of)
 
 RECEIVED = b'{"received":true}'
-SYSCONF_FILE = "/usr/local/etc/humcli-webhook.conf"
 
 
 @pytest.fixture
@@ -362,8 +361,6 @@ def home(paths, store):
     """An account on shared hosting. Its settings are found by getpwuid(),
     and the environment has only the variables of nss_wrapper, which gives
     the home."""
-    if os.path.exists(SYSCONF_FILE):
-        pytest.skip(f"{SYSCONF_FILE} comes first")
     with CGI(paths.responder, store.conninfo) as it:
         user = as_test_user()
         uid = user.get("user", os.getuid())
@@ -407,6 +404,56 @@ def test_home_by_fastcgi(home, paths):
         body = event()
         assert it.post(body).body == RECEIVED
         assert task_of(body) in home.log()
+
+
+@pytest.mark.parametrize("text, said", [
+    ("HUMCLI_WEBHOOK_NONSENSE=1\n", "HUMCLI_WEBHOOK_NONSENSE is not a known"),
+    ("HUMCLI_WEBHOOK_THREADS=none\n", "HUMCLI_WEBHOOK_THREADS must be"),
+    ("HUMCLI_WEBHOOK_SECRET_DIR=/none\n", "/none: No such file"),
+    (None, "no secret: ")])
+def test_home_log_of_faults(home, text, said):
+    """The log in the home says why nothing works, also without a file."""
+    path = os.path.join(home.own, "humcli-webhook.conf")
+    os.unlink(path)
+    if text:
+        os.rename(home.write("conf", text), path)
+    assert home.post(event()).status == 503
+    assert said in home.log()
+
+
+def test_home_file_mode_is_logged_there(home):
+    path = os.path.join(home.own, "humcli-webhook.conf")
+    with open(path, "a", encoding="ascii") as file:
+        file.write("HUMCLI_WEBHOOK_SECRET=whsec_open\n")
+    os.chmod(path, 0o644)
+    assert home.post(event()).status == 503
+    assert "chmod 0640" in home.log()
+
+
+def test_user_without_an_entry(home, store):
+    """The user database does not know the user: $HOME is the home."""
+    home.more_environment["NSS_WRAPPER_PASSWD"] = home.write("passwd", "", 0o644)
+    home.more_environment["HOME"] = home.home
+    body = event()
+    assert home.post(body).body == RECEIVED
+    assert task_of(body) in home.log()
+
+
+def test_variables_of_an_orchestrator(program):
+    """Kubernetes adds these for a service called humcli-webhook."""
+    program.settings.update({
+        "SERVICE_HOST": "10.0.0.7", "SERVICE_PORT": "9000",
+        "PORT": "tcp://10.0.0.7:9000", "PORT_9000_TCP": "tcp://10.0.0.7:9000",
+        "PORT_9000_TCP_PROTO": "tcp", "PORT_9000_TCP_PORT": "9000",
+        "PORT_9000_TCP_ADDR": "10.0.0.7"})
+    accepted(program)
+    program.settings["PORT"] = "9000"
+    refused(program, "HUMCLI_WEBHOOK_PORT is not a known setting")
+
+
+def test_byte_order_mark(program):
+    in_file(program, "\ufeff" + lines(program, THREADS="none"))
+    refused(program, "HUMCLI_WEBHOOK_THREADS must be")
 
 
 def test_home_is_not_that_of_the_environment(home):

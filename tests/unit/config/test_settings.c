@@ -1,12 +1,14 @@
 /* The settings: their sources, invalid values, modes of files with secrets. */
 #include "config/settings.h"
 
+#include <pwd.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -39,7 +41,7 @@ static int remove_scratch(void **state)
 struct world {
 	const struct scratch *scratch;
 	char *sysconfdir, *localstatedir, *home;
-	char *environment[8];
+	char *environment[24];
 	size_t variables;
 	struct settings settings;
 	struct buf errors;
@@ -332,6 +334,16 @@ static void test_lines(void **state)
 		  "6",
 		  "FILE:3: HUMCLI_WEBHOOK_THREADS is already set in "
 		  "line 1\n" },
+		/* A byte order mark is skipped at the start, and only there. */
+		{ __LINE__, "\xef\xbb\xbfHUMCLI_WEBHOOK_THREADS=5\n", "5", "" },
+		{ __LINE__, "\xef\xbb\xbf# x\nHUMCLI_WEBHOOK_THREADS=5\n", "5",
+		  "" },
+		{ __LINE__, "\xef\xbb\xbf", "64", "" },
+		{ __LINE__,
+		  "HUMCLI_WEBHOOK_THREADS=5\n\xef\xbb\xbfHUMCLI_WEBHOOK_BATCH=6",
+		  "5",
+		  "FILE:2: not a setting, whose names begin with "
+		  "HUMCLI_WEBHOOK_\n" },
 		/* A pasted secret is not shown. */
 		{ __LINE__, "whsec_c2VjcmV0Cg==\n", "64",
 		  "FILE:1: not a setting, whose names begin with "
@@ -452,8 +464,8 @@ static void test_search(void **state)
 		{ __LINE__, NONE, NONE, NULL, NULL, NULL },
 		{ __LINE__, FILE_, NONE, NULL, "@/etc/humcli-webhook.conf",
 		  NULL },
-		{ __LINE__, FILE_, FILE_, NULL, "@/etc/humcli-webhook.conf",
-		  NULL },
+		{ __LINE__, FILE_, FILE_, NULL,
+		  "@/home/.humcli-webhook/humcli-webhook.conf", NULL },
 		{ __LINE__, NONE, FILE_, NULL,
 		  "@/home/.humcli-webhook/humcli-webhook.conf", NULL },
 		{ __LINE__, LOOP, FILE_, NULL,
@@ -462,11 +474,16 @@ static void test_search(void **state)
 		  "/etc/humcli-webhook.conf: Too many levels of" },
 		{ __LINE__, NONE, LOOP, NULL, NULL,
 		  "/.humcli-webhook/humcli-webhook.conf: Too many levels of" },
+		/* A file in the home that can't be read is not passed over. */
+		{ __LINE__, FILE_, LOOP, NULL, NULL,
+		  "/.humcli-webhook/humcli-webhook.conf: Too many levels of" },
 		{ __LINE__, LOOP, LOOP, NULL, NULL,
 		  "/.humcli-webhook/humcli-webhook.conf: Too many levels of" },
 		{ __LINE__, FILE_, FILE_, "@/named.conf", "@/named.conf",
 		  NULL },
-		{ __LINE__, FILE_, FILE_, "", "@/etc/humcli-webhook.conf",
+		{ __LINE__, FILE_, FILE_, "",
+		  "@/home/.humcli-webhook/humcli-webhook.conf", NULL },
+		{ __LINE__, FILE_, NONE, "", "@/etc/humcli-webhook.conf",
 		  NULL },
 		{ __LINE__, FILE_, FILE_, "@/missing.conf", NULL,
 		  "HUMCLI_WEBHOOK_CONFIG: " },
@@ -539,6 +556,160 @@ static void test_foreign_system_file(void **state)
 	assert_string_equal(w.errors.data, "");
 	expect(__LINE__, &w, "THREADS", "6");
 	world_free(&w);
+}
+
+/* A home that this process can't look into, as with ProtectHome=. */
+static void test_hidden_home(void **state)
+{
+	const struct scratch *s = *state;
+	bool root = geteuid() == 0;
+	char *home = scratch_path(s, "home");
+	struct world w;
+
+	scratch_write(s, "etc/humcli-webhook.conf", 0644,
+		      "HUMCLI_WEBHOOK_THREADS=5\n");
+	scratch_write(s, "home/.humcli-webhook/humcli-webhook.conf", 0644,
+		      "HUMCLI_WEBHOOK_THREADS=6\n");
+	assert_int_equal(chmod(home, 0), 0);
+	world_make(&w, s);
+	if (root)
+		assert_int_equal(seteuid(65534), 0);
+	world_load(&w);
+	if (root)
+		assert_int_equal(seteuid(0), 0);
+	assert_int_equal(chmod(home, 0700), 0);
+	assert_string_equal(w.errors.data, "");
+	expect(__LINE__, &w, "THREADS", "5");
+	world_free(&w);
+	free(home);
+}
+
+/* Variables that orchestrators add for a service called humcli-webhook. */
+static void test_injected(void **state)
+{
+	static const char *const passed_over[] = {
+		"PORT=tcp://10.0.0.7:9000",
+		"PORT=udp://10.0.0.7:9000",
+		"SERVICE_HOST=10.0.0.7",
+		"SERVICE_PORT=9000",
+		"SERVICE_PORT_FASTCGI=9000",
+		"PORT_9000_TCP=tcp://10.0.0.7:9000",
+		"PORT_9000_TCP_PROTO=tcp",
+		"PORT_9000_TCP_PORT=9000",
+		"PORT_9000_TCP_ADDR=10.0.0.7",
+		"PORT_53_UDP=udp://10.0.0.7:53",
+		"PORT_53_SCTP_ADDR=10.0.0.7",
+		"DB_SERVICE_HOST=10.0.0.8",
+		"DB_PORT=tcp://10.0.0.8:5432",
+		"DB_PORT_5432_TCP_ADDR=10.0.0.8",
+		"NAME=/web/humcli-webhook",
+		"ENV_PATH=/bin",
+	};
+	static const char *const refused[] = {
+		"PORT=9000",	 "PORT=",	    "PORT_9000=x",
+		"PORT_X_TCP=x",	 "SERVICE_HOSTS=x", "SERVICE=x",
+		"NAME=web",	 "ENV=x",	    "PORT_9000_TCP_X=x",
+		"SERVICEPORT=x", "service_host=x",  "ENVIRONMENT_X=x",
+	};
+	const struct scratch *s = *state;
+	struct world w;
+
+	world_make(&w, s);
+	for (size_t i = 0; i < ARRAY_SIZE(passed_over); i++) {
+		char *text = xasprintf("HUMCLI_WEBHOOK_%s", passed_over[i]);
+
+		world_set(&w, text);
+		free(text);
+	}
+	world_load(&w);
+	assert_string_equal(w.errors.data, "");
+	world_free(&w);
+	for (size_t i = 0; i < ARRAY_SIZE(refused); i++) {
+		char *text = xasprintf("HUMCLI_WEBHOOK_%s", refused[i]);
+
+		world_make(&w, s);
+		world_set(&w, text);
+		world_load(&w);
+		if (w.good || !strstr(w.errors.data, "not a known setting"))
+			fail_msg("%s: '%s'", text, w.errors.data);
+		world_free(&w);
+		free(text);
+	}
+}
+
+/* Where faults are logged when the settings can't be used. */
+static void test_fault_log(void **state)
+{
+	static const struct {
+		int line;
+		const char *file, *variable, *log;
+	} cases[] = {
+		{ __LINE__, NULL, NULL, "@/home/.humcli-webhook/log" },
+		{ __LINE__, "home/.humcli-webhook/humcli-webhook.conf", NULL,
+		  "@/home/.humcli-webhook/log" },
+		{ __LINE__, "home/.humcli-webhook/humcli-webhook.conf",
+		  "HUMCLI_WEBHOOK_LOG=@/x", "@/x" },
+		{ __LINE__, NULL, "HUMCLI_WEBHOOK_LOG=stderr", "stderr" },
+		{ __LINE__, "etc/humcli-webhook.conf", NULL, "stderr" },
+	};
+	const struct scratch *s = *state;
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		char *log = cases[i].log[0] == '@'
+				    ? scratch_path(s, cases[i].log + 2)
+				    : xstrdup(cases[i].log);
+		struct world w;
+
+		if (cases[i].file)
+			scratch_write(s, cases[i].file, 0600,
+				      "HUMCLI_WEBHOOK_NONSENSE=1\n");
+		world_make(&w, s);
+		world_set(&w, "HUMCLI_WEBHOOK_THREADS=none");
+		if (cases[i].variable)
+			world_set(&w, cases[i].variable);
+		world_load(&w);
+		assert_false(w.good);
+		if (strcmp(w.settings.fault_log, log) != 0)
+			fail_msg("line %d: %s", cases[i].line,
+				 w.settings.fault_log);
+		world_free(&w);
+		if (cases[i].file)
+			scratch_unlink(s, cases[i].file);
+		free(log);
+	}
+}
+
+/* The home of a user without an entry in the user database is $HOME. */
+static void test_home_variable(void **state)
+{
+	static const struct {
+		const char *variable, *home;
+	} cases[] = { { "/x", "/x" }, { "relative", NULL }, { "", NULL } };
+	pid_t child;
+	int status;
+
+	(void)state;
+	if (geteuid() != 0 || getpwuid(54321))
+		skip();
+	child = fork();
+	assert_true(child >= 0);
+	if (child == 0) {
+		if (setuid(54321) < 0)
+			_exit(1);
+		for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+			const char *home;
+
+			if (setenv("HOME", cases[i].variable, 1) < 0)
+				_exit(1);
+			home = settings_sources().home;
+			if (!home != !cases[i].home ||
+			    (home && strcmp(home, cases[i].home) != 0))
+				_exit(1);
+		}
+		_exit(0);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
 /* Defaults that depend on which settings file was read. */
@@ -883,6 +1054,10 @@ int main(void)
 		TEST(test_places),
 		TEST(test_no_home),
 		TEST(test_environment),
+		TEST(test_hidden_home),
+		TEST(test_injected),
+		TEST(test_fault_log),
+		TEST(test_home_variable),
 		TEST(test_private),
 		TEST(test_guarded),
 		TEST(test_quotes_are_warned_of),
