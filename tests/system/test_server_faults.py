@@ -6,6 +6,7 @@ import concurrent.futures
 import contextlib
 import re
 import subprocess
+import time
 
 import pytest
 
@@ -194,7 +195,7 @@ def test_growing_pauses(paths, site, spool):
         assert tried <= attempts() <= tried + 1
 
 
-def test_cli_names_the_refused(paths, site, spool):
+def test_list_and_doctor_name_the_refused(paths, site, spool):
     bad = event()
     with responder(paths, site, spool) as it, fault(site, "P0001", task_of(bad)):
         assert it.post(bad).body == SPOOLED
@@ -205,6 +206,10 @@ def test_cli_names_the_refused(paths, site, spool):
         titles, line = done.stdout.splitlines()
         assert titles.split()[-1] == "REFUSED"
         assert sign(bad) in line and "P0001: not with this site" in line
+        done = subprocess.run([program, "doctor"], capture_output=True, text=True, check=False,
+                              env=it.environment(), **as_test_user())
+        assert re.search(r"refuses 1 of the waiting events \(P0001: not with this site\)",
+                         done.stdout), done.stdout
 
 
 @pytest.mark.parametrize("sqlstate, status", [("22023", 422), ("54001", 422), ("22P02", 400)])
@@ -245,3 +250,25 @@ def test_too_much_at_once(sqlstate, paths, site, spool):
     finally:
         site.query("DROP FUNCTION public.count_events CASCADE")
     assert not in_quarantine(site, bodies)
+
+
+def test_health_beside_a_batch(paths, site, spool):
+    """A batch hangs on a lock: /health does not wait behind it, and says what
+    a connection of its own finds out."""
+    with responder(paths, site, spool, DEADLINE="10s") as it:
+        it.assert_serving()
+        with contextlib.closing(site.connect()) as connection, \
+                concurrent.futures.ThreadPoolExecutor(1) as pool:
+            connection.autocommit = False
+            with connection.cursor() as cursor:
+                cursor.execute("LOCK TABLE humcli.events IN ACCESS EXCLUSIVE MODE")
+                # The last round trip is older than 5 s, the batch younger than
+                # its deadline.
+                start = time.monotonic()
+                assert eventually(lambda: time.monotonic() > start + 3, 4)
+                pending = pool.submit(it.post, event())
+                assert eventually(lambda: time.monotonic() > start + 5.5, 3)
+                health = it.get()
+                assert health.body == b'{"status":"ok"}' and health.seconds < 1.2
+            connection.rollback()
+            assert pending.result().status == 200

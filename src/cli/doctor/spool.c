@@ -25,7 +25,8 @@
 
 enum {
 	LONG_WAIT_S = 600, /* in the spool */
-	LITTLE_SPACE = 64 << 20
+	LITTLE_SPACE = 64 << 20,
+	NOTE_MAX = 4096 /* bytes */
 };
 
 struct folder {
@@ -59,6 +60,57 @@ static bool count_folder(const char *spool, const char *name,
 	return d || errno == ENOENT;
 }
 
+/* Returns the reason in a note of refused/, which the caller frees; or NULL. */
+static char *read_reason(int folder, const char *name)
+{
+	int fd = openat(folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+	struct buf text = { 0 };
+	const char *reason = NULL;
+	char *copy = NULL;
+
+	if (fd >= 0 && read_all(fd, NOTE_MAX, &text))
+		reason = strstr(text.data, "\nreason: ");
+	if (reason) {
+		reason += strlen("\nreason: ");
+		copy = xstrndup(reason, strcspn(reason, "\n"));
+	}
+	if (fd >= 0)
+		close(fd);
+	buf_free(&text);
+	return copy;
+}
+
+/* Names the events that the database refuses, with one of the reasons. */
+static void check_refused(struct findings *f, const char *spool)
+{
+	char *path = xasprintf("%s/refused", spool);
+	DIR *d = opendir(path);
+	const struct dirent *e;
+	char *reason = NULL;
+	size_t count = 0;
+
+	while (d && (e = readdir(d))) {
+		if (*e->d_name == '.')
+			continue;
+		count++;
+		if (!reason)
+			reason = read_reason(dirfd(d), e->d_name);
+	}
+	if (d)
+		closedir(d);
+	if (count)
+		report_finding(
+			f, FINDING_FAILURE, "spool",
+			"check the triggers and constraints on humcli.events, "
+			"and PostgreSQL's log; humcli-webhook spool list names "
+			"the events, and humcli-webhook spool drain tries them "
+			"now",
+			"the database refuses %zu of the waiting events (%s)",
+			count, reason ? reason : "the reason is unreadable");
+	free(reason);
+	free(path);
+}
+
 static void check_waiting(struct findings *f, const struct settings *s,
 			  const struct folder *new, const struct folder *failed)
 {
@@ -85,6 +137,8 @@ static void check_waiting(struct findings *f, const struct settings *s,
 			"reasons; once a secret is active again: "
 			"humcli-webhook spool retry-failed",
 			"%zu files were moved to failed/", failed->files);
+	if (new->files)
+		check_refused(f, s->spool);
 }
 
 static void check_space(struct findings *f, const char *path)
