@@ -40,6 +40,6 @@ BEGIN
 		humcli.unsubscribe(text)
 		TO humcli_consumer;
 
-	GRANT EXECUTE ON FUNCTION humcli.purge(interval, int), humcli.rebase() TO humcli_admin;
+	GRANT EXECUTE ON FUNCTION humcli.purge(interval, int), humcli.purge_tests(int), humcli.rebase() TO humcli_admin;
 	GRANT DELETE ON humcli.quarantine, humcli.late TO humcli_admin;
 END $$;

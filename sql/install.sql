@@ -48,6 +48,7 @@ SET LOCAL client_min_messages = notice;
 \ir functions/subscribe/unsubscribe.sql
 \ir functions/retention/task_is_purgeable.sql
 \ir functions/retention/purge.sql
+\ir functions/retention/purge_tests.sql
 \ir functions/subscribe/rebase.sql
 \ir plans.sql
 \ir status.sql

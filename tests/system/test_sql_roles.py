@@ -44,6 +44,7 @@ MATRIX = [
       for call in ("has_foreign_xids('s')", "xid_to_bigint('3')", "cursor_horizon(NULL)",
                    "unread_events(NULL, NULL, 0, 0, NULL, 1)")),
     ("SELECT humcli.purge('1 day')", {"admin"}),
+    ("SELECT humcli.purge_tests()", {"admin"}),
     ("SELECT humcli.rebase()", {"admin"}),
     *((f"SELECT * FROM humcli.{name}", READERS) for name in TABLES + VIEWS),
     *((f"DELETE FROM humcli.{name}", {"admin"} if name in ("quarantine", "late") else set()) for name in TABLES),
@@ -126,7 +127,7 @@ def test_definer_functions(database):
         " FROM pg_proc WHERE pronamespace = 'humcli'::regnamespace")
     assert {row[0] for row in rows if row[3]} == {
         "record", "record_next", "identities_behind", "notify", "quarantine_add", "subscribe", "fetch", "ack", "replay", "seek",
-        "unsubscribe", "purge", "rebase"}
+        "unsubscribe", "purge", "purge_tests", "rebase"}
     for name, owner, config, definer, public in rows:
         assert owner == "humcli_owner" and not public, name
         if definer:
