@@ -48,6 +48,47 @@ static void print_usage(FILE *to, const struct verb *v)
 	fputc('\n', to);
 }
 
+void cli_help(const struct verb *v)
+{
+	print_usage(stdout, v);
+	printf("\n%s; see humcli-webhook(1)\n", v->summary);
+}
+
+/* Levenshtein's distance of two words; both are short. */
+static size_t distance(const char *a, const char *b)
+{
+	enum { LONGEST = 32 };
+	size_t row[LONGEST + 1], n = strlen(b);
+
+	if (n > LONGEST)
+		return SIZE_MAX;
+	for (size_t j = 0; j <= n; j++)
+		row[j] = j;
+	for (size_t i = 1; a[i - 1]; i++) {
+		size_t before = row[0];
+
+		row[0] = i;
+		for (size_t j = 1; j <= n; j++) {
+			size_t changed = before + (a[i - 1] != b[j - 1]);
+			size_t moved =
+				(row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
+
+			before = row[j];
+			row[j] = changed < moved ? changed : moved;
+		}
+	}
+	return row[n];
+}
+
+bool cli_is_like(const char *word, const char *name)
+{
+	size_t length = strlen(name);
+
+	if (strlen(word) >= 3 && strncmp(word, name, strlen(word)) == 0)
+		return true;
+	return distance(word, name) <= (length > 3 ? 2 : 1);
+}
+
 int cli_usage_error(const struct verb *v, const char *format, ...)
 {
 	va_list args;
@@ -61,14 +102,11 @@ int cli_usage_error(const struct verb *v, const char *format, ...)
 
 int cli_config_errors(const struct verb *v, const struct buf *errors)
 {
-	const char *line = errors->data ? errors->data : "";
+	size_t at = 0, length;
+	const char *line;
 
-	while (*line) {
-		size_t length = strcspn(line, "\n");
-
+	while ((line = buf_next_line(errors, &at, &length)))
 		cli_error(v, "%.*s", (int)length, line);
-		line += length + (line[length] == '\n');
-	}
 	return EX_CONFIG;
 }
 
@@ -112,7 +150,7 @@ bool cli_options(const struct verb *v, int *argc, char ***argv,
 
 	optind = 0;
 	opterr = 0;
-	while ((picked = getopt_long(*argc, *argv, ":", list, &index)) == 0) {
+	while ((picked = getopt_long(*argc, *argv, ":h", list, &index)) == 0) {
 		if (options[index].value)
 			*options[index].value = optarg;
 		else
@@ -120,8 +158,7 @@ bool cli_options(const struct verb *v, int *argc, char ***argv,
 	}
 	free(list);
 	if (picked == 'h') {
-		print_usage(stdout, v);
-		printf("\n%s; see humcli-webhook(1)\n", v->summary);
+		cli_help(v);
 		*code = EX_OK;
 		return false;
 	}
@@ -175,13 +212,22 @@ static const struct cli_action *find_action(const struct verb *v,
 					    size_t count, int *code)
 {
 	struct buf names = { 0 };
+	const char *like = NULL;
 
 	for (size_t i = 0; name && i < count; i++) {
 		if (strcmp(actions[i].name, name) == 0)
 			return &actions[i];
 	}
 	put_names(&names, actions, count, NULL);
-	if (name)
+	for (size_t i = 0; name && i < count; i++) {
+		if (!like && cli_is_like(name, actions[i].name))
+			like = actions[i].name;
+	}
+	if (like)
+		*code = cli_usage_error(
+			v, "unknown subcommand '%s'; did you mean '%s'?", name,
+			like);
+	else if (name)
 		*code = cli_usage_error(v, "unknown subcommand '%s': %s", name,
 					names.data);
 	else

@@ -37,8 +37,16 @@ int cmd_send(const struct verb *v, int argc, char **argv);
 int cmd_sign(const struct verb *v, int argc, char **argv);
 int cmd_spool(const struct verb *v, int argc, char **argv);
 int cmd_subscriptions(const struct verb *v, int argc, char **argv);
+int cmd_gaps(const struct verb *v, int argc, char **argv);
+int cmd_tasks(const struct verb *v, int argc, char **argv);
+int cmd_unsubscribe(const struct verb *v, int argc, char **argv);
 int cmd_task(const struct verb *v, int argc, char **argv);
 int cmd_verify(const struct verb *v, int argc, char **argv);
+
+/* Prints the verb's usage and summary on stdout. */
+void cli_help(const struct verb *v);
+/* Returns true if a word is so near to a name that this may be meant. */
+bool cli_is_like(const char *word, const char *name) MUST_CHECK;
 
 /* "humcli-webhook VERB: …" on stderr. */
 void cli_error(const struct verb *v, const char *format, ...) PRINTF(2, 3);

@@ -64,6 +64,9 @@ static bool set_up(struct http *h, const struct http_target *t)
 	faults |= (int)curl_easy_setopt(e, CURLOPT_TIMEOUT_MS,
 					(long)HTTP_TIMEOUT_MS);
 	faults |= (int)curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
+	/* By HTTP/2 some servers refuse with a broken stream, not a status. */
+	faults |= (int)curl_easy_setopt(e, CURLOPT_HTTP_VERSION,
+					(long)CURL_HTTP_VERSION_1_1);
 	/* One kept open could be retried behind our back. */
 	faults |= (int)curl_easy_setopt(e, CURLOPT_FORBID_REUSE, 1L);
 	faults |= (int)curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, append_body);

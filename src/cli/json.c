@@ -110,6 +110,22 @@ static void put_any(cJSON *object, const char *key, const char *value)
 	buf_free(&text);
 }
 
+char *json_sent_line(const struct sent_event *s)
+{
+	cJSON *object = check_alloc_cjson(cJSON_CreateObject());
+
+	put_any(object, "sent", s->name);
+	put_any(object, "task_id", s->task_id);
+	put(object, "timestamp", s->timestamp);
+	check_alloc_cjson(s->status ? cJSON_AddNumberToObject(object, "status",
+							      (double)s->status)
+				    : cJSON_AddNullToObject(object, "status"));
+	check_alloc_cjson(cJSON_AddNumberToObject(object, "ms", (double)s->ms));
+	put_any(object, "answer", s->status ? s->body : NULL);
+	put_any(object, "fault", *s->fault ? s->fault : NULL);
+	return finish(object);
+}
+
 char *json_spool_line(const struct spooled *s)
 {
 	cJSON *object = check_alloc_cjson(cJSON_CreateObject());

@@ -28,6 +28,20 @@ char *json_event_body(const struct event_fields *s) MUST_CHECK;
  */
 char *json_notification(const char *payload) MUST_CHECK;
 
+/* What came of an event that was sent. */
+struct sent_event {
+	const char *name; /* what was sent, for people */
+	const char *task_id; /* NULL for a file's bytes */
+	const char *timestamp;
+	long status; /* 0: no answer */
+	int64_t ms;
+	const char *body; /* of the answer */
+	const char *fault; /* why there is no answer; "" if there is one */
+};
+
+/* Returns it as one line of JSON; the caller frees it. */
+char *json_sent_line(const struct sent_event *s) MUST_CHECK;
+
 /* A file of the spool; what could not be read is NULL. */
 struct spooled {
 	const char *name;

@@ -27,7 +27,7 @@ static const struct verb verbs[] = {
 	  "[--json | --nagios] [--reader CONNINFO] [--user NAME]\n"
 	  "[--web-config PATTERN]",
 #endif
-	  "look at all that the receiver needs, and say what helps" },
+	  "check all that the receiver needs, and say what helps" },
 	{ "sign", cmd_sign, SECRET_USAGE " [FILE]",
 	  "print the signature of a file or of stdin" },
 	{ "verify", cmd_verify, "--signature HEX " SECRET_USAGE " [FILE]",
@@ -38,7 +38,7 @@ static const struct verb verbs[] = {
 	  "[--task-id ID] [--status STATUS] [--previous-status STATUS]\n"
 	  "[--event EVENT] [--body FILE]\n"
 	  "[--duplicate] [--restamp] [--shuffle [--seed N]]\n"
-	  "[--bad-signature] [--cacert FILE | --insecure]\n"
+	  "[--bad-signature] [--json] [--cacert FILE | --insecure]\n"
 	  "" SECRET_USAGE " URL",
 	  "sign and POST the documented event, or a simulated task's life" },
 	{ "probe", cmd_probe,
@@ -53,35 +53,44 @@ static const struct verb verbs[] = {
 	  "--pool NAME [--concurrency N] [--lease DURATION]\n"
 	  "    [... as above]\n"
 	  "[--count N] [--timeout DURATION]",
-	  "hand out the events of a subscription or pool, or notifications" },
+	  "deliver the events of a subscription or pool, or notifications" },
 	{ "events", cmd_events,
 	  "[--task ID] [--status LIST] [--since TIME] [--until TIME]\n"
-	  "[--limit N] [--json]",
+	  "[--limit N] [--json | --wide]",
 	  "list what is recorded" },
+	{ "tasks", cmd_tasks,
+	  "[--open] [--status LIST] [--limit N] [--json | --wide]",
+	  "list the tasks and the status of each" },
 	{ "task", cmd_task, "[--json] ID",
-	  "tell a task's history, with its gaps and repeats" },
-	{ "subscriptions", cmd_subscriptions, "[--json]",
+	  "show a task's history, with its gaps and repeats" },
+	{ "gaps", cmd_gaps, "[--task ID] [--limit N] [--json | --wide]",
+	  "list where the histories of tasks miss an event" },
+	{ "subscriptions", cmd_subscriptions, "[--json | --wide]",
 	  "list who listens, and how far each is" },
+	{ "unsubscribe", cmd_unsubscribe, "NAME",
+	  "remove a subscription or pool that nobody needs any more" },
 	{ "replay", cmd_replay,
 	  "--subscription NAME [--id LIST] [--task ID] [--status LIST]\n"
 	  "[--since TIME] [--until TIME]",
-	  "hand events out once more to a subscription" },
+	  "deliver events again to a subscription" },
 	{ "dead", cmd_dead,
-	  "list [--pool NAME] [--json]\n"
+	  "list [--pool NAME] [--json | --wide]\n"
 	  "redrive --pool NAME [--id ID]",
 	  "list what a pool has given up on, or try it again" },
-	{ "purge", cmd_purge, "--older-than INTERVAL",
-	  "take old tasks out of the database" },
-	{ "quarantine", cmd_quarantine, "list [--json] [ID...]\nretry [ID...]",
+	{ "purge", cmd_purge, "--older-than INTERVAL\n--tests",
+	  "delete old tasks, or those of send and probe, from the database" },
+	{ "quarantine", cmd_quarantine,
+	  "list [--json | --wide] [ID...]\nretry [ID...]",
 	  "list what was signed but is no event, or try it again" },
-	{ "spool", cmd_spool, "list [--json]\ndrain\nretry-failed [NAME...]",
+	{ "spool", cmd_spool,
+	  "list [--json | --wide]\ndrain\nretry-failed [NAME...]",
 	  "show and empty the spool, where events wait for the database" },
 };
 
 static void print_help(FILE *to)
 {
 	fputs("usage: humcli-webhook VERB [options]\n"
-	      "       humcli-webhook VERB --help\n"
+	      "       humcli-webhook help [VERB]\n"
 	      "       humcli-webhook --help | --version\n\n",
 	      to);
 	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
@@ -104,29 +113,62 @@ static int run_verb(const struct verb *v, int argc, char **argv)
 	return code;
 }
 
+static const struct verb *find_verb(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++) {
+		if (strcmp(name, verbs[i].name) == 0)
+			return &verbs[i];
+	}
+	return NULL;
+}
+
+static int report_unknown_verb(const char *name)
+{
+	const char *like = NULL;
+
+	for (size_t i = 0; i < ARRAY_SIZE(verbs) && !like; i++) {
+		if (cli_is_like(name, verbs[i].name))
+			like = verbs[i].name;
+	}
+	fprintf(stderr, "humcli-webhook: unknown verb '%s'; ", name);
+	if (like)
+		fprintf(stderr, "did you mean '%s'? ", like);
+	fputs("'humcli-webhook --help' lists all\n", stderr);
+	return EX_USAGE;
+}
+
+/* "help", or "help VERB". */
+static int help(int argc, char **argv)
+{
+	const struct verb *v = argc > 2 ? find_verb(argv[2]) : NULL;
+
+	if (argc > 2 && !v)
+		return report_unknown_verb(argv[2]);
+	if (v)
+		cli_help(v);
+	else
+		print_help(stdout);
+	return EX_OK;
+}
+
 static int run(int argc, char **argv)
 {
+	const struct verb *v;
+
 	if (argc < 2) {
 		print_help(stderr);
 		return EX_USAGE;
 	}
-	if (strcmp(argv[1], "--help") == 0) {
-		print_help(stdout);
-		return EX_OK;
-	}
+	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+	    strcmp(argv[1], "help") == 0)
+		return help(argc, argv);
 	if (strcmp(argv[1], "--version") == 0) {
 		puts(PACKAGE_STRING);
 		return EX_OK;
 	}
-	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++) {
-		if (strcmp(argv[1], verbs[i].name) == 0)
-			return run_verb(&verbs[i], argc - 1, argv + 1);
-	}
-	fprintf(stderr,
-		"humcli-webhook: there is no verb '%s'; "
-		"'humcli-webhook --help' lists them\n",
-		argv[1]);
-	return EX_USAGE;
+	v = find_verb(argv[1]);
+	return v ? run_verb(v, argc - 1, argv + 1)
+		 : report_unknown_verb(argv[1]);
 }
 
 int main(int argc, char **argv)

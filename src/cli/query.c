@@ -147,7 +147,7 @@ static bool is_hidden(const struct rows *r, size_t column)
 	       strcmp(rows_title(r, column), "body") == 0;
 }
 
-static void print_table(const struct rows *r)
+static void print_table(const struct rows *r, bool wide)
 {
 	struct table t = { 0 };
 
@@ -161,7 +161,7 @@ static void print_table(const struct rows *r)
 				table_add_cell(&t, rows_get(r, n, c));
 		}
 	}
-	table_print(&t);
+	table_print(&t, wide);
 	table_free(&t);
 }
 
@@ -176,11 +176,11 @@ static void print_lines(const struct rows *r)
 }
 
 int query_print(struct query *q, const char *sql, const char *const *values,
-		size_t count, bool json, size_t *printed)
+		size_t count, const struct query_form *form, size_t *printed)
 {
-	char *wrapped = xasprintf(json ? "SELECT pg_catalog.row_to_json(r) "
-					 "FROM (%s) r"
-				       : "%s",
+	char *wrapped = xasprintf(form->json ? "SELECT pg_catalog.row_to_json"
+					       "(r) FROM (%s) r"
+					     : "%s",
 				  sql);
 	struct rows *rows = NULL;
 	int code = query_run(q, wrapped, values, count, &rows);
@@ -190,10 +190,10 @@ int query_print(struct query *q, const char *sql, const char *const *values,
 		return code;
 	if (printed)
 		*printed = rows_count(rows);
-	if (json)
+	if (form->json)
 		print_lines(rows);
-	else if (rows_count(rows))
-		print_table(rows);
+	else if (rows_count(rows) || isatty(STDOUT_FILENO))
+		print_table(rows, form->wide);
 	rows_free(rows);
 	return EX_OK;
 }

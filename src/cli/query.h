@@ -45,12 +45,28 @@ int query_run(struct query *q, const char *sql, const char *const *values,
 int query_count(struct query *q, const char *sql, const char *const *values,
 		size_t count, uint64_t *changed) MUST_CHECK;
 
+/* A timestamptz as all output has it: ISO 8601, ms, Z. */
+#define ISO_TIME(column)                                    \
+	"pg_catalog.to_char(" column " AT TIME ZONE 'UTC'," \
+	" 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')"
+
+/* How rows are printed: the values of --json and --wide. */
+struct query_form {
+	bool json;
+	bool wide;
+};
+#define QUERY_FORM_OPTIONS(form)           \
+	{ "json", NULL, &(form).json },    \
+	{                                  \
+		"wide", NULL, &(form).wide \
+	}
+
 /*
  * Prints what a SELECT gives, count of them in *printed (which may be NULL):
- * a table, or with json an object a line, its keys the columns. A column
- * named payload or body is for JSON alone.
+ * a table as table_print() has it, or with json an object a line, whose keys
+ * are the columns. A column named payload or body is for JSON alone.
  */
 int query_print(struct query *q, const char *sql, const char *const *values,
-		size_t count, bool json, size_t *printed) MUST_CHECK;
+		size_t count, const struct query_form *form, size_t *printed);
 
 #endif

@@ -1,7 +1,8 @@
 /*
  * Owns the form of a table: titles in capitals, columns as wide as their
- * widest cell, two spaces between them. Must not know where the cells come
- * from.
+ * widest cell, two spaces between them. On a terminal it leaves out the last
+ * columns where the lines would be too long, so the caller adds the columns
+ * that matter first. Must not know where the cells come from.
  */
 #include "cli/table.h"
 
@@ -13,10 +14,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+enum { GAP = 2 };
 
 static void add(struct table *t, char *cell)
 {
-	t->cells = xrealloc(t->cells, (t->count + 1) * sizeof(*t->cells));
+	t->cells = array_grow(t->cells, t->count, sizeof(*t->cells));
 	t->cells[t->count++] = cell;
 }
 
@@ -57,18 +62,53 @@ static size_t *measure(const struct table *t)
 	return widths;
 }
 
-void table_print(const struct table *t)
+/* Returns the width of the terminal; SIZE_MAX if stdout is none. */
+static size_t terminal_width(void)
+{
+	struct winsize size = { 0 };
+
+	if (!isatty(STDOUT_FILENO))
+		return SIZE_MAX;
+	return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col
+		       ? size.ws_col
+		       : 80;
+}
+
+/* Returns how many columns fit; the first always does. */
+static size_t columns_that_fit(const struct table *t, const size_t *widths)
+{
+	size_t width = terminal_width(), used = 0, columns = 0;
+
+	while (columns < t->columns) {
+		used += widths[columns] + (columns ? GAP : 0);
+		if (columns && used > width)
+			break;
+		columns++;
+	}
+	return columns;
+}
+
+void table_print(const struct table *t, bool wide)
 {
 	size_t *widths = measure(t);
+	size_t shown = wide ? t->columns : columns_that_fit(t, widths);
 
+	if (t->count == t->columns && isatty(STDOUT_FILENO)) {
+		puts("none");
+		free(widths);
+		return;
+	}
 	for (size_t i = 0; i < t->count; i++) {
 		size_t column = i % t->columns;
 
-		if (column == t->columns - 1)
+		if (column == shown - 1)
 			puts(t->cells[i]);
-		else
-			printf("%-*s  ", (int)widths[column], t->cells[i]);
+		else if (column < shown)
+			printf("%-*s%*s", (int)widths[column], t->cells[i], GAP,
+			       "");
 	}
+	if (shown < t->columns)
+		printf("(%zu more columns with --wide)\n", t->columns - shown);
 	free(widths);
 }
 

@@ -4,6 +4,7 @@
 #ifndef TABLE_H
 #define TABLE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct table {
@@ -19,8 +20,11 @@ void table_add_column(struct table *t, const char *name);
  * are shown as "-".
  */
 void table_add_cell(struct table *t, const char *text);
-/* Prints the titles and the rows. */
-void table_print(const struct table *t);
+/*
+ * Prints the titles and the rows. On a terminal it prints "none" if there are
+ * no rows, and, unless wide, only the columns that fit.
+ */
+void table_print(const struct table *t, bool wide);
 void table_free(struct table *t);
 
 #endif

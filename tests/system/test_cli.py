@@ -58,6 +58,27 @@ def test_every_verb_explains_itself(cli):
         assert done.err == ""
 
 
+def test_help_in_every_form(cli):
+    listed = cli("--help").out
+    for arguments in (["-h"], ["help"]):
+        done = cli(*arguments)
+        assert (done.returncode, done.out, done.err) == (OK, listed, "")
+    for verb in verbs(cli):
+        long = cli(verb, "--help")
+        for arguments in ([verb, "-h"], ["help", verb]):
+            assert cli(*arguments).out == long.out and long.returncode == OK
+
+
+@pytest.mark.parametrize("arguments, meant", [
+    (["event"], "events"), (["evnets"], "events"), (["lisen"], "listen"), (["quar"], "quarantine"),
+    (["help", "taks"], "tasks"), (["spool", "lsit"], "list"), (["spool", "retry"], "retry-failed"),
+    (["dead", "redriv"], "redrive"), (["quarantine", "retri"], "retry")])
+def test_did_you_mean(cli, arguments, meant):
+    done = cli(*arguments)
+    assert (done.returncode, done.out) == (USAGE, "")
+    assert f"did you mean '{meant}'?" in done.err
+
+
 def test_the_manual_has_every_verb_and_option(cli, paths):
     manual = (paths.source / "doc" / "humcli-webhook.1").read_text()
     for verb in verbs(cli):
@@ -81,7 +102,7 @@ def test_no_verb(cli):
 def test_unknown_verb(cli):
     done = cli("frobnicate")
     assert done.returncode == USAGE
-    assert "there is no verb 'frobnicate'" in done.err and "--help" in done.err
+    assert "unknown verb 'frobnicate'" in done.err and "--help" in done.err
 
 
 URL = "http://127.0.0.1:9/"
@@ -98,7 +119,7 @@ HEX = "0" * 64
     (["send"], "the URL is missing"),
     (["send", URL, URL], "one argument too many"),
     (["send", "--duplicate=yes", URL], "unknown option '--duplicate=yes'"),
-    (["send", "--lifecycle", "happy", URL], "there is no lifecycle 'happy'"),
+    (["send", "--lifecycle", "happy", URL], "unknown lifecycle 'happy'"),
     (["send", "--lifecycle", "main", "--status", "X", URL], "--lifecycle has its own"),
     (["send", "--body", "/dev/null", "--restamp", URL], "--body sends a file as it is"),
     (["send", "--body", "/dev/null", "--task-id", "x", URL], "--body sends a file as it is"),
@@ -338,6 +359,8 @@ class Receiver:
         if tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(tls)
+            # It has HTTP/1.1 alone, whatever a client says it would like.
+            context.set_alpn_protocols(["h2", "http/1.1"])
             self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
             self.server.handle_error = lambda *_: None  # a client that rejects the certificate
             scheme = "https"
@@ -432,7 +455,7 @@ def test_send(cli, receiver):
     check_form(receiver)
     [event] = receiver.events
     assert before - 1 <= milliseconds(event) <= after
-    assert re.fullmatch(r"task_[0-9a-f]{12}", event["task_id"])
+    assert re.fullmatch(r"task_test_[0-9a-f]{12}", event["task_id"])
     assert (event["event"], event["status"], event["previous_status"]) \
         == ("task.status_changed", "SUBMITTED", "IN_PROGRESS")
 
@@ -544,7 +567,40 @@ def test_send_body(cli, receiver, tmp_path):
     assert receiver.bodies[2] == b""
 
 
-@pytest.mark.parametrize("status", [401, 500, 204])
+@pytest.mark.parametrize("status", [404, 401, 403, 405, 302])
+def test_send_stops_at_a_fault_that_will_repeat(cli, receiver, status):
+    receiver.status = status
+    done = cli("send", "--lifecycle", "main", receiver.url)
+    assert done.returncode == NEGATIVE and len(receiver.requests) == 1
+    assert "stopped: 5 more would meet the same fault" in done.err
+
+
+def test_send_goes_on_after_a_fault_of_one_event(cli, receiver):
+    receiver.status = 500
+    done = cli("send", "--lifecycle", "main", receiver.url)
+    assert done.returncode == NEGATIVE and len(receiver.requests) == 6
+    assert "stopped" not in done.err
+
+
+def test_send_json(cli, receiver):
+    done = cli("send", "--json", "--lifecycle", "cancelled", receiver.url)
+    rows = [json.loads(line) for line in done.out.splitlines()]
+    assert [(row["sent"], row["task_id"], row["timestamp"], row["status"], row["answer"],
+             row["fault"]) for row in rows] == [
+        (event["status"], event["task_id"], event["timestamp"], 200, '{"received":true}', None)
+        for event in receiver.events] and len(rows) == 3
+    assert all(isinstance(row["ms"], int) for row in rows)
+    done = cli("send", "--json", "http://127.0.0.1:9/")
+    [row] = [json.loads(line) for line in done.out.splitlines()]
+    assert done.returncode == UNAVAILABLE and row["status"] is None and row["fault"]
+
+
+def test_send_names_its_tasks_as_tests(cli, receiver):
+    assert cli("send", receiver.url).returncode == OK
+    assert re.fullmatch("task_test_[0-9a-f]{12}", receiver.events[0]["task_id"])
+
+
+@pytest.mark.parametrize("status", [500, 204])
 def test_send_tells_an_unexpected_answer(cli, receiver, status):
     receiver.status, receiver.body = status, b"" if status == 204 else b"{}"
     done = cli("send", "--duplicate", receiver.url)
@@ -586,7 +642,8 @@ def test_send_connection_refused(cli):
         held.bind(("127.0.0.1", 0))
         done = cli("send", f"http://127.0.0.1:{held.getsockname()[1]}/", "--duplicate")
     assert (done.returncode, done.out) == (UNAVAILABLE, "")
-    assert len(re.findall("no answer in .* connect", done.err)) == 2
+    assert len(re.findall("no answer in .* connect", done.err)) == 1
+    assert "stopped: 1 more" in done.err
 
 
 def test_send_goes_through_a_proxy(cli, receiver):
@@ -638,7 +695,7 @@ def hang_up(database):
     """Ends the listener's connection in PostgreSQL."""
     rows = database.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = "
-        "current_database() AND query = 'LISTEN humcli_events'")
+        "current_database() AND pid <> pg_backend_pid() AND application_name LIKE 'humcli%'")
     assert rows == [(True,)]
 
 

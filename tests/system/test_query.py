@@ -1,7 +1,14 @@
 """The verbs that query the database: their output and their changes."""
 
 import contextlib
+import fcntl
 import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import termios
 import threading
 
 import pytest
@@ -12,6 +19,7 @@ from harness.record_calls import Delivery, at, record
 from harness.responder_database import lock_class
 
 OK, NEGATIVE, USAGE, DATA, UNAVAILABLE, LATER, CONFIG = 0, 1, 64, 65, 69, 75, 78
+TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 BODY = b'{"event":"task.status_changed","task_id":"%s","status":"SUBMITTED",' \
        b'"previous_status":null,"timestamp":"2026-03-01T12:00:00.000Z"}'
 
@@ -184,13 +192,13 @@ def test_events(ask, database):
     first, second = objects(ask("events", "--json"))
     recorded = first.pop("recorded_at")
     assert list(first.items()) == [
-        ("id", ids[0]), ("occurred_at", "2026-03-01T12:00:00.5+00:00"),
-        ("received_at", "2026-03-01T12:00:00+00:00"), ("task_id", "t1"), ("status", "SUBMITTED"),
-        ("previous_status", "IN_PROGRESS"), ("event", "task.status_changed"),
-        ("secret_name", "default"), ("payload", {})]
+        ("id", ids[0]), ("occurred_at", "2026-03-01T12:00:00.500Z"), ("task_id", "t1"),
+        ("status", "SUBMITTED"), ("previous_status", "IN_PROGRESS"), ("secret_name", "default"),
+        ("event", "task.status_changed"), ("received_at", "2026-03-01T12:00:00.000Z"),
+        ("payload", {})]
     assert second["payload"] == {"a": "b"} and second["previous_status"] is None
     first, second = table(ask("events"))
-    assert first["RECORDED AT"].replace(" ", "T") == recorded.replace("+00:00", "+00")
+    assert first["RECORDED AT"] == recorded and re.fullmatch(TIME, recorded)
     assert (first["ID"], first["TASK ID"], first["PREVIOUS STATUS"]) == (ids[0], "t1", "IN_PROGRESS")
     assert (second["TASK ID"], second["STATUS"], second["PREVIOUS STATUS"]) \
         == ("t\\x0a2", "\\xc3\\x84NDERN", "-")
@@ -226,7 +234,7 @@ def test_wrong_use_of_the_queries(ask):
             (["task"], "the task's id is missing"),
             (["task", "a", "b"], "one argument too many"),
             (["replay", "--id", "1"], "--subscription is missing"),
-            (["replay", "--subscription", "s"], "say what to hand out again"),
+            (["replay", "--subscription", "s"], "say which events to deliver again"),
             (["purge"], "--older-than is missing"),
             (["dead"], "missing subcommand: list or redrive"),
             (["dead", "show"], "unknown subcommand 'show': list or redrive"),
@@ -247,6 +255,98 @@ def test_wrong_use_of_the_queries(ask):
     assert 'invalid input syntax for type timestamp with time zone: "soon"' in done.err
 
 
+def test_statuses_and_times_as_people_write_them(ask, database):
+    ids = put(database, Delivery("t1", "SUBMITTED"), Delivery("t2", "ACCEPTED"),
+              Delivery("t3", "custom"))
+    database.execute(f"UPDATE humcli.events SET recorded_at = now() - interval '3 days'"
+                     f" WHERE id = {ids[0]}")
+    for options, wanted, warned in (
+            (["--status", "submitted, Accepted"], ids[:2], False),
+            (["--status", " ACCEPTED ,"], ids[1:2], False),
+            (["--status", "custom"], ids[2:], True),
+            (["--since", "1h"], ids[1:], False), (["--since", "90min"], ids[1:], False),
+            (["--since", "4d"], ids, False), (["--until", "2d"], ids[:1], False)):
+        done = ask("events", "--json", *options)
+        assert [row["id"] for row in objects(done)] == wanted, options
+        assert ("does not document the status 'custom'" in done.err) == warned, options
+    assert "did you mean" not in ask("events", "--status", "SUBMITED").err
+    assert "but 'SUBMITTED'" in ask("events", "--status", "SUBMITED").err
+
+
+def at_terminal(cli, database, columns, *arguments):
+    """The lines that a verb prints on a terminal of this width."""
+    ours, theirs = pty.openpty()
+    size = [24, columns, 0, 0]
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", *size))
+    with subprocess.Popen([cli.program, *arguments], stdout=theirs, stderr=subprocess.DEVNULL,
+                          env=cli.environment(DATABASE=database.dsn(), SPOOL="")) as process:
+        os.close(theirs)
+        out = b""
+        with contextlib.suppress(OSError):      # EIO is the end of a terminal
+            while part := os.read(ours, 65536):
+                out += part
+        os.close(ours)
+        assert process.wait(20) == OK
+    return out.decode().splitlines()
+
+
+def test_tables_fit_the_terminal(cli, ask, database):
+    for verb in (["events"], ["tasks"], ["gaps"], ["subscriptions"], ["dead", "list"],
+                 ["quarantine", "list"]):
+        assert at_terminal(cli, database, 80, *verb) == ["none"], verb
+        assert ask(*verb).out == ""
+    put(database, Delivery("t" * 30, "SUBMITTED", "IN_PROGRESS"))
+    for columns in (40, 80, 100):
+        lines = at_terminal(cli, database, columns, "events")
+        assert len(lines) == 3 and max(len(line) for line in lines) <= columns
+        assert re.fullmatch(r"\(\d more columns with --wide\)", lines[2])
+        assert lines[0].startswith("ID  OCCURRED AT")
+    lines = at_terminal(cli, database, 300, "events")
+    assert lines == at_terminal(cli, database, 40, "events", "--wide") == ask("events").out.splitlines()
+
+
+# ---- tasks and gaps
+
+
+def test_tasks(ask, database):
+    put(database, Delivery("t1", "ACCEPTED", "ESTIMATE_PENDING", at(1)),
+        Delivery("t2", "COMPLETED", "VERIFIED", at(2)),
+        Delivery("task_test_1", "ACCEPTED", "ESTIMATE_PENDING", at(3)))
+    rows = objects(ask("tasks", "--json"))
+    assert [(row["task_id"], row["status"], row["state"], row["last_event"]) for row in rows] == [
+        ("task_test_1", "ACCEPTED", "test", "2026-03-01T12:00:03.000Z"),
+        ("t2", "COMPLETED", "ended", "2026-03-01T12:00:02.000Z"),
+        ("t1", "ACCEPTED", "open", "2026-03-01T12:00:01.000Z")]
+    assert [row["TASK ID"] for row in table(ask("tasks", "--open"))] == ["t1"]
+    assert [row["TASK ID"] for row in table(ask("tasks", "--status", "completed"))] == ["t2"]
+    assert [row["TASK ID"] for row in table(ask("tasks", "--limit", "1"))] == ["task_test_1"]
+
+
+def test_gaps(ask, database):
+    [event, _] = put(database, Delivery("t", "SUBMITTED", "IN_PROGRESS", at(0)),
+                     Delivery("task_test_1", "SUBMITTED", "IN_PROGRESS", at(3)))
+    assert objects(ask("gaps", "--json")) == [
+        {"task_id": "t", "missing": "IN_PROGRESS", "status": "SUBMITTED",
+         "occurred_at": "2026-03-01T12:00:00.000Z", "status_before": None,
+         "occurred_before": None, "kind": "start", "id": event}]
+    assert table(ask("gaps", "--task", "none")) == [] if ask("gaps", "--task", "none").out else True
+
+
+def test_tests_are_shown_and_purged(ask, database):
+    """The tasks of send and probe leave nothing behind."""
+    put(database, Delivery("t", "A"), Delivery("task_test_1", "SUBMITTED", "IN_PROGRESS", at(3)),
+        Delivery("task_test_1", "SUBMITTED", "IN_PROGRESS", at(4)),
+        Delivery("task_test_2", "SUBMITTED", "IN_PROGRESS", at(3)))
+    quarantine_add(database, b'{"task_id":"task_test_3"', b"[]")
+    database.execute("SELECT humcli.subscribe('s', 'beginning')")
+    assert "a test of send or probe" in ask("task", "task_test_1").out
+    done = ask("purge", "--tests")
+    assert (done.returncode, done.out) == (OK, "2 test tasks purged\n"), done.err
+    assert database.execute("SELECT task_id FROM humcli.deliveries") == [("t",)]
+    assert [row["ID"] for row in table(ask("quarantine", "list"))] == ["2"]
+    assert ask("purge", "--tests").out == "0 test tasks purged\n"
+
+
 # ---- task
 
 
@@ -254,28 +354,48 @@ def test_a_tasks_history(ask, database):
     put(database, Delivery("t", "ACCEPTED", "ESTIMATE_PENDING", at(0)),
         Delivery("t", "SUBMITTED", "IN_PROGRESS", at(1000)),
         Delivery("t", "SUBMITTED", "IN_PROGRESS", at(1001)), Delivery("other", "X", None))
-    rows = table(ask("task", "t"))
-    assert [(row["KIND"], row["STATUS"], row["PREVIOUS STATUS"], row["MEANING"]) for row in rows] == [
-        ("gap", "ESTIMATE_PENDING", "-", "Operator accepted"),
+    lines = objects(ask("task", "--json", "t"))
+    assert [(line["kind"], line["status"], line["previous_status"], line["meaning"])
+            for line in lines] == [
+        ("gap", "ESTIMATE_PENDING", None, "Operator accepted"),
         ("event", "ACCEPTED", "ESTIMATE_PENDING", "Estimate approved"),
         ("gap", "IN_PROGRESS", "ACCEPTED", "Work started"),
         ("event", "SUBMITTED", "IN_PROGRESS", "Proof submitted"),
         ("repeat", "SUBMITTED", "IN_PROGRESS", "Proof submitted")]
-    assert rows[1]["TRIGGER"] == "you approved the estimate"
-    lines = objects(ask("task", "--json", "t"))
-    assert [line["kind"] for line in lines] == [row["KIND"] for row in rows]
+    assert lines[1]["trigger"] == "you approved the estimate"
     assert isinstance(lines[1]["id"], str) and lines[0]["id"] is None
+    assert lines[0]["occurred_at"] is None and re.fullmatch(TIME, lines[1]["occurred_at"])
 
-    # The gap closes when the missing event arrives.
+    # The text has one line for each step, and a "!" for each that is missing.
+    assert ask("task", "t").out.splitlines() == [
+        "!                                        ESTIMATE_PENDING  Operator accepted;"
+        " missing: the next event follows on it",
+        "  2026-03-01T12:00:00.000Z               ACCEPTED          Estimate approved",
+        "!                                        IN_PROGRESS       Work started;"
+        " missing: the next event follows on it",
+        "  2026-03-01T12:16:40.000Z  +16min 40s   SUBMITTED         Proof submitted",
+        "  2026-03-01T12:16:41.000Z  +1s          SUBMITTED         Proof submitted;"
+        " delivered again"]
+
+    # The gap closes by itself when the missing event arrives.
     put(database, Delivery("t", "IN_PROGRESS", "ACCEPTED", at(500)))
-    assert [row["KIND"] for row in table(ask("task", "t"))] \
-        == ["gap", "event", "event", "event", "repeat"]
+    assert [line[0] for line in ask("task", "t").out.splitlines()] == ["!", " ", " ", " ", " "]
     done = ask("task", "none")
     assert (done.returncode, done.out) == (NEGATIVE, "")
     assert "nothing is recorded of this task" in done.err
 
 
 # ---- subscriptions and replay
+
+
+def test_unsubscribe(ask, database):
+    database.execute("SELECT humcli.subscribe('s')")
+    done = ask("unsubscribe", "s")
+    assert (done.returncode, done.out) == (OK, "removed\n"), done.err
+    assert objects(ask("subscriptions", "--json")) == []
+    done = ask("unsubscribe", "s")
+    assert (done.returncode, done.out) == (DATA, "") and "does not exist" in done.err
+    assert ask("unsubscribe").returncode == USAGE
 
 
 def test_subscriptions(ask, database):
@@ -329,11 +449,24 @@ def test_purge(ask, database):
     done = ask("purge", "--older-than", "2 days")
     assert (done.returncode, done.out) == (OK, "2500 tasks purged\n"), done.err
     assert database.execute("SELECT id::text FROM humcli.events") == [(new,)]
-    assert [row["KIND"] for row in table(ask("task", "t7"))] == ["purged"]
+    assert [row["kind"] for row in objects(ask("task", "--json", "t7"))] == ["purged"]
+    assert "the last of what purge deleted" in ask("task", "t7").out
     assert ask("purge", "--older-than", "2 days").out == "0 tasks purged\n"
     done = ask("purge", "--older-than", "2 hours")
     assert (done.returncode, done.out) == (DATA, "")
     assert "must be at least 1 day" in done.err
+
+
+def test_purge_names_the_subscriptions_in_its_way(ask, database):
+    old_tasks(database, 3)
+    database.execute("SELECT humcli.subscribe('trial', 'beginning')")
+    done = ask("purge", "--older-than", "2 days")
+    assert (done.returncode, done.out) == (OK, "0 tasks purged\n")
+    assert "subscription trial has not read events that are as old" in done.err
+    assert "humcli-webhook unsubscribe trial" in done.err
+    assert ask("unsubscribe", "trial").returncode == OK
+    done = ask("purge", "--older-than", "2 days")
+    assert (done.out, done.err) == ("3 tasks purged\n", "")
 
 
 @pytest.mark.parametrize("folder", ["new", "failed"])
@@ -389,7 +522,7 @@ def test_quarantine_list(ask, database):
     assert ask("quarantine", "list").out == ""
     first, second = quarantine_add(database, b"\xff\0{\n", b"[]")
     assert objects(ask("quarantine", "list", "--json"))[0] == {
-        "id": first, "received_at": "2026-03-01T12:00:00+00:00", "secret_name": "default",
+        "id": first, "received_at": "2026-03-01T12:00:00.000Z", "secret_name": "default",
         "seen": 1, "bytes": 4, "reason": "why not", "signature": "0" * 64,
         "body": "\\377\\000{\n"}
     rows = table(ask("quarantine", "list"))
@@ -458,7 +591,8 @@ def test_quarantine_retry_needs_rights(ask, database):
     try:
         assert len(table(ask("quarantine", "list", DATABASE=database.dsn("only_reads")))) == 1
         done = ask("quarantine", "retry", DATABASE=database.dsn("only_reads"))
-        assert done.returncode == UNAVAILABLE
+        assert (done.returncode, done.out) == (NEGATIVE, "0 recorded, 1 left\n")
+        assert "permission denied" in done.err
         assert len(database.execute("SELECT 1 FROM humcli.quarantine")) == 1
     finally:
         database.execute("DROP ROLE only_reads")

@@ -11,7 +11,7 @@ struct dead {
 	struct query query;
 	const char *pool;
 	const char *id;
-	bool json;
+	struct query_form form;
 };
 
 static int list(void *context)
@@ -21,12 +21,13 @@ static int list(void *context)
 	return query_print(
 		&d->query,
 		"SELECT d.subscription AS pool, d.event_id::text AS id, "
-		"e.task_id, e.status, d.attempts, d.died_at, d.error "
-		"FROM humcli.dead d "
-		"LEFT JOIN humcli.events e ON e.id = d.event_id "
-		"WHERE $1::text IS NULL OR d.subscription = $1 "
-		"ORDER BY d.subscription, d.event_id",
-		&d->pool, 1, d->json, NULL);
+		"e.task_id, e.status, d.error, d.attempts, " ISO_TIME(
+			"d.died_at") " AS died_at "
+				     "FROM humcli.dead d "
+				     "LEFT JOIN humcli.events e ON e.id = d.event_id "
+				     "WHERE $1::text IS NULL OR d.subscription = $1 "
+				     "ORDER BY d.subscription, d.event_id",
+		&d->pool, 1, &d->form, NULL);
 }
 
 /* At most EVENTS_AT_ONCE, or the one with this id. */
@@ -58,7 +59,7 @@ static int redrive(void *context)
 }
 
 static const struct cli_action actions[] = {
-	{ "list", list, 0, "pool json" },
+	{ "list", list, 0, "pool json wide" },
 	{ "redrive", redrive, 0, "pool id" },
 };
 
@@ -68,7 +69,7 @@ int cmd_dead(const struct verb *v, int argc, char **argv)
 	const struct cli_option options[] = {
 		{ "pool", &d.pool, NULL },
 		{ "id", &d.id, NULL },
-		{ "json", NULL, &d.json },
+		QUERY_FORM_OPTIONS(d.form),
 	};
 	const struct cli_action *action;
 	uint64_t number;

@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_HEADERS = 16 };
+enum { MAX_HEADERS = 16, NOT_FOUND_ENOUGH = 5 };
 
 struct probe {
 	const struct verb *verb;
@@ -27,6 +27,7 @@ struct probe {
 	char run[VECTOR_RUN + 1];
 	const struct secret *key;
 	size_t passed, failed, warned;
+	size_t answers, not_found; /* those of 404 among all answers */
 };
 
 /* Of one POST, as it is sent. */
@@ -214,6 +215,8 @@ static int probe_all(struct probe *p, struct http *h, const struct vectors *all)
 		const struct vector *v = &all->list[i];
 		bool now = post(p, h, v, &answer);
 
+		p->answers += now;
+		p->not_found += now && answer.status == 404;
 		/* Nobody there: no use in asking all the others. */
 		if (i == 0 && !now)
 			cli_error(p->verb, "no answer in %" PRId64 " ms: %s",
@@ -224,6 +227,14 @@ static int probe_all(struct probe *p, struct http *h, const struct vectors *all)
 		http_answer_free(&answer);
 		if (!answered)
 			return EX_UNAVAILABLE;
+		if (p->answers == NOT_FOUND_ENOUGH &&
+		    p->not_found == p->answers) {
+			cli_error(p->verb,
+				  "the first %d deliveries were all answered "
+				  "404: is the path in the URL right?",
+				  NOT_FOUND_ENOUGH);
+			return EXIT_NEGATIVE;
+		}
 	}
 	probe_scheme(p);
 	return probe_plain(p, &all->list[0]);
@@ -273,7 +284,8 @@ static int load_and_probe(struct probe *p)
 		code = EX_OSERR;
 		goto out;
 	}
-	snprintf(p->run, sizeof(p->run), "%0*" PRIx64, VECTOR_RUN, drawn >> 16);
+	/* As long as the digits that it replaces; see purge --tests. */
+	snprintf(p->run, sizeof(p->run), "test_%07" PRIx64, drawn >> 36);
 	if (vectors_load(&all, folder, &errors)) {
 		code = probe_with(p, &all);
 	} else {

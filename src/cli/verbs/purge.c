@@ -16,6 +16,7 @@
 struct purge {
 	struct query query;
 	const char *older_than;
+	bool tests;
 	size_t spooled; /* files, of new/ and failed/ */
 };
 
@@ -88,26 +89,75 @@ static int check_spool(struct purge *p)
 	return code;
 }
 
-static int purge(struct query *q, const char *older_than)
+/* Names the subscriptions that still need tasks that are old enough. */
+static void name_subscriptions(struct query *q, const char *older_than)
 {
-	const char *values[] = { older_than };
+	static const char sql[] =
+		"SELECT name, CASE WHEN pool THEN 'pool' "
+		"ELSE 'subscription' END FROM humcli.subscription_status "
+		"WHERE oldest < pg_catalog.now() - $1::interval ORDER BY name";
+	struct rows *rows = NULL;
+
+	/* A role that may purge need not be one that may read. */
+	if (session_query(q->session, sql, &older_than, 1, INT64_MAX, &rows) !=
+	    QUERY_OK)
+		return;
+	for (size_t n = 0; n < rows_count(rows); n++)
+		cli_error(q->verb,
+			  "%s %s has not read events that are as old, so their "
+			  "tasks stay; if nobody needs it: humcli-webhook "
+			  "unsubscribe %s",
+			  rows_text(rows, n, 1), rows_text(rows, n, 0),
+			  rows_text(rows, n, 0));
+	rows_free(rows);
+}
+
+/* Purges by a function that takes some tasks at a time, until it takes none. */
+static int purge_all(struct query *q, const char *sql,
+		     const char *const *values, size_t count, const char *what)
+{
 	uint64_t done, total = 0;
 	int code;
 
 	do {
-		code = query_count(
-			q,
-			"SELECT humcli.purge($1::interval, " TASKS_AT_ONCE ")",
-			values, 1, &done);
+		code = query_count(q, sql, values, count, &done);
 		total += done;
 	} while (done);
 	if (code != EX_OK && !total) {
 		cli_error(q->verb, "nothing was purged");
 		return code;
 	}
-	printf("%llu task%s purged\n", (unsigned long long)total,
+	printf("%llu %s%s purged\n", (unsigned long long)total, what,
 	       total == 1 ? "" : "s");
 	return code;
+}
+
+static int purge_old(struct purge *p)
+{
+	struct query *q = &p->query;
+	int code = purge_all(q,
+			     "SELECT humcli.purge($1::interval, " TASKS_AT_ONCE
+			     ")",
+			     &p->older_than, 1, "task");
+
+	if (code == EX_OK)
+		name_subscriptions(q, p->older_than);
+	return code;
+}
+
+static int run(struct purge *p)
+{
+	int code = p->tests ? EX_OK : check_spool(p);
+
+	if (code == EX_OK)
+		code = query_connect(&p->query);
+	if (code != EX_OK)
+		return code;
+	return p->tests ? purge_all(&p->query,
+				    "SELECT humcli.purge_tests(" TASKS_AT_ONCE
+				    ")",
+				    NULL, 0, "test task")
+			: purge_old(p);
 }
 
 int cmd_purge(const struct verb *v, int argc, char **argv)
@@ -115,21 +165,21 @@ int cmd_purge(const struct verb *v, int argc, char **argv)
 	struct purge p = { 0 };
 	const struct cli_option options[] = {
 		{ "older-than", &p.older_than, NULL },
+		{ "tests", NULL, &p.tests },
 	};
 	int code;
 
 	if (!cli_options(v, &argc, &argv, options, ARRAY_SIZE(options), 0,
 			 &code))
 		return code;
-	if (!p.older_than)
+	if (!p.older_than && !p.tests)
 		return cli_usage_error(v, "--older-than is missing");
+	if (p.older_than && p.tests)
+		return cli_usage_error(
+			v, "give --older-than or --tests, not both");
 	code = query_load(&p.query, v);
 	if (code == EX_OK)
-		code = check_spool(&p);
-	if (code == EX_OK)
-		code = query_connect(&p.query);
-	if (code == EX_OK)
-		code = purge(&p.query, p.older_than);
+		code = run(&p);
 	query_close(&p.query);
 	return code;
 }

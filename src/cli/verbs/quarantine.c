@@ -17,7 +17,7 @@ enum { SUBMIT_MS = 10000, END_MS = 5000 };
 struct quarantine {
 	struct query query;
 	struct buf ids; /* as PostgreSQL has an array; empty: all */
-	bool json;
+	struct query_form form;
 };
 
 static int list(void *context)
@@ -27,12 +27,13 @@ static int list(void *context)
 
 	return query_print(
 		&q->query,
-		"SELECT id::text AS id, received_at, secret_name, seen, "
-		"pg_catalog.octet_length(body) AS bytes, reason, signature, "
-		"pg_catalog.encode(body, 'escape') AS body "
-		"FROM humcli.quarantine "
-		"WHERE $1::bigint[] IS NULL OR id = ANY ($1) ORDER BY id",
-		values, 1, q->json, NULL);
+		"SELECT id::text AS id, " ISO_TIME(
+			"received_at") " AS received_at, reason, secret_name, seen, "
+				       "pg_catalog.octet_length(body) AS bytes, signature, "
+				       "pg_catalog.encode(body, 'escape') AS body "
+				       "FROM humcli.quarantine "
+				       "WHERE $1::bigint[] IS NULL OR id = ANY ($1) ORDER BY id",
+		values, 1, &q->form, NULL);
 }
 
 /* Trying again. */
@@ -88,20 +89,17 @@ static enum outcome record(struct retry *t, struct delivery *d)
 	return outcome;
 }
 
-static int retry_row(struct retry *t, const struct rows *r, size_t row)
+/* Of a row that is not recorded, and why; the others may be. */
+static int leave(struct retry *t, const char *id, const char *reason)
 {
-	const char *id = rows_text(r, row, 0);
-	struct delivery *d = read_delivery(r, row);
-	enum outcome outcome;
+	cli_error(t->query->verb, "%s: %s", id, reason);
+	t->left++;
+	return EX_OK;
+}
 
-	if (d->reason) {
-		cli_error(t->query->verb, "%s: %s", id, d->reason);
-		delivery_unref(d);
-		t->left++;
-		return EX_OK;
-	}
-	outcome = record(t, d);
-	delivery_unref(d);
+static int judge(struct retry *t, const char *id, const struct delivery *d,
+		 enum outcome outcome)
+{
 	switch (outcome) {
 	case OUTCOME_RECORDED:
 	case OUTCOME_DUPLICATE:
@@ -109,17 +107,33 @@ static int retry_row(struct retry *t, const struct rows *r, size_t row)
 		return forget(t->query, id);
 	case OUTCOME_SPOOLED:
 	case OUTCOME_UNAVAILABLE:
-		cli_error(t->query->verb, "the database takes no events now");
+		cli_error(t->query->verb,
+			  "the database records no events now: try again "
+			  "later, and see humcli-webhook doctor");
 		return EX_UNAVAILABLE;
+	case OUTCOME_REFUSED:
+		return leave(t, id,
+			     d->refusal ? d->refusal : "PostgreSQL refuses it");
 	case OUTCOME_QUARANTINED:
 	case OUTCOME_MALFORMED:
 	case OUTCOME_INVALID:
-	case OUTCOME_REFUSED:
 		break;
 	}
-	cli_error(t->query->verb, "%s: PostgreSQL still refuses it", id);
-	t->left++;
-	return EX_OK;
+	return leave(t, id, "PostgreSQL still can't hold it");
+}
+
+static int retry_row(struct retry *t, const struct rows *r, size_t row)
+{
+	const char *id = rows_text(r, row, 0);
+	struct delivery *d = read_delivery(r, row);
+	int code;
+
+	if (d->reason)
+		code = leave(t, id, d->reason);
+	else
+		code = judge(t, id, d, record(t, d));
+	delivery_unref(d);
+	return code;
 }
 
 static int retry_all(struct retry *t, const char *ids)
@@ -180,14 +194,14 @@ static bool read_ids(const struct verb *v, char **argv, struct buf *ids)
 }
 
 static const struct cli_action actions[] = {
-	{ "list", list, INT_MAX, "json" },
+	{ "list", list, INT_MAX, "json wide" },
 	{ "retry", retry, INT_MAX, "" },
 };
 
 int cmd_quarantine(const struct verb *v, int argc, char **argv)
 {
 	struct quarantine q = { 0 };
-	const struct cli_option options[] = { { "json", NULL, &q.json } };
+	const struct cli_option options[] = { QUERY_FORM_OPTIONS(q.form) };
 	const struct cli_action *action;
 	int code;
 

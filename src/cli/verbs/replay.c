@@ -1,43 +1,57 @@
+/*
+ * replay: has a subscription deliver events again, before all others.
+ */
 #include "base/macros.h"
 #include "cli/query.h"
+#include "cli/statuses.h"
 
+#include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
+
+static const char replay_sql[] =
+	"SELECT humcli.replay($1, "
+	"pg_catalog.string_to_array($2, ',')::bigint[], "
+	"$3, pg_catalog.string_to_array($4, ','), "
+	"$5::timestamptz, $6::timestamptz)";
 
 int cmd_replay(const struct verb *v, int argc, char **argv)
 {
-	/* In the order of humcli.replay(). */
-	const char *values[6] = { NULL };
+	const char *name = NULL, *ids = NULL, *task = NULL, *status = NULL,
+		   *since = NULL, *until = NULL;
 	const struct cli_option options[] = {
-		{ "subscription", &values[0], NULL },
-		{ "id", &values[1], NULL },
-		{ "task", &values[2], NULL },
-		{ "status", &values[3], NULL },
-		{ "since", &values[4], NULL },
-		{ "until", &values[5], NULL },
+		{ "subscription", &name, NULL }, { "id", &ids, NULL },
+		{ "task", &task, NULL },	 { "status", &status, NULL },
+		{ "since", &since, NULL },	 { "until", &until, NULL },
 	};
+	char *statuses, *from, *to;
+	uint64_t count = 0;
 	struct query q;
-	uint64_t count;
 	int code;
 
 	if (!cli_options(v, &argc, &argv, options, ARRAY_SIZE(options), 0,
 			 &code))
 		return code;
-	if (!values[0])
+	if (!name)
 		return cli_usage_error(v, "--subscription is missing");
-	if (!values[1] && !values[2] && !values[3] && !values[4] && !values[5])
-		return cli_usage_error(v, "say what to hand out again");
+	if (!ids && !task && !status && !since && !until)
+		return cli_usage_error(v, "say which events to deliver again");
+	statuses = cli_statuses(v, status);
+	from = cli_time(since);
+	to = cli_time(until);
 	code = query_open_primary(&q, v);
-	if (code == EX_OK)
-		code = query_count(
-			&q,
-			"SELECT humcli.replay($1, "
-			"pg_catalog.string_to_array($2, ',')::bigint[], "
-			"$3, pg_catalog.string_to_array($4, ','), "
-			"$5::timestamptz, $6::timestamptz)",
-			values, ARRAY_SIZE(values), &count);
+	if (code == EX_OK) {
+		const char *values[] = { name, ids, task, statuses, from, to };
+
+		code = query_count(&q, replay_sql, values, ARRAY_SIZE(values),
+				   &count);
+	}
+	query_close(&q);
 	if (code == EX_OK)
 		printf("%llu to be delivered again\n",
 		       (unsigned long long)count);
-	query_close(&q);
+	free(statuses);
+	free(from);
+	free(to);
 	return code;
 }

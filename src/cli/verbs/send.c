@@ -5,6 +5,7 @@
 #include "base/random.h"
 #include "cli/cli.h"
 #include "cli/http.h"
+#include "cli/json.h"
 #include "cli/probe/lifecycle.h"
 #include "cli/signing_keys.h"
 
@@ -21,31 +22,58 @@ struct send {
 	const char *body;
 	const char *seed_text;
 	uint64_t seed;
+	bool json;
 	bool shuffle;
 	bool bad_signature;
 	char task_id[32]; /* where none is given */
 };
 
-static void print_answer(const struct post *p, const struct http_answer *a)
+/* Returns the answer's body without the newlines at its end. */
+static char *answer_text(const struct http_answer *a)
+{
+	size_t length = a->body.length;
+
+	while (length && a->body.data[length - 1] == '\n')
+		length--;
+	return xstrndup(length ? a->body.data : "", length);
+}
+
+static void print_line(const struct post *p, const struct http_answer *a,
+		       const char *body)
 {
 	struct buf line = { 0 };
 
 	cli_escape(&line, p->name);
 	buf_printf(&line, ": %ld in %lld ms", a->status, (long long)a->ms);
-	/* A newline at its end would only be noise. */
-	if (a->body.length) {
-		size_t length = a->body.length;
-		char *body;
-
-		while (length && a->body.data[length - 1] == '\n')
-			length--;
-		body = xstrndup(a->body.data, length);
+	if (*body)
 		buf_add(&line, " ", 1);
-		cli_escape(&line, body);
-		free(body);
-	}
+	cli_escape(&line, body);
 	puts(line.data);
 	buf_free(&line);
+}
+
+static void print_answer(const struct send *o, const struct post *p,
+			 const struct http_answer *a)
+{
+	char *body = answer_text(a);
+
+	if (o->json) {
+		const struct sent_event sent = { .name = p->name,
+						 .task_id =
+							 o->simulation.task_id,
+						 .timestamp = p->timestamp,
+						 .status = a->status,
+						 .ms = a->ms,
+						 .body = body,
+						 .fault = a->reason };
+		char *line = json_sent_line(&sent);
+
+		puts(line);
+		free(line);
+	} else if (a->status) {
+		print_line(p, a, body);
+	}
+	free(body);
 }
 
 static void print_redirect(const struct verb *v, const char *where)
@@ -62,11 +90,10 @@ static void print_redirect(const struct verb *v, const char *where)
 }
 
 static int judge(const struct verb *v, const struct send *o,
-		 const struct post *p, const struct http_answer *a)
+		 const struct http_answer *a)
 {
 	long expected = o->bad_signature ? 401 : 200;
 
-	print_answer(p, a);
 	if (a->redirect)
 		print_redirect(v, a->redirect);
 	if (a->status == expected)
@@ -77,7 +104,8 @@ static int judge(const struct verb *v, const struct send *o,
 }
 
 static int post_one(const struct verb *v, const struct send *o, struct http *h,
-		    const struct secret *key, const struct post *p)
+		    const struct secret *key, const struct post *p,
+		    long *status)
 {
 	const struct http_event event = { .key = key->key,
 					  .key_length = key->length,
@@ -87,17 +115,34 @@ static int post_one(const struct verb *v, const struct send *o, struct http *h,
 					  .forged = o->bad_signature };
 	struct http_answer answer;
 	int code = EX_UNAVAILABLE;
+	bool answered = http_post_signed(h, &event, &answer);
 
-	if (http_post_signed(h, &event, &answer))
-		code = judge(v, o, p, &answer);
+	print_answer(o, p, &answer);
+	if (answered)
+		code = judge(v, o, &answer);
 	else
 		cli_error(v, "%s: no answer in %lld ms: %s", p->name,
 			  (long long)answer.ms, answer.reason);
+	*status = answered ? answer.status : 0;
 	http_answer_free(&answer);
 	return code;
 }
 
-/* All of them, as HumCLI does not stop either; the worst code counts. */
+/*
+ * Returns true if the next event would meet the same fault: nobody answers,
+ * the path is wrong, or the secret is.
+ */
+static bool will_repeat(const struct send *o, long status)
+{
+	return status == 0 || status == 404 || status == 405 ||
+	       (status >= 300 && status < 400) ||
+	       ((status == 401 || status == 403) && !o->bad_signature);
+}
+
+/*
+ * Sends all of them, unless the first fault is one that will repeat; the worst
+ * code counts.
+ */
 static int post_all(const struct verb *v, const struct send *o,
 		    const struct plan *plan)
 {
@@ -115,9 +160,16 @@ static int post_all(const struct verb *v, const struct send *o,
 		goto out;
 	}
 	for (size_t i = 0; i < plan->count; i++) {
-		int one = post_one(v, o, h, keys.list, &plan->list[i]);
+		long status = 0;
+		int one = post_one(v, o, h, keys.list, &plan->list[i], &status);
 
 		code = one > code ? one : code;
+		if (will_repeat(o, status) && i + 1 < plan->count) {
+			cli_error(v,
+				  "stopped: %zu more would meet the same fault",
+				  plan->count - i - 1);
+			break;
+		}
 	}
 out:
 	http_close(h);
@@ -145,7 +197,7 @@ static bool fill_in(const struct verb *v, struct send *o)
 	if (!s->task_id) {
 		if (!draw(v, &id))
 			return false;
-		snprintf(o->task_id, sizeof(o->task_id), "task_%012llx",
+		snprintf(o->task_id, sizeof(o->task_id), "task_test_%012llx",
 			 (unsigned long long)(id >> 16));
 		s->task_id = o->task_id;
 	}
@@ -175,8 +227,11 @@ static int plan_all(const struct verb *v, struct send *o, struct plan *plan)
 	if (!o->lifecycle)
 		plan_event(plan, &o->simulation, o->status, o->previous_status);
 	else if (!plan_lifecycle(plan, &o->simulation, o->lifecycle))
-		return cli_usage_error(v, "there is no lifecycle '%s'",
-				       o->lifecycle);
+		return cli_usage_error(
+			v,
+			"unknown lifecycle '%s': main, rejected-estimate, "
+			"disputed or cancelled",
+			o->lifecycle);
 	return EX_OK;
 }
 
@@ -231,6 +286,7 @@ int cmd_send(const struct verb *v, int argc, char **argv)
 		{ "shuffle", NULL, &o.shuffle },
 		{ "seed", &o.seed_text, NULL },
 		{ "bad-signature", NULL, &o.bad_signature },
+		{ "json", NULL, &o.json },
 		{ "cacert", &o.target.cacert, NULL },
 		{ "insecure", NULL, &o.target.insecure },
 		{ "secret-file", &o.secret.file, NULL },

@@ -5,6 +5,7 @@
 #include "cli/cli.h"
 #include "cli/json.h"
 #include "cli/program.h"
+#include "cli/query.h"
 #include "cli/table.h"
 #include "config/secrets.h"
 #include "config/settings.h"
@@ -30,7 +31,7 @@ struct job {
 	const struct verb *verb;
 	struct settings settings;
 	struct spool *spool;
-	bool json;
+	struct query_form form;
 	char **names; /* the operands, NULL at the end */
 };
 
@@ -103,7 +104,7 @@ static void list_item(const struct job *j, struct table *t,
 			s.status = d->event.status;
 		}
 	}
-	if (got != SPOOL_READ_GONE && j->json)
+	if (got != SPOOL_READ_GONE && j->form.json)
 		print_json(&s);
 	else if (got != SPOOL_READ_GONE)
 		add_spooled(t, &s);
@@ -148,8 +149,8 @@ static int list(void *context)
 	code = list_folder(j, &t, SPOOL_NEW);
 	if (code == EX_OK)
 		code = list_folder(j, &t, SPOOL_FAILED);
-	if (!j->json)
-		table_print(&t);
+	if (!j->form.json)
+		table_print(&t, j->form.wide);
 	table_free(&t);
 	return code;
 }
@@ -268,7 +269,7 @@ static int retry_failed(void *context)
 /* The verb. */
 
 static const struct cli_action actions[] = {
-	{ "list", list, 0, "json" },
+	{ "list", list, 0, "json wide" },
 	{ "drain", drain_verb, 0, "" },
 	{ "retry-failed", retry_failed, INT_MAX, "" },
 };
@@ -336,7 +337,7 @@ static int load_and_run(struct job *j, const struct cli_action *a)
 int cmd_spool(const struct verb *v, int argc, char **argv)
 {
 	struct job j = { .verb = v };
-	const struct cli_option options[] = { { "json", NULL, &j.json } };
+	const struct cli_option options[] = { QUERY_FORM_OPTIONS(j.form) };
 	const struct cli_action *action;
 	int code;
 

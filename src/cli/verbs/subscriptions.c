@@ -3,8 +3,8 @@
 
 int cmd_subscriptions(const struct verb *v, int argc, char **argv)
 {
-	bool json = false;
-	const struct cli_option options[] = { { "json", NULL, &json } };
+	struct query_form form = { 0 };
+	const struct cli_option options[] = { QUERY_FORM_OPTIONS(form) };
 	struct query q;
 	int code;
 
@@ -16,11 +16,11 @@ int cmd_subscriptions(const struct verb *v, int argc, char **argv)
 		code = query_print(
 			&q,
 			"SELECT name, CASE WHEN pool THEN 'pool' "
-			"ELSE 'subscription' END AS kind, owner, statuses, "
-			"pending, oldest, claimed, dead, last_seen, "
-			"needs_rebase FROM humcli.subscription_status "
-			"ORDER BY name",
-			NULL, 0, json, NULL);
+			"ELSE 'subscription' END AS kind, pending, " ISO_TIME(
+				"oldest") " AS oldest, " ISO_TIME("last_seen") " AS last_seen, claimed, dead, "
+									       "statuses, owner, needs_rebase FROM humcli.subscription_status "
+									       "ORDER BY name",
+			NULL, 0, &form, NULL);
 	query_close(&q);
 	return code;
 }

@@ -1,42 +1,155 @@
+/*
+ * task: shows what is known of a task, in order: its events; before an event
+ * the status that it follows on and that is not recorded (a gap); further
+ * deliveries of an event (repeats); and what purge left, or what came too late
+ * for it. On a terminal and in a pipe it is one line a step; with --json an
+ * object a step.
+ */
+#include "base/buf.h"
 #include "base/macros.h"
+#include "base/parse.h"
 #include "cli/query.h"
 
-/*
- * What is known of a task, in order: its events; before an event, the status
- * it says it follows on and that is not recorded (a gap); further deliveries
- * of an event (repeats); and what purge has left, or came too late for it.
- */
-static const char task_sql[] =
-	"SELECT t.kind, t.occurred_at, t.status, "
-	"coalesce(t.previous_status, '') AS previous_status, "
-	"s.event AS meaning, s.trigger, t.received_at, t.id::text AS id "
-	"FROM ("
-	"SELECT 'purged' AS kind, 0 AS place, 0 AS turn, r.occurred_at, "
-	"r.status, r.previous_status, NULL::timestamptz AS received_at, "
-	"r.event_id AS id FROM humcli.retired r WHERE r.task_id = $1 "
-	"UNION ALL "
-	"SELECT 'late', 0, 1, a.occurred_at, a.status, a.previous_status, "
-	"a.received_at, NULL FROM humcli.late a WHERE a.task_id = $1 "
-	"UNION ALL "
-	"SELECT 'gap', g.place, 2, NULL, g.previous_status, g.status_before, "
-	"NULL, NULL FROM humcli.gaps g WHERE g.task_id = $1 "
-	"UNION ALL "
-	"SELECT 'event', l.place, 3, l.occurred_at, l.status, "
-	"l.previous_status, l.received_at, l.id "
-	"FROM humcli.timeline l WHERE l.task_id = $1 "
-	"UNION ALL "
-	"SELECT 'repeat', (SELECT coalesce(max(l.place), 0) "
-	"FROM humcli.timeline l WHERE l.task_id = $1 "
-	"AND l.occurred_at <= p.occurred_at), 4, p.occurred_at, p.status, "
-	"p.previous_status, p.received_at, NULL "
+#include <stdio.h>
+#include <string.h>
+
+#define TASK_ROWS                                                           \
+	"SELECT 'purged' AS kind, 0 AS place, 0 AS turn, r.occurred_at, "   \
+	"r.status, r.previous_status, NULL::timestamptz AS received_at, "   \
+	"r.event_id AS id FROM humcli.retired r WHERE r.task_id = $1 "      \
+	"UNION ALL "                                                        \
+	"SELECT 'late', 0, 1, a.occurred_at, a.status, a.previous_status, " \
+	"a.received_at, NULL FROM humcli.late a WHERE a.task_id = $1 "      \
+	"UNION ALL "                                                        \
+	"SELECT 'gap', g.place, 2, NULL, g.previous_status, "               \
+	"g.status_before, NULL, NULL FROM humcli.gaps g "                   \
+	"WHERE g.task_id = $1 "                                             \
+	"UNION ALL "                                                        \
+	"SELECT 'event', l.place, 3, l.occurred_at, l.status, "             \
+	"l.previous_status, l.received_at, l.id "                           \
+	"FROM humcli.timeline l WHERE l.task_id = $1 "                      \
+	"UNION ALL "                                                        \
+	"SELECT 'repeat', (SELECT coalesce(max(l.place), 0) "               \
+	"FROM humcli.timeline l WHERE l.task_id = $1 "                      \
+	"AND l.occurred_at <= p.occurred_at), 4, p.occurred_at, p.status, " \
+	"p.previous_status, p.received_at, NULL "                           \
 	"FROM humcli.repeats p WHERE p.task_id = $1"
-	") t LEFT JOIN humcli.statuses s ON s.status = t.status "
-	"ORDER BY t.place, t.turn, t.occurred_at, t.id";
+
+#define TASK_FROM                                              \
+	" FROM (" TASK_ROWS ") t LEFT JOIN humcli.statuses s " \
+	"ON s.status = t.status "                              \
+	"ORDER BY t.place, t.turn, t.occurred_at, t.id"
+
+static const char json_sql[] = "SELECT t.kind, " ISO_TIME(
+	"t.occurred_at") " AS occurred_at, "
+			 "t.status, nullif(t.previous_status, '') AS previous_status, "
+			 "s.event AS meaning, s.trigger, " ISO_TIME(
+				 "t.received_at") " AS received_at, t.id::text AS id" TASK_FROM;
+
+/* The columns of timeline_sql. */
+enum { KIND, TIME, MS, STATUS, MEANING };
+
+static const char timeline_sql[] = "SELECT t.kind, " ISO_TIME(
+	"t.occurred_at") ", "
+			 "(extract(epoch FROM t.occurred_at) * 1000)::bigint, "
+			 "t.status, coalesce(s.event, '')" TASK_FROM;
+
+/* The time since the last step in one or two units: "3d 4h", "12min 5s". */
+static void put_duration(struct buf *b, uint64_t ms)
+{
+	static const struct {
+		const char *name;
+		uint64_t ms;
+	} units[] = { { "d", 86400000 },
+		      { "h", 3600000 },
+		      { "min", 60000 },
+		      { "s", 1000 },
+		      { "ms", 1 } };
+	size_t i = 0;
+
+	while (i < ARRAY_SIZE(units) - 1 && ms < units[i].ms)
+		i++;
+	buf_printf(b, "+%llu%s", (unsigned long long)(ms / units[i].ms),
+		   units[i].name);
+	ms %= units[i].ms;
+	if (i + 2 < ARRAY_SIZE(units) && ms >= units[i + 1].ms)
+		buf_printf(b, " %llu%s",
+			   (unsigned long long)(ms / units[i + 1].ms),
+			   units[i + 1].name);
+}
+
+static size_t widest_status(const struct rows *r)
+{
+	size_t width = 0;
+
+	for (size_t n = 0; n < rows_count(r); n++) {
+		struct buf status = { 0 };
+
+		cli_escape(&status, rows_text(r, n, STATUS));
+		width = status.length > width ? status.length : width;
+		buf_free(&status);
+	}
+	return width;
+}
+
+static const char *remark(const char *kind)
+{
+	if (strcmp(kind, "gap") == 0)
+		return "missing: the next event follows on it";
+	if (strcmp(kind, "repeat") == 0)
+		return "delivered again";
+	if (strcmp(kind, "purged") == 0)
+		return "the last of what purge deleted";
+	return strcmp(kind, "late") == 0 ? "came after purge" : "";
+}
+
+static void print_step(const struct rows *r, size_t n, uint64_t *last,
+		       int width)
+{
+	const char *kind = rows_text(r, n, KIND);
+	struct buf since = { 0 }, status = { 0 }, what = { 0 };
+	uint64_t ms = 0;
+	bool timed = parse_u64(rows_text(r, n, MS), 0, INT64_MAX, &ms);
+
+	cli_escape(&status, rows_text(r, n, STATUS));
+	cli_escape(&what, rows_text(r, n, MEANING));
+	if (*remark(kind))
+		buf_printf(&what, "%s%s", what.length ? "; " : "",
+			   remark(kind));
+	if (timed && *last && ms >= *last)
+		put_duration(&since, ms - *last);
+	if (timed)
+		*last = ms;
+	printf("%c %-24s  %-11s  %-*s  %s\n",
+	       strcmp(kind, "gap") == 0 ? '!' : ' ', rows_text(r, n, TIME),
+	       since.data ? since.data : "", width,
+	       status.data ? status.data : "", what.data ? what.data : "");
+	buf_free(&since);
+	buf_free(&status);
+	buf_free(&what);
+}
+
+static int print_timeline(struct query *q, const char *task, size_t *printed)
+{
+	struct rows *rows = NULL;
+	uint64_t last = 0;
+	int code = query_run(q, timeline_sql, &task, 1, &rows);
+
+	if (code != EX_OK)
+		return code;
+	*printed = rows_count(rows);
+	if (*printed && strncmp(task, "task_test_", 10) == 0)
+		puts("a test of send or probe; purge --tests deletes it");
+	for (size_t n = 0; n < *printed; n++)
+		print_step(rows, n, &last, (int)widest_status(rows));
+	rows_free(rows);
+	return EX_OK;
+}
 
 int cmd_task(const struct verb *v, int argc, char **argv)
 {
-	bool json = false;
-	const struct cli_option options[] = { { "json", NULL, &json } };
+	struct query_form form = { 0 };
+	const struct cli_option options[] = { { "json", NULL, &form.json } };
 	struct query q;
 	size_t printed = 0;
 	int code;
@@ -47,10 +160,12 @@ int cmd_task(const struct verb *v, int argc, char **argv)
 	if (argc < 1)
 		return cli_usage_error(v, "the task's id is missing");
 	code = query_open(&q, v);
-	if (code == EX_OK)
-		code = query_print(&q, task_sql,
-				   (const char *const[]){ argv[0] }, 1, json,
+	if (code == EX_OK && form.json)
+		code = query_print(&q, json_sql,
+				   (const char *const[]){ argv[0] }, 1, &form,
 				   &printed);
+	else if (code == EX_OK)
+		code = print_timeline(&q, argv[0], &printed);
 	if (code == EX_OK && !printed) {
 		cli_error(v, "nothing is recorded of this task");
 		code = EXIT_NEGATIVE;

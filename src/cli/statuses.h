@@ -1,0 +1,23 @@
+/*
+ * What a user types for statuses and times, in the form that the database has.
+ */
+#ifndef STATUSES_H
+#define STATUSES_H
+
+#include "cli/cli.h"
+
+/*
+ * Returns a list of statuses with commas between, without spaces. One that
+ * HumCLI documents is taken in any case; any other is taken as it is, with a
+ * warning. NULL stays NULL. The caller frees the list.
+ */
+char *cli_statuses(const struct verb *v, const char *list) MUST_CHECK;
+
+/*
+ * Returns a time for PostgreSQL: a duration such as 90min or 7d means so long
+ * ago, any other text is returned as it is. NULL stays NULL. The caller frees
+ * it.
+ */
+char *cli_time(const char *text) MUST_CHECK;
+
+#endif

@@ -1,0 +1,63 @@
+/*
+ * tasks: lists the tasks, the newest of those wanted, by the time of the last
+ * event of each.
+ */
+#include "base/macros.h"
+#include "base/parse.h"
+#include "cli/query.h"
+#include "cli/statuses.h"
+
+#include <stdlib.h>
+
+enum { LIMIT_MAX = 1000000 };
+
+/* state: the tasks of send and probe are tests, whatever their status. */
+static const char tasks_sql[] =
+	"SELECT r.task_id, r.status, r.state, r.last_event, r.meaning, "
+	"r.previous_status, r.events, r.trigger FROM ("
+	"SELECT t.task_id, t.status, CASE "
+	"WHEN pg_catalog.strpos(t.task_id, 'task_test_') = 1 THEN 'test' "
+	"WHEN t.terminal THEN 'ended' ELSE 'open' END AS state, " ISO_TIME(
+		"t.occurred_at") " AS last_event, t.meaning, "
+				 "t.previous_status, t.events, t.trigger, t.occurred_at "
+				 "FROM humcli.tasks t WHERE ($1::text IS NULL "
+				 "OR t.status = ANY (pg_catalog.string_to_array($1, ',')))) r "
+				 "WHERE $2::text IS NULL OR r.state = $2 "
+				 "ORDER BY r.occurred_at DESC, r.task_id LIMIT $3::bigint";
+
+int cmd_tasks(const struct verb *v, int argc, char **argv)
+{
+	const char *status = NULL, *limit = "100";
+	bool open = false;
+	struct query_form form = { 0 };
+	const struct cli_option options[] = {
+		{ "open", NULL, &open },
+		{ "status", &status, NULL },
+		{ "limit", &limit, NULL },
+		QUERY_FORM_OPTIONS(form),
+	};
+	uint64_t number;
+	char *statuses;
+	struct query q;
+	int code;
+
+	if (!cli_options(v, &argc, &argv, options, ARRAY_SIZE(options), 0,
+			 &code))
+		return code;
+	if (!parse_u64(limit, 1, LIMIT_MAX, &number))
+		return cli_usage_error(
+			v, "--limit '%s' is not a number from 1 to %d", limit,
+			LIMIT_MAX);
+	statuses = cli_statuses(v, status);
+	code = query_open(&q, v);
+	if (code == EX_OK) {
+		const char *values[] = { statuses, open ? "open" : NULL,
+					 limit };
+
+		code = query_print(&q, tasks_sql, values, ARRAY_SIZE(values),
+				   &form, NULL);
+	}
+	query_close(&q);
+	free(statuses);
+	return code;
+}
