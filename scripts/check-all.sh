@@ -3,7 +3,7 @@
 
 check_all() {
 	side_by_side all_release all_gcc all_clang all_without_curl all_sanitizers \
-		all_threads all_cppcheck all_texts all_distcheck
+		all_threads all_cppcheck all_texts all_distcheck all_other_builds
 	step "fuzzing, each harness for 60 s" "$work/source/tests/fuzz/run" || :
 	if [ -d "$work/stage-gcc" ]; then
 		system_tests "system tests, in random order" "$work/stage-gcc" \
@@ -151,6 +151,11 @@ distcheck() {
 	configure_in "$work/dist" && make -s -C "$work/dist" distcheck
 }
 
+all_other_builds() {
+	step "builds as few people do" "$work/source/tests/other-builds" || :
+	! grep -s SKIPPED "$work/log/builds_as_few"* || count 0 0 1
+}
+
 # Builds what would be published, and tries its packages, each in a new Debian
 # system, booted if that is possible.
 all_release() {
@@ -265,7 +270,7 @@ shell_check() {
 	cd "$work/source" || return
 	shellcheck -x scripts/packages scripts/check scripts/demo \
 		scripts/release scripts/debian.sh scripts/format tests/bench/run scripts/hosting-bundle hosting/start tests/package/run tests/package/first-event \
-		tests/other-release tests/check-layers tests/check-docs \
+		tests/other-release tests/other-builds tests/check-layers tests/check-docs \
 		tests/fuzz/run .ci/run autogen.sh
 }
 
