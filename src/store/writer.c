@@ -29,8 +29,8 @@
 #include "postgres/sqlstate.h"
 #include "store/batch.h"
 #include "store/database.h"
-#include "store/failure.h"
 #include "store/notifications.h"
+#include "store/retries.h"
 
 enum {
 	RETRY_MS = 100, /* after the database failed */
@@ -53,7 +53,7 @@ struct writer {
 	struct batch *in_flight; /* its transaction has not ended */
 	int64_t in_flight_since;
 	int64_t stuck_timeout; /* ms */
-	STAILQ_HEAD(, batch) retries; /* before what is in the queue */
+	struct retries retries; /* before what is in the queue */
 	STAILQ_HEAD(, batch) unanswered; /* committed */
 	int64_t delay_until; /* batching delay: the next batch grows, */
 	size_t delay_threshold; /* until the queue has so many entries */
@@ -62,52 +62,15 @@ struct writer {
 	bool first_batch_pending; /* none was sent on this connection */
 	int64_t retry_at; /* nothing is sent before */
 	int64_t last_active; /* of the connection */
-	struct log_limit failure_limit;
-	struct log_limit refusal_limit;
+	struct log_limit loss_limit;
 };
 
-/* Retries. */
+/* Pauses. */
 
 static void wait_to_retry(struct writer *w)
 {
 	w->retry_at = monotonic_ms() +
 		      (w->view.breaker_open ? OPEN_RETRY_MS : RETRY_MS);
-}
-
-/* Puts a batch before all others, without what nobody waits for any more. */
-static void requeue(struct writer *w, struct batch *b)
-{
-	b = queue_drop_abandoned(w->queue, b);
-	if (b)
-		STAILQ_INSERT_HEAD(&w->retries, b, next);
-}
-
-/*
- * Retries events whose task was locked, once; the second time they are
- * spooled. All of a batch are retried together, so that their lock waits
- * overlap and later batches wait only once.
- */
-static void retry_busy(struct writer *w, struct batch *busy)
-{
-	if (!busy->count) {
-		free(busy);
-		return;
-	}
-	for (size_t i = 0; i < busy->count; i++)
-		busy->jobs[i]->lock_retried = true;
-	STAILQ_INSERT_TAIL(&w->retries, busy, next);
-}
-
-static void split_batch(struct writer *w, struct batch *b)
-{
-	size_t half = b->count / 2;
-	struct batch *rest = batch_new(b->count - half);
-
-	rest->count = b->count - half;
-	memcpy(rest->jobs, b->jobs + half, rest->count * sizeof(rest->jobs[0]));
-	b->count = half;
-	requeue(w, rest);
-	requeue(w, b);
 }
 
 /* A batch that committed. */
@@ -177,7 +140,7 @@ static void batch_committed(struct writer *w, struct batch *b,
 					      : OUTCOME_UNAVAILABLE;
 	for (size_t i = 0; i < result->count; i++)
 		apply_row(w, b, &result->rows[i], busy);
-	retry_busy(w, busy);
+	retries_add_busy(&w->retries, busy);
 	w->stuck_timeout = STUCK_TIMEOUT_MS;
 	set_batching_delay(w, b->count);
 	queue_close_breaker(w->queue);
@@ -196,70 +159,6 @@ static void answer_committed(struct writer *w)
 
 /* A batch that failed. */
 
-/* The server refuses the one event of this batch, which is not at fault. */
-static void refuse_event(struct writer *w, struct batch *b,
-			 const struct database_result *result)
-{
-	struct job *j = b->jobs[0];
-
-	if (log_limit_pass(&w->refusal_limit, result->sqlstate))
-		log_message(LEVEL_ERROR,
-			    "can't %s an event (%s): %s; it waits in the "
-			    "spool and is tried again: %s",
-			    j->delivery->reason ? "quarantine" : "record",
-			    result->sqlstate, result->message,
-			    sqlstate_advice(result->sqlstate));
-	if (!j->delivery->refusal)
-		j->delivery->refusal =
-			xasprintf("%s: %s", result->sqlstate, result->message);
-	j->outcome = OUTCOME_REFUSED;
-	queue_complete(w->queue, b);
-}
-
-/* The one event of this batch is at fault: quarantine it, or give it up. */
-static void quarantine_event(struct writer *w, struct batch *b,
-			     const struct database_result *result)
-{
-	struct job *j = b->jobs[0];
-
-	if (j->delivery->reason) {
-		refuse_event(w, b, result);
-		return;
-	}
-	/* The type json reports what is no JSON as 22P02. */
-	j->quarantine_outcome = strcmp(result->sqlstate, "22P02") == 0
-					? OUTCOME_MALFORMED
-					: OUTCOME_INVALID;
-	j->delivery->reason = xasprintf("PostgreSQL: %s (%s)", result->message,
-					result->sqlstate);
-	requeue(w, b);
-}
-
-static void retry_batch(struct writer *w, struct batch *b,
-			const struct database_result *result)
-{
-	/* The loss of the connection has its own line. */
-	if (*result->sqlstate &&
-	    log_limit_pass(&w->failure_limit, result->sqlstate))
-		log_message(LEVEL_ERROR,
-			    "can't record %zu events (%s): %s; trying again",
-			    b->count, result->sqlstate, result->message);
-	wait_to_retry(w);
-	requeue(w, b);
-}
-
-/* Returns how often an event of the batch has failed, this time included. */
-static unsigned count_failure(struct batch *b)
-{
-	unsigned most = 1;
-
-	for (size_t i = 0; i < b->count; i++) {
-		if (++b->jobs[i]->failures > most)
-			most = b->jobs[i]->failures;
-	}
-	return most;
-}
-
 /*
  * Notifying in the recording transaction can fail on its own, for example on
  * the notify lock or a full queue. Then record without it.
@@ -275,42 +174,16 @@ static bool can_notify_separately(const struct writer *w,
 static void batch_failed(struct writer *w, struct batch *b,
 			 const struct database_result *result)
 {
-	enum failure_action action =
-		failure_choose(result->sqlstate, b->count, count_failure(b));
-
-	if (can_notify_separately(w, result)) {
+	if (!b->count) {
+		/* The next probe is made from nothing. */
+		retries_drop_probe(&w->retries, b, result);
+		wait_to_retry(w);
+	} else if (can_notify_separately(w, result)) {
 		w->notify_separately = true;
-		requeue(w, b);
-		return;
+		retries_push(&w->retries, b);
+	} else if (retries_add_failed(&w->retries, b, result)) {
+		wait_to_retry(w);
 	}
-	switch (action) {
-	case FAILURE_RETRY:
-		retry_batch(w, b, result);
-		return;
-	case FAILURE_SPLIT:
-		if (sqlstate_is_transient(result->sqlstate))
-			wait_to_retry(w);
-		split_batch(w, b);
-		return;
-	case FAILURE_QUARANTINE:
-		quarantine_event(w, b, result);
-		return;
-	case FAILURE_REFUSE:
-		refuse_event(w, b, result);
-		return;
-	}
-}
-
-/* An empty batch, a probe, failed: the next one is made from nothing. */
-static void probe_failed(struct writer *w, struct batch *b,
-			 const struct database_result *result)
-{
-	if (log_limit_pass(&w->failure_limit, result->sqlstate))
-		log_message(LEVEL_ERROR, "can't record (%s): %s; %s",
-			    result->sqlstate, result->message,
-			    sqlstate_advice(result->sqlstate));
-	free(b);
-	wait_to_retry(w);
 }
 
 /* Results. */
@@ -359,10 +232,8 @@ static void apply_result(struct writer *w, const struct database_result *result)
 		w->in_flight = NULL;
 		if (result->committed)
 			batch_committed(w, b, result);
-		else if (b->count)
-			batch_failed(w, b, result);
 		else
-			probe_failed(w, b, result);
+			batch_failed(w, b, result);
 	}
 	if (!result->committed &&
 	    sqlstate_needs_new_connection(result->sqlstate))
@@ -381,8 +252,9 @@ static void receive_results(struct writer *w)
 	       (status = database_next(w->db, &result)) == DATABASE_RESULT)
 		apply_result(w, &result);
 	if (database_connected(w->db) && (!alive || status == DATABASE_LOST)) {
-		log_message(LEVEL_WARNING, "the database connection was lost; "
-					   "connecting again");
+		log_limited(&w->loss_limit, LEVEL_WARNING,
+			    "the database connection was lost; connecting "
+			    "again");
 		connection_lost(w);
 	}
 }
@@ -414,14 +286,10 @@ static bool wants_probe(const struct writer *w)
 
 static struct batch *next_batch(struct writer *w)
 {
-	struct batch *b;
+	struct batch *b = retries_take(&w->retries);
 
-	while ((b = STAILQ_FIRST(&w->retries))) {
-		STAILQ_REMOVE_HEAD(&w->retries, next);
-		b = queue_drop_abandoned(w->queue, b);
-		if (b)
-			return b;
-	}
+	if (b)
+		return b;
 	if (is_delaying(w, monotonic_ms()))
 		return NULL;
 	b = queue_take(w->queue, w->settings->batch);
@@ -475,7 +343,7 @@ static bool has_work(const struct writer *w)
 {
 	if (w->in_flight)
 		return false;
-	return w->view.has_work || !STAILQ_EMPTY(&w->retries) ||
+	return w->view.has_work || !retries_empty(&w->retries) ||
 	       wants_probe(w) || can_send_ping(w);
 }
 
@@ -505,7 +373,7 @@ static int sleep_timeout(const struct writer *w, int64_t now)
 	bool work = has_work(w);
 	int64_t until = work ? w->retry_at : INT64_MAX;
 
-	if (STAILQ_EMPTY(&w->retries) && is_delaying(w, now))
+	if (retries_empty(&w->retries) && is_delaying(w, now))
 		until = work ? max_i64(until, w->delay_until) : w->delay_until;
 	until = min_i64(until, max_i64(notify_at, w->retry_at));
 	if (w->in_flight)
@@ -622,7 +490,7 @@ struct writer *writer_start(const struct settings *s, struct queue *q,
 	w->options = *options;
 	w->queue = q;
 	w->stuck_timeout = STUCK_TIMEOUT_MS;
-	STAILQ_INIT(&w->retries);
+	retries_init(&w->retries, q);
 	STAILQ_INIT(&w->unanswered);
 	w->db = database_new(s->database);
 	queue_set_probe(q, probe_beside, w);
@@ -635,28 +503,15 @@ struct writer *writer_start(const struct settings *s, struct queue *q,
 	return w;
 }
 
-/* Gives up the batches that the thread left behind. */
-static void give_up_retries(struct writer *w)
-{
-	struct batch *b;
-
-	if (w->in_flight)
-		STAILQ_INSERT_HEAD(&w->retries, w->in_flight, next);
-	while ((b = STAILQ_FIRST(&w->retries))) {
-		STAILQ_REMOVE_HEAD(&w->retries, next);
-		for (size_t i = 0; i < b->count; i++)
-			b->jobs[i]->outcome = OUTCOME_UNAVAILABLE;
-		queue_complete(w->queue, b);
-	}
-}
-
 bool writer_stop(struct writer *w, int64_t deadline)
 {
 	queue_set_stop_deadline(w->queue, deadline);
 	queue_stop(w->queue);
 	if (!thread_join_until(w->thread, deadline))
 		return false;
-	give_up_retries(w);
+	if (w->in_flight)
+		retries_push(&w->retries, w->in_flight);
+	retries_give_up(&w->retries);
 	notifications_free(&w->notifications);
 	database_free(w->db);
 	free(w);
