@@ -12,8 +12,6 @@
  */
 #include "store/database.h"
 
-#include <arpa/inet.h>
-#include <endian.h>
 #include <libpq-fe.h>
 #include <poll.h>
 #include <stdio.h>
@@ -27,6 +25,7 @@
 #include "postgres/conninfo.h"
 #include "postgres/query.h"
 #include "store/parameters.h"
+#include "store/record_rows.h"
 
 enum { MAX_PENDING = 16 };
 
@@ -101,9 +100,7 @@ struct database {
 	size_t pending_count;
 	size_t *event_indexes; /* of humcli.record()'s inputs in the batch */
 	size_t event_count;
-	struct database_row *rows;
-	size_t row_count;
-	size_t row_capacity;
+	struct record_rows rows; /* of the last result */
 	struct parameters events; /* kept until record() has its result */
 	struct parameters others;
 };
@@ -125,7 +122,7 @@ void database_free(struct database *db)
 	parameters_free(&db->others);
 	connector_free(db->connector);
 	free(db->event_indexes);
-	free(db->rows);
+	record_rows_free(&db->rows);
 	free(db);
 }
 
@@ -402,113 +399,36 @@ bool database_receive(struct database *db)
 	       PQstatus(db->conn) == CONNECTION_OK;
 }
 
-static bool row_outcome(const char *word, enum row_outcome *outcome)
-{
-	static const char *const words[] = {
-		[ROW_RECORDED] = "recorded", [ROW_DUPLICATE] = "duplicate",
-		[ROW_REPEAT] = "repeat",     [ROW_BUSY] = "busy",
-		[ROW_PROMOTED] = "promoted",
-	};
-
-	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
-		if (strcmp(word, words[i]) == 0) {
-			*outcome = (enum row_outcome)i;
-			return true;
-		}
-	}
-	return false;
-}
-
-static bool read_row(const struct database *db, const PGresult *result, int i,
-		     struct database_row *row)
-{
-	uint32_t place;
-	uint64_t id = 0;
-
-	if (PQnfields(result) != 3 || PQgetlength(result, i, 0) != 4 ||
-	    !row_outcome(PQgetvalue(result, i, 1), &row->outcome))
-		return false;
-	memcpy(&place, PQgetvalue(result, i, 0), sizeof(place));
-	place = ntohl(place);
-	if (place < 1 || place > db->event_count)
-		return false;
-	row->index = db->event_indexes[place - 1];
-	if (!PQgetisnull(result, i, 2)) {
-		if (PQgetlength(result, i, 2) != 8)
-			return false;
-		memcpy(&id, PQgetvalue(result, i, 2), sizeof(id));
-	}
-	row->id = (int64_t)be64toh(id);
-	return true;
-}
-
-static void reserve_rows(struct database *db, size_t count)
-{
-	if (db->row_capacity >= count)
-		return;
-	db->rows = xrealloc(db->rows, count * sizeof(*db->rows));
-	db->row_capacity = count;
-}
-
-static bool read_rows(struct database *db, const PGresult *result)
-{
-	size_t count = (size_t)PQntuples(result);
-
-	reserve_rows(db, count);
-	db->row_count = 0;
-	for (size_t i = 0; i < count; i++) {
-		if (!read_row(db, result, (int)i, &db->rows[i]))
-			return false;
-		db->row_count++;
-	}
-	return true;
-}
-
-/* What humcli.record_next() gives: the id, or NULL where it did nothing. */
-static bool read_next(struct database *db, const PGresult *result)
-{
-	uint64_t id;
-
-	db->row_count = 0;
-	if (PQntuples(result) != 1 || PQnfields(result) != 1)
-		return false;
-	if (PQgetisnull(result, 0, 0))
-		return true;
-	if (PQgetlength(result, 0, 0) != 8)
-		return false;
-	memcpy(&id, PQgetvalue(result, 0, 0), sizeof(id));
-	reserve_rows(db, 1);
-	db->rows[0] = (struct database_row){ .index = db->event_indexes[0],
-					     .outcome = ROW_RECORDED,
-					     .id = (int64_t)be64toh(id) };
-	db->row_count = 1;
-	return true;
-}
-
-static void fail_request(struct pending_request *s, const char *sqlstate,
+/* Keeps the first error of a request, which is the cause of the others. */
+static void fail_request(struct pending_request *p, const char *sqlstate,
 			 const char *message)
 {
-	if (s->failed || s->committed)
+	if (p->failed || p->committed)
 		return;
-	s->failed = true;
-	snprintf(s->sqlstate, sizeof(s->sqlstate), "%s",
+	p->failed = true;
+	snprintf(p->sqlstate, sizeof(p->sqlstate), "%s",
 		 sqlstate ? sqlstate : "");
-	pq_one_line(s->message, sizeof(s->message), message ? message : "");
+	pq_one_line(p->message, sizeof(p->message), message ? message : "");
 }
 
 /* Reads rows where the request has some. */
 static void read_tuples(struct database *db, const PGresult *result)
 {
 	struct pending_request *p = &db->pending[0];
+	bool ok = true;
 
 	if (p->request == DATABASE_SETTINGS) {
 		db->session = PQntuples(result) ? SESSION_OURS : SESSION_POOLED;
 		return;
 	}
-	if (p->is_record_next
-		    ? !read_next(db, result)
-		    : p->request == DATABASE_RECORD && PQnfields(result) == 3 &&
-			      !read_rows(db, result))
+	if (p->is_record_next)
+		ok = record_rows_read_next(&db->rows, result,
+					   db->event_indexes[0]);
+	/* quarantine_add() returns one column. */
+	else if (p->request == DATABASE_RECORD && PQnfields(result) > 1)
+		ok = record_rows_read(&db->rows, result, db->event_indexes,
+				      db->event_count);
+	if (!ok)
 		fail_request(p, "42804",
 			     "humcli.record() gave rows of another form; is "
 			     "sql/install.sql newer?");
@@ -546,44 +466,45 @@ static bool read_result(struct database *db, PGresult *result)
 }
 
 /*
- * The event at hand is no usual one, or the schema is older than we are:
- * nothing has happened yet, and humcli.record() knows what to do.
+ * Returns true if humcli.record_next() declined, because the event is no usual
+ * one; or if it does not exist, because the schema is older. Nothing was
+ * recorded then, and humcli.record() has to do it.
  */
 static bool needs_full_record(const struct database *db)
 {
-	const struct pending_request *s = &db->pending[0];
+	const struct pending_request *p = &db->pending[0];
 
-	return s->is_record_next &&
-	       (s->failed ? strcmp(s->sqlstate, "42883") == 0
-			  : db->row_count == 0);
+	return p->is_record_next &&
+	       (p->failed ? strcmp(p->sqlstate, "42883") == 0
+			  : db->rows.count == 0);
 }
 
 static struct pending_request pop_request(struct database *db)
 {
-	struct pending_request s = db->pending[0];
+	struct pending_request p = db->pending[0];
 
 	db->pending_count--;
 	memmove(&db->pending[0], &db->pending[1],
-		db->pending_count * sizeof(s));
-	return s;
+		db->pending_count * sizeof(p));
+	return p;
 }
 
 static void make_result(struct database *db, struct database_result *result)
 {
-	struct pending_request s = pop_request(db);
+	struct pending_request p = pop_request(db);
 
 	*result = (struct database_result){
-		.request = s.request,
-		.committed = !s.failed,
-		.rows = db->rows,
-		.count = s.failed || s.request != DATABASE_RECORD
+		.request = p.request,
+		.committed = !p.failed,
+		.rows = db->rows.list,
+		.count = p.failed || p.request != DATABASE_RECORD
 				 ? 0
-				 : db->row_count,
+				 : db->rows.count,
 	};
-	memcpy(result->sqlstate, s.sqlstate, sizeof(s.sqlstate));
-	memcpy(result->message, s.message, sizeof(s.message));
-	if (s.request == DATABASE_RECORD)
-		db->row_count = 0;
+	memcpy(result->sqlstate, p.sqlstate, sizeof(p.sqlstate));
+	memcpy(result->message, p.message, sizeof(p.message));
+	if (p.request == DATABASE_RECORD)
+		db->rows.count = 0;
 }
 
 /* A refusal to set the session leaves each transaction to ask. */
@@ -604,7 +525,7 @@ enum database_status database_next(struct database *db,
 		PGresult *r = PQgetResult(db->conn);
 
 		if (!r) {
-			/* One stands between two queries, never two. */
+			/* One NULL is between two statements, never two. */
 			if (between || PQstatus(db->conn) != CONNECTION_OK)
 				return DATABASE_LOST;
 			between = true;
