@@ -8,17 +8,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+
+#include "base/fatal.h"
 
 static void *check_alloc(void *p)
 {
-	if (!p) {
-		static const char text[] = "humcli-webhook: out of memory\n";
-
-		if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0)
-			abort();
-		abort();
-	}
+	if (!p)
+		fatal("out of memory");
 	return p;
 }
 

@@ -13,13 +13,14 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/fatal.h"
 
 static void buf_reserve(struct buf *b, size_t more)
 {
 	size_t need, capacity = b->capacity ? b->capacity : 256;
 
 	if (more > SIZE_MAX / 4 - b->length)
-		abort();
+		fatal("out of memory");
 	need = b->length + more + 1;
 	while (capacity < need)
 		capacity *= 2;
@@ -48,11 +49,11 @@ void buf_printf(struct buf *b, const char *format, ...)
 	length = vsnprintf(NULL, 0, format, args);
 	va_end(args);
 	if (length < 0)
-		abort();
+		fatal("out of memory");
 	buf_reserve(b, (size_t)length);
 	if (vsnprintf(b->data + b->length, (size_t)length + 1, format, again) !=
 	    length)
-		abort();
+		fatal("out of memory");
 	va_end(again);
 	b->length += (size_t)length;
 }

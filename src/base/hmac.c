@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/fatal.h"
 
 void hmac_sha256(const void *key, size_t key_length, const void *data,
 		 size_t length, unsigned char digest[HMAC_BYTES])
@@ -23,7 +24,7 @@ void hmac_sha256(const void *key, size_t key_length, const void *data,
 	    !HMAC(EVP_sha256(), key, (int)key_length, data, length, digest,
 		  &size) ||
 	    size != HMAC_BYTES)
-		abort();
+		fatal("HMAC-SHA256 failed");
 }
 
 bool hmac_equal(const unsigned char a[HMAC_BYTES],

@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/fatal.h"
 
 void pthread_check(int error)
 {
@@ -82,7 +83,7 @@ int wakeup_new(void)
 	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
 	if (fd < 0)
-		abort();
+		fatal("no descriptor is left for a wake-up");
 	return fd;
 }
 

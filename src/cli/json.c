@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "base/fatal.h"
 #include "event/event.h"
 #include "event/json_object.h"
 
@@ -13,7 +14,7 @@
 static void *check_alloc_cjson(void *p)
 {
 	if (!p)
-		abort();
+		fatal("out of memory");
 	return p;
 }
 

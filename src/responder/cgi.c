@@ -16,6 +16,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/fatal.h"
 #include "base/log.h"
 #include "base/macros.h"
 #include "base/threads.h"
@@ -93,11 +94,25 @@ static void discard_input(void)
 	}
 }
 
+/* The reply of a process that lacks memory or descriptors. */
+static const char fatal_reply[] =
+	"Status: 503 Service Unavailable\r\n"
+	"Content-Type: application/json\r\n"
+	"Cache-Control: no-store\r\n"
+	"Retry-After: 30\r\n\r\n"
+	"{\"error\":\"Event can not be recorded now; send it again\"}";
+
+void gateway_cgi_start(void)
+{
+	fatal_set_reply(fatal_reply);
+}
+
 static void write_reply(const struct reply *reply)
 {
 	struct buf out = { 0 };
 
 	reply_render(reply, &out);
+	fatal_set_reply(NULL);
 	if (!write_all(STDOUT_FILENO, out.data, out.length))
 		log_message(LEVEL_WARNING, "can't send the reply (HTTP %d): %m",
 			    reply->status);

@@ -45,6 +45,8 @@ bool gateway_cgi_is_started(void) MUST_CHECK;
  * and saves those of this process there. h must have a spool.
  */
 void gateway_cgi_remember(const struct handler *h);
+/* Makes a process that has to end for want of a resource reply 503 first. */
+void gateway_cgi_start(void);
 /* Serves the one request of this process. Closes stdin and stdout. */
 void gateway_cgi_serve(const struct handler *h);
 

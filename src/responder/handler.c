@@ -218,8 +218,8 @@ static bool submit_delivery(struct exchange *x)
 	d->received_at = r->received;
 	if (x->verdict == EVENT_OK)
 		x->x_timestamp = timestamp_mismatch(r, &d->event);
-	if (queue_submit(h->queue, delivery_ref(d), database_deadline(h, r),
-			 on_outcome, x))
+	if (h->queue && queue_submit(h->queue, delivery_ref(d),
+				     database_deadline(h, r), on_outcome, x))
 		return false;
 	handler_spool_overdue(x);
 	return true;
@@ -370,7 +370,7 @@ void handler_set_stop_deadline(const struct handler *h, int64_t deadline)
 /* degraded is 200, because events are still taken (by the spool). */
 static void reply_health(const struct handler *h, struct reply *reply)
 {
-	bool healthy = queue_healthy(h->queue);
+	bool healthy = h->queue && queue_healthy(h->queue);
 
 	if (!healthy && !(h->spool && spool_accepts(h->spool)))
 		reply_json(reply, 503, "{\"status\":\"unavailable\"}");

@@ -18,7 +18,7 @@
 struct handler {
 	const struct settings *settings; /* NULL: there are none (CGI) */
 	struct secrets *secrets;
-	struct queue *queue;
+	struct queue *queue; /* NULL: all is spooled (CGI) */
 	struct spool *spool; /* NULL: none */
 	struct verify_queue *verify_queue; /* NULL: for one request */
 };

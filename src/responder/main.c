@@ -166,7 +166,10 @@ static void release_config(struct responder *r)
 	settings_free(&r->settings);
 }
 
-/* Starts what keeps deliveries: spool, queue and writer. */
+/*
+ * Starts what keeps deliveries: spool, queue and writer. There is no queue if
+ * the writer can't be started.
+ */
 static struct drain_source start_storage(struct responder *r, bool cgi)
 {
 	const struct writer_options options = { .notify_in_commit = cgi,
@@ -181,6 +184,10 @@ static struct drain_source start_storage(struct responder *r, bool cgi)
 	if (cgi && h->spool)
 		gateway_cgi_remember(h);
 	r->writer = writer_start(&r->settings, h->queue, &options);
+	if (!r->writer) {
+		queue_free(h->queue);
+		h->queue = NULL;
+	}
 	return (struct drain_source){ .spool = h->spool,
 				      .secrets = h->secrets,
 				      .queue = h->queue };
@@ -270,6 +277,8 @@ static enum gateway_end serve(struct responder *r, int listener,
 	enum gateway_end ended;
 	int64_t end = monotonic_ms() + GATEWAY_STOP_MS;
 
+	if (!r->writer)
+		return GATEWAY_FAILED;
 	if (source.spool)
 		r->drainer = drainer_start(&source);
 	log_message(LEVEL_INFO,
@@ -319,7 +328,7 @@ static void drain_after_reply(const struct drain_source *source)
 {
 	struct drain_count count;
 
-	if (source->spool && !spool_is_empty(source->spool) &&
+	if (source->spool && source->queue && !spool_is_empty(source->spool) &&
 	    queue_healthy(source->queue) &&
 	    !drain(source, CGI_DRAIN_FILES, monotonic_ms() + CGI_DRAIN_MS,
 		   &count))
@@ -332,6 +341,7 @@ _Noreturn static void serve_cgi(void)
 	struct drain_source source = { 0 };
 
 	gateway_block_signals();
+	gateway_cgi_start();
 	if (configure(&r, false)) {
 		log_start();
 		source = start_storage(&r, true);

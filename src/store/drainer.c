@@ -360,8 +360,12 @@ struct drainer *drainer_start(const struct drain_source *source)
 	error = pthread_create(&d->thread, NULL, drainer_main, d);
 	if (error) {
 		errno = error;
-		log_message(LEVEL_ERROR, "the drainer can't start: %m");
-		abort();
+		log_message(LEVEL_ERROR,
+			    "can't start the drainer's thread: %m; the spool "
+			    "is not drained");
+		mutex_destroy(&d->lock);
+		free(d);
+		return NULL;
 	}
 	return d;
 }

@@ -41,7 +41,10 @@ bool drain(const struct drain_source *source, size_t max, int64_t until,
 
 struct drainer;
 
-/* A thread that drains whenever there is something. */
+/*
+ * Starts a thread that drains whenever there is something. Returns NULL if it
+ * can't be started, with the reason in the log.
+ */
 struct drainer *drainer_start(const struct drain_source *source) MUST_CHECK;
 /*
  * After queue_set_stop_deadline(), so that it waits for no database. False: it

@@ -21,6 +21,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/fatal.h"
 #include "base/log.h"
 #include "base/threads.h"
 
@@ -494,7 +495,7 @@ struct batch *batch_new(size_t count)
 	struct batch *b;
 
 	if (count > (SIZE_MAX - sizeof(*b)) / sizeof(b->jobs[0]))
-		abort();
+		fatal("out of memory");
 	return xcalloc(1, sizeof(*b) + count * sizeof(b->jobs[0]));
 }
 

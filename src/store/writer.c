@@ -498,7 +498,10 @@ struct writer *writer_start(const struct settings *s, struct queue *q,
 	if (error) {
 		errno = error;
 		log_message(LEVEL_ERROR, "can't start the writer's thread: %m");
-		abort();
+		queue_set_probe(q, NULL, NULL);
+		database_free(w->db);
+		free(w);
+		return NULL;
 	}
 	return w;
 }

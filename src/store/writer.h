@@ -26,7 +26,8 @@ struct writer;
 
 /*
  * Starts the thread, which connects when there is something to do. The
- * queue and the settings must outlive it.
+ * queue and the settings must outlive it. Returns NULL if the thread can't be
+ * started, with the reason in the log.
  */
 struct writer *writer_start(const struct settings *s, struct queue *q,
 			    const struct writer_options *options) MUST_CHECK;

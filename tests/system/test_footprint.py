@@ -11,7 +11,7 @@ import pytest
 
 from harness import fastcgi
 from harness.postgres_proxy import PostgresProxy
-from harness.responder import FastCGI, event, eventually, sign, task_of, variables
+from harness.responder import CGI, FastCGI, event, eventually, sign, task_of, variables
 from harness.spool import Spool
 
 RECEIVED = b'{"received":true}'
@@ -136,8 +136,8 @@ def test_one_thread(paths, store, spool):
     with PostgresProxy(store.socket) as proxy, FastCGI(
             paths.responder, proxy.conninfo(store.login), SPOOL=spool.path, THREADS="1",
             DEADLINE="1s") as it:
-        # main, writer, drainer and one worker
-        assert threads(it) == 4
+        # main, log, writer, drainer and one worker
+        assert threads(it) == 5
         with contextlib.ExitStack() as stack:
             bodies = [event() for _ in range(20)]
             them = [stack.enter_context(it.connect()) for _ in bodies]
@@ -152,7 +152,7 @@ def test_one_thread(paths, store, spool):
         proxy.open()
         assert eventually(lambda: it.post(event()).body == RECEIVED, 2)
         assert eventually(lambda: not spool.waiting, 3)
-        assert threads(it) == 4
+        assert threads(it) == 5
         everything = bodies + spooled
         assert store.query("SELECT count(*) FROM humcli.events WHERE task_id = ANY(%s)",
                            [task_of(body) for body in everything]) == [(len(everything),)]
@@ -167,12 +167,23 @@ def test_threads_as_needed(paths, store):
         assert few < 10
         with in_flight(it, 64) as (_, finish):
             assert set(finish()) == {RECEIVED}
-        # main and writer; without a spool there is no drainer
-        assert threads(it) == 64 + 2
+        # main, log and writer; without a spool there is no drainer
+        assert threads(it) == 64 + 3
 
 
 class Short(FastCGI):
     """A responder that can start at most that many threads."""
+
+    def __init__(self, library, count, *arguments, **others):
+        self.preload = {"LD_PRELOAD": library, "THREAD_LIMIT": str(count)}
+        super().__init__(*arguments, **others)
+
+    def environment(self):
+        return {**super().environment(), **self.preload}
+
+
+class ShortCGI(CGI):
+    """The same for CGI."""
 
     def __init__(self, library, count, *arguments, **others):
         self.preload = {"LD_PRELOAD": library, "THREAD_LIMIT": str(count)}
@@ -192,13 +203,46 @@ def _limit_threads():
         yield library
 
 
+@pytest.mark.parametrize("threads_allowed", [0, 1])
+@pytest.mark.parametrize("with_spool", [True, False])
+def test_cgi_without_threads(paths, store, spool, limit_threads, threads_allowed, with_spool):
+    """If no thread can be started, the main thread spools the event, or the
+    process answers 503 itself. (The one thread may be the log's.)"""
+    if sanitized(paths.responder):
+        pytest.skip("a sanitizer wants to be loaded first")
+    with ShortCGI(limit_threads, threads_allowed, paths.responder, store.conninfo,
+                  SPOOL=spool.path if with_spool else "") as it:
+        answer = it.post(event())
+        assert answer.seconds < 2
+        if with_spool:
+            assert answer.body == SPOOLED and len(spool.waiting) == 1
+            assert it.get("/health").body == b'{"status":"degraded"}'
+        else:
+            assert answer.status == 503 and answer.header("retry-after") == "30"
+            assert it.get("/health").status == 503
+        assert it.post(event(), signature="0" * 64).status == 401
+        assert "can't start the writer's thread" in it.log()
+
+
+def test_fastcgi_without_threads(paths, store, limit_threads):
+    """Without a writer or a worker it does not start, and says why."""
+    if sanitized(paths.responder):
+        pytest.skip("a sanitizer wants to be loaded first")
+    for count in range(3):
+        with ShortCGI(limit_threads, count, paths.responder, store.conninfo) as it:
+            process = it.spawn("--listen", it.folder + "/socket", stdin=subprocess.DEVNULL,
+                               stdout=subprocess.DEVNULL)
+            assert process.wait(10) == 71
+            assert "can't start" in it.log()
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_slow_senders_when_threads_are_short(paths, store, spool, limit_threads, workers):
     """With few threads, one of them still answers overdue requests."""
     if sanitized(paths.responder):
         pytest.skip("a sanitizer wants to be loaded first")
     with PostgresProxy(store.socket) as proxy, Short(
-            limit_threads, 2 + workers, paths.responder, proxy.conninfo(store.login),
+            limit_threads, 3 + workers, paths.responder, proxy.conninfo(store.login),
             SPOOL=spool.path) as it, contextlib.ExitStack() as stack, \
             concurrent.futures.ThreadPoolExecutor(1) as pool:
         it.assert_serving()
@@ -212,7 +256,7 @@ def test_slow_senders_when_threads_are_short(paths, store, spool, limit_threads,
             connection.send(fastcgi.head(variables(body=event()).items()))
         answer = waiting.result()
         assert answer.body == SPOOLED and answer.seconds < 3
-        assert threads(it) == 3 + workers
+        assert threads(it) == 4 + workers
         assert f"can't start more than {workers} of" in it.log()
         proxy.open()
 

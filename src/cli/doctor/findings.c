@@ -6,6 +6,7 @@
 #include "cli/doctor/findings.h"
 
 #include "base/buf.h"
+#include "base/fatal.h"
 #include "cli/cli.h"
 #include "cli/json.h"
 
@@ -74,7 +75,7 @@ void report_finding(struct findings *f, enum severity severity,
 
 	va_start(args, format);
 	if (vasprintf(&text, format, args) < 0)
-		abort();
+		fatal("out of memory");
 	va_end(args);
 	buf_add(&escaped, "", 0);
 	cli_escape(&escaped, text);

@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "base/fatal.h"
 #include "base/hmac.h"
 
 #include <cjson/cJSON.h>
@@ -323,7 +324,7 @@ void vector_answers(const struct vector *v, struct buf *text)
 static void put(cJSON *object, const char *key, cJSON *value)
 {
 	if (!value || !cJSON_AddItemToObject(object, key, value))
-		abort();
+		fatal("out of memory");
 }
 
 static void put_text(cJSON *object, const char *key, const char *value)
@@ -349,7 +350,7 @@ char *check_result_json(const struct check_result *row)
 	put_text(object, "fault", row->fault);
 	text = cJSON_PrintUnformatted(object);
 	if (!text)
-		abort();
+		fatal("out of memory");
 	cJSON_Delete(object);
 	return text;
 }

@@ -165,8 +165,8 @@ static int retry(void *context)
 
 	t.queue = queue_new(false, 0);
 	writer = writer_start(&q->query.settings, t.queue, &options);
-	code = retry_all(&t, q->ids.data);
-	if (!writer_stop(writer, monotonic_ms() + END_MS)) {
+	code = writer ? retry_all(&t, q->ids.data) : EX_OSERR;
+	if (writer && !writer_stop(writer, monotonic_ms() + END_MS)) {
 		/* The writer is stuck, and holds on to what would be freed. */
 		fflush(stdout);
 		_exit(code);

@@ -224,8 +224,8 @@ static int drain_verb(void *context)
 		return code;
 	source.queue = queue_new(false, 0);
 	writer = writer_start(&j->settings, source.queue, &options);
-	code = drain_all(j, &source);
-	if (!writer_stop(writer, monotonic_ms() + END_MS)) {
+	code = writer ? drain_all(j, &source) : EX_OSERR;
+	if (writer && !writer_stop(writer, monotonic_ms() + END_MS)) {
 		/* The writer is stuck, and holds on to what would be freed. */
 		fflush(stdout);
 		_exit(code);
