@@ -14,9 +14,9 @@
 
 /*
  * Between two attempts to connect, doubled each time; half of it is drawn,
- * so that many do not come back at once.
+ * so that many do not come back at once. SETTING_MS is for one statement.
  */
-enum { BACKOFF_MIN_MS = 250, BACKOFF_MAX_MS = 30000, CONNECT_MS = 5000 };
+enum { BACKOFF_MIN_MS = 250, BACKOFF_MAX_MS = 30000, SETTING_MS = 5000 };
 
 struct session {
 	struct connector *connector;
@@ -64,7 +64,7 @@ bool session_open(struct session *s)
 		return false;
 	s->conn = connector_open(s->connector,
 				 s->primary ? CONNECT_PRIMARY : CONNECT_ANY,
-				 now + CONNECT_MS, s->stop);
+				 INT64_MAX, s->stop);
 	s->retry_at = monotonic_ms() + s->backoff / 2 +
 		      wall_clock_us() % (s->backoff / 2);
 	s->backoff = s->backoff < BACKOFF_MAX_MS / 2 ? s->backoff * 2
@@ -266,7 +266,7 @@ bool session_open_lasting(struct session *s)
 		return true;
 	if (!session_open(s))
 		return false;
-	if (session_query(s, query, NULL, 0, CONNECT_MS, NULL) == QUERY_REFUSED)
+	if (session_query(s, query, NULL, 0, SETTING_MS, NULL) == QUERY_REFUSED)
 		log_message(LEVEL_WARNING,
 			    "can't switch off idle_session_timeout: %s",
 			    s->message);

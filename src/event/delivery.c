@@ -1,3 +1,8 @@
+/*
+ * Owns the life of a delivery. Knows nothing of queues and answers. The request
+ * and the writer hold one reference each, in different threads; the last one
+ * to give its reference back frees the delivery.
+ */
 #include "event/delivery.h"
 
 #include <stdlib.h>
@@ -33,7 +38,7 @@ enum event_verdict delivery_parse(struct delivery *d, char *body, size_t length)
 
 void delivery_unref(struct delivery *d)
 {
-	/* The last one has to see what the others did before. */
+	/* The thread that frees it must see what the others wrote. */
 	if (!d || atomic_fetch_sub_explicit(&d->refcount, 1,
 					    memory_order_acq_rel) > 1)
 		return;

@@ -1,3 +1,11 @@
+/*
+ * Owns the signature check. Knows neither HTTP nor the database.
+ *
+ * signature_verify() reads the header's value, and tries the secrets: one that
+ * was named, or all of them in slices, so that a flood of requests can't take
+ * the processor beyond the deadline. It is safe from any thread, because the
+ * set of secrets is held by a reference count.
+ */
 #include "event/signature.h"
 
 #include <string.h>

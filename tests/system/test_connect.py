@@ -11,6 +11,7 @@ import time
 import pytest
 
 from harness.black_hole import BlackHole
+from harness.postgres import SUPERUSER
 from harness.responder import CGI, FastCGI, event, eventually, task_of
 from harness.slow_proxy import SlowProxy
 from harness.spool import Spool
@@ -161,6 +162,14 @@ def test_connect_timeout_that_is_longer_than_ours(paths, store, spool):
         assert it.post(body).body == SPOOLED
         assert eventually(lambda: is_recorded(store, body), within=30)
         assert proxy.accepted == 1
+
+
+def test_verb_waits_as_long_as_psql(store, cli):
+    """Connecting takes longer than 5 s: connect_timeout is enough."""
+    with SlowProxy(store.socket, delay=1.4) as proxy:
+        done = cli("events", DATABASE=f"host=127.0.0.1 port={proxy.port} dbname={store.name}"
+                   f" user={SUPERUSER} connect_timeout=20")
+    assert done.returncode == 0, done.err
 
 
 # A pooler that stops half-way.
