@@ -1,11 +1,10 @@
 /*
- * Owns the entries between submit and outcome, their deadlines, and the one
- * lock between requests and writer. It must not know sockets, libpq or the
- * spool.
+ * Owns the entries between submit and outcome, and the one lock between
+ * requests and writer. It must not know sockets, libpq or the spool.
  *
- * An entry is in up to three lists. A live one is in by_deadline and by_age
- * until it has its outcome or is overdue, and in `live` until the writer takes
- * it. One out of the spool is in `backlog` until the writer takes it.
+ * A live entry is in `waiting` until it has its outcome or is overdue, and in
+ * `live` until the writer takes it. One out of the spool is in `backlog` until
+ * the writer takes it.
  *
  * Threads: workers call queue_submit() and queue_healthy(); the leader polls
  * queue_overdue_fd() and calls queue_overdue(); the drainer blocks in
@@ -24,40 +23,21 @@
 #include "base/fatal.h"
 #include "base/log.h"
 #include "base/threads.h"
+#include "store/waiting.h"
 
 enum {
 	BATCH_BYTES = 8 * 1024 * 1024,
 	BACKLOG_BATCH = 64, /* so that live events wait little behind it */
 	LIVE_BATCHES_MAX = 4, /* then the backlog has its turn */
 	PROBE_TIMEOUT_MS = 1000,
-	PRESSURE_TIMEOUT_MS = 500,
-	PRESSURE_MIN = 8, /* a smaller threshold is never pressure */
 	CHECK_INTERVAL_MS = 100 /* no deadline is shorter */
 };
 
-struct entry {
-	TAILQ_ENTRY(entry) by_deadline; /* live ones */
-	TAILQ_ENTRY(entry) by_age; /* live ones */
-	STAILQ_ENTRY(entry) queued; /* in queue.live or .backlog */
-	struct job job;
-	outcome_fn on_outcome; /* NULL: queue_submit_and_wait() waits */
-	void *context;
-	int64_t submitted_at; /* ms, monotonic */
-	int64_t deadline;
-	bool is_queued;
-	bool completed; /* the writer is done with it */
-	bool abandoned; /* nobody waits any more; the writer frees it */
-};
-
-TAILQ_HEAD(waiting_list, entry);
 STAILQ_HEAD(entry_list, entry);
 
 struct queue {
 	pthread_mutex_t lock; /* guards what follows but the descriptors */
-	struct waiting_list by_deadline; /* the earliest deadline first */
-	struct waiting_list by_age; /* the oldest first */
-	size_t waiting_count; /* in each of these two */
-	size_t pressure_threshold;
+	struct waiting waiting; /* live entries, also those the writer has */
 	struct entry_list live;
 	struct entry_list backlog;
 	size_t queued_count; /* in both */
@@ -72,8 +52,6 @@ struct queue {
 	pthread_cond_t backlog_done;
 
 	bool stopping;
-	int64_t stop_deadline; /* INT64_MAX: not stopping */
-	int64_t stop_requested_at; /* 0: not stopping */
 
 	struct breaker breaker;
 	bool probe_wanted; /* of the writer */
@@ -90,10 +68,7 @@ struct queue *queue_new(bool breaker, size_t pressure_threshold)
 	struct queue *q = xcalloc(1, sizeof(*q));
 
 	q->breaker.enabled = breaker;
-	q->pressure_threshold = pressure_threshold;
-	q->stop_deadline = INT64_MAX;
-	TAILQ_INIT(&q->by_deadline);
-	TAILQ_INIT(&q->by_age);
+	waiting_init(&q->waiting, pressure_threshold, breaker);
 	STAILQ_INIT(&q->live);
 	STAILQ_INIT(&q->backlog);
 	mutex_init(&q->lock);
@@ -196,80 +171,14 @@ static bool abandon(struct queue *q, struct entry *e)
 
 /* Deadlines. */
 
-/* Keeps the order; nearly all come in it. Call with q->lock held. */
-static void insert_by_deadline(struct queue *q, struct entry *e)
-{
-	struct entry *before = TAILQ_LAST(&q->by_deadline, waiting_list);
-
-	while (before && before->deadline > e->deadline)
-		before = TAILQ_PREV(before, waiting_list, by_deadline);
-	if (before)
-		TAILQ_INSERT_AFTER(&q->by_deadline, before, e, by_deadline);
-	else
-		TAILQ_INSERT_HEAD(&q->by_deadline, e, by_deadline);
-}
-
-/* Call with q->lock held. */
-static void start_waiting(struct queue *q, struct entry *e)
-{
-	insert_by_deadline(q, e);
-	TAILQ_INSERT_TAIL(&q->by_age, e, by_age);
-	q->waiting_count++;
-}
-
-/* Call with q->lock held. */
-static void stop_waiting(struct queue *q, struct entry *e)
-{
-	TAILQ_REMOVE(&q->by_deadline, e, by_deadline);
-	TAILQ_REMOVE(&q->by_age, e, by_age);
-	q->waiting_count--;
-}
-
-/* Three quarters of what may be in flight wait. Call with q->lock held. */
-static bool under_pressure(const struct queue *q)
-{
-	return q->pressure_threshold >= PRESSURE_MIN &&
-	       q->waiting_count >= q->pressure_threshold;
-}
-
-/*
- * The time at which an entry is overdue by its age. Under pressure and during
- * the shutdown entries may wait less, because new connections would fill the
- * listen backlog meanwhile. Call with q->lock held.
- */
-static int64_t age_limit(const struct queue *q, const struct entry *e)
-{
-	if (!q->breaker.enabled)
-		return INT64_MAX;
-	if (under_pressure(q))
-		return e->submitted_at + PRESSURE_TIMEOUT_MS;
-	if (q->stop_requested_at)
-		return max_i64(e->submitted_at, q->stop_requested_at) +
-		       PRESSURE_TIMEOUT_MS;
-	return INT64_MAX;
-}
-
-/*
- * Returns the entry that is overdue first, and when, its effective deadline
- * (ms, monotonic). That is the first by deadline or the oldest, because a
- * limit by age applies to all. Returns NULL if none waits. Call with q->lock
- * held.
- */
+/* As waiting_first(); with the breaker open all are overdue. */
 static struct entry *first_overdue(const struct queue *q, int64_t *when)
 {
-	struct entry *first = TAILQ_FIRST(&q->by_deadline);
-	struct entry *oldest = TAILQ_FIRST(&q->by_age);
-	int64_t limit;
+	struct entry *e = waiting_first(&q->waiting, when);
 
-	if (!first)
-		return NULL;
-	*when = q->breaker.open ? INT64_MIN
-				: min_i64(first->deadline, q->stop_deadline);
-	limit = age_limit(q, oldest);
-	if (limit >= *when)
-		return first;
-	*when = limit;
-	return oldest;
+	if (e && q->breaker.open)
+		*when = INT64_MIN;
+	return e;
 }
 
 /*
@@ -300,7 +209,7 @@ bool queue_submit(struct queue *q, struct delivery *d, int64_t deadline,
 	open = q->breaker.open;
 	tries = !open && breaker_try_half_open(&q->breaker);
 	if (!open) {
-		start_waiting(q, e);
+		waiting_add(&q->waiting, e);
 		enqueue(q, e);
 		q->no_new_entry = false;
 		wake_overdue_watcher(q);
@@ -352,7 +261,7 @@ void *queue_overdue(struct queue *q, int64_t *next)
 	if (e && now >= when) {
 		opened = !e->completed && breaker_trip(&q->breaker);
 		context = e->context;
-		stop_waiting(q, e);
+		waiting_remove(&q->waiting, e);
 		ours = abandon(q, e);
 		/* The caller looks for the next one at once. */
 		*next = INT64_MIN;
@@ -377,7 +286,7 @@ int queue_overdue_fd(const struct queue *q)
 static void wait_for_outcome(struct queue *q, const struct entry *e,
 			     int64_t deadline)
 {
-	while (!e->completed && q->stop_deadline == INT64_MAX &&
+	while (!e->completed && q->waiting.stop_deadline == INT64_MAX &&
 	       monotonic_ms() < deadline)
 		cond_wait(&q->backlog_done, &q->lock, deadline);
 }
@@ -418,8 +327,8 @@ bool queue_submit_and_wait(struct queue *q, struct delivery **deliveries,
 void queue_set_stop_deadline(struct queue *q, int64_t deadline)
 {
 	mutex_lock(&q->lock);
-	q->stop_deadline = deadline;
-	q->stop_requested_at = monotonic_ms();
+	q->waiting.stop_deadline = deadline;
+	q->waiting.stop_requested_at = monotonic_ms();
 	cond_broadcast(&q->backlog_done);
 	mutex_unlock(&q->lock);
 }
@@ -570,13 +479,11 @@ static bool complete(struct queue *q, struct entry *e)
 		return false;
 	if (e->job.outcome != OUTCOME_UNAVAILABLE &&
 	    e->job.outcome != OUTCOME_REFUSED) {
-		stop_waiting(q, e);
+		waiting_remove(&q->waiting, e);
 		return true;
 	}
 	/* The writer gave it up; queue_overdue() hands it out. */
-	TAILQ_REMOVE(&q->by_deadline, e, by_deadline);
-	e->deadline = INT64_MIN;
-	insert_by_deadline(q, e);
+	waiting_expire(&q->waiting, e);
 	wake_overdue_watcher(q);
 	return false;
 }
@@ -645,7 +552,7 @@ struct queue_view queue_look(struct queue *q)
 		.breaker_open = q->breaker.open,
 		.probe_wanted = q->probe_wanted,
 		.stopping = q->stopping,
-		.stop_deadline = q->stop_deadline,
+		.stop_deadline = q->waiting.stop_deadline,
 	};
 	mutex_unlock(&q->lock);
 	return view;
