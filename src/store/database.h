@@ -1,9 +1,7 @@
 /*
- * The connection to PostgreSQL and the few things the writer asks of it,
- * as a pipeline: each request is a transaction of its own, and its result
- * counts once its Sync came back. Not safe for several threads. With
- * connect.c the only file of the responder with libpq; SQL text does not
- * leave it.
+ * The connection to PostgreSQL, and what the writer asks for on it: each
+ * request is a transaction of its own, sent without waiting for the one before.
+ * Not safe for several threads.
  */
 #ifndef DATABASE_H
 #define DATABASE_H
@@ -27,7 +25,7 @@ void database_free(struct database *db);
  */
 bool database_connect(struct database *db, int64_t deadline) MUST_CHECK;
 bool database_connected(const struct database *db) MUST_CHECK;
-/* What was on the way is lost, its outcome unknown. */
+/* Closes the connection. The outcome of requests in flight stays unknown. */
 void database_disconnect(struct database *db);
 
 /*
@@ -54,19 +52,23 @@ enum database_request {
 
 /*
  * Records deliveries in one transaction: humcli.record() for events,
- * humcli.quarantine_add() for those with a reason. None at all still writes
- * something, and so tries the whole way. notify: wake the listeners in the
- * same transaction; one event alone then tries humcli.record_next() first.
- * False: the connection is gone.
+ * humcli.quarantine_add() for deliveries with a reason. An empty batch (a probe)
+ * still calls record(), which writes to the WAL, and so waits for all that a
+ * commit waits for. notify: in the same transaction; a single event then tries
+ * humcli.record_next() first. Returns false if the connection is gone.
  */
 bool database_send_record(struct database *db, struct delivery *const *batch,
 			  size_t count, int64_t window_us,
 			  bool notify) MUST_CHECK;
-/* Wakes the listeners of these events; with none, one empty wake-up. */
+/*
+ * Notifies the listeners of these events; without any, sends one empty
+ * notification (a resync). Returns false if the connection is gone.
+ */
 bool database_send_notify(struct database *db, const int64_t *ids,
 			  size_t count) MUST_CHECK;
+/* Asks for a round trip. Returns false if the connection is gone. */
 bool database_send_ping(struct database *db) MUST_CHECK;
-/* How many of these have not had their result yet. */
+/* Returns the number of requests in flight. */
 size_t database_pending(const struct database *db) MUST_CHECK;
 
 enum row_outcome {
@@ -74,19 +76,19 @@ enum row_outcome {
 	ROW_DUPLICATE,
 	ROW_REPEAT,
 	ROW_BUSY, /* its task was locked for too long */
-	ROW_PROMOTED /* an earlier repeat, by the delivery at its place */
+	ROW_PROMOTED /* an earlier repeat, because of this delivery */
 };
 
 struct database_row {
-	size_t index; /* index in the batch sent */
+	size_t index; /* in the batch that was sent */
 	enum row_outcome outcome;
-	int64_t id; /* humcli.events.id; 0 where busy */
+	int64_t id; /* humcli.events.id; 0 if busy */
 };
 
 struct database_result {
 	enum database_request request;
 	bool committed;
-	char sqlstate[6]; /* where not committed; "" if there was none */
+	char sqlstate[6]; /* "" if committed, or if there is none */
 	char message[256];
 	const struct database_row *rows; /* until the next call */
 	size_t count;
@@ -94,16 +96,22 @@ struct database_result {
 
 enum database_status { DATABASE_NOTHING, DATABASE_RESULT, DATABASE_LOST };
 
-/* What to poll() for; -1 while not connected. */
+/* Returns the descriptor to poll, and for what; -1 if not connected. */
 int database_socket(const struct database *db, short *events) MUST_CHECK;
 /*
- * Puts on the wire what was sent, as far as that goes without waiting; the
- * rest goes in database_receive(), to be called when poll() says so. False:
- * the connection is gone.
+ * Writes what was sent to the socket, as far as that goes without waiting.
+ * Returns false if the connection is gone.
  */
 bool database_flush(struct database *db) MUST_CHECK;
+/*
+ * Reads from the socket, and writes the rest of what was sent. Call this when
+ * poll() reports the descriptor. Returns false if the connection is gone.
+ */
 bool database_receive(struct database *db) MUST_CHECK;
-/* The next result that has come; DATABASE_LOST: disconnect. */
+/*
+ * Returns the next result that has come in. After DATABASE_LOST the caller
+ * disconnects.
+ */
 enum database_status database_next(struct database *db,
 				   struct database_result *result) MUST_CHECK;
 

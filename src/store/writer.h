@@ -15,10 +15,9 @@
 #include "store/queue.h"
 
 struct writer_options {
-	/* Notify in the recording transaction: for one event a process. */
+	/* Notify in the recording transaction, for one event a process. */
 	bool notify_in_commit;
-	/* Record empty batches while the breaker is open, to find out when it
-	 * can be closed. */
+	/* Record empty batches while the breaker is open. */
 	bool probe_while_open;
 };
 

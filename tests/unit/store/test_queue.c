@@ -1,4 +1,4 @@
-/* The queue: what the writer is told of the deliveries it takes. */
+/* The queue: deadlines, wake-ups and outcomes between requests and writer. */
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -17,7 +17,7 @@
 
 enum { TEST_TIMEOUT_MS = 10000 };
 
-/* One delivery. Out of the spool, a thread of its own waits for it. */
+/* Submits one delivery. For one out of the spool a thread of its own waits. */
 struct submitter {
 	struct queue *queue;
 	enum outcome outcome;
@@ -59,7 +59,7 @@ static void *drain(void *context)
 	return NULL;
 }
 
-/* Started, and in line. */
+/* Starts a thread that drains, and waits until its delivery is enqueued. */
 static void start_draining(pthread_t *thread, struct submitter *b)
 {
 	struct pollfd p = { .fd = queue_writer_fd(b->queue), .events = POLLIN };
@@ -77,7 +77,7 @@ static bool readable(int fd)
 	return poll(&p, 1, 0) == 1;
 }
 
-/* As a gateway waits: until the time it is told, or the alarm. */
+/* Waits as the leader does: until the time it is told, or the wake-up. */
 static struct submitter *wait_for_overdue(struct queue *q)
 {
 	struct pollfd p = { .fd = queue_overdue_fd(q), .events = POLLIN };
@@ -101,8 +101,8 @@ static void finish(struct queue *q, struct batch *batch, enum outcome outcome)
 	queue_complete(q, batch);
 }
 
-/* The writer is woken by as many as it asked for, and once; and counts them. */
-static void test_enough(void **state)
+/* The writer is woken once, by as many entries as it asked for. */
+static void test_wakeup_threshold(void **state)
 {
 	struct queue *q = queue_new(true, 0);
 	struct submitter b[3];
@@ -127,7 +127,7 @@ static void test_enough(void **state)
 	queue_free(q);
 }
 
-/* Who brought it is told; a locked task is tried again. */
+/* The submitter gets the outcome; a locked task may be retried once. */
 static void test_outcome(void **state)
 {
 	struct queue *q = queue_new(true, 0);
@@ -147,7 +147,7 @@ static void test_outcome(void **state)
 	queue_free(q);
 }
 
-/* Out of the spool, a lock is no reason to try again. */
+/* A delivery out of the spool is not retried because of a lock. */
 static void test_drained(void **state)
 {
 	struct queue *q = queue_new(true, 0);
@@ -166,7 +166,7 @@ static void test_drained(void **state)
 	queue_free(q);
 }
 
-/* Its time is over while it is on its way, or in line. */
+/* A delivery is overdue while it is in flight, or still enqueued. */
 static void test_overdue(void **state)
 {
 	(void)state;
@@ -191,7 +191,7 @@ static void test_overdue(void **state)
 	}
 }
 
-/* What commits too late is nobody's any more. */
+/* A commit after the deadline is reported to nobody. */
 static void test_too_late(void **state)
 {
 	struct queue *q = queue_new(true, 0);
@@ -209,7 +209,7 @@ static void test_too_late(void **state)
 	queue_free(q);
 }
 
-/* The writer gives it up: no answer, and no reason to open the breaker. */
+/* The writer gives a delivery up: that does not open the breaker. */
 static void test_given_up(void **state)
 {
 	struct queue *q = queue_new(true, 0);
@@ -232,12 +232,12 @@ static void test_given_up(void **state)
 	queue_free(q);
 }
 
-/* Whoever waits learns of a shorter deadline, and of no other. */
-static void test_alarm(void **state)
+/* The wake-up is sent for a shorter deadline, and for no other. */
+static void test_overdue_wakeup(void **state)
 {
 	static const struct {
 		int64_t first, second; /* timeout, ms */
-		bool alarm;
+		bool wakeup;
 	} cases[] = {
 		{ 1000, 2000, false },
 		{ 2000, 1000, true },
@@ -252,7 +252,7 @@ static void test_alarm(void **state)
 
 		if (cases[i].first)
 			assert_true(submit(&b[0], cases[i].first));
-		/* Once more, since what came just before is expected again. */
+		/* Twice, because after a submit another one is expected. */
 		assert_null(queue_overdue(q, &next));
 		assert_null(queue_overdue(q, &next));
 		if (cases[i].first)
@@ -261,7 +261,8 @@ static void test_alarm(void **state)
 		else
 			assert_true(next == INT64_MAX);
 		assert_true(submit(&b[1], cases[i].second));
-		assert_int_equal(readable(queue_overdue_fd(q)), cases[i].alarm);
+		assert_int_equal(readable(queue_overdue_fd(q)),
+				 cases[i].wakeup);
 		assert_null(queue_overdue(q, &next));
 		assert_true(next - now <= 1500);
 		finish(q, queue_take(q, 10), OUTCOME_RECORDED);
@@ -269,8 +270,8 @@ static void test_alarm(void **state)
 	}
 }
 
-/* With one at a time there is no alarm for each. */
-static void test_few_alarms(void **state)
+/* Single deliveries in turn cause no wake-up each. */
+static void test_few_wakeups(void **state)
 {
 	struct queue *q = queue_new(true, 0);
 	struct submitter b;
@@ -290,42 +291,42 @@ static void test_few_alarms(void **state)
 	queue_free(q);
 }
 
-/* Where all wait for the database, those behind them need the spool. */
-static void test_crowd(void **state)
+/* Under pressure deliveries wait for less than their deadline. */
+static void test_pressure(void **state)
 {
-	enum { CROWD = 10, PATIENCE = 2000, SOON = 1500 };
+	enum { PRESSURE = 10, TIMEOUT = 2000, SOON = 1500 };
 	static const struct {
 		bool breaker;
 		size_t count;
 		bool soon;
 	} cases[] = {
-		{ true, CROWD, true },
-		{ true, CROWD - 1, false },
-		{ false, CROWD, false },
+		{ true, PRESSURE, true },
+		{ true, PRESSURE - 1, false },
+		{ false, PRESSURE, false },
 	};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-		struct queue *q = queue_new(cases[i].breaker, CROWD);
-		struct submitter b[CROWD];
+		struct queue *q = queue_new(cases[i].breaker, PRESSURE);
+		struct submitter b[PRESSURE];
 		int64_t begin = monotonic_ms(), next;
 
 		for (size_t n = 0; n < cases[i].count; n++) {
 			b[n] = (struct submitter){ .queue = q };
-			assert_true(submit(&b[n], PATIENCE));
+			assert_true(submit(&b[n], TIMEOUT));
 			assert_null(queue_overdue(q, &next));
 			wakeup_clear(queue_overdue_fd(q));
 			if (n + 2 == cases[i].count)
-				assert_true(next - begin >= PATIENCE);
+				assert_true(next - begin >= TIMEOUT);
 		}
 		for (size_t n = 0; n < cases[i].count; n++) {
 			wait_for_overdue(q);
-			/* All of them, and not before their time. */
+			/* All are overdue then, and none before. */
 			if (cases[i].soon)
 				assert_in_range(monotonic_ms() - begin, 1,
 						SOON);
 			else
-				assert_true(monotonic_ms() - begin >= PATIENCE);
+				assert_true(monotonic_ms() - begin >= TIMEOUT);
 		}
 		assert_int_equal(queue_look(q).breaker_open, cases[i].breaker);
 		queue_free(q);
@@ -348,7 +349,7 @@ static void test_pressure_reorders(void **state)
 		b[i] = (struct submitter){ .queue = q };
 		assert_true(submit(&b[i],
 				   i ? TEST_TIMEOUT_MS : 2 * TEST_TIMEOUT_MS));
-		/* The others come later than the one with most time. */
+		/* The first has the latest deadline and is the oldest. */
 		while (!i && monotonic_ms() - begin < 200)
 			poll(NULL, 0, 10);
 	}
@@ -385,7 +386,7 @@ static void test_health_beside_a_batch(void **state)
 	queue_free(q);
 }
 
-/* Whether the drainer should go on with those behind it. */
+/* The drainer is told whether it may go on with the next files. */
 static void test_answered(void **state)
 {
 	static const struct {
@@ -414,7 +415,7 @@ static void test_answered(void **state)
 	}
 }
 
-/* Live ones go first, but however many come, the spool has its turn. */
+/* Live deliveries go first, but under load the spool has its turn. */
 static void test_turns(void **state)
 {
 	enum { LIVE = 12, SPOOLED = 2, ALL = LIVE + SPOOLED };
@@ -449,8 +450,8 @@ static void test_turns(void **state)
 	queue_free(q);
 }
 
-/* Who still waits in line when the process ends is let go at once. */
-static void test_hurry(void **state)
+/* The shutdown releases a drainer at once. */
+static void test_stop(void **state)
 {
 	struct queue *q = queue_new(false, 0);
 	struct submitter b = { .queue = q };
@@ -468,7 +469,7 @@ static void test_hurry(void **state)
 	queue_free(q);
 }
 
-/* Whoever asks next does not wait as long, or many could hold all threads. */
+/* After a missing answer the next request does not wait for one, too. */
 static void test_health_of_a_silent_database(void **state)
 {
 	struct queue *q = queue_new(true, 0);
@@ -482,16 +483,16 @@ static void test_health_of_a_silent_database(void **state)
 	for (int i = 0; i < 100; i++)
 		assert_false(queue_healthy(q));
 	assert_true(monotonic_ms() - after < 500);
-	/* The answer counts, however late. */
+	/* A late answer counts. */
 	queue_round_trip_done(q, ROUND_TRIP_OK);
 	assert_true(queue_healthy(q));
 	queue_free(q);
 }
 
-/* Whoever comes after us waits at the door; with a spool nobody need wait. */
-static void test_hurry_live(void **state)
+/* During the shutdown deliveries wait for less if there is a spool. */
+static void test_stop_live(void **state)
 {
-	enum { PATIENCE = 2000, SOON = 1500 };
+	enum { TIMEOUT = 2000, SOON = 1500 };
 
 	(void)state;
 	for (int breaker = 0; breaker <= 1; breaker++) {
@@ -499,13 +500,13 @@ static void test_hurry_live(void **state)
 		struct submitter b = { .queue = q };
 		int64_t begin = monotonic_ms();
 
-		assert_true(submit(&b, PATIENCE));
+		assert_true(submit(&b, TIMEOUT));
 		queue_set_stop_deadline(q, begin + TEST_TIMEOUT_MS);
 		assert_ptr_equal(wait_for_overdue(q), &b);
 		if (breaker)
 			assert_in_range(monotonic_ms() - begin, 1, SOON);
 		else
-			assert_true(monotonic_ms() - begin >= PATIENCE);
+			assert_true(monotonic_ms() - begin >= TIMEOUT);
 		queue_free(q);
 	}
 }
@@ -514,21 +515,21 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_health_of_a_silent_database),
-		cmocka_unit_test(test_enough),
+		cmocka_unit_test(test_wakeup_threshold),
 		cmocka_unit_test(test_outcome),
 		cmocka_unit_test(test_drained),
 		cmocka_unit_test(test_overdue),
 		cmocka_unit_test(test_too_late),
 		cmocka_unit_test(test_given_up),
-		cmocka_unit_test(test_alarm),
-		cmocka_unit_test(test_few_alarms),
-		cmocka_unit_test(test_crowd),
+		cmocka_unit_test(test_overdue_wakeup),
+		cmocka_unit_test(test_few_wakeups),
+		cmocka_unit_test(test_pressure),
 		cmocka_unit_test(test_pressure_reorders),
 		cmocka_unit_test(test_health_beside_a_batch),
 		cmocka_unit_test(test_answered),
 		cmocka_unit_test(test_turns),
-		cmocka_unit_test(test_hurry),
-		cmocka_unit_test(test_hurry_live),
+		cmocka_unit_test(test_stop),
+		cmocka_unit_test(test_stop_live),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
