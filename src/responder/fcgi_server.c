@@ -14,6 +14,8 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/time.h>
+#include <sysexits.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -30,6 +32,7 @@ enum {
 	CHECK_INTERVAL_MS = 200, /* how often reads are looked at */
 	DRAIN_MS = 2000, /* after the signal, for new connections */
 	REPLY_LIMIT_MS = 4000, /* all answers are out by then */
+	WATCHDOG_MS = 4800, /* after the signal: _exit() */
 	ACCEPT_RETRY_MS = 100 /* accept() failed: try again after this */
 };
 
@@ -205,6 +208,37 @@ static void do_work(void *context, const struct work_item *item)
 
 /* The main thread. */
 
+static void exit_now(int number)
+{
+	(void)number;
+	_exit(EX_OK);
+}
+
+static void exit_on(int number)
+{
+	const struct sigaction action = { .sa_handler = exit_now };
+
+	if (sigaction(number, &action, NULL) < 0)
+		log_message(LEVEL_WARNING, "can't handle signal %d: %m",
+			    number);
+}
+
+/*
+ * Ends the process by the clock, whatever its threads do; the main thread may
+ * be stuck at a disk that has gone away, too.
+ */
+static void start_watchdog(void)
+{
+	static const struct itimerval limit = {
+		.it_value = { .tv_sec = WATCHDOG_MS / 1000,
+			      .tv_usec = WATCHDOG_MS % 1000 * 1000 }
+	};
+
+	exit_on(SIGALRM);
+	if (setitimer(ITIMER_REAL, &limit, NULL) < 0)
+		log_message(LEVEL_WARNING, "can't start the watchdog: %m");
+}
+
 static void stop_signals(sigset_t *set)
 {
 	sigemptyset(set);
@@ -301,6 +335,7 @@ enum gateway_end gateway_fcgi_serve(const struct handler *h, int listener,
 	}
 	wait_for_signal(s);
 	now = monotonic_ms();
+	start_watchdog();
 	*end = now + GATEWAY_STOP_MS;
 	/* No new connections; those in the backlog are served. */
 	if (where)
@@ -311,6 +346,14 @@ enum gateway_end gateway_fcgi_serve(const struct handler *h, int listener,
 	server_free(s);
 	close(listener);
 	return GATEWAY_DONE;
+}
+
+void gateway_exit_on_signals(void)
+{
+	static const int numbers[] = { SIGTERM, SIGINT, SIGUSR1 };
+
+	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
+		exit_on(numbers[i]);
 }
 
 void gateway_block_signals(void)

@@ -13,6 +13,11 @@
 #include "responder/handler.h"
 
 /*
+ * Makes the signals that end the process exit at once, with 0. That is for the
+ * start, which can be stuck at a disk that has gone away.
+ */
+void gateway_exit_on_signals(void);
+/*
  * Blocks the signals that end the process. Call it before any thread is
  * started, because the threads inherit that.
  */

@@ -296,10 +296,11 @@ static int serve_fcgi(const char *where)
 	int listener = STDIN_FILENO, status = EX_CONFIG;
 	enum gateway_end ended;
 
-	/* Before libfcgi installs handlers, which would swallow a signal. */
-	gateway_block_signals();
+	gateway_exit_on_signals();
 	if (!configure(&r, false))
 		goto out;
+	/* Before libfcgi installs handlers, which would swallow a signal. */
+	gateway_block_signals();
 	log_start();
 	limit_in_flight(&r.settings);
 	status = EX_OSERR;
@@ -362,7 +363,8 @@ int main(int argc, char **argv)
 	/* Hosts limit the address space, of which each arena takes 64 MiB. */
 	mallopt(M_ARENA_MAX, 2);
 	/* A write beyond the limit of file sizes fails, and does not end us. */
-	if (signal(SIGXFSZ, SIG_IGN) == SIG_ERR)
+	if (signal(SIGXFSZ, SIG_IGN) == SIG_ERR ||
+	    signal(SIGPIPE, SIG_IGN) == SIG_ERR)
 		return EX_OSERR;
 	parse_options(argc, argv, &o);
 	if (o.check_config)

@@ -920,6 +920,70 @@ def test_answers_what_is_in_flight_and_in_the_backlog(paths, store):
                            [task_of(b) for b in bodies]) == [(5,)]
 
 
+class Hanging(FastCGI):
+    """A responder for which paths with "hang" in them do not answer."""
+
+    def __init__(self, folder, *arguments, **others):
+        self.preload = {"LD_PRELOAD": self.build(folder)}
+        super().__init__(*arguments, **others)
+
+    @staticmethod
+    def build(folder):
+        library = os.path.join(folder, "library.so")
+        source = os.path.join(os.path.dirname(fastcgi.__file__), "hang.c")
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+        os.chmod(folder, 0o755)
+        return library
+
+    def environment(self):
+        return {**super().environment(), **self.preload}
+
+
+def sanitized(program):
+    with open(program, "rb") as file:
+        text = file.read()
+    return b"__asan_init" in text or b"__tsan_init" in text
+
+
+def sleeps(process):
+    """Returns true if the process has a handler for SIGTERM and sleeps."""
+    with open(f"/proc/{process.pid}/wchan", encoding="ascii") as file:
+        return "nanosleep" in file.read()
+
+
+def test_ends_although_the_main_thread_is_stuck(paths, store):
+    """The socket's folder has gone away: its removal does not return."""
+    if sanitized(paths.responder):
+        pytest.skip("a sanitizer wants to be loaded first")
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.mkdir(folder + "/hang")
+        chown_to_test_user(folder + "/hang")
+        with Hanging(folder, paths.responder, store.conninfo,
+                     where=folder + "/hang/socket") as it:
+            it.assert_serving()
+            assert it.stop() < 5
+
+
+def test_ends_although_the_start_is_stuck(paths, store):
+    """The file of a secret has gone away: opening it does not return."""
+    if sanitized(paths.responder):
+        pytest.skip("a sanitizer wants to be loaded first")
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder, \
+            CGI(paths.responder, store.conninfo) as it:
+        it.settings["SECRET_FILE"] = folder + "/hang"
+        with open(folder + "/hang", "w", encoding="ascii") as file:
+            file.write(SECRET)
+        os.chmod(folder + "/hang", 0o600)
+        chown_to_test_user(folder + "/hang")
+        library = Hanging.build(folder)
+        process = it.spawn("--listen", it.folder + "/socket",
+                           env={**it.environment(), "LD_PRELOAD": library},
+                           stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        assert eventually(lambda: sleeps(process))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 0
+
+
 def test_answers_what_waits_for_the_database(paths, store):
     """A batch in flight at the signal is committed and answered."""
     with FastCGI(paths.responder, store.conninfo) as it:
