@@ -3,28 +3,87 @@
  * time, and decoding of hexadecimal and base64 text. Knows no secret and no
  * request: callers give bytes.
  */
+/* SHA256_CTX, because EVP and HMAC_CTX do not give out the state of a key. */
+#define OPENSSL_SUPPRESS_DEPRECATED
+
 #include "base/hmac.h"
 
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
-#include <openssl/hmac.h>
+#include <openssl/sha.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/fatal.h"
 
+enum { BLOCK = SHA256_CBLOCK };
+
+/* All SHA256_...() return 1, unless libcrypto is broken. */
+static void must(int ok)
+{
+	if (!ok)
+		fatal("SHA-256 failed");
+}
+
+/* The state after the block key XOR pad. */
+static void start_state(uint32_t state[8], const unsigned char key[BLOCK],
+			unsigned char pad)
+{
+	unsigned char block[BLOCK];
+	SHA256_CTX c;
+
+	for (size_t i = 0; i < BLOCK; i++)
+		block[i] = key[i] ^ pad;
+	must(SHA256_Init(&c));
+	must(SHA256_Update(&c, block, BLOCK));
+	memcpy(state, c.h, sizeof(c.h));
+	explicit_bzero(block, sizeof(block));
+	explicit_bzero(&c, sizeof(c));
+}
+
+/* Hashes data from a state of start_state(). */
+static void finish_state(const uint32_t state[8], const void *data,
+			 size_t length, unsigned char digest[HMAC_BYTES])
+{
+	SHA256_CTX c;
+
+	must(SHA256_Init(&c));
+	memcpy(c.h, state, sizeof(c.h));
+	c.Nl = 8 * BLOCK; /* bits so far */
+	must(SHA256_Update(&c, data, length));
+	must(SHA256_Final(digest, &c));
+	explicit_bzero(&c, sizeof(c));
+}
+
+void hmac_key_init(struct hmac_key *key, const void *bytes, size_t length)
+{
+	unsigned char block[BLOCK] = { 0 };
+
+	if (length > BLOCK)
+		must(SHA256(bytes, length, block) != NULL);
+	else if (length)
+		memcpy(block, bytes, length);
+	start_state(key->inner, block, 0x36);
+	start_state(key->outer, block, 0x5c);
+	explicit_bzero(block, sizeof(block));
+}
+
+void hmac_by_key(const struct hmac_key *key, const void *data, size_t length,
+		 unsigned char digest[HMAC_BYTES])
+{
+	finish_state(key->inner, data, length, digest);
+	finish_state(key->outer, digest, HMAC_BYTES, digest);
+}
+
 void hmac_sha256(const void *key, size_t key_length, const void *data,
 		 size_t length, unsigned char digest[HMAC_BYTES])
 {
-	unsigned size = 0;
+	struct hmac_key prepared;
 
-	/* HMAC() fails only without memory or with a broken OpenSSL. */
-	if (key_length > INT32_MAX ||
-	    !HMAC(EVP_sha256(), key, (int)key_length, data, length, digest,
-		  &size) ||
-	    size != HMAC_BYTES)
-		fatal("HMAC-SHA256 failed");
+	hmac_key_init(&prepared, key, key_length);
+	hmac_by_key(&prepared, data, length, digest);
+	explicit_bzero(&prepared, sizeof(prepared));
 }
 
 bool hmac_equal(const unsigned char a[HMAC_BYTES],

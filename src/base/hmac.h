@@ -7,11 +7,25 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/buf.h"
 #include "base/macros.h"
 
 enum { HMAC_BYTES = 32, HMAC_HEX = 64 };
+
+/*
+ * The states of SHA-256 after the first block of the inner and of the outer
+ * hash, which depend on the key alone. With them a body is hashed with as few
+ * blocks as there can be.
+ */
+struct hmac_key {
+	uint32_t inner[8], outer[8];
+};
+
+void hmac_key_init(struct hmac_key *key, const void *bytes, size_t length);
+void hmac_by_key(const struct hmac_key *key, const void *data, size_t length,
+		 unsigned char digest[HMAC_BYTES]);
 
 void hmac_sha256(const void *key, size_t key_length, const void *data,
 		 size_t length, unsigned char digest[HMAC_BYTES]);

@@ -69,44 +69,6 @@ static void report_free(struct report *r)
 	buf_free(&r->warnings);
 }
 
-static void set_free(struct secret_set *set)
-{
-	for (size_t i = 0; i < set->count; i++) {
-		free(set->list[i].name);
-		explicit_bzero(set->list[i].key, set->list[i].length);
-		free(set->list[i].key);
-	}
-	free(set->list);
-	free(set);
-}
-
-static void set_add(struct secret_set *set, const char *name, const void *key,
-		    size_t length)
-{
-	struct secret *new;
-
-	set->list = array_grow(set->list, set->count, sizeof(*new));
-	new = &set->list[set->count++];
-	new->name = xstrdup(name);
-	new->key = xmalloc(length);
-	memcpy(new->key, key, length);
-	new->length = length;
-}
-
-static bool set_equal(const struct secret_set *a, const struct secret_set *b)
-{
-	if (a->count != b->count)
-		return false;
-	for (size_t i = 0; i < a->count; i++) {
-		const struct secret *x = &a->list[i], *y = &b->list[i];
-
-		if (x->length != y->length || strcmp(x->name, y->name) != 0 ||
-		    memcmp(x->key, y->key, x->length) != 0)
-			return false;
-	}
-	return true;
-}
-
 static void files_free(struct files *f)
 {
 	for (size_t i = 0; i < f->count; i++)
@@ -306,7 +268,7 @@ static bool read_secret(const struct settings *s, const struct file *f, int fd,
 			buf_printf(&report->errors, "%s: an empty secret\n",
 				   f->path);
 		else if (judged)
-			set_add(set, f->name, text.data, length);
+			secret_set_add(set, f->name, text.data, length);
 	}
 	if (!judged)
 		buf_printf(&report->errors, "%s: %s\n", f->path,
@@ -377,18 +339,16 @@ static bool check_directory(const struct settings *s, const struct files *f,
 static struct secret_set *load_set(const struct settings *s,
 				   const struct files *f, struct report *report)
 {
-	struct secret_set *set = xcalloc(1, sizeof(*set));
+	struct secret_set *set = secret_set_new();
 	bool judged = check_directory(s, f, report);
 
 	if (s->secret)
-		set_add(set, "default", s->secret, strlen(s->secret));
+		secret_set_add(set, "default", s->secret, strlen(s->secret));
 	for (size_t i = 0; i < f->count; i++)
 		judged = load_file(s, &f->list[i], set, report) && judged;
-	if (judged) {
-		set->refcount = 1;
+	if (judged)
 		return set;
-	}
-	set_free(set);
+	secret_set_free(set);
 	return NULL;
 }
 
@@ -429,7 +389,7 @@ static void log_new_lines(struct secrets *s, struct report *report)
 static void set_unref(struct secret_set *set)
 {
 	if (--set->refcount == 0)
-		set_free(set);
+		secret_set_free(set);
 }
 
 /* Lists the files, and reads them all again if one came, changed or went. */
@@ -453,7 +413,7 @@ static void refresh(struct secrets *s)
 		s->stable = false;
 		return;
 	}
-	if (set_equal(set, s->set)) {
+	if (secret_set_equal(set, s->set)) {
 		set_unref(set);
 	} else {
 		set_unref(s->set);

@@ -9,20 +9,8 @@
 
 #include "base/buf.h"
 #include "base/macros.h"
+#include "config/secret_set.h"
 #include "config/settings.h"
-
-struct secret {
-	char *name; /* "default", or the file's name */
-	unsigned char *key;
-	size_t length; /* at least 1 */
-};
-
-/* One state of the live secrets. A set never changes; a new one replaces it. */
-struct secret_set {
-	struct secret *list;
-	size_t count;
-	unsigned refcount; /* guarded by the lock in struct secrets */
-};
 
 struct secrets;
 

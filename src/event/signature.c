@@ -15,7 +15,7 @@
 
 enum {
 	SLICE = 16, /* secrets, between two looks at the clock */
-	HMAC_OVERHEAD = 256 /* four blocks, whatever the body */
+	HMAC_OVERHEAD = 128 /* two blocks, whatever the body */
 };
 
 const struct secret *
@@ -27,34 +27,28 @@ signature_find_secret(const struct secret *list, size_t count, const void *body,
 	for (size_t i = 0; i < count; i++) {
 		unsigned char digest[HMAC_BYTES];
 
-		hmac_sha256(list[i].key, list[i].length, body, length, digest);
+		hmac_by_key(list[i].hmac, body, length, digest);
 		if (hmac_equal(digest, given) && !found)
 			found = &list[i];
 	}
 	return found;
 }
 
-static const struct secret *find_named(const struct secret_set *set,
-				       const char *name)
-{
-	for (size_t i = 0; i < set->count; i++) {
-		if (strcmp(set->list[i].name, name) == 0)
-			return &set->list[i];
-	}
-	return NULL;
-}
-
-/* Tries the named secret, or one that never matches, to take the same time. */
+/*
+ * Tries the secrets of the claimed name, or one that never matches, to take the
+ * same time.
+ */
 static enum signature_verdict try_named(const struct secret *named,
+					size_t count,
 					const struct signature_claim *claim,
 					const unsigned char given[HMAC_BYTES],
 					const struct secret **found)
 {
-	static const struct secret nobody = {
-		.key = (unsigned char *)"whsec_0000000000000000", .length = 22
-	};
+	struct hmac_key zeros = { { 0 }, { 0 } };
+	const struct secret nobody = { .hmac = &zeros };
 
-	*found = signature_find_secret(named ? named : &nobody, 1, claim->body,
+	*found = signature_find_secret(named ? named : &nobody,
+				       named ? count : 1, claim->body,
 				       claim->length, given);
 	if (!named)
 		*found = NULL;
@@ -68,12 +62,14 @@ static enum signature_verdict try_secrets(const struct secret_set *set,
 					  const unsigned char given[HMAC_BYTES],
 					  const struct secret **found)
 {
+	size_t same = 0;
 	const struct secret *named =
-		claim->secret ? find_named(set, claim->secret) : NULL;
+		claim->secret ? secret_set_find(set, claim->secret, &same)
+			      : NULL;
 
 	*found = NULL;
 	if (claim->secret && (named || !claim->secret_optional))
-		return try_named(named, claim, given, found);
+		return try_named(named, same, claim, given, found);
 	for (size_t i = 0; i < set->count; i += SLICE) {
 		size_t count = set->count - i < SLICE ? set->count - i : SLICE;
 
@@ -106,14 +102,15 @@ uint64_t signature_cost(struct secrets *secrets,
 	unsigned char given[HMAC_BYTES];
 	const struct secret_set *set;
 	uint64_t count;
+	size_t same = 0;
 
 	if (read_digest(claim, given) != SIGNATURE_OK)
 		return 0;
 	set = secrets_acquire(secrets);
 	count = set->count;
-	if (claim->secret &&
-	    (!claim->secret_optional || find_named(set, claim->secret)))
-		count = 1;
+	if (claim->secret && (secret_set_find(set, claim->secret, &same) ||
+			      !claim->secret_optional))
+		count = same ? same : 1;
 	secrets_release(secrets, set);
 	return count * (claim->length + HMAC_OVERHEAD);
 }

@@ -27,25 +27,27 @@ _Noreturn void check_failed(const char *file, int line, const char *what)
 
 struct secrets *fuzz_secrets(void)
 {
-	static struct secret list[] = {
-		{ "other", (unsigned char *)"another", 7 },
-		{ "main", (unsigned char *)fuzz_key, sizeof(fuzz_key) - 1 },
-	};
-	static struct secrets secrets = { { list, ARRAY_SIZE(list), 1 } };
+	static struct secrets secrets = { NULL };
 
+	if (!secrets.set) {
+		secrets.set = secret_set_new();
+		secret_set_add(secrets.set, "other", "another", 7);
+		secret_set_add(secrets.set, "main", fuzz_key,
+			       sizeof(fuzz_key) - 1);
+	}
 	return &secrets;
 }
 
 const struct secret_set *secrets_acquire(struct secrets *s)
 {
-	s->set.refcount++;
-	return &s->set;
+	s->set->refcount++;
+	return s->set;
 }
 
 void secrets_release(struct secrets *s, const struct secret_set *set)
 {
-	CHECK(set == &s->set && s->set.refcount > 1);
-	s->set.refcount--;
+	CHECK(set == s->set && s->set->refcount > 1);
+	s->set->refcount--;
 }
 
 void fuzz_sign(const void *body, size_t length, char hex[HMAC_HEX + 1])

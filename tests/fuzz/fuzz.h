@@ -29,7 +29,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 extern const char fuzz_key[];
 
 struct secrets {
-	struct secret_set set;
+	struct secret_set *set;
 };
 struct secrets *fuzz_secrets(void);
 /* The X-Signature of a body. */

@@ -1,4 +1,6 @@
 /* HMAC-SHA256 against RFC 4231, digests that differ in one bit, hex, base64. */
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -68,12 +70,40 @@ static void test_rfc_4231(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(vectors); i++) {
 		const struct vector *v = &vectors[i];
 		unsigned char expected[HMAC_BYTES], got[HMAC_BYTES];
+		struct hmac_key key;
 
 		print_message("RFC 4231, %s\n", v->name);
 		assert_true(hmac_from_hex(v->hex, expected));
 		hmac_sha256(v->key, v->key_length, v->data, strlen(v->data),
 			    got);
 		assert_memory_equal(got, expected, v->compared);
+		/* A prepared key can be used again. */
+		hmac_key_init(&key, v->key, v->key_length);
+		for (int again = 0; again < 2; again++) {
+			hmac_by_key(&key, v->data, strlen(v->data), got);
+			assert_memory_equal(got, expected, v->compared);
+		}
+	}
+}
+
+/* Every length across two blocks, of key and data, against OpenSSL's own. */
+static void test_lengths(void **state)
+{
+	unsigned char bytes[200], expected[HMAC_BYTES], got[HMAC_BYTES];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bytes); i++)
+		bytes[i] = (unsigned char)(i * 37);
+	for (size_t key = 0; key <= 130; key++) {
+		for (size_t data = 0; data <= sizeof(bytes); data++) {
+			unsigned size = 0;
+
+			assert_non_null(HMAC(EVP_sha256(), bytes, (int)key,
+					     bytes, data, expected, &size));
+			assert_int_equal(size, HMAC_BYTES);
+			hmac_sha256(bytes, key, bytes, data, got);
+			assert_memory_equal(got, expected, HMAC_BYTES);
+		}
 	}
 }
 
@@ -203,6 +233,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_rfc_4231),
+		cmocka_unit_test(test_lengths),
 		cmocka_unit_test(test_one_bit_off),
 		cmocka_unit_test(test_hex),
 		cmocka_unit_test(test_base64),

@@ -390,17 +390,17 @@ static void test_sources(void **state)
 	scratch_write(&w->scratch, "secrets/default", 0600, "three");
 	open_good(w);
 	expect_live(__LINE__, w,
-		    "default=of the environment agent=of the file agent=one "
-		    "b=two default=three");
+		    "agent=of the file agent=one b=two "
+		    "default=of the environment default=three");
 
 	/* SECRET_FILE is watched like the folder. */
 	scratch_write(&w->scratch, "agent", 0600, "another");
 	expect_soon(__LINE__, w,
-		    "default=of the environment agent=another agent=one "
-		    "b=two default=three");
+		    "agent=another agent=one b=two "
+		    "default=of the environment default=three");
 	scratch_unlink(&w->scratch, "agent");
 	expect_soon(__LINE__, w,
-		    "default=of the environment agent=one b=two "
+		    "agent=one b=two default=of the environment "
 		    "default=three");
 	assert_int_equal(logged(w, "/agent: No such file or directory"), 1);
 }
@@ -432,7 +432,7 @@ static void test_none(void **state)
 	/* The folder is read as soon as it exists. */
 	scratch_mkdir(&w->scratch, "secrets", 0700);
 	scratch_write(&w->scratch, "secrets/a", 0600, "two");
-	expect_soon(__LINE__, w, "default=one a=two");
+	expect_soon(__LINE__, w, "a=two default=one");
 	assert_int_equal(logged(w, "level=error"), 0);
 
 	settings_free(&w->settings);
@@ -579,7 +579,7 @@ static void test_folder_gone(void **state)
 	expect_soon(__LINE__, w, "default=one");
 	assert_int_equal(logged(w, "/secrets: No such file"), 1);
 	scratch_rename(&w->scratch, "elsewhere", "secrets");
-	expect_soon(__LINE__, w, "default=one a=two");
+	expect_soon(__LINE__, w, "a=two default=one");
 }
 
 /*

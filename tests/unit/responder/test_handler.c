@@ -29,12 +29,12 @@ static const char key[] = "whsec_test";
 /* The fakes. */
 
 struct secrets {
-	struct secret_set set;
+	struct secret_set *set;
 };
 
 const struct secret_set *secrets_acquire(struct secrets *s)
 {
-	return &s->set;
+	return s->set;
 }
 
 void secrets_release(struct secrets *s, const struct secret_set *set)
@@ -181,7 +181,6 @@ static const struct row rows[] = {
 
 struct world {
 	struct settings settings;
-	struct secret secret;
 	struct secrets secrets;
 	struct queue queue;
 	struct spool spool;
@@ -192,11 +191,8 @@ static void world_init(struct world *w)
 {
 	*w = (struct world){ 0 };
 	w->settings.deadline = 3000;
-	w->secret.name = xstrdup("main");
-	w->secret.key = (unsigned char *)xstrdup(key);
-	w->secret.length = strlen(key);
-	w->secrets.set.list = &w->secret;
-	w->secrets.set.count = 1;
+	w->secrets.set = secret_set_new();
+	secret_set_add(w->secrets.set, "main", key, strlen(key));
 	w->spool.works = w->spool.empty = true;
 	w->handler = (struct handler){ .settings = &w->settings,
 				       .secrets = &w->secrets,
@@ -205,8 +201,7 @@ static void world_init(struct world *w)
 
 static void world_free(struct world *w)
 {
-	free(w->secret.name);
-	free(w->secret.key);
+	secret_set_free(w->secrets.set);
 	free(w->queue.reason);
 	free(w->queue.task_id);
 	free(w->queue.secret_name);
@@ -345,17 +340,11 @@ static void test_secret_by_path(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(paths); i++) {
 		char hex[HMAC_HEX + 1];
 		struct world w;
-		struct secret two[2];
 		struct exchange x;
 
 		print_message("line %d\n", paths[i].line);
 		world_init(&w);
-		two[0] = (struct secret){ .name = (char *)"other",
-					  .key = (unsigned char *)"x",
-					  .length = 1 };
-		two[1] = w.secret;
-		w.secrets.set.list = two;
-		w.secrets.set.count = 2;
+		secret_set_add(w.secrets.set, "other", "x", 1);
 		sign(GOOD, hex);
 		exchange_init(&x, &w.handler, on_reply);
 		make_request(&x.request, &rows[0], hex);
