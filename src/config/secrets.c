@@ -1,10 +1,15 @@
 /*
  * Owns the live secrets, and finds out when their files change.
- * list_files() lists the files with their stamps, load_set() reads them into a
- * new set, refresh() compares and replaces. Knows nothing of signatures.
- * Threads: every worker and the drainer call secrets_acquire(), which checks
- * the files at most every CHECK_MS ms under the lock. A set has a reference
- * count, so that a replaced set lives until its last user releases it.
+ * list_files() lists the files with their stamps, keep_unchanged() takes over
+ * what is known of them, load_set() reads the others and makes a new set.
+ * Knows nothing of signatures.
+ *
+ * Threads: every worker and the drainer call secrets_acquire(). The first that
+ * finds the last check CHECK_MS ms old calls refresh(), without the lock,
+ * because that takes a while with thousands of files. Meanwhile the others get
+ * the old set while its check began at most USABLE_MS ms ago; else they wait.
+ * A set has a reference count, so that a replaced set lives until its last
+ * user releases it.
  */
 #include "config/secrets.h"
 
@@ -23,7 +28,8 @@
 #include "base/threads.h"
 #include "config/private_file.h"
 
-enum { CHECK_MS = 250, SECRET_LIMIT = 4096 };
+/* A change has to take effect within 1 s. */
+enum { CHECK_MS = 250, USABLE_MS = 900, SECRET_LIMIT = 4096 };
 
 /* Tells two states of a file apart without reading it. */
 struct stamp {
@@ -34,33 +40,41 @@ struct stamp {
 	struct timespec modified, changed;
 };
 
-struct file {
-	char *path;
-	const char *name; /* points into path */
-	struct stamp stamp;
-};
-
-/* The files that hold secrets, as listed at one moment. */
-struct files {
-	struct file *list; /* SECRET_FILE, then SECRET_DIR in order of name */
-	size_t count;
-	int directory_error; /* of reading SECRET_DIR; 0: it was read */
-	bool directory_writable; /* others can create files in SECRET_DIR */
-};
-
 /* What is wrong with the files, a line each. */
 struct report {
 	struct buf errors, warnings;
 };
 
+struct file {
+	char *path;
+	const char *name; /* points into path */
+	struct stamp stamp;
+	bool settled; /* an equal stamp proves that the file is the same */
+	bool loaded; /* the next two are set */
+	struct buf key; /* empty if the file is invalid */
+	struct report report;
+};
+
+/* The files that hold secrets, as listed at one moment. */
+struct files {
+	struct file *list; /* in order of path */
+	size_t count;
+	int directory_error; /* of reading SECRET_DIR; 0: it was read */
+	bool directory_writable; /* others can create files in SECRET_DIR */
+};
+
 struct secrets {
 	const struct settings *settings;
-	pthread_mutex_t lock; /* over all that follows, and the holders */
+	pthread_mutex_t lock; /* over the next four, and the references */
+	pthread_cond_t changed; /* refreshing is false again */
 	struct secret_set *set;
+	int64_t checked_at; /* when the last check began (ms, monotonic) */
+	bool refreshing; /* a thread is in refresh() */
+
+	/* For the thread in refresh() alone. */
 	struct files scanned; /* what set was made from */
 	struct report logged; /* what was reported already */
-	int64_t checked_at; /* monotonic_ms() */
-	bool stable; /* seen can't have changed unnoticed */
+	bool stable; /* all of scanned is settled */
 };
 
 static void report_free(struct report *r)
@@ -71,8 +85,11 @@ static void report_free(struct report *r)
 
 static void files_free(struct files *f)
 {
-	for (size_t i = 0; i < f->count; i++)
+	for (size_t i = 0; i < f->count; i++) {
 		free(f->list[i].path);
+		buf_wipe(&f->list[i].key);
+		report_free(&f->list[i].report);
+	}
 	free(f->list);
 	*f = (struct files){ 0 };
 }
@@ -104,21 +121,61 @@ static bool files_equal(const struct files *a, const struct files *b)
 }
 
 /*
- * Returns true if every stamp is more than a second old; false otherwise. Two
+ * Returns true if the stamp is more than a second old; false otherwise. Two
  * writes within one clock tick of the file system leave the same times, so a
  * younger stamp does not prove that a file is unchanged.
  */
-static bool files_stable(const struct files *f)
+static bool is_settled(const struct stamp *stamp)
 {
 	struct timespec now;
 
-	if (clock_gettime(CLOCK_REALTIME, &now) < 0)
-		return false;
+	return clock_gettime(CLOCK_REALTIME, &now) == 0 &&
+	       stamp->changed.tv_sec + 1 < now.tv_sec;
+}
+
+static bool all_settled(const struct files *f)
+{
 	for (size_t i = 0; i < f->count; i++) {
-		if (f->list[i].stamp.changed.tv_sec + 1 >= now.tv_sec)
+		if (!f->list[i].settled)
 			return false;
 	}
 	return true;
+}
+
+static void buf_copy(struct buf *to, const struct buf *from)
+{
+	if (from->length)
+		buf_add(to, from->data, from->length);
+}
+
+static void report_add(struct report *to, const struct report *from)
+{
+	buf_copy(&to->errors, &from->errors);
+	buf_copy(&to->warnings, &from->warnings);
+}
+
+/* Takes over what is known of files that are the same as in old. */
+static void keep_unchanged(struct files *now, const struct files *old)
+{
+	size_t k = 0;
+
+	for (size_t i = 0; i < now->count; i++) {
+		struct file *f = &now->list[i];
+		const struct file *o;
+
+		while (k < old->count && strcmp(old->list[k].path, f->path) < 0)
+			k++;
+		if (k == old->count)
+			return;
+		o = &old->list[k];
+		if (!o->settled || !o->loaded ||
+		    strcmp(o->path, f->path) != 0 ||
+		    !stamp_equal(&o->stamp, &f->stamp))
+			continue;
+		buf_copy(&f->key, &o->key);
+		report_add(&f->report, &o->report);
+		f->loaded = true;
+	}
 }
 
 static void files_add(struct files *f, char *path, const struct stat *st,
@@ -132,13 +189,16 @@ static void files_add(struct files *f, char *path, const struct stat *st,
 	*new = (struct file){ .path = path,
 			      .name = slash ? slash + 1 : path,
 			      .stamp.error = error };
-	if (error)
+	if (error) {
+		new->settled = true;
 		return;
+	}
 	new->stamp.device = st->st_dev;
 	new->stamp.inode = st->st_ino;
 	new->stamp.size = st->st_size;
 	new->stamp.modified = st->st_mtim;
 	new->stamp.changed = st->st_ctim;
+	new->settled = is_settled(&new->stamp);
 }
 
 /* Adds one name of SECRET_DIR, unless it is a folder or was removed. */
@@ -172,7 +232,6 @@ static int compare_path(const void *a, const void *b)
 
 static void list_directory(struct files *f, const struct settings *s)
 {
-	size_t first = f->count;
 	DIR *directory = opendir(s->secret_dir);
 	struct dirent *entry;
 	struct stat st;
@@ -193,9 +252,6 @@ static void list_directory(struct files *f, const struct settings *s)
 	}
 	f->directory_error = errno;
 	closedir(directory);
-	if (f->count > first)
-		qsort(f->list + first, f->count - first, sizeof(*f->list),
-		      compare_path);
 }
 
 static void list_files(struct files *f, const struct settings *s)
@@ -209,6 +265,8 @@ static void list_files(struct files *f, const struct settings *s)
 	}
 	if (s->secret_dir)
 		list_directory(f, s);
+	if (f->count)
+		qsort(f->list, f->count, sizeof(*f->list), compare_path);
 }
 
 /*
@@ -234,18 +292,40 @@ static size_t strip_newline(const char *text, size_t length)
 	return length;
 }
 
-/*
- * Adds the secret in the open file fd to the set, or a line to the report.
- * Returns true if the file was judged; false if it must be read again.
- */
-static bool read_secret(const struct settings *s, const struct file *f, int fd,
-			struct secret_set *set, struct report *report)
+/* Warns of bytes that an editor or a careless hand adds to a secret. */
+static void check_content(struct file *f)
 {
-	/*
-	 * All room at once, because growing would leave copies of the secret.
-	 */
+	static const char space[] = " \t\r\n\v\f";
+	const char *key = f->key.data;
+	size_t n = f->key.length;
+	bool first = memchr(space, key[0], sizeof(space) - 1);
+	bool last = memchr(space, key[n - 1], sizeof(space) - 1);
+	const char *fault = NULL;
+
+	if (n >= 3 && memcmp(key, "\xef\xbb\xbf", 3) == 0)
+		fault = "begins with a byte order mark";
+	else if (n >= 2 && (memcmp(key, "\xff\xfe", 2) == 0 ||
+			    memcmp(key, "\xfe\xff", 2) == 0))
+		fault = "is UTF-16";
+	else if (first || last)
+		fault = first ? "begins with white space"
+			      : "ends with white space";
+	if (fault)
+		buf_printf(&f->report.warnings,
+			   "%s: the secret %s, which counts as part of it\n",
+			   f->path, fault);
+}
+
+/*
+ * Reads the secret in the open file fd, or reports its fault. Returns true if
+ * it did one of both; false if the file must be read again.
+ */
+static bool read_secret(const struct settings *s, struct file *f, int fd)
+{
+	/* All room at once, because growing would leave copies of the secret. */
 	enum { ROOM = 4 * SECRET_LIMIT };
 	struct buf text = { .data = xmalloc(ROOM), .capacity = ROOM };
+	struct report *report = &f->report;
 	struct stat st;
 	bool judged = true;
 	size_t length;
@@ -261,14 +341,16 @@ static bool read_secret(const struct settings *s, const struct file *f, int fd,
 		judged = read_all(fd, SECRET_LIMIT + 2, &text) ||
 			 errno == EFBIG;
 		length = strip_newline(text.data, text.length);
-		if (judged && length > SECRET_LIMIT)
+		if (judged && length > SECRET_LIMIT) {
 			buf_printf(&report->errors, "%s: larger than 4KiB\n",
 				   f->path);
-		else if (judged && length == 0)
+		} else if (judged && length == 0) {
 			buf_printf(&report->errors, "%s: an empty secret\n",
 				   f->path);
-		else if (judged)
-			secret_set_add(set, f->name, text.data, length);
+		} else if (judged) {
+			buf_add(&f->key, text.data, length);
+			check_content(f);
+		}
 	}
 	if (!judged)
 		buf_printf(&report->errors, "%s: %s\n", f->path,
@@ -277,22 +359,22 @@ static bool read_secret(const struct settings *s, const struct file *f, int fd,
 	return judged;
 }
 
-static bool load_file(const struct settings *s, const struct file *f,
-		      struct secret_set *set, struct report *report)
+/* Returns as read_secret(). */
+static bool load_file(const struct settings *s, struct file *f)
 {
+	struct buf *errors = &f->report.errors;
 	int fd, error = f->stamp.error;
 	bool judged;
 
 	/* The name is written to the log and the database. */
 	if (!is_printable(f->name)) {
-		buf_printf(&report->errors,
+		buf_printf(errors,
 			   "%s: a secret's name must be printable ASCII\n",
 			   f->path);
 		return true;
 	}
 	if (error) {
-		buf_printf(&report->errors, "%s: %s\n", f->path,
-			   strerror(error));
+		buf_printf(errors, "%s: %s\n", f->path, strerror(error));
 		return true;
 	}
 	/* O_NONBLOCK, because open() would wait for a writer of a FIFO. */
@@ -301,11 +383,10 @@ static bool load_file(const struct settings *s, const struct file *f,
 		error = errno;
 		if (error == ENOENT)
 			return true; /* removed since it was listed */
-		buf_printf(&report->errors, "%s: %s\n", f->path,
-			   strerror(error));
+		buf_printf(errors, "%s: %s\n", f->path, strerror(error));
 		return !is_transient_error(error);
 	}
-	judged = read_secret(s, f, fd, set, report);
+	judged = read_secret(s, f, fd);
 	close(fd);
 	return judged;
 }
@@ -336,16 +417,25 @@ static bool check_directory(const struct settings *s, const struct files *f,
  * a line in the report. Returns NULL if a file could not be read for a reason
  * that will pass.
  */
-static struct secret_set *load_set(const struct settings *s,
-				   const struct files *f, struct report *report)
+static struct secret_set *load_set(const struct settings *s, struct files *f,
+				   struct report *report)
 {
 	struct secret_set *set = secret_set_new();
 	bool judged = check_directory(s, f, report);
 
 	if (s->secret)
 		secret_set_add(set, "default", s->secret, strlen(s->secret));
-	for (size_t i = 0; i < f->count; i++)
-		judged = load_file(s, &f->list[i], set, report) && judged;
+	for (size_t i = 0; i < f->count; i++) {
+		struct file *one = &f->list[i];
+
+		if (!one->loaded)
+			one->loaded = load_file(s, one);
+		judged = one->loaded && judged;
+		report_add(report, &one->report);
+		if (one->key.length)
+			secret_set_add(set, one->name, one->key.data,
+				       one->key.length);
+	}
 	if (judged)
 		return set;
 	secret_set_free(set);
@@ -386,26 +476,46 @@ static void log_new_lines(struct secrets *s, struct report *report)
 	s->logged = *report;
 }
 
-static void set_unref(struct secret_set *set)
+/* Drops a reference. Call without s->lock, because freeing takes a while. */
+static void set_unref(struct secrets *s, struct secret_set *set)
 {
-	if (--set->refcount == 0)
+	bool last;
+
+	mutex_lock(&s->lock);
+	last = --set->refcount == 0;
+	mutex_unlock(&s->lock);
+	if (last)
 		secret_set_free(set);
 }
 
-/* Lists the files, and reads them all again if one came, changed or went. */
+static void replace_set(struct secrets *s, struct secret_set *set)
+{
+	struct secret_set *old;
+
+	mutex_lock(&s->lock);
+	old = s->set;
+	s->set = set;
+	mutex_unlock(&s->lock);
+	set_unref(s, old);
+	log_message(LEVEL_INFO, "secrets changed: %zu are live", set->count);
+}
+
+/*
+ * Lists the files, and makes a new set if one came, changed or went. Call
+ * without s->lock, and with s->refreshing set by this thread.
+ */
 static void refresh(struct secrets *s)
 {
 	struct files now = { 0 };
 	struct report report = { 0 };
 	struct secret_set *set;
-	bool settled;
 
 	list_files(&now, s->settings);
-	settled = files_stable(&now);
 	if (s->stable && files_equal(&now, &s->scanned)) {
 		files_free(&now);
 		return;
 	}
+	keep_unchanged(&now, &s->scanned);
 	set = load_set(s->settings, &now, &report);
 	log_new_lines(s, &report);
 	if (!set) {
@@ -413,17 +523,13 @@ static void refresh(struct secrets *s)
 		s->stable = false;
 		return;
 	}
-	if (secret_set_equal(set, s->set)) {
-		set_unref(set);
-	} else {
-		set_unref(s->set);
-		s->set = set;
-		log_message(LEVEL_INFO, "secrets changed: %zu are live",
-			    set->count);
-	}
 	files_free(&s->scanned);
 	s->scanned = now;
-	s->stable = settled;
+	s->stable = all_settled(&now);
+	if (secret_set_equal(set, s->set))
+		set_unref(s, set);
+	else
+		replace_set(s, set);
 }
 
 static void explain_no_secret(const struct settings *s, struct buf *errors)
@@ -455,9 +561,10 @@ struct secrets *secrets_open(const struct settings *s, struct buf *errors)
 
 	new->settings = s;
 	mutex_init(&new->lock);
-	list_files(&new->scanned, s);
-	new->stable = files_stable(&new->scanned);
+	cond_init(&new->changed);
 	new->checked_at = monotonic_ms();
+	list_files(&new->scanned, s);
+	new->stable = all_settled(&new->scanned);
 	new->set = load_set(s, &new->scanned, &report);
 	buf_add(errors, report.errors.data, report.errors.length);
 	if (new->set &&new->set->count == 0 && report.errors.length == 0)
@@ -476,9 +583,10 @@ void secrets_close(struct secrets *s)
 	if (!s)
 		return;
 	if (s->set)
-		set_unref(s->set);
+		set_unref(s, s->set);
 	files_free(&s->scanned);
 	report_free(&s->logged);
+	cond_destroy(&s->changed);
 	mutex_destroy(&s->lock);
 	free(s);
 }
@@ -486,13 +594,20 @@ void secrets_close(struct secrets *s)
 const struct secret_set *secrets_acquire(struct secrets *s)
 {
 	struct secret_set *set;
+	int64_t now = monotonic_ms();
 
 	mutex_lock(&s->lock);
-	/* Under the lock, because no thread may use an outdated set. */
-	if (monotonic_ms() - s->checked_at >= CHECK_MS) {
+	if (now - s->checked_at >= CHECK_MS && !s->refreshing) {
+		s->refreshing = true;
+		mutex_unlock(&s->lock);
 		refresh(s);
-		s->checked_at = monotonic_ms();
+		mutex_lock(&s->lock);
+		s->refreshing = false;
+		s->checked_at = now;
+		cond_broadcast(&s->changed);
 	}
+	while (s->refreshing && monotonic_ms() - s->checked_at >= USABLE_MS)
+		cond_wait(&s->changed, &s->lock, monotonic_ms() + USABLE_MS);
 	set = s->set;
 	set->refcount++;
 	mutex_unlock(&s->lock);
@@ -501,7 +616,5 @@ const struct secret_set *secrets_acquire(struct secrets *s)
 
 void secrets_release(struct secrets *s, const struct secret_set *set)
 {
-	mutex_lock(&s->lock);
-	set_unref((struct secret_set *)set);
-	mutex_unlock(&s->lock);
+	set_unref(s, (struct secret_set *)set);
 }

@@ -317,6 +317,97 @@ static void test_in_memory_is_a_warning(void **state)
 	assert_int_equal(logged(w, "level=warning"), 1);
 }
 
+/* Bytes that are there by mistake count, with a warning that says so. */
+static void test_suspicious_content(void **state)
+{
+	static const struct {
+		int line;
+		const char *text;
+		size_t length;
+		const char *warning; /* NULL: none */
+	} cases[] = {
+		{ __LINE__, "whsec_x\n", 8, NULL },
+		{ __LINE__, "whsec x", 7, NULL },
+		{ __LINE__, "\xef\xbb\xbfwhsec_x", 10, "byte order mark" },
+		{ __LINE__, "\xff\xfew\0h\0", 6, "is UTF-16" },
+		{ __LINE__, "\xfe\xff\0w\0h", 6, "is UTF-16" },
+		{ __LINE__, " whsec_x", 8, "begins with white space" },
+		{ __LINE__, "\twhsec_x", 8, "begins with white space" },
+		{ __LINE__, "whsec_x \n", 9, "ends with white space" },
+		{ __LINE__, "whsec_x\n\n", 9, "ends with white space" },
+		{ __LINE__, "whsec_x\r", 8, "ends with white space" },
+		{ __LINE__, " ", 1, "begins with white space" },
+	};
+	struct world *w = *state;
+	const struct scratch *s = &w->scratch;
+	char *path = scratch_path(s, "secrets/a");
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC,
+			      0600);
+
+		assert_true(fd >= 0);
+		assert_true(write_all(fd, cases[i].text, cases[i].length));
+		close(fd);
+		open_good(w);
+		if (logged(w, "level=warning") != (cases[i].warning != NULL) ||
+		    (cases[i].warning && !logged(w, cases[i].warning)))
+			fail_msg("line %d", cases[i].line);
+		assert_int_equal(logged(w, "whsec"), 0);
+		scratch_write(s, "log", 0600, "");
+	}
+	free(path);
+}
+
+/* With thousands of files, a new one is found, and the others stay. */
+static void test_many(void **state)
+{
+	enum { MANY = 3000 };
+	struct world *w = *state;
+	const struct scratch *s = &w->scratch;
+	const struct secret_set *set;
+	size_t same;
+
+	for (int i = 0; i < MANY; i++) {
+		char *name = xasprintf("secrets/agent-%d", i);
+
+		scratch_write(s, name, 0600, name);
+		free(name);
+	}
+	open_good(w);
+	for (int round = 0; round < 3; round++) {
+		char *name = xasprintf("secrets/new-%d", round);
+		int64_t start = monotonic_ms();
+
+		scratch_write(s, name, 0600, name);
+		do {
+			assert_true(monotonic_ms() - start < 10000);
+			pause_briefly();
+			set = secrets_acquire(w->secrets);
+			same = set->count;
+			if (same == (size_t)MANY + 1 + (size_t)round)
+				assert_non_null(secret_set_find(
+					set, name + strlen("secrets/"), &same));
+			else
+				same = 0;
+			secrets_release(w->secrets, set);
+		} while (same == 0);
+		free(name);
+	}
+	set = secrets_acquire(w->secrets);
+	for (int i = 0; i < MANY; i++) {
+		char *name = xasprintf("secrets/agent-%d", i);
+		const struct secret *found =
+			secret_set_find(set, name + strlen("secrets/"), &same);
+
+		assert_non_null(found);
+		assert_int_equal(found->length, strlen(name));
+		assert_memory_equal(found->key, name, found->length);
+		free(name);
+	}
+	secrets_release(w->secrets, set);
+}
+
 static void test_names(void **state)
 {
 	static const struct {
@@ -732,6 +823,8 @@ int main(void)
 		TEST(test_length),
 		TEST(test_modes),
 		TEST(test_in_memory_is_a_warning),
+		TEST(test_suspicious_content),
+		TEST(test_many),
 		TEST(test_names),
 		TEST(test_what_is_no_secret),
 		TEST(test_sources),
