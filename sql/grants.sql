@@ -25,14 +25,15 @@ BEGIN
 	GRANT EXECUTE ON FUNCTION
 		humcli.payload(json),
 		humcli.order_equal_times(text, timestamptz),
-		humcli.unread_events(txid_snapshot, txid_snapshot, bigint, bigint, text[], bigint),
+		humcli.unread_events(txid_snapshot, txid_snapshot, bigint, bigint, text[], text[], bigint),
+		humcli.subscription_covers(humcli.subscriptions, text, text),
 		humcli.cursor_horizon(humcli.subscriptions),
 		humcli.has_foreign_xids(text),
 		humcli.xid_to_bigint(xid)
 		TO humcli_reader;
 
 	GRANT EXECUTE ON FUNCTION
-		humcli.subscribe(text, text, text[]),
+		humcli.subscribe(text, text, text[], text[]),
 		humcli.fetch(text, int),
 		humcli.ack(text, text),
 		humcli.replay(text, bigint[], text, text[], timestamptz, timestamptz),

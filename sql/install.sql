@@ -39,6 +39,7 @@ SET LOCAL client_min_messages = notice;
 \ir functions/subscribe/require_subscription.sql
 \ir functions/subscribe/unread_events.sql
 \ir functions/subscribe/cursor_has_passed.sql
+\ir functions/subscribe/subscription_covers.sql
 \ir functions/subscribe/open_next_window.sql
 \ir functions/subscribe/subscribe.sql
 \ir functions/subscribe/fetch.sql
@@ -52,6 +53,7 @@ SET LOCAL client_min_messages = notice;
 \ir functions/subscribe/rebase.sql
 \ir plans.sql
 \ir status.sql
+\ir obsolete.sql
 \ir grants.sql
 
 COMMIT;

@@ -1,5 +1,5 @@
--- The tables. An existing table is not altered, because its lock would block
--- every writer.
+-- The tables. An existing table of deliveries is not altered, because its lock
+-- would block every writer.
 --
 -- Compared text has the collation "C": bytes, the same on every system. One
 -- index then finds duplicates and neighbors.
@@ -14,7 +14,7 @@ END IF; END $$;
 -- Steps from older versions belong here; max(version) tells which.
 DO $$
 DECLARE
-	ours constant int := 2;
+	ours constant int := 3;
 	theirs int := (SELECT max(v.version) FROM humcli.schema_version v);
 BEGIN
 	IF theirs > ours THEN
@@ -137,8 +137,13 @@ DO $$ BEGIN IF to_regclass('humcli.subscriptions') IS NULL THEN
 		in_order	boolean NOT NULL DEFAULT false,
 		max_attempts	int NOT NULL DEFAULT 12 CHECK (max_attempts > 0),
 		backoff		interval NOT NULL DEFAULT '2 s' CHECK (backoff >= '0'),
-		longest_backoff	interval NOT NULL DEFAULT '1 h' CHECK (longest_backoff >= '0')
+		longest_backoff	interval NOT NULL DEFAULT '1 h' CHECK (longest_backoff >= '0'),
+		secrets		text[]	-- NULL: all
 	) WITH (fillfactor = 30, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
+ELSIF NOT EXISTS (SELECT FROM pg_attribute a
+	WHERE a.attrelid = 'humcli.subscriptions'::regclass AND a.attname = 'secrets')
+THEN
+	ALTER TABLE humcli.subscriptions ADD COLUMN secrets text[];	-- no recording locks this table
 END IF; END $$;
 
 -- Replays: events that fetch() returns again, before all others.

@@ -79,11 +79,14 @@ THEN
 END IF; END $$;
 
 -- Tasks: the current status of each task, which is the last row of its timeline.
-DO $$ BEGIN IF to_regclass('humcli.tasks') IS NULL THEN
-	CREATE VIEW humcli.tasks AS
+DO $$ BEGIN IF to_regclass('humcli.tasks') IS NULL
+	OR strpos(pg_get_viewdef(to_regclass('humcli.tasks')), 'secret_name') = 0
+THEN
+	CREATE OR REPLACE VIEW humcli.tasks AS
 	SELECT DISTINCT ON (l.task_id)
 		l.task_id, l.status, l.previous_status, l.occurred_at, l.id, l.event,
-		l.meaning, l.trigger, l.terminal, l.place AS events
+		l.meaning, l.trigger, l.terminal, l.place AS events,
+		l.secret_name
 	FROM humcli.timeline l
 	ORDER BY l.task_id, l.place DESC;
 END IF; END $$;

@@ -11,6 +11,11 @@
 -- Events are claimed in any order, or in the order of each task (see pool()).
 -- In the order of each task, one worker at a time chooses, because each must
 -- see what the others hold.
+DO $$ BEGIN IF NOT coalesce((SELECT 'signature' = ANY (p.proargnames) FROM pg_proc p
+	WHERE p.oid = to_regprocedure('humcli.claim(text, text, int, interval)')), true)
+THEN
+	DROP FUNCTION humcli.claim(text, text, int, interval);	-- of an older version, with fewer columns
+END IF; END $$;
 CREATE OR REPLACE FUNCTION humcli.claim(
 	name text,
 	worker text,
@@ -29,7 +34,8 @@ RETURNS TABLE (
 	received_at timestamptz,
 	recorded_at timestamptz,
 	secret_name text,
-	payload json
+	payload json,
+	signature text
 )
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -69,7 +75,7 @@ BEGIN
 		LIMIT max_rows) r);
 	has_unread := (s.in_order OR ready < max_rows) AND (
 		EXISTS (SELECT FROM humcli.replays r WHERE r.subscription = s.name)
-		OR EXISTS (SELECT FROM humcli.unread_events(s.done, s.win, s.win_xid, s.win_id, s.statuses, 1))
+		OR EXISTS (SELECT FROM humcli.unread_events(s.done, s.win, s.win_xid, s.win_id, s.statuses, s.secrets, 1))
 		OR (humcli.open_next_window(s)).name IS NOT NULL);
 	IF NOT has_unread AND NOT EXISTS (
 		SELECT FROM humcli.jobs j WHERE j.subscription = s.name AND j.due <= present)
@@ -129,7 +135,7 @@ BEGIN
 			RETURNING j.event_id, j.claim_no, j.attempts
 		)
 		SELECT e.id, t.claim_no, t.attempts, e.event, e.task_id, e.status, e.previous_status, e.occurred_at,
-			e.received_at, e.recorded_at, e.secret_name, e.payload
+			e.received_at, e.recorded_at, e.secret_name, e.payload, e.signature
 		FROM taken t
 		JOIN humcli.events e ON e.id = t.event_id
 		ORDER BY e.occurred_at, e.id;

@@ -28,7 +28,7 @@ BEGIN
 
 	WITH next AS (
 		SELECT a.xid, a.id
-		FROM humcli.unread_events(s.done, until, s.win_xid, s.win_id, s.statuses, p_rows) a
+		FROM humcli.unread_events(s.done, until, s.win_xid, s.win_id, s.statuses, s.secrets, p_rows) a
 	), inserted AS (
 		INSERT INTO humcli.jobs (subscription, event_id, task_id, occurred_at)
 		SELECT s.name, e.id, e.task_id, e.occurred_at

@@ -9,7 +9,7 @@ import pytest
 from psycopg2 import errors, extensions
 
 from harness.postgres import Cluster, Database, wait_until
-from harness.record_calls import START, Delivery, at, outcomes, record
+from harness.record_calls import SIGNATURE, START, Delivery, at, outcomes, record
 
 ROLES = ("humcli_admin", "humcli_consumer", "humcli_owner", "humcli_reader", "humcli_writer")
 
@@ -121,7 +121,7 @@ def test_twice(bare, template, cluster, paths, ways):
 
 
 def test_version(database):
-    assert database.execute("SELECT version FROM humcli.schema_version") == [(2,)]
+    assert database.execute("SELECT version FROM humcli.schema_version") == [(3,)]
 
 
 def test_quiet(bare, paths):
@@ -218,7 +218,7 @@ def test_under_load(database, paths):
 
 def test_newer_schema(bare, paths):
     by_psql(bare, paths)
-    bare.execute("INSERT INTO humcli.schema_version (version) VALUES (3)")
+    bare.execute("INSERT INTO humcli.schema_version (version) VALUES (4)")
     with pytest.raises(errors.ObjectNotInPrerequisiteState):
         by_string(bare, paths)
 
@@ -328,7 +328,7 @@ def test_upgrade_from_version_1(bare, paths):
         for thread in threads:
             thread.join()
     assert not failures
-    assert bare.execute("SELECT version FROM humcli.schema_version ORDER BY 1") == [(1,), (2,)]
+    assert bare.execute("SELECT version FROM humcli.schema_version ORDER BY 1") == [(1,), (3,)]
     with connection.cursor() as cursor:
         cursor.execute("SELECT humcli.subscribe('s', 'beginning'); SELECT id FROM humcli.fetch('s', 1000000)")
         got = sorted(row[0] for row in cursor.fetchall())
@@ -340,6 +340,44 @@ def test_upgrade_from_version_1(bare, paths):
     # old names of functions stay for a receiver of version 1 that still runs
     renamed = {("function", "beside"), ("function", "set_aside")}
     assert [row for row in fingerprint(bare) if row[0] != "version" and row[:2] not in renamed] == [
+        row for row in fingerprint(new) if row[0] != "version"]
+    bare.cluster.drop_database(new.name)
+
+
+def test_upgrade_from_version_2(bare, paths):
+    """An upgrade from version 2 keeps subscriptions, cursors and pools. The
+    result is the same as a new installation."""
+    data = paths.source / "tests/data"
+    bare.psql("-v", "ON_ERROR_STOP=1", "-q", "-f", str(data / "humcli-version-2.sql"),
+              "-f", str(data / "humcli-version-2-pool.sql"))
+    connection = bare.connect()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT humcli.subscribe('s'), humcli.subscribe('p', 'now', '{A}')")
+    rows = record(connection, [Delivery(f"task_{i}", "AB"[i % 2]) for i in range(8)])
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT position, id FROM humcli.fetch('s', 2)")
+        position, first = cursor.fetchall()[1]
+        assert first == rows[1].id
+        cursor.execute("SELECT humcli.ack('s', %s)", [position])
+        cursor.execute("SELECT id, claim_no FROM humcli.claim('p', 'w')")
+        claimed = cursor.fetchone()
+        for _ in range(2):
+            by_psql(bare, paths)
+            bare.psql("-v", "ON_ERROR_STOP=1", "-q", "-f", str(paths.source / "sql/pool.sql"))
+        cursor.execute("SELECT id, secret_name, payload::text, signature FROM humcli.fetch('s')")
+        assert cursor.fetchall() == [(row.id, "default", "{}", SIGNATURE) for row in rows[2:]]
+        cursor.execute("SELECT humcli.complete('p', %s, %s)", claimed)
+        assert cursor.fetchone() == (True,)
+        cursor.execute("SELECT id, signature FROM humcli.claim('p', 'w', 10)")
+        assert sorted(cursor.fetchall()) == sorted((row.id, SIGNATURE) for row in rows[::2] if row.id != claimed[0])
+        cursor.execute("SELECT name, statuses, secrets FROM humcli.subscription_status")
+        assert cursor.fetchall() == [("p", ["A"], None), ("s", None, None)]
+        cursor.execute("SELECT humcli.subscribe('t', secrets => '{x}')")
+    connection.close()
+    new = Database(bare.cluster, bare.cluster.create_database())
+    by_string(new, paths)
+    new.psql("-v", "ON_ERROR_STOP=1", "-q", "-f", str(paths.source / "sql/pool.sql"))
+    assert [row for row in fingerprint(bare) if row[0] != "version"] == [
         row for row in fingerprint(new) if row[0] != "version"]
     bare.cluster.drop_database(new.name)
 

@@ -40,7 +40,7 @@ def test_text(connection, listener):
     notify(connection, [row.id])
     assert notified(connection, listener) == [
         f'{{"id":"{row.id}","task_id":"task_abc123","status":"SUBMITTED",'
-        '"previous_status":"IN_PROGRESS","first":true}']
+        '"previous_status":"IN_PROGRESS","first":true,"secret":"default"}']
 
 
 def test_record_notifies_when_asked(connection, listener):
@@ -80,7 +80,8 @@ def test_escapes(connection, listener, odd):
     row = record(connection, [odd], notify=True)[0]
     text, = notified(connection, listener)
     assert json.loads(text) == {"id": str(row.id), "task_id": odd.task_id, "status": odd.status,
-                                "previous_status": odd.previous_status, "first": True}
+                                "previous_status": odd.previous_status, "first": True,
+                                "secret": "default"}
     if "\x01" not in odd.task_id:
         assert text == notification(row.id, odd, True)
 

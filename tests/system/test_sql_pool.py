@@ -52,7 +52,7 @@ def test_claim_and_complete(connection):
     rows = claim(connection, rows=2)
     with connection.cursor() as cursor:
         cursor.execute("SELECT id, event, task_id, status, previous_status, occurred_at, received_at, recorded_at,"
-                       " secret_name, payload FROM humcli.events WHERE id = ANY (%s) ORDER BY occurred_at, id",
+                       " secret_name, payload, signature FROM humcli.events WHERE id = ANY (%s) ORDER BY occurred_at, id",
                        [[row[0] for row in rows]])
         assert [row[:1] + row[3:] for row in rows] == cursor.fetchall()
     assert [row[2] for row in rows] == [1, 1]
@@ -63,6 +63,13 @@ def test_claim_and_complete(connection):
         assert value(connection, "complete", "p", row[0], row[1])
         assert not value(connection, "complete", "p", row[0], row[1])
     assert count(connection, "jobs") == 0
+
+
+def test_secrets(connection):
+    """A pool gets the events of its secrets only."""
+    call(connection, "subscribe", "p", secrets=["a"])
+    rows = record(connection, [Delivery(f"task_{i}", "A", secret_name="ab"[i % 2]) for i in range(6)])
+    assert [row[0] for row in claim(connection, rows=10)] == ids(rows)[::2]
 
 
 def test_a_subscription_becomes_a_pool(connection):

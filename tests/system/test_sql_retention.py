@@ -38,6 +38,17 @@ def old(task, status, previous=None, seconds=0, event=EVENT):
     return Delivery(task, status, previous, at(seconds) - timedelta(days=1500), event)
 
 
+def test_secrets(connection):
+    """A subscription holds back the tasks of its own secrets only."""
+    call(connection, "subscribe", "s", secrets=["a"])
+    record(connection, [old("mine", "A")._replace(secret_name="a"), old("other", "A")._replace(secret_name="b")])
+    age(connection)
+    assert purge(connection) == 1
+    assert {d.task_id for d in stored(connection, "events")} == {"mine"}
+    drain(connection, "s")
+    assert purge(connection) == 1
+
+
 def test_whole_histories(connection):
     """A task is purged only if its newest row, repeats included, is old by both
     times."""

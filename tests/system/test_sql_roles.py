@@ -30,7 +30,7 @@ MATRIX = [
     ("SELECT humcli.lock_tasks(ARRAY['t'])", set()),
     ("SELECT humcli.repair_identity('events')", set()),
     ("SELECT humcli.identities_behind()", {"writer", *READERS}),
-    ("SELECT humcli.notification_payload(1, 't', 's', NULL, true)", set()),
+    ("SELECT humcli.notification_payload(1, 't', 's', NULL, true, 'n')", set()),
     ("SELECT humcli.history_neighbor('t', 'e', now(), 's', true, '10 min')", set()),
     ("SELECT humcli.subscribe('mine')", CONSUMERS),
     *((f"SELECT humcli.subscribe('mine'); SELECT humcli.{call}", CONSUMERS)
@@ -42,7 +42,7 @@ MATRIX = [
                    "update_cursor(NULL)", "notify_gaps(NULL)", "task_is_purgeable('t', now(), NULL)")),
     *((f"SELECT humcli.{call}", READERS)
       for call in ("has_foreign_xids('s')", "xid_to_bigint('3')", "cursor_horizon(NULL)",
-                   "unread_events(NULL, NULL, 0, 0, NULL, 1)")),
+                   "unread_events(NULL, NULL, 0, 0, NULL, NULL, 1)", "subscription_covers(NULL, 's', 'n')")),
     ("SELECT humcli.purge('1 day')", {"admin"}),
     ("SELECT humcli.purge_tests()", {"admin"}),
     ("SELECT humcli.rebase()", {"admin"}),

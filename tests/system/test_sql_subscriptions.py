@@ -50,8 +50,8 @@ def test_now_and_beginning(connection):
     assert ids(fetch(connection, "all")) == [first, second]
     row, = fetch(connection, "late")
     whole = one(connection, "SELECT id, event, task_id, status, previous_status, occurred_at, received_at,"
-                " recorded_at, secret_name FROM humcli.events WHERE id = %s", second)
-    assert row[1:10] == whole
+                " recorded_at, secret_name, signature FROM humcli.events WHERE id = %s", second)
+    assert row[1:10] + (row.signature,) == whole
     assert one(connection, "SELECT payload::text FROM humcli.fetch('late')") == ('{"a": "\\u0000"}',)
 
 
@@ -148,14 +148,39 @@ def test_statuses(connection):
     assert ids(drain(connection, "s", 7)) == [row.id for i, row in enumerate(rows) if i % 4 in (1, 2)]
 
 
+def test_secrets(connection):
+    """Only events of the chosen secret names are fetched, in order. The status
+    view counts and names them; replay() and the pools keep to them."""
+    call(connection, "subscribe", "s", secrets=["a", "b"])
+    call(connection, "subscribe", "both", statuses=["B"], secrets=["a"])
+    rows = record(connection, [Delivery(f"task_{i}", "AB"[i // 20], secret_name="abcd"[i % 4]) for i in range(40)])
+    mine = [row.id for i, row in enumerate(rows) if i % 4 < 2]
+    both = [row.id for i, row in enumerate(rows) if i % 4 == 0 and i >= 20]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT name, statuses, secrets, pending FROM humcli.subscription_status")
+        assert cursor.fetchall() == [("both", ["B"], ["a"], 5), ("s", None, ["a", "b"], 20)]
+    assert [(row.id, row.secret_name) for row in drain(connection, "s", 7)] == [
+        (number, "ab"[i % 2]) for i, number in enumerate(mine)]
+    assert ids(drain(connection, "both")) == both
+    assert value(connection, "replay", "both", ids=ids(rows)) == 5
+    assert ids(drain(connection, "both")) == both
+
+
+@pytest.mark.parametrize("named", ({"secrets": []}, {"secrets": [None]}, {"statuses": []}, {"statuses": ["A", None]}))
+def test_lists_of_names(connection, named):
+    with pytest.raises(errors.InvalidParameterValue):
+        call(connection, "subscribe", "s", **{name: [*names] for name, names in named.items()})
+
+
 @pytest.mark.parametrize("count, moves", ((1000, False), (1001, True)))
 @pytest.mark.parametrize("window", (False, True))
-def test_cursor_moves_past_other_statuses(database, connection, count, moves, window):
-    """Events of other statuses are not read at each fetch, with and without an
-    open window before them."""
-    call(connection, "subscribe", "s", "beginning", ["Z"])
+@pytest.mark.parametrize("chosen", ({"statuses": ["Z"]}, {"secrets": ["z"]}), ids=("statuses", "secrets"))
+def test_cursor_moves_past_others(database, connection, count, moves, window, chosen):
+    """Events of other statuses or secrets are not read at each fetch, with and
+    without an open window before them."""
+    call(connection, "subscribe", "s", "beginning", **chosen)
     if window:
-        record(connection, [Delivery("first", "Z")])
+        record(connection, [Delivery("first", "Z", secret_name="z")])
         assert len(drain(connection, "s")) == 1
     fill(database, count)
     before = cursor_of(connection, "s")
@@ -163,7 +188,7 @@ def test_cursor_moves_past_other_statuses(database, connection, count, moves, wi
     assert (cursor_of(connection, "s") != before) == moves
     after = cursor_of(connection, "s")
     assert fetch(connection, "s") == [] and cursor_of(connection, "s") == after
-    wanted, = ids(record(connection, [Delivery("last", "Z")]))
+    wanted, = ids(record(connection, [Delivery("last", "Z", secret_name="z")]))
     assert ids(drain(connection, "s")) == [wanted]
 
 

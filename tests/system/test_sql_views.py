@@ -89,15 +89,16 @@ def test_status_that_is_its_own_previous(connection):
 def test_tasks(connection):
     """There is one row for each task, also for unknown statuses."""
     record(connection, life("SUBMITTED", "VERIFIED", "COMPLETED", step=1)
-           + [Delivery("task_2", "SOMETHING_NEW", None), Delivery("task_3", "A", "B", event="task.other")])
+           + [Delivery("task_2", "SOMETHING_NEW", None, secret_name="sandbox"),
+              Delivery("task_3", "A", "B", event="task.other")])
     with connection.cursor() as cursor:
         cursor.execute("SELECT task_id, status, previous_status, occurred_at, event, meaning, trigger,"
-                       " terminal, events FROM humcli.tasks")
+                       " terminal, events, secret_name FROM humcli.tasks")
         assert cursor.fetchall() == [
             ("task_1", "COMPLETED", "VERIFIED", at(1), "task.status_changed", "Completed",
-             "task finalized, escrow released", True, 2),
-            ("task_2", "SOMETHING_NEW", None, at(0), "task.status_changed", None, None, None, 1),
-            ("task_3", "A", "B", at(0), "task.other", None, None, None, 1)]
+             "task finalized, escrow released", True, 2, "default"),
+            ("task_2", "SOMETHING_NEW", None, at(0), "task.status_changed", None, None, None, 1, "sandbox"),
+            ("task_3", "A", "B", at(0), "task.other", None, None, None, 1, "default")]
 
 
 def test_repeats_are_not_in_the_views(connection):

@@ -5,12 +5,14 @@ CREATE OR REPLACE FUNCTION humcli.notification_payload(
 	p_task_id text,
 	p_status text,
 	p_previous_status text,
-	p_first_of_status boolean
+	p_first_of_status boolean,
+	p_secret_name text
 )
 RETURNS text
 LANGUAGE sql STABLE
 AS $$
-	SELECT format('{"id":"%s","task_id":%s,"status":%s,"previous_status":%s,"first":%s}',
+	SELECT format('{"id":"%s","task_id":%s,"status":%s,"previous_status":%s,"first":%s,"secret":%s}',
 		p_id, to_json(p_task_id), to_json(p_status),
-		coalesce(to_json(p_previous_status)::text, 'null'), to_json(p_first_of_status))
+		coalesce(to_json(p_previous_status)::text, 'null'), to_json(p_first_of_status),
+		to_json(p_secret_name))
 $$;

@@ -30,7 +30,7 @@ BEGIN
 		FROM (SELECT DISTINCT unnest(p_id) AS id) n
 		CROSS JOIN LATERAL (
 			SELECT v.id, humcli.notification_payload(v.id, v.task_id, v.status,
-				nullif(v.previous_status, ''), v.first_of_status) AS whole
+				nullif(v.previous_status, ''), v.first_of_status, v.secret_name) AS whole
 			FROM humcli.events v
 			WHERE v.id = n.id
 			LIMIT 1		-- forces a look-up by the primary key

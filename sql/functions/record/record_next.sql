@@ -48,7 +48,7 @@ AS $$
 		AND current_setting('transaction_isolation') = 'read committed'
 		AND current_setting('synchronous_commit') <> 'off'
 		AND octet_length(p_task_id) + octet_length(p_status)
-			+ coalesce(octet_length(p_previous_status), 0) <= 150
+			+ coalesce(octet_length(p_previous_status), 0) + octet_length(p_secret_name) <= 150
 		AND coalesce((SELECT max(m.id) FROM humcli.events m), 0)
 			<= coalesce(pg_sequence_last_value(pg_get_serial_sequence('humcli.events', 'id')), 0)
 		AND h.other_type IS NULL
@@ -62,6 +62,6 @@ AS $$
 	-- Notify as notify() does. Neither call returns NULL.
 	RETURNING CASE WHEN set_config('lock_timeout', '250ms', true) IS NOT NULL
 		AND pg_notify('humcli_events', humcli.notification_payload(e.id, p_task_id, p_status,
-			nullif(p_previous_status, ''), e.first_of_status)) IS NOT NULL
+			nullif(p_previous_status, ''), e.first_of_status, p_secret_name)) IS NOT NULL
 		THEN e.id END
 $$;

@@ -15,6 +15,11 @@
 -- In one transaction, fetch(), the caller's writes and ack() happen once or not
 -- at all. The subscription is locked meanwhile: a second consumer waits, and
 -- then gets the events that follow. A call that finds no event writes nothing.
+DO $$ BEGIN IF NOT coalesce((SELECT 'signature' = ANY (p.proargnames) FROM pg_proc p
+	WHERE p.oid = to_regprocedure('humcli.fetch(text, int)')), true)
+THEN
+	DROP FUNCTION humcli.fetch(text, int);	-- of an older version, with fewer columns
+END IF; END $$;
 CREATE OR REPLACE FUNCTION humcli.fetch(name text, max_rows int DEFAULT 100)
 RETURNS TABLE (
 	"position" text,
@@ -27,7 +32,8 @@ RETURNS TABLE (
 	received_at timestamptz,
 	recorded_at timestamptz,
 	secret_name text,
-	payload json
+	payload json,
+	signature text
 )
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -59,7 +65,7 @@ BEGIN
 		END IF;
 		has_replays := EXISTS (SELECT FROM humcli.replays r WHERE r.subscription = s.name);
 		has_unread := s.win IS NOT NULL AND EXISTS (
-			SELECT FROM humcli.unread_events(s.done, s.win, s.win_xid, s.win_id, s.statuses, 1));
+			SELECT FROM humcli.unread_events(s.done, s.win, s.win_xid, s.win_id, s.statuses, s.secrets, 1));
 		advanced := CASE WHEN NOT has_unread THEN humcli.open_next_window(s) END;
 		IF NOT has_replays AND NOT has_unread AND advanced.name IS NULL THEN
 			RETURN;
@@ -87,13 +93,13 @@ BEGIN
 		FROM replayed r
 		UNION ALL
 		SELECT coalesce((SELECT max(r.place) FROM replayed r), 0), a.xid, a.id, a.id
-		FROM humcli.unread_events(s.done, s.win, s.win_xid, s.win_id, s.statuses,
+		FROM humcli.unread_events(s.done, s.win, s.win_xid, s.win_id, s.statuses, s.secrets,
 			max_rows - (SELECT count(*) FROM replayed)) a
 		WHERE s.win IS NOT NULL
 	)
 	SELECT format('%s:%s:%s:%s', s.generation, f.place, f.xid, f.last_id),
 		e.id, e.event, e.task_id, e.status, e.previous_status, e.occurred_at,
-		e.received_at, e.recorded_at, e.secret_name, e.payload
+		e.received_at, e.recorded_at, e.secret_name, e.payload, e.signature
 	FROM found f
 	JOIN humcli.events e ON e.id = f.event_id
 	ORDER BY f.xid, f.last_id, f.place;

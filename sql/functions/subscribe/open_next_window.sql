@@ -1,7 +1,7 @@
 -- Returns a subscription with its next window, once its window is read to the
 -- end. Without an event for the subscription in that window, the cursor is
--- moved past it if it holds more than 1,000 rows of other statuses, so that
--- they are not read each time. Returns NULL if there is neither.
+-- moved past it if it holds more than 1,000 rows that it does not
+-- cover, so that they are not read each time. Returns NULL if there is neither.
 CREATE OR REPLACE FUNCTION humcli.open_next_window(s humcli.subscriptions)
 RETURNS humcli.subscriptions
 LANGUAGE plpgsql VOLATILE
@@ -13,15 +13,15 @@ DECLARE
 	present constant txid_snapshot := humcli.complete_snapshot();
 	skipped bigint;
 BEGIN
-	IF EXISTS (SELECT FROM humcli.unread_events(base, present, 0, 0, s.statuses, 1)) THEN
+	IF EXISTS (SELECT FROM humcli.unread_events(base, present, 0, 0, s.statuses, s.secrets, 1)) THEN
 		s.done := base;
 		s.win := present;
 	ELSE
-		skipped := CASE WHEN s.statuses IS NULL THEN 0 ELSE (
-			SELECT count(*) FROM humcli.unread_events(base, present, 0, 0, NULL, max_skipped + 1)) END;
-		IF s.statuses IS NOT NULL AND s.win IS NOT NULL THEN
+		skipped := CASE WHEN coalesce(s.statuses, s.secrets) IS NULL THEN 0 ELSE (
+			SELECT count(*) FROM humcli.unread_events(base, present, 0, 0, NULL, NULL, max_skipped + 1)) END;
+		IF coalesce(s.statuses, s.secrets) IS NOT NULL AND s.win IS NOT NULL THEN
 			skipped := skipped + (
-				SELECT count(*) FROM humcli.unread_events(s.done, s.win, s.win_xid, s.win_id, NULL, max_skipped + 1));
+				SELECT count(*) FROM humcli.unread_events(s.done, s.win, s.win_xid, s.win_id, NULL, NULL, max_skipped + 1));
 		END IF;
 		IF skipped <= max_skipped THEN
 			RETURN NULL;

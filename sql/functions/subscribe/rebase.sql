@@ -35,9 +35,9 @@ BEGIN
 	PERFORM humcli.repair_identity('replays', 'place');
 	INSERT INTO humcli.replays (subscription, event_id)
 	SELECT u.name, e.id
-	FROM (SELECT v AS s, v.name, v.statuses, humcli.cursor_horizon(v) > humcli.xid_to_bigint(v.xmin) AS foreign
+	FROM (SELECT v AS s, v.name, humcli.cursor_horizon(v) > humcli.xid_to_bigint(v.xmin) AS foreign
 		FROM humcli.subscriptions v) u
-	JOIN humcli.events e ON (u.statuses IS NULL OR e.status = ANY (u.statuses))
+	JOIN humcli.events e ON humcli.subscription_covers(u.s, e.status, e.secret_name)
 		AND (NOT humcli.cursor_has_passed(u.s, e.xid, e.id)
 			OR u.foreign AND humcli.xid_to_bigint(e.xmin) - e.xid BETWEEN 0 AND 65535)
 	ORDER BY u.name, e.id

@@ -4,7 +4,7 @@
 -- An event is added if the cursor has passed it and it meets every condition
 -- given: ids, a task, statuses, recorded at or after "since", recorded before
 -- "until". Events that the cursor has not passed are delivered anyway; statuses
--- that the subscription excludes stay excluded. fetch() returns added events
+-- and secrets that the subscription excludes stay excluded. fetch() returns added events
 -- first, in the order of their ids.
 CREATE OR REPLACE FUNCTION humcli.replay(
 	name text,
@@ -43,7 +43,7 @@ BEGIN
 			AND ($4 IS NULL OR e.status = ANY ($4))
 			AND ($5 IS NULL OR e.recorded_at >= $5)
 			AND ($6 IS NULL OR e.recorded_at < $6)
-			AND (($1).statuses IS NULL OR e.status = ANY (($1).statuses))
+			AND humcli.subscription_covers($1, e.status, e.secret_name)
 			AND humcli.cursor_has_passed($1, e.xid, e.id)
 		ORDER BY e.id
 		ON CONFLICT (event_id, subscription) DO NOTHING'

@@ -1,12 +1,14 @@
 -- Creates a durable subscription: fetch() returns every event from then on,
 -- also the events recorded while no consumer runs. It starts 'now' or at the
--- 'beginning' of the recorded events, and covers all statuses or some.
+-- 'beginning' of the recorded events, and covers all statuses or some,
+-- and all secret names or some.
 --
 -- Returns true if the subscription is new; false if it exists, unchanged.
 CREATE OR REPLACE FUNCTION humcli.subscribe(
 	name text,
 	start text DEFAULT 'now',
-	statuses text[] DEFAULT NULL
+	statuses text[] DEFAULT NULL,
+	secrets text[] DEFAULT NULL
 )
 RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -27,6 +29,10 @@ BEGIN
 		RAISE EXCEPTION 'humcli: invalid statuses: must be a list of names, or NULL for all'
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
+	IF cardinality(secrets) = 0 OR array_position(secrets, NULL) IS NOT NULL THEN
+		RAISE EXCEPTION 'humcli: invalid secrets: must be a list of names, or NULL for all'
+			USING ERRCODE = 'invalid_parameter_value';
+	END IF;
 	IF humcli.has_foreign_xids(NULL) THEN
 		RAISE EXCEPTION 'humcli: this database was restored from a dump of another cluster'
 			USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -35,8 +41,8 @@ BEGIN
 
 	-- '1:1:' is a snapshot from before the first transaction.
 	PERFORM humcli.repair_identity('subscriptions', 'generation');
-	INSERT INTO humcli.subscriptions AS n (name, owner, statuses, done)
-	VALUES (subscribe.name, humcli.calling_role(), subscribe.statuses, '1:1:')
+	INSERT INTO humcli.subscriptions AS n (name, owner, statuses, secrets, done)
+	VALUES (subscribe.name, humcli.calling_role(), subscribe.statuses, subscribe.secrets, '1:1:')
 	ON CONFLICT ON CONSTRAINT subscriptions_pkey DO NOTHING
 	RETURNING n.* INTO s;
 	IF NOT FOUND THEN

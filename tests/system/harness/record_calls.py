@@ -26,6 +26,7 @@ class Delivery(NamedTuple):
     occurred_at: datetime = START
     event: str = EVENT
     payload: str = "{}"
+    secret_name: str = "default"
 
     @property
     def key(self):
@@ -54,7 +55,7 @@ def record(connection, deliveries, window=WINDOW, notify=False):
             ([d.event for d in deliveries], [d.task_id for d in deliveries],
              [d.status for d in deliveries], [d.previous_status for d in deliveries],
              [d.occurred_at for d in deliveries], [START] * len(deliveries),
-             ["default"] * len(deliveries), [SIGNATURE] * len(deliveries),
+             [d.secret_name for d in deliveries], [SIGNATURE] * len(deliveries),
              [d.payload for d in deliveries], window, notify))
         return [Row(*row) for row in cursor.fetchall()]
 
@@ -64,7 +65,7 @@ def record_next(connection, delivery):
     with connection.cursor() as cursor:
         cursor.execute("SELECT humcli.record_next(%s, %s, %s, %s, %s, %s, %s, %s, %s)", (
             delivery.event, delivery.task_id, delivery.status, delivery.previous_status,
-            delivery.occurred_at, START, "default", SIGNATURE, delivery.payload))
+            delivery.occurred_at, START, delivery.secret_name, SIGNATURE, delivery.payload))
         return cursor.fetchone()[0]
 
 
@@ -97,7 +98,8 @@ def outcomes(rows):
 def stored(connection, table):
     """Returns the deliveries in humcli.events or humcli.repeats, unordered."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT task_id, status, previous_status, occurred_at, event, payload::text"
+        cursor.execute("SELECT task_id, status, previous_status, occurred_at, event, payload::text,"
+                       " secret_name"
                        f" FROM humcli.{table}")
         return [Delivery(*row) for row in cursor.fetchall()]
 
@@ -125,4 +127,4 @@ def notification(number, delivery, first):
     """Returns the payload of an event's notification, built without the SQL."""
     return json.dumps({"id": str(number), "task_id": delivery.task_id,
                        "status": delivery.status, "previous_status": delivery.previous_status,
-                       "first": first}, separators=(",", ":"), ensure_ascii=False)
+                       "first": first, "secret": delivery.secret_name}, separators=(",", ":"), ensure_ascii=False)

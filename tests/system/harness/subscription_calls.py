@@ -21,6 +21,7 @@ class Event(NamedTuple):
     recorded_at: datetime
     secret_name: str
     payload: object
+    signature: str
 
 
 def call(connection, function, *arguments, **named):

@@ -1,0 +1,2208 @@
+-- Installs the schema humcli, or upgrades it. Safe to run again.
+--
+--	psql -X -v ON_ERROR_STOP=1 -f install.sql
+--
+-- humcli.sql is this file with its parts put in, for users without psql. All
+-- parts are ASCII, so that no client_encoding can change them.
+
+
+BEGIN ISOLATION LEVEL READ COMMITTED;
+SET LOCAL search_path = pg_catalog, pg_temp;
+SET LOCAL standard_conforming_strings = on;
+SET LOCAL lock_timeout = '10s';
+SET LOCAL client_min_messages = notice;
+
+-- Checks the requirements and creates the schema.
+
+DO $$
+DECLARE
+	owner oid;
+BEGIN
+	-- If two installers run at once, the second waits and finds the work done.
+	PERFORM pg_advisory_xact_lock(1752526179);
+
+	-- Signed text is stored and compared byte by byte. With another encoding
+	-- the server would convert the text, or refuse an event with an emoji.
+	IF getdatabaseencoding() = 'SQL_ASCII' THEN
+		RAISE WARNING 'humcli: the encoding of database "%" is SQL_ASCII; UTF8 is better',
+			current_database();
+	ELSIF getdatabaseencoding() <> 'UTF8' THEN
+		RAISE EXCEPTION 'humcli: the encoding of database "%" is %, but UTF8 is needed',
+			current_database(), getdatabaseencoding()
+			USING ERRCODE = 'feature_not_supported',
+			HINT = 'CREATE DATABASE ... ENCODING ''UTF8'' TEMPLATE template0';
+	END IF;
+
+	-- A schema of another role may hold that role's triggers and functions. They
+	-- would run with our rights. A superuser is a member of every role, so membership
+	-- counts for others only.
+	SELECT n.nspowner INTO owner FROM pg_namespace n WHERE n.nspname = 'humcli';
+	IF NOT FOUND THEN
+		CREATE SCHEMA humcli;
+	ELSIF owner <> current_user::regrole AND owner <> coalesce(to_regrole('humcli_owner')::oid, 0)
+		AND ((SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = current_user)
+			OR NOT pg_has_role(owner, 'USAGE'))
+	THEN
+		RAISE EXCEPTION 'humcli: schema "humcli" belongs to role "%", not to "%"',
+			pg_get_userbyid(owner), current_user
+			USING ERRCODE = 'insufficient_privilege',
+			HINT = format('Install as %1$I. Or, if you trust all that is in the schema, run first: '
+				'ALTER SCHEMA humcli OWNER TO CURRENT_USER;', pg_get_userbyid(owner));
+	END IF;
+END $$;
+-- Creates the roles and gives the schema to humcli_owner. Grant these roles to
+-- your own users:
+--
+--	humcli_owner	owns the schema, so that no function runs as a superuser
+--	humcli_writer	for the responder: may call the recording functions
+--	humcli_reader	may read everything
+--	humcli_consumer	may use subscriptions
+--	humcli_admin	may purge
+--
+-- Without the right to create roles (CREATEROLE), the roles are left out, and
+-- everything works as the one user who installs it.
+
+DO $$
+DECLARE
+	-- From PostgreSQL 16 on, a member may lack the right to SET ROLE.
+	acting text := CASE WHEN current_setting('server_version_num')::int >= 160000
+		THEN 'SET' ELSE 'MEMBER' END;
+	new record;
+	object record;
+BEGIN
+	IF (SELECT r.rolsuper OR r.rolcreaterole FROM pg_roles r WHERE r.rolname = current_user) THEN
+		FOR new IN VALUES
+			('humcli_owner', ''),
+			('humcli_writer', ''),
+			('humcli_reader', ''),
+			('humcli_consumer', 'IN ROLE humcli_reader'),
+			('humcli_admin', 'IN ROLE humcli_consumer')
+		LOOP
+			CONTINUE WHEN to_regrole(new.column1) IS NOT NULL;
+			BEGIN
+				EXECUTE format('CREATE ROLE %I NOLOGIN %s', new.column1, new.column2);
+			EXCEPTION
+				-- another database of this cluster has just created the role
+				WHEN duplicate_object OR unique_violation THEN NULL;
+				-- from 16 on: the role IN ROLE names can be granted by another user only
+				WHEN insufficient_privilege THEN NULL;
+			END;
+		END LOOP;
+		IF NOT pg_has_role('humcli_owner', acting) THEN
+			BEGIN
+				GRANT humcli_owner TO CURRENT_USER;
+			EXCEPTION WHEN insufficient_privilege THEN NULL;
+			END;
+		END IF;
+	END IF;
+
+	IF (SELECT count(*) FROM pg_roles r WHERE r.rolname IN ('humcli_owner', 'humcli_writer',
+			'humcli_reader', 'humcli_consumer', 'humcli_admin')) < 5
+		OR NOT pg_has_role('humcli_owner', acting)
+	THEN
+		IF NOT pg_has_role((SELECT n.nspowner FROM pg_namespace n WHERE n.nspname = 'humcli'), 'USAGE') THEN
+			RAISE EXCEPTION 'humcli: schema "humcli" belongs to another role than "%"', current_user
+				USING ERRCODE = 'insufficient_privilege',
+				HINT = 'Install as the owner of the schema, as a superuser, or as a member of humcli_owner.';
+		END IF;
+		RAISE NOTICE 'humcli: user "%" may not create or use the roles humcli_*: roles and grants are skipped, everything works as this one user',
+			current_user;
+		RETURN;
+	END IF;
+
+	-- Hand an installation made without the roles over to humcli_owner. Its owner
+	-- may be the role of a running receiver, which must go on recording.
+	IF (SELECT n.nspowner FROM pg_namespace n WHERE n.nspname = 'humcli') <> 'humcli_owner'::regrole THEN
+		FOR object IN
+			SELECT DISTINCT c.relowner::regrole::text AS name
+			FROM pg_class c
+			JOIN pg_roles r ON r.oid = c.relowner AND NOT r.rolsuper
+			WHERE c.relnamespace = 'humcli'::regnamespace AND c.relkind IN ('r', 'v')
+				AND c.relowner <> 'humcli_owner'::regrole
+		LOOP
+			EXECUTE format('GRANT humcli_writer, humcli_admin TO %s', object.name);
+			RAISE NOTICE 'humcli: role % owned the installation and now is a member of humcli_writer and humcli_admin',
+				object.name;
+		END LOOP;
+		ALTER SCHEMA humcli OWNER TO humcli_owner;
+		FOR object IN
+			SELECT c.oid::regclass::text AS name
+			FROM pg_class c
+			WHERE c.relnamespace = 'humcli'::regnamespace AND c.relkind IN ('r', 'v')
+		LOOP
+			EXECUTE format('ALTER TABLE %s OWNER TO humcli_owner', object.name);
+		END LOOP;
+		FOR object IN
+			SELECT p.oid::regprocedure::text AS name
+			FROM pg_proc p
+			WHERE p.pronamespace = 'humcli'::regnamespace
+		LOOP
+			EXECUTE format('ALTER FUNCTION %s OWNER TO humcli_owner', object.name);
+		END LOOP;
+	END IF;
+
+	-- The rest of the installation creates its objects as the owner.
+	SET LOCAL ROLE humcli_owner;
+END $$;
+-- The tables. An existing table is not altered, because its lock would block
+-- every writer.
+--
+-- Compared text has the collation "C": bytes, the same on every system. One
+-- index then finds duplicates and neighbors.
+
+DO $$ BEGIN IF to_regclass('humcli.schema_version') IS NULL THEN
+	CREATE TABLE humcli.schema_version (
+		version		int PRIMARY KEY,
+		applied_at	timestamptz NOT NULL DEFAULT now()
+	);
+END IF; END $$;
+
+-- Steps from older versions belong here; max(version) tells which.
+DO $$
+DECLARE
+	ours constant int := 2;
+	theirs int := (SELECT max(v.version) FROM humcli.schema_version v);
+BEGIN
+	IF theirs > ours THEN
+		RAISE EXCEPTION 'humcli: can''t install schema version % over the newer version %', ours, theirs
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+			HINT = 'Use the SQL of the newer humcli-webhook that was installed here.';
+	END IF;
+	INSERT INTO humcli.schema_version (version) VALUES (ours) ON CONFLICT (version) DO NOTHING;
+END $$;
+
+-- Events: one row a visit of a task to a status, see functions/record/record.sql.
+DO $$ BEGIN IF to_regclass('humcli.events') IS NULL THEN
+	CREATE TABLE humcli.events (
+		id		bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+		event		text COLLATE "C" NOT NULL,
+		task_id		text COLLATE "C" NOT NULL,
+		status		text COLLATE "C" NOT NULL,
+		previous_status	text COLLATE "C",
+		occurred_at	timestamptz NOT NULL CHECK (isfinite(occurred_at)),
+		received_at	timestamptz NOT NULL,
+		recorded_at	timestamptz NOT NULL DEFAULT clock_timestamp(),
+		first_of_status	boolean NOT NULL,
+		secret_name	text NOT NULL,
+		signature	text NOT NULL,
+		payload		json NOT NULL,
+		xid		bigint NOT NULL DEFAULT txid_current(),
+		UNIQUE (task_id, event, occurred_at, status)
+	);
+	-- Ids are assigned before the commit, so subscriptions read by transaction id.
+	CREATE INDEX events_feed ON humcli.events (xid, id);
+	CREATE INDEX events_recorded_at ON humcli.events USING brin (recorded_at);
+	-- Rows are only added, and by default vacuum would run too seldom.
+	IF current_setting('server_version_num')::int >= 130000 THEN
+		ALTER TABLE humcli.events SET (autovacuum_vacuum_insert_scale_factor = 0.05);
+	END IF;
+END IF; END $$;
+
+-- Repeats: further deliveries of a visit that has its event.
+DO $$ BEGIN IF to_regclass('humcli.repeats') IS NULL THEN
+	CREATE TABLE humcli.repeats (
+		id		bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+		event		text COLLATE "C" NOT NULL,
+		task_id		text COLLATE "C" NOT NULL,
+		status		text COLLATE "C" NOT NULL,
+		previous_status	text COLLATE "C",
+		occurred_at	timestamptz NOT NULL CHECK (isfinite(occurred_at)),
+		received_at	timestamptz NOT NULL,
+		recorded_at	timestamptz NOT NULL DEFAULT clock_timestamp(),
+		secret_name	text NOT NULL,
+		signature	text NOT NULL,
+		payload		json NOT NULL,
+		UNIQUE (task_id, event, occurred_at, status)
+	);
+END IF; END $$;
+
+-- Quarantine: signed bodies that are no events, answered 400 or 422.
+DO $$ BEGIN IF to_regclass('humcli.quarantine') IS NULL THEN
+	CREATE TABLE humcli.quarantine (
+		id		bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+		received_at	timestamptz NOT NULL,
+		reason		text NOT NULL,
+		secret_name	text NOT NULL,
+		signature	text NOT NULL UNIQUE,
+		body		bytea NOT NULL,
+		seen		int NOT NULL DEFAULT 1
+	);
+END IF; END $$;
+
+-- Retired tasks: purge() leaves one row a task, the last delivery of its
+-- history, as the left neighbor of later deliveries, and its statuses.
+DO $$ BEGIN IF to_regclass('humcli.retired') IS NULL THEN
+	CREATE TABLE humcli.retired (
+		task_id		text COLLATE "C" PRIMARY KEY,
+		event		text COLLATE "C" NOT NULL,
+		occurred_at	timestamptz NOT NULL,
+		status		text COLLATE "C" NOT NULL,
+		previous_status	text COLLATE "C",
+		event_id	bigint NOT NULL,	-- the last event of that type
+		statuses	text[] COLLATE "C" NOT NULL,
+		retired_at	timestamptz NOT NULL DEFAULT clock_timestamp()
+	);
+END IF; END $$;
+
+-- Late deliveries: older than the row that purge() left of their task. The rule
+-- can't place them any more, because the history is gone.
+DO $$ BEGIN IF to_regclass('humcli.late') IS NULL THEN
+	CREATE TABLE humcli.late (
+		id		bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+		event		text COLLATE "C" NOT NULL,
+		task_id		text COLLATE "C" NOT NULL,
+		status		text COLLATE "C" NOT NULL,
+		previous_status	text COLLATE "C",
+		occurred_at	timestamptz NOT NULL,
+		received_at	timestamptz NOT NULL,
+		recorded_at	timestamptz NOT NULL DEFAULT clock_timestamp(),
+		secret_name	text NOT NULL,
+		signature	text NOT NULL,
+		payload		json NOT NULL,
+		UNIQUE (task_id, event, occurred_at, status)
+	);
+END IF; END $$;
+
+-- Subscriptions and their cursors, see functions/subscribe/fetch.sql. The tables
+-- of the worker pool are here because purge() and the status view read them;
+-- pool.sql has the functions. There is no foreign key to the events, because
+-- creating one would block the recording.
+DO $$ BEGIN IF to_regclass('humcli.subscriptions') IS NULL THEN
+	CREATE TABLE humcli.subscriptions (
+		name		text COLLATE "C" PRIMARY KEY,
+		owner		name NOT NULL,	-- the role whose members may use it
+		statuses	text[] COLLATE "C",	-- NULL: all
+		done		txid_snapshot NOT NULL,
+		win		txid_snapshot,
+		win_xid		bigint NOT NULL DEFAULT 0,
+		win_id		bigint NOT NULL DEFAULT 0,
+		generation	bigint GENERATED BY DEFAULT AS IDENTITY,
+		created_at	timestamptz NOT NULL DEFAULT now(),
+		last_seen	timestamptz,
+		pool		boolean NOT NULL DEFAULT false,
+		in_order	boolean NOT NULL DEFAULT false,
+		max_attempts	int NOT NULL DEFAULT 12 CHECK (max_attempts > 0),
+		backoff		interval NOT NULL DEFAULT '2 s' CHECK (backoff >= '0'),
+		longest_backoff	interval NOT NULL DEFAULT '1 h' CHECK (longest_backoff >= '0')
+	) WITH (fillfactor = 30, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
+END IF; END $$;
+
+-- Replays: events that fetch() returns again, before all others.
+DO $$ BEGIN IF to_regclass('humcli.replays') IS NULL THEN
+	CREATE TABLE humcli.replays (
+		subscription	text COLLATE "C" NOT NULL REFERENCES humcli.subscriptions ON DELETE CASCADE,
+		place		bigint GENERATED ALWAYS AS IDENTITY,
+		event_id	bigint NOT NULL,
+		PRIMARY KEY (subscription, place),
+		UNIQUE (event_id, subscription)
+	);
+END IF; END $$;
+
+-- Jobs and dead letters of the pools. A completed job has no row.
+DO $$ BEGIN IF to_regclass('humcli.jobs') IS NULL THEN
+	CREATE TABLE humcli.jobs (
+		subscription	text COLLATE "C" NOT NULL REFERENCES humcli.subscriptions ON DELETE CASCADE,
+		event_id	bigint NOT NULL,
+		task_id		text COLLATE "C" NOT NULL,
+		occurred_at	timestamptz NOT NULL,
+		due		timestamptz NOT NULL DEFAULT clock_timestamp(),	-- the lease's end, if claimed
+		worker		text,	-- NULL: not claimed
+		claim_no	bigint GENERATED BY DEFAULT AS IDENTITY,	-- new with each claim
+		attempts	int NOT NULL DEFAULT 0,
+		error		text,
+		PRIMARY KEY (subscription, event_id)
+	) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500,
+		autovacuum_vacuum_cost_delay = 0);
+	CREATE INDEX jobs_due ON humcli.jobs (subscription, due, event_id);
+	CREATE INDEX jobs_task ON humcli.jobs (subscription, task_id, occurred_at, event_id);
+	CREATE INDEX jobs_event ON humcli.jobs (event_id);
+	CREATE TABLE humcli.dead (
+		subscription	text COLLATE "C" NOT NULL REFERENCES humcli.subscriptions ON DELETE CASCADE,
+		event_id	bigint NOT NULL,
+		attempts	int NOT NULL,
+		error		text,
+		died_at		timestamptz NOT NULL DEFAULT clock_timestamp(),
+		PRIMARY KEY (subscription, event_id)
+	);
+	CREATE INDEX dead_event ON humcli.dead (event_id);
+END IF; END $$;
+DO $$ BEGIN IF to_regclass('humcli.jobs_out') IS NULL THEN
+	CREATE INDEX jobs_out ON humcli.jobs (subscription, task_id, due) WHERE worker IS NOT NULL;
+END IF; END $$;
+
+-- The event types of HumCLI's documentation. No constraint refers to this table,
+-- so an unknown status is recorded.
+DO $$ BEGIN IF to_regclass('humcli.statuses') IS NULL THEN
+	CREATE TABLE humcli.statuses (
+		status		text COLLATE "C" PRIMARY KEY,
+		event		text NOT NULL,
+		trigger		text NOT NULL,
+		terminal	boolean NOT NULL
+	);
+END IF; END $$;
+INSERT INTO humcli.statuses AS s (status, event, trigger, terminal) VALUES
+	('PENDING', 'Estimate rejected', 'you rejected the estimate', false),
+	('ESTIMATE_PENDING', 'Operator accepted', 'operator submitted time estimate', false),
+	('ACCEPTED', 'Estimate approved', 'you approved the estimate', false),
+	('IN_PROGRESS', 'Work started', 'operator started working', false),
+	('SUBMITTED', 'Proof submitted', 'operator submitted proof', false),
+	('VERIFIED', 'Auto-verified', 'AI Guardian approved', false),
+	('COMPLETED', 'Completed', 'task finalized, escrow released', true),
+	('MANUAL_REVIEW', 'Manual review needed', 'AI Guardian confidence too low', false),
+	('DISPUTED', 'Disputed', 'you rejected the proof', false),
+	('CANCELLED', 'Cancelled', 'you cancelled the task', true)
+ON CONFLICT (status) DO UPDATE
+	SET event = EXCLUDED.event, trigger = EXCLUDED.trigger, terminal = EXCLUDED.terminal;
+-- Returns the ids of a task's events with one occurred_at in the order of the
+-- timeline: a row comes after the rows that it follows from, then by id.
+--
+-- The statuses are the vertices of a graph, and each row is an edge from its
+-- previous_status to its status. Tarjan's algorithm visits the strongly connected
+-- components, causes first, in time that grows with the rows and not with the
+-- paths. A row's depth is the largest number of rows before it, plus one. Within
+-- a cycle, rows are chained from the status at which the cycle is entered, else
+-- from the row with the smallest id.
+CREATE OR REPLACE FUNCTION humcli.order_equal_times(p_task_id text, p_occurred_at timestamptz)
+RETURNS bigint[]
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET jit = off
+AS $$
+DECLARE
+	ids bigint[];		-- the rows, ordered by status and id
+	sources int[];		-- a row's previous_status; 0: none in this group
+	targets int[];		-- a row's status
+	vertices int;
+	first int[];		-- a status's first row, and its last
+	last int[];
+	next int[];		-- a status's row to visit next
+	number int[];		-- order of discovery; 0: not yet
+	low int[];
+	component int[];	-- 0: not assigned yet
+	reached int[];		-- by component: its largest depth
+	depths int[];
+	path int[] := '{}';	-- stack of the search
+	height int := 0;
+	pending int[] := '{}';	-- stack of statuses without a component
+	waiting int := 0;
+	count int := 0;
+	components int := 0;
+	members int[];
+	inner_rows int[];	-- rows inside a component, ordered by previous_status and id
+	depth int;
+	v int;
+	w int;
+	i int;
+BEGIN
+	WITH history AS (
+		SELECT e.id, nullif(e.previous_status, '') AS previous, e.status
+		FROM humcli.events e
+		WHERE e.task_id = p_task_id AND e.occurred_at = p_occurred_at
+	), vertex AS (
+		SELECT s.status, row_number() OVER (ORDER BY s.status)::int AS place
+		FROM (SELECT DISTINCT h.status FROM history h) s
+	), edge AS (
+		SELECT h.id, coalesce(p.place, 0) AS source, s.place AS target,
+			row_number() OVER (ORDER BY s.place, h.id)::int AS place
+		FROM history h
+		JOIN vertex s ON s.status = h.status
+		LEFT JOIN vertex p ON p.status = h.previous
+	)
+	SELECT array_agg(e.id ORDER BY e.place), array_agg(e.source ORDER BY e.place),
+		array_agg(e.target ORDER BY e.place), max(e.target),
+		(SELECT array_agg(f.first ORDER BY f.target)
+			FROM (SELECT g.target, min(g.place) AS first FROM edge g GROUP BY g.target) f),
+		(SELECT array_agg(f.last ORDER BY f.target)
+			FROM (SELECT g.target, max(g.place) AS last FROM edge g GROUP BY g.target) f)
+	INTO ids, sources, targets, vertices, first, last
+	FROM edge e;
+
+	IF ids IS NULL THEN
+		RETURN '{}';
+	END IF;
+
+	next := first;
+	number := array_fill(0, ARRAY[vertices]);
+	low := number;
+	component := number;
+	reached := number;
+	depths := array_fill(0, ARRAY[cardinality(ids)]);
+	FOR root IN 1 .. vertices LOOP
+		CONTINUE WHEN number[root] > 0;
+		v := root;
+		LOOP
+			IF number[v] = 0 THEN
+				count := count + 1;
+				number[v] := count;
+				low[v] := count;
+				height := height + 1;
+				path[height] := v;
+				waiting := waiting + 1;
+				pending[waiting] := v;
+			END IF;
+
+			IF next[v] <= last[v] THEN
+				w := sources[next[v]];
+				next[v] := next[v] + 1;
+				IF w > 0 AND number[w] = 0 THEN
+					v := w;
+				ELSIF w > 0 AND component[w] = 0 THEN
+					low[v] := least(low[v], number[w]);
+				END IF;
+				CONTINUE;
+			END IF;
+
+			IF low[v] = number[v] THEN
+				components := components + 1;
+				members := '{}';
+				LOOP
+					w := pending[waiting];
+					waiting := waiting - 1;
+					component[w] := components;
+					members := members || w;
+					EXIT WHEN w = v;
+				END LOOP;
+
+				-- Rows that enter the component, after the components before it.
+				depth := 0;
+				inner_rows := '{}';
+				FOREACH w IN ARRAY members LOOP
+					FOR place IN first[w] .. last[w] LOOP
+						IF sources[place] = 0 THEN
+							depths[place] := 1;
+						ELSIF component[sources[place]] = components THEN
+							inner_rows := inner_rows || place;
+							CONTINUE;
+						ELSE
+							depths[place] := reached[component[sources[place]]] + 1;
+						END IF;
+						depth := greatest(depth, depths[place]);
+					END LOOP;
+				END LOOP;
+				reached[components] := depth + cardinality(inner_rows);
+
+				-- Rows inside it, each after the one that leads to its previous_status.
+				-- next[] is free again: a status's row in inner_rows to chain next.
+				IF cardinality(inner_rows) > 0 THEN
+					inner_rows := ARRAY(
+						SELECT n.place FROM unnest(inner_rows) n (place)
+						ORDER BY sources[n.place], ids[n.place]);
+					FOR k IN REVERSE cardinality(inner_rows) .. 1 LOOP
+						next[sources[inner_rows[k]]] := k;
+					END LOOP;
+					-- The entered status, else the previous_status of the smallest id.
+					w := (SELECT targets[n.place] FROM unnest(members) m (v)
+						CROSS JOIN LATERAL generate_series(first[m.v], last[m.v]) n (place)
+						WHERE depths[n.place] > 0
+						ORDER BY ids[n.place] LIMIT 1);
+					FOREACH i IN ARRAY ARRAY(
+						SELECT n.place FROM unnest(inner_rows) n (place) ORDER BY ids[n.place])
+					LOOP
+						CONTINUE WHEN depths[i] > 0;
+						w := coalesce(w, sources[i]);
+						LOOP
+							IF next[w] <= cardinality(inner_rows) AND sources[inner_rows[next[w]]] = w THEN
+								IF depths[inner_rows[next[w]]] = 0 THEN
+									depth := depth + 1;
+									depths[inner_rows[next[w]]] := depth;
+									next[w] := next[w] + 1;
+									w := targets[inner_rows[next[w] - 1]];
+								ELSE
+									next[w] := next[w] + 1;
+								END IF;
+							ELSE
+								w := NULL;
+								EXIT;
+							END IF;
+						END LOOP;
+						-- the chain may have ended before row i
+						IF depths[i] = 0 THEN
+							depth := depth + 1;
+							depths[i] := depth;
+							w := targets[i];
+						END IF;
+					END LOOP;
+				END IF;
+			END IF;
+
+			height := height - 1;
+			EXIT WHEN height = 0;
+			low[path[height]] := least(low[path[height]], low[v]);
+			v := path[height];
+		END LOOP;
+	END LOOP;
+
+	RETURN ARRAY(SELECT r.id FROM unnest(ids, depths) r (id, depth) ORDER BY r.depth, r.id);
+END $$;
+-- The views. An existing view is not replaced, because that would wait for its
+-- readers, and they could wait for us. An upgrade replaces only the views that
+-- it changes.
+
+-- All deliveries: events, repeats, and the row that purge() left of a retired
+-- task. The view of an older version is replaced and not dropped,
+-- because sessions that record now have the old view in a cached plan.
+DO $$ BEGIN IF to_regclass('humcli.deliveries') IS NULL
+	OR strpos(pg_get_viewdef(to_regclass('humcli.deliveries')), 'NULLIF') = 0
+THEN
+	CREATE OR REPLACE VIEW humcli.deliveries AS
+	SELECT e.task_id, e.event, e.occurred_at, e.status, nullif(e.previous_status, '') AS previous_status,
+		e.id AS event_id, NULL::bigint AS repeat_id
+	FROM humcli.events e
+	UNION ALL
+	SELECT r.task_id, r.event, r.occurred_at, r.status, nullif(r.previous_status, ''),
+		NULL::bigint, r.id
+	FROM humcli.repeats r
+	UNION ALL
+	SELECT t.task_id, t.event, t.occurred_at, t.status, nullif(t.previous_status, ''),
+		t.event_id, NULL::bigint
+	FROM humcli.retired t;
+END IF; END $$;
+
+-- Timeline: the history of each task in order. Events with equal times are ordered
+-- by order_equal_times(), which the view calls once for each such group: a row
+-- comes after the rows that it follows from.
+DO $$ BEGIN IF to_regclass('humcli.timeline') IS NULL
+	OR strpos(pg_get_viewdef(to_regclass('humcli.timeline')), 'order_equal_times') = 0
+THEN
+	CREATE OR REPLACE VIEW humcli.timeline AS
+	SELECT t.task_id,
+		row_number() OVER (PARTITION BY t.task_id ORDER BY t.occurred_at, t.rank, t.id) AS place,
+		t.id, t.event, t.status, nullif(t.previous_status, '') AS previous_status, t.occurred_at,
+		t.received_at, t.recorded_at,
+		t.first_of_status, s.event AS meaning, s.trigger, s.terminal, t.secret_name, t.payload
+	FROM (
+		-- max() is of one array and NULLs. As an aggregate it evaluates its
+		-- argument once a row; first_value() would do so for each row again.
+		SELECT e.*,
+			array_position(max(CASE WHEN e.at_once > 1 AND e.nth = 1
+				THEN humcli.order_equal_times(e.task_id, e.occurred_at) END)
+				OVER (PARTITION BY e.task_id, e.occurred_at), e.id) AS rank
+		FROM (
+			SELECT v.*, count(*) OVER (PARTITION BY v.task_id, v.occurred_at) AS at_once,
+				row_number() OVER (PARTITION BY v.task_id, v.occurred_at ORDER BY v.id) AS nth
+			FROM humcli.events v
+		) e
+	) t
+	LEFT JOIN humcli.statuses s ON s.status = t.status
+	ORDER BY t.task_id, t.occurred_at, t.rank, t.id;
+END IF; END $$;
+
+-- Gaps: events whose previous_status is not the status recorded before them. A
+-- task's first event is a gap only if its previous_status is not PENDING, because
+-- tasks begin there. An event without previous_status is no gap. A gap closes
+-- when the missing event arrives. kind is 'start' if no event is recorded before
+-- it, 'hole' if another one is.
+DO $$ BEGIN IF to_regclass('humcli.gaps') IS NULL THEN
+	CREATE VIEW humcli.gaps AS
+	SELECT g.task_id, CASE WHEN g.status_before IS NULL THEN 'start' ELSE 'hole' END AS kind,
+		g.place, g.id, g.event, g.previous_status, g.status, g.occurred_at,
+		g.status_before, g.id_before, g.occurred_before
+	FROM (
+		SELECT l.task_id, l.place, l.id, l.event, l.previous_status, l.status, l.occurred_at,
+			CASE WHEN l.place = 1 THEN r.status ELSE lag(l.status) OVER w END AS status_before,
+			CASE WHEN l.place = 1 THEN r.event_id ELSE lag(l.id) OVER w END AS id_before,
+			CASE WHEN l.place = 1 THEN r.occurred_at ELSE lag(l.occurred_at) OVER w END AS occurred_before
+		FROM humcli.timeline l
+		LEFT JOIN humcli.retired r ON r.task_id = l.task_id
+		WINDOW w AS (PARTITION BY l.task_id ORDER BY l.place)
+	) g
+	WHERE g.previous_status <> coalesce(g.status_before, 'PENDING')
+	ORDER BY g.task_id, g.place;
+END IF; END $$;
+
+-- Tasks: the current status of each task, which is the last row of its timeline.
+DO $$ BEGIN IF to_regclass('humcli.tasks') IS NULL THEN
+	CREATE VIEW humcli.tasks AS
+	SELECT DISTINCT ON (l.task_id)
+		l.task_id, l.status, l.previous_status, l.occurred_at, l.id, l.event,
+		l.meaning, l.trigger, l.terminal, l.place AS events
+	FROM humcli.timeline l
+	ORDER BY l.task_id, l.place DESC;
+END IF; END $$;
+-- Advances the identity sequence of a table beyond the table's largest value if
+-- it is behind, and logs that. A sequence is behind after a data-only restore or
+-- a switch-over of logical replication. It would then assign values a second
+-- time.
+--
+-- Called before rows are added. Values assigned by running transactions are never
+-- assigned again, because nextval() only goes forward. A large distance is crossed
+-- by setval(), one process at a time; no process draws that many values meanwhile.
+CREATE OR REPLACE FUNCTION humcli.repair_identity(p_table text, p_column text DEFAULT 'id')
+RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET jit = off
+AS $$
+DECLARE
+	max_steps constant int := 10000;
+	sequence constant regclass := pg_get_serial_sequence(format('humcli.%I', p_table), p_column)::regclass;
+	largest bigint;
+	behind bigint;
+BEGIN
+	EXECUTE format('SELECT max(t.%I) FROM humcli.%I t', p_column, p_table) INTO largest;
+	IF largest <= coalesce(pg_sequence_last_value(sequence), 0) OR largest IS NULL THEN
+		RETURN;
+	END IF;
+
+	PERFORM pg_advisory_xact_lock(1752526180, sequence::oid::int);
+	behind := largest - coalesce(pg_sequence_last_value(sequence), 0);
+	IF behind > max_steps THEN
+		PERFORM setval(sequence, largest);
+	ELSE
+		WHILE nextval(sequence) < largest LOOP
+			NULL;
+		END LOOP;
+	END IF;
+	RAISE LOG 'humcli: the sequence of humcli.%.% was behind its table; it continues after %',
+		p_table, p_column, largest
+		USING HINT = 'This is usual after a data-only restore or a switch-over of logical replication.';
+END $$;
+-- Returns the identity columns, as table.column, whose sequence is behind the
+-- table, so that it would assign values a second time. Anyone who may record or
+-- read may ask, for humcli-webhook doctor; see repair_identity().
+CREATE OR REPLACE FUNCTION humcli.identities_behind()
+RETURNS text[]
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	x record;
+	largest bigint;
+	behind text[] := '{}';
+BEGIN
+	FOR x IN
+		SELECT c.relname AS table, a.attname AS column,
+			pg_get_serial_sequence(c.oid::regclass::text, a.attname)::regclass AS sequence
+		FROM pg_class c
+		JOIN pg_attribute a ON a.attrelid = c.oid AND a.attidentity <> ''
+		WHERE c.relnamespace = 'humcli'::regnamespace
+		ORDER BY c.relname, a.attname
+	LOOP
+		EXECUTE format('SELECT max(t.%I) FROM humcli.%I t', x.column, x.table) INTO largest;
+		IF largest > coalesce(pg_sequence_last_value(x.sequence), 0) THEN
+			behind := behind || format('%s.%s', x.table, x.column);
+		END IF;
+	END LOOP;
+	RETURN behind;
+END $$;
+-- Locks tasks until the end of the transaction and returns the tasks it did not
+-- get. Waits at most 500 ms for all of them together. Every function that
+-- changes the history of a task holds its lock.
+--
+-- Locks are taken once a key, in the order of the key. In the order of task_id,
+-- two callers whose tasks share a key could deadlock.
+--
+-- Call this in a statement of its own. A statement that also reads would see
+-- the tables as they were before the lock. SET lock_timeout restores the
+-- caller's setting at the end.
+CREATE OR REPLACE FUNCTION humcli.lock_tasks(p_task_id text[])
+RETURNS text[]
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '500ms'
+AS $$
+DECLARE
+	class constant int := 1752526179;	-- "humc"
+	until constant timestamptz := clock_timestamp() + interval '500 ms';
+	key int;
+	rest int;
+	missed int[] := '{}';
+BEGIN
+	FOR key IN SELECT DISTINCT hashtext(t.id) FROM unnest(p_task_id) AS t (id) ORDER BY 1 LOOP
+		CONTINUE WHEN pg_try_advisory_xact_lock(class, key);
+
+		rest := 1000 * extract(epoch FROM until - clock_timestamp());
+		IF rest > 0 THEN	-- a lock_timeout of 0 means no limit
+			BEGIN
+				PERFORM set_config('lock_timeout', rest::text, true);
+				PERFORM pg_advisory_xact_lock(class, key);
+				CONTINUE;
+			EXCEPTION WHEN lock_not_available THEN
+				NULL;
+			END;
+		END IF;
+		missed := missed || key;
+	END LOOP;
+
+	RETURN ARRAY(SELECT DISTINCT t.id FROM unnest(p_task_id) AS t (id) WHERE hashtext(t.id) = ANY (missed));
+END $$;
+-- Returns the nearest delivery on one side of a point in a task's history of one
+-- event type, and the event of that delivery's visit. It looks for the event on
+-- this side only. If there is none, it returns the visit's earliest repeat on this
+-- side instead.
+--
+-- It does not walk along the visit, because each visit has an event. Between two
+-- neighboring events there are only repeats of their visits: first those of the
+-- earlier one, then those of the later one. So the event of a repeat is one of the
+-- two. If only one of them has the repeat's status and previous_status, it is that
+-- one. If both have, the steps in between decide.
+CREATE OR REPLACE FUNCTION humcli.history_neighbor(
+	p_task_id text,
+	p_event text,
+	p_occurred_at timestamptz,
+	p_status text,
+	p_later boolean,	-- which side
+	p_window interval,
+	OUT occurred_at timestamptz,
+	OUT status text,
+	OUT previous_status text,
+	OUT event_id bigint,
+	OUT repeat_id bigint
+)
+LANGUAGE plpgsql STABLE
+AS $$
+DECLARE
+	x humcli.deliveries;		-- the nearest delivery
+	earlier humcli.deliveries;	-- the nearest event on each side
+	later humcli.deliveries;
+	mine humcli.deliveries;
+	other humcli.deliveries;
+	start record;
+BEGIN
+	-- Equal times are ordered by the bytes of the status. No third level is
+	-- needed, because task, event type, time and status together are unique.
+	IF p_later THEN
+		SELECT v.* INTO x FROM humcli.deliveries v
+		WHERE v.task_id = p_task_id AND v.event = p_event
+			AND (v.occurred_at, v.status) > (p_occurred_at, p_status)
+		ORDER BY v.occurred_at, v.status
+		LIMIT 1;
+	ELSE
+		SELECT v.* INTO x FROM humcli.deliveries v
+		WHERE v.task_id = p_task_id AND v.event = p_event
+			AND (v.occurred_at, v.status) < (p_occurred_at, p_status)
+		ORDER BY v.occurred_at DESC, v.status DESC
+		LIMIT 1;
+	END IF;
+	occurred_at := x.occurred_at;
+	status := x.status;
+	previous_status := x.previous_status;
+	event_id := x.event_id;
+	IF x.repeat_id IS NULL THEN
+		RETURN;
+	END IF;
+
+	SELECT v.* INTO earlier FROM humcli.deliveries v
+	WHERE v.task_id = p_task_id AND v.event = p_event AND v.event_id IS NOT NULL
+		AND (v.occurred_at, v.status) < (p_occurred_at, p_status)
+	ORDER BY v.occurred_at DESC, v.status DESC
+	LIMIT 1;
+	SELECT v.* INTO later FROM humcli.deliveries v
+	WHERE v.task_id = p_task_id AND v.event = p_event AND v.event_id IS NOT NULL
+		AND (v.occurred_at, v.status) > (p_occurred_at, p_status)
+	ORDER BY v.occurred_at, v.status
+	LIMIT 1;
+	mine := CASE WHEN p_later THEN later ELSE earlier END;
+	other := CASE WHEN p_later THEN earlier ELSE later END;
+
+	IF mine.status = x.status AND mine.previous_status IS NOT DISTINCT FROM x.previous_status THEN
+		IF other.status IS DISTINCT FROM x.status
+			OR other.previous_status IS DISTINCT FROM x.previous_status
+			OR greatest(mine.occurred_at, x.occurred_at) - least(mine.occurred_at, x.occurred_at)
+				<= p_window
+		THEN
+			event_id := mine.event_id;
+			RETURN;
+		END IF;
+		-- The row behind the last step that is too long, if there is one.
+		SELECT s.repeat_id INTO start
+		FROM (
+			SELECT v.occurred_at, v.status, v.repeat_id,
+				v.occurred_at - lag(v.occurred_at) OVER (ORDER BY v.occurred_at, v.status) AS step
+			FROM humcli.deliveries v
+			WHERE v.task_id = p_task_id AND v.event = p_event
+				AND v.occurred_at >= least(mine.occurred_at, x.occurred_at)
+				AND v.occurred_at <= greatest(mine.occurred_at, x.occurred_at)
+				AND v.status = x.status
+		) s
+		WHERE s.step > p_window
+		ORDER BY s.occurred_at DESC, s.status DESC
+		LIMIT 1;
+		IF NOT FOUND THEN
+			event_id := mine.event_id;
+			RETURN;
+		END IF;
+		repeat_id := CASE WHEN p_later THEN x.repeat_id ELSE start.repeat_id END;
+		RETURN;
+	END IF;
+
+	IF p_later THEN
+		repeat_id := x.repeat_id;
+		RETURN;
+	END IF;
+	SELECT r.id INTO repeat_id FROM humcli.repeats r
+	WHERE r.task_id = p_task_id AND r.event = p_event
+		AND r.status = x.status AND nullif(r.previous_status, '') IS NOT DISTINCT FROM x.previous_status
+		AND (r.occurred_at, r.status) < (p_occurred_at, p_status)
+		AND (earlier.task_id IS NULL OR (r.occurred_at, r.status) > (earlier.occurred_at, earlier.status))
+	ORDER BY r.occurred_at, r.status
+	LIMIT 1;
+END $$;
+-- Notifies the channel humcli_gaps of each gap that some new events have
+-- opened, before themselves or before the event that now follows them. No table
+-- remembers these notifications; one may be lost, and the view humcli.gaps has
+-- every gap.
+CREATE OR REPLACE FUNCTION humcli.notify_gaps(p_id bigint[])
+RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+-- see functions/record/record.sql
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET jit = off
+AS $$
+DECLARE
+	task text;
+BEGIN
+	-- Most events are the latest of their task, and follow the status before
+	-- them. Only the others need the view, which sorts the whole history.
+	FOR task IN
+		SELECT DISTINCT e.task_id
+		FROM (SELECT DISTINCT unnest(p_id) AS id) n
+		CROSS JOIN LATERAL (
+			SELECT v.task_id, v.occurred_at, nullif(v.previous_status, '') AS previous_status
+			FROM humcli.events v
+			WHERE v.id = n.id
+			LIMIT 1
+		) e
+		CROSS JOIN LATERAL (
+			SELECT count(*) FILTER (WHERE f.occurred_at >= e.occurred_at) AS not_before,
+				array_agg(f.occurred_at ORDER BY f.occurred_at DESC)
+					FILTER (WHERE f.occurred_at < e.occurred_at) AS times,
+				(array_agg(f.status ORDER BY f.occurred_at DESC)
+					FILTER (WHERE f.occurred_at < e.occurred_at))[1] AS status
+			FROM humcli.events f
+			WHERE f.task_id = e.task_id
+		) b
+		WHERE b.not_before > 1 OR b.times[1] = b.times[2]
+			OR e.previous_status <> coalesce(b.status, 'PENDING')
+			OR b.status IS NULL AND (SELECT r.status FROM humcli.retired r WHERE r.task_id = e.task_id) IS NOT NULL
+	LOOP
+		-- One pass over the history. An event had no gap before it if it followed
+		-- the last of the older rows before it.
+		PERFORM pg_notify('humcli_gaps', format('{"task_id":%s,"kind":"%s"}', to_json(task),
+			CASE WHEN g.status_before IS NULL THEN 'start' ELSE 'hole' END))
+		FROM (
+			WITH history AS (
+				SELECT l.place, l.id, l.status, l.previous_status,
+					lag(l.id) OVER (ORDER BY l.place) AS id_before,
+					coalesce(lag(l.status) OVER (ORDER BY l.place),
+						(SELECT r.status FROM humcli.retired r WHERE r.task_id = task)) AS status_before,
+					max(CASE WHEN l.id <> ALL (p_id) THEN l.place END) OVER (ORDER BY l.place
+						ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS older_place
+				FROM humcli.timeline l
+				WHERE l.task_id = task
+			)
+			SELECT h.place, h.id, h.previous_status, h.id_before, h.status_before,
+				coalesce(o.status, (SELECT r.status FROM humcli.retired r WHERE r.task_id = task),
+					'PENDING') AS older_status
+			FROM history h
+			LEFT JOIN history o ON o.place = h.older_place
+		) g
+		WHERE g.previous_status <> coalesce(g.status_before, 'PENDING')
+			AND (g.id = ANY (p_id)
+				OR g.id_before = ANY (p_id) AND g.previous_status = g.older_status)
+		ORDER BY g.place;
+	END LOOP;
+END $$;
+-- Returns the text of an event's notification. The body is a bare expression,
+-- so that the planner can inline the call.
+CREATE OR REPLACE FUNCTION humcli.notification_payload(
+	p_id bigint,
+	p_task_id text,
+	p_status text,
+	p_previous_status text,
+	p_first_of_status boolean
+)
+RETURNS text
+LANGUAGE sql STABLE
+AS $$
+	SELECT format('{"id":"%s","task_id":%s,"status":%s,"previous_status":%s,"first":%s}',
+		p_id, to_json(p_task_id), to_json(p_status),
+		coalesce(to_json(p_previous_status)::text, 'null'), to_json(p_first_of_status))
+$$;
+-- Notifies the channel humcli_events: one notification an event, or the empty
+-- one, {}, if no event is named, which means "look now". A notification is a
+-- hint; it may be lost, merged or forged.
+--
+-- Call this after the commit of the events, in a transaction of its own,
+-- because a notifying commit holds a lock of the whole cluster through its
+-- fsync and its wait for a standby.
+CREATE OR REPLACE FUNCTION humcli.notify(p_id bigint[])
+RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off	-- see functions/record/record.sql
+SET jit = off
+AS $$
+BEGIN
+	-- The commit takes the lock after this function has returned, so the
+	-- setting must outlive the function. Otherwise a stuck notifying commit of
+	-- another application would block our connection.
+	PERFORM set_config('lock_timeout', '250ms', true);
+
+	IF coalesce(cardinality(p_id), 0) = 0 THEN
+		PERFORM pg_notify('humcli_events', '{}');
+		RETURN;
+	END IF;
+
+	PERFORM pg_notify('humcli_events', CASE WHEN octet_length(m.whole) > 1000
+		THEN format('{"id":"%s"}', m.id) ELSE m.whole END)
+	FROM (
+		SELECT e.id, e.whole
+		FROM (SELECT DISTINCT unnest(p_id) AS id) n
+		CROSS JOIN LATERAL (
+			SELECT v.id, humcli.notification_payload(v.id, v.task_id, v.status,
+				nullif(v.previous_status, ''), v.first_of_status) AS whole
+			FROM humcli.events v
+			WHERE v.id = n.id
+			LIMIT 1		-- forces a look-up by the primary key
+		) e
+		ORDER BY e.id
+	) m;
+	PERFORM humcli.notify_gaps(p_id);
+END $$;
+-- Records and notifies the usual event in one plain statement, for a backend
+-- that lives for one event, as under plain CGI. There, loading PL/pgSQL and
+-- planning the whole rule costs several times the work. An event is usual if it
+-- is later than every other event of its task and follows the task's last
+-- status, and the task has no repeat and is not retired. Such an event begins a
+-- visit, splits none and opens no gap, whatever the window.
+--
+-- Returns the event's id; NULL if nothing was done. Then call humcli.record(),
+-- which has the whole rule, in another transaction.
+CREATE OR REPLACE FUNCTION humcli.record_next(
+	p_event text,
+	p_task_id text,
+	p_status text,
+	p_previous_status text,
+	p_occurred_at timestamptz,
+	p_received_at timestamptz,
+	p_secret_name text,
+	p_signature text,
+	p_payload json
+)
+RETURNS bigint
+LANGUAGE sql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+-- see functions/record/record.sql
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET jit = off
+AS $$
+	-- The lock of lock_tasks(), if it is free. A statement of its own, so that
+	-- the next statement sees every event recorded up to here.
+	SELECT set_config('humcli.locked', pg_try_advisory_xact_lock(1752526179, hashtext(p_task_id))::text, true);
+
+	-- Read the history once. Decline if the order of equal times matters, and
+	-- if the text is so long that notify() may send the id alone.
+	INSERT INTO humcli.events AS e (event, task_id, status, previous_status, occurred_at,
+		received_at, first_of_status, secret_name, signature, payload)
+	SELECT p_event, p_task_id, p_status, nullif(p_previous_status, ''), p_occurred_at,
+		p_received_at, h.same IS NULL, p_secret_name, p_signature, p_payload
+	FROM (
+		SELECT max(f.occurred_at) FILTER (WHERE f.status = nullif(p_previous_status, '')) AS before,
+			max(f.occurred_at) FILTER (WHERE f.status IS DISTINCT FROM nullif(p_previous_status, '')) AS others,
+			max(f.occurred_at) FILTER (WHERE f.status = p_status) AS same,
+			max(f.occurred_at) FILTER (WHERE f.event <> p_event) AS other_type
+		FROM humcli.events f
+		WHERE f.task_id = p_task_id
+	) h
+	WHERE current_setting('humcli.locked') = 'true'
+		AND current_setting('transaction_isolation') = 'read committed'
+		AND current_setting('synchronous_commit') <> 'off'
+		AND octet_length(p_task_id) + octet_length(p_status)
+			+ coalesce(octet_length(p_previous_status), 0) <= 150
+		AND coalesce((SELECT max(m.id) FROM humcli.events m), 0)
+			<= coalesce(pg_sequence_last_value(pg_get_serial_sequence('humcli.events', 'id')), 0)
+		AND h.other_type IS NULL
+		AND CASE WHEN h.before IS NULL
+			THEN h.others IS NULL AND coalesce(nullif(p_previous_status, ''), 'PENDING') = 'PENDING'
+			ELSE (h.before > h.others) IS NOT FALSE
+				AND p_occurred_at > h.before AND p_status <> p_previous_status END
+		AND (SELECT r.id FROM humcli.repeats r WHERE r.task_id = p_task_id LIMIT 1) IS NULL
+		AND (SELECT t.event_id FROM humcli.retired t WHERE t.task_id = p_task_id) IS NULL
+	ON CONFLICT (task_id, event, occurred_at, status) DO NOTHING
+	-- Notify as notify() does. Neither call returns NULL.
+	RETURNING CASE WHEN set_config('lock_timeout', '250ms', true) IS NOT NULL
+		AND pg_notify('humcli_events', humcli.notification_payload(e.id, p_task_id, p_status,
+			nullif(p_previous_status, ''), e.first_of_status)) IS NOT NULL
+		THEN e.id END
+$$;
+-- The recording rule. Records a batch of signed deliveries.
+--
+-- Returns a row an input, with its place in the arrays, the outcome, and the id
+-- of the visit's event:
+--
+--	recorded	a new event
+--	duplicate	the same task, event type, status and time were recorded
+--			before; or the task is retired and the delivery is not
+--			later than its retired row, so it is in humcli.late
+--	repeat		the same visit delivered again with another time; it is
+--			in humcli.repeats, and answered like a duplicate
+--	busy		another transaction holds the task's lock: try again
+--
+-- Also returns a row a promotion (see below), with the place of the input that
+-- caused it.
+--
+-- HumCLI's documentation says: drop a delivery that has the same task_id and
+-- status as an earlier one. Taken literally, that rule drops the second
+-- ESTIMATE_PENDING of a task whose first estimate was rejected, and the agent
+-- waits forever. So the rule applies per visit to a status. Sort all distinct
+-- deliveries of one task and event type by time, then by the bytes of the
+-- status. A visit is a stretch of one (status, previous_status) without a step
+-- longer than p_window. Each visit has a row in humcli.events; its other
+-- deliveries are in humcli.repeats.
+--
+-- This holds in any order of arrival. A delivery next to a neighbor of the same
+-- visit is a repeat. Any other delivery is an event. If the two neighbors of an
+-- event belong to one visit, the event has split that visit. A half without an
+-- event then gets one by the promotion of its earliest repeat.
+--
+-- Farther apart than the window, the same status again is an event even if
+-- nothing is recorded in between, because the transition in between may have
+-- been lost.
+CREATE OR REPLACE FUNCTION humcli.record(
+	p_event text[],
+	p_task_id text[],
+	p_status text[],
+	p_previous_status text[],
+	p_occurred_at timestamptz[],
+	p_received_at timestamptz[],
+	p_secret_name text[],
+	p_signature text[],
+	p_payload json[],
+	p_window interval,
+	p_notify boolean DEFAULT false
+)
+RETURNS TABLE (
+	place int,
+	outcome text,
+	id bigint,
+	task_id text,
+	status text,
+	previous_status text
+)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+-- Plans are cached for the life of the session. Without these settings a plan
+-- made while the tables were small would read them whole when they are large, and
+-- a plan with a high cost would be compiled at each call.
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET jit = off
+AS $$
+-- ON CONFLICT names columns; some of them are output columns of this function, too.
+#variable_conflict use_column
+DECLARE
+	busy text[];
+	repeated_tasks text[];	-- tasks with several deliveries in this batch
+	appended_ids bigint[];	-- by place: the id of an event recorded by the fast way
+	x record;
+	before record;
+	after record;
+	retired humcli.retired;
+	same_visit_before boolean;
+	same_visit_after boolean;
+	in_repeats boolean;
+	new_ids bigint[] := '{}';
+BEGIN
+	IF NOT cardinality(p_event) = ALL (ARRAY[cardinality(p_task_id), cardinality(p_status),
+		cardinality(p_previous_status), cardinality(p_occurred_at), cardinality(p_received_at),
+		cardinality(p_secret_name), cardinality(p_signature), cardinality(p_payload)])
+	THEN
+		RAISE EXCEPTION 'humcli: the arrays differ in length' USING ERRCODE = 'array_subscript_error';
+	END IF;
+	IF p_window IS NULL OR p_window < interval '0' THEN
+		RAISE EXCEPTION 'humcli: the window is % but must be at least 0', coalesce(p_window::text, 'NULL')
+			USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	-- Under other levels the whole transaction has one snapshot. The rule would
+	-- not see events that were recorded while it waited for a lock.
+	IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+		RAISE EXCEPTION 'humcli: recording needs READ COMMITTED, not %', current_setting('transaction_isolation')
+			USING ERRCODE = 'active_sql_transaction',
+			HINT = 'Begin the transaction with BEGIN ISOLATION LEVEL READ COMMITTED.';
+	END IF;
+	-- "recorded" promises a durable commit, whatever the role or the database sets.
+	IF current_setting('synchronous_commit') = 'off' THEN
+		PERFORM set_config('synchronous_commit', 'on', true);
+	END IF;
+
+	-- An empty previous_status counts as none; rows of older versions may have one.
+	p_previous_status := array_replace(p_previous_status, '', NULL);
+
+	-- Lock the tasks until the commit. A statement of its own, so that the
+	-- statements below see every event recorded up to here.
+	busy := humcli.lock_tasks(p_task_id);
+	repeated_tasks := ARRAY(SELECT t.id FROM unnest(p_task_id) AS t (id) GROUP BY t.id HAVING count(*) > 1);
+
+	-- A sequence behind its table would assign the ids of other events. Compare
+	-- here, because that costs less than an exception block.
+	IF (SELECT max(e.id) FROM humcli.events e)
+		> coalesce(pg_sequence_last_value(pg_get_serial_sequence('humcli.events', 'id')), 0)
+	THEN
+		PERFORM humcli.repair_identity('events');
+	END IF;
+
+	-- The fast way: one statement records each delivery that is later than
+	-- every other event of its task and begins another visit than the last. In
+	-- most batches all deliveries are such, and this costs a third of the slow
+	-- way. A task with repeats or a retired row goes the slow way. The look-ups
+	-- are scalar subqueries, because joins might read the tables whole.
+	WITH inserted AS (
+		INSERT INTO humcli.events AS e (event, task_id, status, previous_status, occurred_at,
+			received_at, first_of_status, secret_name, signature, payload)
+		SELECT i.event, i.task_id, i.status, i.previous_status, i.occurred_at,
+			i.received_at,
+			(SELECT f.id FROM humcli.events f
+				WHERE f.task_id = i.task_id AND f.status = i.status LIMIT 1) IS NULL,
+			i.secret_name, i.signature, i.payload
+		FROM unnest(p_event, p_task_id, p_status, p_previous_status, p_occurred_at,
+			p_received_at, p_secret_name, p_signature, p_payload)
+			AS i (event, task_id, status, previous_status, occurred_at,
+			received_at, secret_name, signature, payload)
+		WHERE i.task_id <> ALL (repeated_tasks) AND i.task_id <> ALL (busy)
+			AND coalesce((SELECT v.occurred_at < i.occurred_at AND (v.status <> i.status
+					OR nullif(v.previous_status, '') IS DISTINCT FROM i.previous_status
+					OR i.occurred_at - v.occurred_at > p_window)
+				FROM humcli.events v WHERE v.task_id = i.task_id AND v.event = i.event
+				ORDER BY v.occurred_at DESC, v.status DESC LIMIT 1), true)
+			AND (SELECT r.id FROM humcli.repeats r WHERE r.task_id = i.task_id LIMIT 1) IS NULL
+			AND (SELECT t.event_id FROM humcli.retired t WHERE t.task_id = i.task_id LIMIT 1) IS NULL
+		ON CONFLICT (task_id, event, occurred_at, status) DO NOTHING
+		RETURNING e.id, e.task_id
+	)
+	SELECT array_agg(n.id ORDER BY i.place) INTO appended_ids
+	FROM unnest(p_task_id) WITH ORDINALITY AS i (task_id, place)
+	LEFT JOIN inserted n ON n.task_id = i.task_id;
+
+	-- Usually every delivery went the fast way.
+	IF array_position(appended_ids, NULL) IS NULL AND p_event <> '{}' THEN
+		IF p_notify THEN
+			PERFORM humcli.notify(appended_ids);
+		END IF;
+		RETURN QUERY
+		SELECT f.place::int, 'recorded', f.id, NULL, NULL, NULL
+		FROM unnest(appended_ids) WITH ORDINALITY AS f (id, place)
+		ORDER BY f.place;
+		RETURN;
+	END IF;
+
+	FOR x IN
+		SELECT i.*
+		FROM unnest(p_event, p_task_id, p_status, p_previous_status, p_occurred_at,
+			p_received_at, p_secret_name, p_signature, p_payload) WITH ORDINALITY
+			AS i (event, task_id, status, previous_status, occurred_at,
+			received_at, secret_name, signature, payload, place)
+		ORDER BY i.place
+	LOOP
+		place := x.place;
+		outcome := 'busy';
+		id := NULL;
+		task_id := NULL;
+		status := NULL;
+		previous_status := NULL;
+
+		IF x.task_id = ANY (busy) THEN
+			RETURN NEXT;
+			CONTINUE;
+		END IF;
+		IF appended_ids[x.place] IS NOT NULL THEN
+			outcome := 'recorded';
+			id := appended_ids[x.place];
+			new_ids := new_ids || id;
+			RETURN NEXT;
+			CONTINUE;
+		END IF;
+
+		-- Not later than the retired row of its task? The history is gone, and
+		-- most likely the delivery was in it.
+		SELECT t.* INTO retired FROM humcli.retired t WHERE t.task_id = x.task_id;
+		IF (x.occurred_at, x.status COLLATE "C") <= (retired.occurred_at, retired.status) THEN
+			PERFORM humcli.repair_identity('late');
+			INSERT INTO humcli.late (event, task_id, status, previous_status, occurred_at,
+				received_at, secret_name, signature, payload)
+			VALUES (x.event, x.task_id, x.status, x.previous_status, x.occurred_at,
+				x.received_at, x.secret_name, x.signature, x.payload)
+			ON CONFLICT (task_id, event, occurred_at, status) DO NOTHING;
+			outcome := 'duplicate';
+			RETURN NEXT;
+			CONTINUE;
+		END IF;
+
+		-- Recorded before, as an event or as a repeat?
+		SELECT e.id INTO id FROM humcli.events e
+		WHERE e.task_id = x.task_id AND e.event = x.event
+			AND e.occurred_at = x.occurred_at AND e.status = x.status;
+		IF FOUND THEN
+			outcome := 'duplicate';
+			RETURN NEXT;
+			CONTINUE;
+		END IF;
+		SELECT nullif(r.previous_status, '') AS previous_status INTO before FROM humcli.repeats r
+		WHERE r.task_id = x.task_id AND r.event = x.event
+			AND r.occurred_at = x.occurred_at AND r.status = x.status;
+		in_repeats := FOUND;
+		IF in_repeats THEN
+			x.previous_status := before.previous_status;
+		END IF;
+
+		-- Next to a neighbor of the same visit?
+		SELECT * INTO before FROM humcli.history_neighbor(x.task_id, x.event, x.occurred_at, x.status, false, p_window);
+		SELECT * INTO after FROM humcli.history_neighbor(x.task_id, x.event, x.occurred_at, x.status, true, p_window);
+		same_visit_before := before.status = x.status
+			AND before.previous_status IS NOT DISTINCT FROM x.previous_status
+			AND x.occurred_at - before.occurred_at <= p_window;
+		same_visit_after := after.status = x.status
+			AND after.previous_status IS NOT DISTINCT FROM x.previous_status
+			AND after.occurred_at - x.occurred_at <= p_window;
+		IF in_repeats OR same_visit_before OR same_visit_after THEN
+			outcome := CASE WHEN in_repeats THEN 'duplicate' ELSE 'repeat' END;
+			id := coalesce(
+				CASE WHEN same_visit_before THEN before.event_id END,
+				CASE WHEN same_visit_after THEN after.event_id END);
+			IF NOT in_repeats THEN
+				PERFORM humcli.repair_identity('repeats');
+				INSERT INTO humcli.repeats (event, task_id, status, previous_status, occurred_at,
+					received_at, secret_name, signature, payload)
+				VALUES (x.event, x.task_id, x.status, x.previous_status, x.occurred_at,
+					x.received_at, x.secret_name, x.signature, x.payload)
+				ON CONFLICT (task_id, event, occurred_at, status) DO NOTHING;
+			END IF;
+			RETURN NEXT;
+			CONTINUE;
+		END IF;
+
+		-- An event. The lock excludes other writers; the constraint also
+		-- excludes an INSERT that does not take the lock.
+		INSERT INTO humcli.events AS e (event, task_id, status, previous_status, occurred_at,
+			received_at, first_of_status, secret_name, signature, payload)
+		VALUES (x.event, x.task_id, x.status, x.previous_status, x.occurred_at, x.received_at,
+			NOT EXISTS (SELECT FROM humcli.events f WHERE f.task_id = x.task_id AND f.status = x.status)
+				AND x.status <> ALL (coalesce(retired.statuses, '{}')),
+			x.secret_name, x.signature, x.payload)
+		ON CONFLICT (task_id, event, occurred_at, status) DO NOTHING
+		RETURNING e.id INTO id;
+		IF NOT FOUND THEN
+			outcome := 'duplicate';
+			SELECT e.id INTO id FROM humcli.events e
+			WHERE e.task_id = x.task_id AND e.event = x.event
+				AND e.occurred_at = x.occurred_at AND e.status = x.status;
+			RETURN NEXT;
+			CONTINUE;
+		END IF;
+		outcome := 'recorded';
+		new_ids := new_ids || id;
+		RETURN NEXT;
+
+		-- Has the event split a visit and left a half without an event? Only for
+		-- such a half history_neighbor() returns a repeat.
+		CONTINUE WHEN coalesce(before.repeat_id, after.repeat_id) IS NULL;
+		-- The promoted row has a new id and transaction id, so readers find it.
+		WITH promoted AS (
+			DELETE FROM humcli.repeats r
+			WHERE r.id = coalesce(before.repeat_id, after.repeat_id)
+			RETURNING r.*
+		)
+		INSERT INTO humcli.events AS e (event, task_id, status, previous_status, occurred_at,
+			received_at, first_of_status, secret_name, signature, payload)
+		SELECT p.event, p.task_id, p.status, p.previous_status, p.occurred_at,
+			p.received_at, false, p.secret_name, p.signature, p.payload
+		FROM promoted p
+		ON CONFLICT (task_id, event, occurred_at, status) DO NOTHING
+		RETURNING e.id, e.task_id, e.status, e.previous_status
+		INTO id, task_id, status, previous_status;
+		CONTINUE WHEN NOT FOUND;
+		outcome := 'promoted';
+		new_ids := new_ids || id;
+		RETURN NEXT;
+	END LOOP;
+
+	-- A commit that writes nothing waits neither for the disk nor for a
+	-- synchronous standby. A duplicate is acknowledged as durable, though, and
+	-- the first delivery's commit may still be waiting. Write a message, so that
+	-- this commit waits for every commit before it.
+	IF new_ids = '{}' THEN
+		PERFORM pg_logical_emit_message(true, 'humcli', '');
+	END IF;
+
+	-- A process that records a single event notifies in the same transaction.
+	IF p_notify AND new_ids <> '{}' THEN
+		PERFORM humcli.notify(new_ids);
+	END IF;
+END $$;
+-- Adds signed bodies that are no events to humcli.quarantine. A repeated body
+-- is only counted, so that a sender's retries do not fill the table. Rows are
+-- written in the order of the signature; otherwise two calls could deadlock.
+CREATE OR REPLACE FUNCTION humcli.quarantine_add(
+	p_received_at timestamptz[],
+	p_reason text[],
+	p_secret_name text[],
+	p_signature text[],
+	p_body bytea[]
+)
+RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF current_setting('synchronous_commit') = 'off' THEN
+		PERFORM set_config('synchronous_commit', 'on', true);
+	END IF;
+
+	PERFORM humcli.repair_identity('quarantine');
+	INSERT INTO humcli.quarantine AS q (received_at, reason, secret_name, signature, body, seen)
+	SELECT DISTINCT ON (b.signature)
+		b.received_at, b.reason, b.secret_name, b.signature, b.body,
+		count(*) OVER (PARTITION BY b.signature)
+	FROM unnest(p_received_at, p_reason, p_secret_name, p_signature, p_body)
+		WITH ORDINALITY AS b (received_at, reason, secret_name, signature, body, place)
+	ORDER BY b.signature, b.place
+	ON CONFLICT (signature) DO UPDATE SET seen = q.seen + EXCLUDED.seen;
+END $$;
+-- Returns a payload as jsonb; NULL if jsonb can't hold it, such as \u0000 or a
+-- lone surrogate, for which payload ->> 'x' would fail for the whole query. The
+-- function is not PARALLEL SAFE, because its exception block is a
+-- subtransaction.
+CREATE OR REPLACE FUNCTION humcli.payload(p_payload json)
+RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE STRICT
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RETURN p_payload::jsonb;
+EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
+	RETURN NULL;
+END $$;
+-- Returns the role of the caller: the role chosen by SET ROLE, else the user
+-- who logged in. In a SECURITY DEFINER function, current_user is the owner
+-- instead.
+CREATE OR REPLACE FUNCTION humcli.calling_role()
+RETURNS name
+LANGUAGE sql STABLE
+AS $$
+	SELECT CASE current_setting('role') WHEN 'none' THEN session_user
+		ELSE current_setting('role')::name END
+$$;
+-- Returns the transaction id of a row (xmin, 32 bits) in the 64 bits that
+-- txid_current() returns. It is the value nearest to the current id.
+CREATE OR REPLACE FUNCTION humcli.xid_to_bigint(p_xid xid)
+RETURNS bigint
+LANGUAGE sql STABLE
+AS $$
+	SELECT n.present + ((p_xid::text::bigint - n.present % 4294967296 + 6442450944) % 4294967296 - 2147483648)
+	FROM (SELECT pg_catalog.txid_snapshot_xmax(pg_catalog.txid_current_snapshot()) AS present) n
+$$;
+-- Returns the current snapshot, with our own transaction among the running
+-- ones. The server leaves our transaction out, but it may still record events.
+CREATE OR REPLACE FUNCTION humcli.complete_snapshot()
+RETURNS txid_snapshot
+LANGUAGE sql STABLE
+AS $$
+	SELECT CASE WHEN c.own < txid_snapshot_xmax(c.current) THEN
+		format('%s:%s:%s', txid_snapshot_xmin(c.current), txid_snapshot_xmax(c.current),
+			(SELECT string_agg(u.xid::text, ',' ORDER BY u.xid)
+			FROM (SELECT c.own UNION SELECT txid_snapshot_xip(c.current)) u (xid)))::txid_snapshot
+		ELSE c.current END
+	FROM (SELECT txid_current_snapshot() AS current, txid_current_if_assigned() AS own) c
+$$;
+-- Returns the first transaction id that a cursor does not cover.
+CREATE OR REPLACE FUNCTION humcli.cursor_horizon(s humcli.subscriptions)
+RETURNS bigint
+LANGUAGE sql IMMUTABLE
+AS $$
+	SELECT greatest(pg_catalog.txid_snapshot_xmax(s.done), pg_catalog.txid_snapshot_xmax(s.win))
+$$;
+-- Returns whether a subscription depends on transaction ids of another cluster,
+-- as after a dump was restored in a cluster with fewer transactions. New events
+-- would then be taken for old ones. humcli.rebase() repairs this.
+--
+-- A cursor never covers an id above the transaction id of its own row, see
+-- save_cursor(). A cursor that does was written in another cluster; this can
+-- still be seen when the counter has caught up. A visible event belongs to a
+-- transaction below the end of our snapshot, or to our own transaction.
+CREATE OR REPLACE FUNCTION humcli.has_foreign_xids(p_name text)
+RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET jit = off
+AS $$
+	SELECT EXISTS (
+		SELECT FROM humcli.subscriptions s
+		WHERE s.name = p_name AND humcli.cursor_horizon(s) > humcli.xid_to_bigint(s.xmin)
+	) OR coalesce((
+		SELECT e.xid FROM humcli.events e
+		WHERE e.xid <> coalesce(txid_current_if_assigned(), 0)
+		ORDER BY e.xid DESC, e.id DESC
+		LIMIT 1
+	) >= txid_snapshot_xmax(txid_current_snapshot()), false)
+$$;
+-- Writes the cursor of a subscription. Only save_cursor() calls this.
+CREATE OR REPLACE FUNCTION humcli.update_cursor(s humcli.subscriptions)
+RETURNS void
+LANGUAGE sql VOLATILE
+AS $$
+	UPDATE humcli.subscriptions u
+	SET done = s.done, win = s.win, win_xid = s.win_xid, win_id = s.win_id,
+		generation = s.generation, last_seen = clock_timestamp()
+	WHERE u.name = s.name
+$$;
+-- Stores the cursor of a subscription as it is in s.
+--
+-- The row is written under a transaction id that is above every id the cursor
+-- covers. After a crash or failover, transaction ids that were assigned but not
+-- logged are assigned again. A cursor beyond such an id would skip the new
+-- events under it. has_foreign_xids() relies on the same rule. A transaction
+-- with a smaller id gets a new id from a subtransaction.
+CREATE OR REPLACE FUNCTION humcli.save_cursor(s humcli.subscriptions)
+RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF txid_current() >= humcli.cursor_horizon(s) THEN
+		PERFORM humcli.update_cursor(s);
+		RETURN;
+	END IF;
+	BEGIN
+		PERFORM humcli.update_cursor(s);
+	EXCEPTION WHEN assert_failure THEN	-- never raised; makes the block a subtransaction
+		RAISE;
+	END;
+END $$;
+-- Returns a subscription that the caller may use. The role that created it, its
+-- members and humcli_admin may. Raises an error if the subscription does not
+-- exist, belongs to another role, or needs rebase(). p_lock locks the
+-- subscription until the end of the transaction:
+--
+--	work	one consumer at a time
+--	change	no other transaction, purge() included
+CREATE OR REPLACE FUNCTION humcli.require_subscription(
+	p_name text,
+	p_lock text DEFAULT NULL,
+	p_allow_foreign_xids boolean DEFAULT false	-- accept one that needs rebase()
+)
+RETURNS humcli.subscriptions
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	s humcli.subscriptions;
+BEGIN
+	SELECT u.* INTO s FROM humcli.subscriptions u WHERE u.name = p_name;
+	IF FOUND AND NOT coalesce(pg_has_role(humcli.calling_role(), to_regrole(quote_ident(s.owner)), 'USAGE'), false)
+		AND NOT coalesce(pg_has_role(humcli.calling_role(), to_regrole('humcli_admin'), 'USAGE'), false)
+	THEN
+		RAISE EXCEPTION 'humcli: subscription "%" belongs to role "%"', p_name, s.owner
+			USING ERRCODE = 'insufficient_privilege';
+	END IF;
+
+	-- Lock the row first and read it afterwards, because the transaction
+	-- before ours may have changed it.
+	IF p_lock = 'work' THEN
+		PERFORM FROM humcli.subscriptions u WHERE u.name = p_name FOR NO KEY UPDATE;
+	ELSIF p_lock = 'change' THEN
+		PERFORM FROM humcli.subscriptions u WHERE u.name = p_name FOR UPDATE;
+	END IF;
+	SELECT u.* INTO s FROM humcli.subscriptions u WHERE u.name = p_name;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'humcli: subscription "%" does not exist', p_name
+			USING ERRCODE = 'no_data_found',
+			HINT = 'Create it with humcli.subscribe().';
+	END IF;
+	IF NOT p_allow_foreign_xids AND humcli.has_foreign_xids(p_name) THEN
+		RAISE EXCEPTION 'humcli: this database was restored from a dump of another cluster'
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+			DETAIL = 'The transaction ids in it are ahead of this cluster''s: new events would be skipped.',
+			HINT = 'A member of humcli_admin must run: SELECT humcli.rebase();';
+	END IF;
+	RETURN s;
+END $$;
+-- Returns the events that are in snapshot p_until and not in the earlier
+-- snapshot p_done, after the place (p_xid, p_id), ordered by transaction id and
+-- id. p_statuses limits them to some statuses; NULL means all.
+--
+-- Reads three ranges of the index: (1) the rest of the transaction at p_xid;
+-- (2) the transactions running in the older snapshot and finished in the newer;
+-- (3) the transactions started after the older snapshot. A transaction open for
+-- hours therefore neither blocks the other events nor forces a re-read.
+CREATE OR REPLACE FUNCTION humcli.unread_events(
+	p_done txid_snapshot,
+	p_until txid_snapshot,
+	p_xid bigint,
+	p_id bigint,
+	p_statuses text[],
+	p_rows bigint
+)
+RETURNS TABLE (xid bigint, id bigint, status text)
+LANGUAGE plpgsql STABLE ROWS 100
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET jit = off
+AS $$
+BEGIN
+	-- EXECUTE makes a plan for these values, because a cached plan may read
+	-- and sort every row to return the first few.
+	RETURN QUERY EXECUTE '
+		SELECT a.xid, a.id, a.status
+		FROM (
+			(SELECT e.xid, e.id, e.status
+			FROM humcli.events e
+			WHERE e.xid = $3 AND e.id > $4
+				AND ($5 IS NULL OR e.status = ANY ($5))
+			ORDER BY e.xid, e.id
+			LIMIT $6)
+			UNION ALL
+			(SELECT e.xid, e.id, e.status
+			FROM humcli.events e
+			WHERE e.xid = ANY (ARRAY(
+					SELECT x FROM txid_snapshot_xip($1) x
+					WHERE x > $3 AND txid_visible_in_snapshot(x, $2)))
+				AND ($5 IS NULL OR e.status = ANY ($5))
+			ORDER BY e.xid, e.id
+			LIMIT $6)
+			UNION ALL
+			(SELECT e.xid, e.id, e.status
+			FROM humcli.events e
+			WHERE e.xid >= greatest(txid_snapshot_xmax($1), $3 + 1)
+				AND e.xid < txid_snapshot_xmax($2)
+				AND txid_visible_in_snapshot(e.xid, $2)
+				AND ($5 IS NULL OR e.status = ANY ($5))
+			ORDER BY e.xid, e.id
+			LIMIT $6)
+		) a
+		ORDER BY a.xid, a.id
+		LIMIT $6'
+	USING p_done, p_until, p_xid, p_id, p_statuses, p_rows;
+END $$;
+-- Returns whether a subscription's cursor has passed an event.
+CREATE OR REPLACE FUNCTION humcli.cursor_has_passed(s humcli.subscriptions, p_xid bigint, p_id bigint)
+RETURNS boolean
+LANGUAGE sql IMMUTABLE
+AS $$
+	SELECT txid_visible_in_snapshot(p_xid, s.done)
+		OR s.win IS NOT NULL AND txid_visible_in_snapshot(p_xid, s.win)
+			AND (p_xid, p_id) <= (s.win_xid, s.win_id)
+$$;
+-- Returns a subscription with its next window, once its window is read to the
+-- end. Without an event for the subscription in that window, the cursor is
+-- moved past it if it holds more than 1,000 rows of other statuses, so that
+-- they are not read each time. Returns NULL if there is neither.
+CREATE OR REPLACE FUNCTION humcli.open_next_window(s humcli.subscriptions)
+RETURNS humcli.subscriptions
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	max_skipped constant int := 1000;
+	base constant txid_snapshot := coalesce(s.win, s.done);
+	present constant txid_snapshot := humcli.complete_snapshot();
+	skipped bigint;
+BEGIN
+	IF EXISTS (SELECT FROM humcli.unread_events(base, present, 0, 0, s.statuses, 1)) THEN
+		s.done := base;
+		s.win := present;
+	ELSE
+		skipped := CASE WHEN s.statuses IS NULL THEN 0 ELSE (
+			SELECT count(*) FROM humcli.unread_events(base, present, 0, 0, NULL, max_skipped + 1)) END;
+		IF s.statuses IS NOT NULL AND s.win IS NOT NULL THEN
+			skipped := skipped + (
+				SELECT count(*) FROM humcli.unread_events(s.done, s.win, s.win_xid, s.win_id, NULL, max_skipped + 1));
+		END IF;
+		IF skipped <= max_skipped THEN
+			RETURN NULL;
+		END IF;
+		s.done := present;
+		s.win := NULL;
+	END IF;
+	s.win_xid := 0;
+	s.win_id := 0;
+	RETURN s;
+END $$;
+-- Creates a durable subscription: fetch() returns every event from then on,
+-- also the events recorded while no consumer runs. It starts 'now' or at the
+-- 'beginning' of the recorded events, and covers all statuses or some.
+--
+-- Returns true if the subscription is new; false if it exists, unchanged.
+CREATE OR REPLACE FUNCTION humcli.subscribe(
+	name text,
+	start text DEFAULT 'now',
+	statuses text[] DEFAULT NULL
+)
+RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	s humcli.subscriptions;
+BEGIN
+	IF subscribe.name IS NULL OR subscribe.name !~ '^[A-Za-z0-9_.-]{1,63}$' THEN
+		RAISE EXCEPTION 'humcli: invalid subscription name: must be 1 to 63 letters, digits or _ . -'
+			USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	IF start IS NULL OR start NOT IN ('now', 'beginning') THEN
+		RAISE EXCEPTION 'humcli: invalid start: must be "now" or "beginning"'
+			USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	IF cardinality(statuses) = 0 OR array_position(statuses, NULL) IS NOT NULL THEN
+		RAISE EXCEPTION 'humcli: invalid statuses: must be a list of names, or NULL for all'
+			USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	IF humcli.has_foreign_xids(NULL) THEN
+		RAISE EXCEPTION 'humcli: this database was restored from a dump of another cluster'
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+			HINT = 'A member of humcli_admin must run: SELECT humcli.rebase();';
+	END IF;
+
+	-- '1:1:' is a snapshot from before the first transaction.
+	PERFORM humcli.repair_identity('subscriptions', 'generation');
+	INSERT INTO humcli.subscriptions AS n (name, owner, statuses, done)
+	VALUES (subscribe.name, humcli.calling_role(), subscribe.statuses, '1:1:')
+	ON CONFLICT ON CONSTRAINT subscriptions_pkey DO NOTHING
+	RETURNING n.* INTO s;
+	IF NOT FOUND THEN
+		PERFORM humcli.require_subscription(subscribe.name);	-- raises if it is another role's
+		RETURN false;
+	END IF;
+	IF start = 'now' THEN
+		s.done := humcli.complete_snapshot();
+		PERFORM humcli.save_cursor(s);
+	END IF;
+	RETURN true;
+END $$;
+-- Returns the next events of a subscription, at most max_rows; no row if there
+-- is none. An event is returned again until its position is acknowledged: ack()
+-- covers one position and every position before it.
+--
+-- No event is missed, because the cursor is a pair of snapshots. Ids and
+-- transaction ids are assigned before the commit, so a cursor made of either
+-- would skip events. Every event visible in "done" is acknowledged. "win" is
+-- the window being read: the events visible in "win" and not in "done", ordered
+-- by transaction id and id, up to a position. At the end of the window, "win"
+-- becomes "done", and the current snapshot becomes the next window. A
+-- transaction that runs while a window opens is part of a later window.
+--
+-- Events added by replay() come first.
+--
+-- In one transaction, fetch(), the caller's writes and ack() happen once or not
+-- at all. The subscription is locked meanwhile: a second consumer waits, and
+-- then gets the events that follow. A call that finds no event writes nothing.
+CREATE OR REPLACE FUNCTION humcli.fetch(name text, max_rows int DEFAULT 100)
+RETURNS TABLE (
+	"position" text,
+	id bigint,
+	event text,
+	task_id text,
+	status text,
+	previous_status text,
+	occurred_at timestamptz,
+	received_at timestamptz,
+	recorded_at timestamptz,
+	secret_name text,
+	payload json
+)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+-- see functions/record/record.sql
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+AS $$
+DECLARE
+	locked boolean;
+	s humcli.subscriptions;
+	has_replays boolean;
+	has_unread boolean;
+	advanced humcli.subscriptions;
+BEGIN
+	IF max_rows IS NULL OR max_rows < 1 THEN
+		RAISE EXCEPTION 'humcli: max_rows is % but must be at least 1', coalesce(max_rows::text, 'NULL')
+			USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+
+	-- The first pass takes no lock, because a row lock is a write.
+	FOREACH locked IN ARRAY ARRAY[false, true] LOOP
+		s := humcli.require_subscription("fetch".name, CASE WHEN locked THEN 'work' END);
+		IF s.pool THEN
+			RAISE EXCEPTION 'humcli: subscription "%" is a worker pool', s.name
+				USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Use humcli.claim() in place of humcli.fetch().';
+		END IF;
+		has_replays := EXISTS (SELECT FROM humcli.replays r WHERE r.subscription = s.name);
+		has_unread := s.win IS NOT NULL AND EXISTS (
+			SELECT FROM humcli.unread_events(s.done, s.win, s.win_xid, s.win_id, s.statuses, 1));
+		advanced := CASE WHEN NOT has_unread THEN humcli.open_next_window(s) END;
+		IF NOT has_replays AND NOT has_unread AND advanced.name IS NULL THEN
+			RETURN;
+		END IF;
+	END LOOP;
+
+	IF advanced.name IS NOT NULL THEN
+		s := advanced;
+		PERFORM humcli.save_cursor(s);
+	END IF;
+
+	-- A position has four numbers: the cursor's generation (a seek starts a
+	-- new one), the place of the last replayed event, and the transaction id
+	-- and id of the last other event. 0 means that there is none.
+	RETURN QUERY
+	WITH replayed AS (
+		SELECT r.place, r.event_id
+		FROM humcli.replays r
+		JOIN humcli.events e ON e.id = r.event_id
+		WHERE r.subscription = s.name
+		ORDER BY r.place
+		LIMIT max_rows
+	), found AS (
+		SELECT r.place, 0::bigint AS xid, 0::bigint AS last_id, r.event_id
+		FROM replayed r
+		UNION ALL
+		SELECT coalesce((SELECT max(r.place) FROM replayed r), 0), a.xid, a.id, a.id
+		FROM humcli.unread_events(s.done, s.win, s.win_xid, s.win_id, s.statuses,
+			max_rows - (SELECT count(*) FROM replayed)) a
+		WHERE s.win IS NOT NULL
+	)
+	SELECT format('%s:%s:%s:%s', s.generation, f.place, f.xid, f.last_id),
+		e.id, e.event, e.task_id, e.status, e.previous_status, e.occurred_at,
+		e.received_at, e.recorded_at, e.secret_name, e.payload
+	FROM found f
+	JOIN humcli.events e ON e.id = f.event_id
+	ORDER BY f.xid, f.last_id, f.place;
+END $$;
+-- Acknowledges a position that fetch() returned, and every event before it.
+--
+-- Raises 40001 if the position is acknowledged already or is older than a seek,
+-- because another consumer of the subscription was faster. The caller must roll
+-- back; otherwise the work that belongs to the event is done twice.
+CREATE OR REPLACE FUNCTION humcli.ack(name text, "position" text)
+RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET jit = off
+AS $$
+DECLARE
+	s humcli.subscriptions;
+	n bigint[];
+	is_pending boolean;
+BEGIN
+	IF ack."position" IS NULL OR ack."position" !~ '^[0-9]{1,18}(:[0-9]{1,18}){3}$' THEN
+		RAISE EXCEPTION 'humcli: "%" is not a position', coalesce(ack."position", 'NULL')
+			USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'Use the column "position" of humcli.fetch().';
+	END IF;
+	n := string_to_array(ack."position", ':')::bigint[];
+	s := humcli.require_subscription(ack.name, 'work');
+
+	is_pending := n[1] = s.generation AND CASE WHEN n[3] = 0
+		THEN EXISTS (SELECT FROM humcli.replays r WHERE r.subscription = s.name AND r.place = n[2])
+		ELSE s.win IS NOT NULL AND (n[3], n[4]) > (s.win_xid, s.win_id)
+			AND txid_visible_in_snapshot(n[3], s.win) AND NOT txid_visible_in_snapshot(n[3], s.done)
+		END;
+	IF NOT is_pending THEN
+		RAISE EXCEPTION 'humcli: this position of subscription "%" is acknowledged already', s.name
+			USING ERRCODE = 'serialization_failure',
+			HINT = 'Another consumer was faster, or a seek came between. Roll back and fetch again.';
+	END IF;
+
+	IF n[2] > 0 THEN
+		DELETE FROM humcli.replays r WHERE r.subscription = s.name AND r.place <= n[2];
+	END IF;
+	IF n[3] > 0 THEN
+		s.win_xid := n[3];
+		s.win_id := n[4];
+	END IF;
+	PERFORM humcli.save_cursor(s);
+END $$;
+-- Adds events for fetch() to return again, to one subscription. Returns how
+-- many.
+--
+-- An event is added if the cursor has passed it and it meets every condition
+-- given: ids, a task, statuses, recorded at or after "since", recorded before
+-- "until". Events that the cursor has not passed are delivered anyway; statuses
+-- that the subscription excludes stay excluded. fetch() returns added events
+-- first, in the order of their ids.
+CREATE OR REPLACE FUNCTION humcli.replay(
+	name text,
+	ids bigint[] DEFAULT NULL,
+	task_id text DEFAULT NULL,
+	statuses text[] DEFAULT NULL,
+	since timestamptz DEFAULT NULL,
+	until timestamptz DEFAULT NULL
+)
+RETURNS bigint
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	s humcli.subscriptions;
+	events bigint;
+BEGIN
+	IF num_nonnulls(ids, replay.task_id, replay.statuses, since, until) = 0 THEN
+		RAISE EXCEPTION 'humcli: can''t replay: no condition is given'
+			USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'To replay every event, use humcli.seek(name, ''beginning'').';
+	END IF;
+	-- The lock orders the places: a later replay has later places, and ack()
+	-- can't cover a place that fetch() has not returned.
+	s := humcli.require_subscription(replay.name, 'change');
+
+	PERFORM humcli.repair_identity('replays', 'place');
+	-- EXECUTE makes a plan for these values: conditions that are NULL vanish,
+	-- and the others use their indexes.
+	EXECUTE '
+		INSERT INTO humcli.replays (subscription, event_id)
+		SELECT ($1).name, e.id
+		FROM humcli.events e
+		WHERE ($2 IS NULL OR e.id = ANY ($2))
+			AND ($3 IS NULL OR e.task_id = $3)
+			AND ($4 IS NULL OR e.status = ANY ($4))
+			AND ($5 IS NULL OR e.recorded_at >= $5)
+			AND ($6 IS NULL OR e.recorded_at < $6)
+			AND (($1).statuses IS NULL OR e.status = ANY (($1).statuses))
+			AND humcli.cursor_has_passed($1, e.xid, e.id)
+		ORDER BY e.id
+		ON CONFLICT (event_id, subscription) DO NOTHING'
+	USING s, ids, replay.task_id, replay.statuses, since, until;
+	GET DIAGNOSTICS events = ROW_COUNT;
+
+	IF events > 0 THEN
+		PERFORM pg_notify('humcli_events', '{}');
+	END IF;
+	RETURN events;
+END $$;
+-- Moves a subscription to 'now', to the 'beginning' of the recorded events, or
+-- back to a time; events recorded from that time on are delivered again.
+-- Positions fetched before the seek can no longer be acknowledged.
+CREATE OR REPLACE FUNCTION humcli.seek(name text, "to" text)
+RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	s humcli.subscriptions;
+BEGIN
+	IF seek."to" IS NULL THEN
+		RAISE EXCEPTION 'humcli: invalid place to seek to: must be "now", "beginning" or a time'
+			USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	s := humcli.require_subscription(seek.name, 'change');
+
+	DELETE FROM humcli.replays r WHERE r.subscription = seek.name;
+	DELETE FROM humcli.jobs j WHERE j.subscription = seek.name;
+	s.done := CASE seek."to" WHEN 'beginning' THEN '1:1:' ELSE humcli.complete_snapshot() END;
+	s.win := NULL;
+	s.win_xid := 0;
+	s.win_id := 0;
+	s.generation := greatest(nextval(pg_get_serial_sequence('humcli.subscriptions', 'generation')),
+		s.generation + 1);
+	PERFORM humcli.save_cursor(s);
+
+	IF seek."to" = 'beginning' THEN
+		PERFORM pg_notify('humcli_events', '{}');
+	ELSIF seek."to" <> 'now' THEN
+		PERFORM humcli.replay(seek.name, since => seek."to"::timestamptz);
+	END IF;
+END $$;
+-- Deletes a subscription together with its cursor.
+CREATE OR REPLACE FUNCTION humcli.unsubscribe(name text)
+RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM humcli.require_subscription(unsubscribe.name, 'change', true);
+	DELETE FROM humcli.subscriptions s WHERE s.name = unsubscribe.name;
+END $$;
+-- Returns whether a task's whole history is older than a time, and no
+-- subscription or pool needs an event of it.
+CREATE OR REPLACE FUNCTION humcli.task_is_purgeable(
+	p_task_id text,
+	p_cutoff timestamptz,
+	p_subscriptions humcli.subscriptions[]	-- every subscription
+)
+RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+-- see functions/record/record.sql
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+AS $$
+BEGIN
+	RETURN NOT EXISTS (
+		SELECT FROM humcli.events e
+		WHERE e.task_id = p_task_id
+			AND (e.recorded_at >= p_cutoff OR e.occurred_at >= p_cutoff
+				OR EXISTS (SELECT FROM humcli.replays r WHERE r.event_id = e.id)
+				OR EXISTS (SELECT FROM humcli.jobs j WHERE j.event_id = e.id)
+				OR EXISTS (SELECT FROM humcli.dead d WHERE d.event_id = e.id)
+				OR EXISTS (
+					SELECT FROM unnest(p_subscriptions) s
+					WHERE (s.statuses IS NULL OR e.status = ANY (s.statuses))
+						AND NOT humcli.cursor_has_passed(s, e.xid, e.id)))
+	) AND NOT EXISTS (
+		SELECT FROM humcli.repeats r
+		WHERE r.task_id = p_task_id AND (r.recorded_at >= p_cutoff OR r.occurred_at >= p_cutoff)
+	);
+END $$;
+-- Deletes the whole histories of at most max_tasks tasks and returns how many;
+-- call it until it returns 0. The history of a task is all its events and
+-- repeats. It is deleted once its newest event happened and was recorded longer
+-- ago than older_than, and no subscription or pool needs an event of it.
+--
+-- A row of each task stays in humcli.retired. It is the left neighbor of later
+-- deliveries, so that the rule of record() and the gaps stay right.
+CREATE OR REPLACE FUNCTION humcli.purge(older_than interval, max_tasks int DEFAULT 1000)
+RETURNS int
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	cutoff constant timestamptz := now() - older_than;
+	subscriptions humcli.subscriptions[];
+	tasks text[];
+	busy text[];
+BEGIN
+	IF older_than IS NULL OR older_than < interval '1 day' THEN
+		RAISE EXCEPTION 'humcli: older_than is % but must be at least 1 day', coalesce(older_than::text, 'NULL')
+			USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	-- Each task takes an advisory lock; the server has a few thousand.
+	IF max_tasks IS NULL OR max_tasks NOT BETWEEN 1 AND 2000 THEN
+		RAISE EXCEPTION 'humcli: max_tasks is % but must be from 1 to 2000', coalesce(max_tasks::text, 'NULL')
+			USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+		RAISE EXCEPTION 'humcli: purging needs READ COMMITTED, not %', current_setting('transaction_isolation')
+			USING ERRCODE = 'active_sql_transaction',
+			HINT = 'Begin the transaction with BEGIN ISOLATION LEVEL READ COMMITTED.';
+	END IF;
+
+	-- This lock blocks seek() and replay() until our commit. Consumers are not
+	-- blocked.
+	PERFORM FROM humcli.subscriptions s ORDER BY s.name FOR KEY SHARE;
+	IF humcli.has_foreign_xids(NULL)
+		OR EXISTS (SELECT FROM humcli.subscriptions s WHERE humcli.has_foreign_xids(s.name))
+	THEN
+		RAISE EXCEPTION 'humcli: this database was restored from a dump of another cluster'
+			USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Run: SELECT humcli.rebase();';
+	END IF;
+
+	subscriptions := ARRAY(SELECT s FROM humcli.subscriptions s);
+
+	-- Tasks in the order of their first recorded row. A task with repeats and
+	-- no event has a visit that began before the task was retired.
+	tasks := ARRAY(
+		(SELECT e.task_id FROM humcli.events e
+		WHERE e.recorded_at < cutoff AND e.occurred_at < cutoff
+			AND NOT EXISTS (SELECT FROM humcli.events f WHERE f.task_id = e.task_id AND f.id < e.id)
+			AND humcli.task_is_purgeable(e.task_id, cutoff, subscriptions)
+		ORDER BY e.id
+		LIMIT max_tasks)
+		UNION ALL
+		(SELECT r.task_id FROM humcli.repeats r
+		WHERE r.recorded_at < cutoff AND r.occurred_at < cutoff
+			AND NOT EXISTS (SELECT FROM humcli.events f WHERE f.task_id = r.task_id)
+			AND NOT EXISTS (SELECT FROM humcli.repeats f WHERE f.task_id = r.task_id AND f.id < r.id)
+			AND humcli.task_is_purgeable(r.task_id, cutoff, subscriptions)
+		ORDER BY r.id
+		LIMIT max_tasks)
+		LIMIT max_tasks);
+
+	-- Check again in a new statement, because deliveries may have been recorded
+	-- while we waited for the locks.
+	busy := humcli.lock_tasks(tasks);
+	tasks := ARRAY(
+		SELECT t.id FROM unnest(tasks) t (id)
+		WHERE t.id <> ALL (busy) AND humcli.task_is_purgeable(t.id, cutoff, subscriptions));
+
+	INSERT INTO humcli.retired AS r (task_id, event, occurred_at, status, previous_status, event_id, statuses)
+	SELECT DISTINCT ON (d.task_id)
+		d.task_id, d.event, d.occurred_at, d.status, d.previous_status,
+		coalesce(
+			(SELECT e.id FROM humcli.events e
+			WHERE e.task_id = d.task_id AND e.event = d.event
+			ORDER BY e.occurred_at DESC, e.status DESC LIMIT 1),
+			(SELECT o.event_id FROM humcli.retired o WHERE o.task_id = d.task_id)),
+		ARRAY(
+			SELECT e.status FROM humcli.events e WHERE e.task_id = d.task_id
+			UNION
+			SELECT unnest(o.statuses) FROM humcli.retired o WHERE o.task_id = d.task_id)
+	FROM humcli.deliveries d
+	WHERE d.task_id = ANY (tasks)
+	ORDER BY d.task_id, d.occurred_at DESC, d.status DESC, d.event DESC
+	ON CONFLICT (task_id) DO UPDATE
+		SET event = EXCLUDED.event, occurred_at = EXCLUDED.occurred_at, status = EXCLUDED.status,
+			previous_status = EXCLUDED.previous_status, event_id = EXCLUDED.event_id,
+			statuses = EXCLUDED.statuses, retired_at = EXCLUDED.retired_at;
+	DELETE FROM humcli.repeats r WHERE r.task_id = ANY (tasks);
+	DELETE FROM humcli.events e WHERE e.task_id = ANY (tasks);
+	RETURN cardinality(tasks);
+END $$;
+-- Repairs the subscriptions after a dump was restored in a cluster whose
+-- transaction counter is behind that of the original cluster. The events that a
+-- subscription had not acknowledged are added like a replay, and its cursor is
+-- set to now. Returns whether there was anything to repair.
+--
+-- The numbers of a cursor from another cluster tell nothing about the rows that
+-- were recorded here since. Such rows are unread. They are recognised by their
+-- xmin: a row recorded here has the transaction id of its column xid, or a
+-- slightly younger one if record() was called in a subtransaction. The xmin of
+-- a restored row is that of the restore.
+CREATE OR REPLACE FUNCTION humcli.rebase()
+RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	s humcli.subscriptions;
+	present bigint;
+BEGIN
+	IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+		RAISE EXCEPTION 'humcli: rebase needs READ COMMITTED, not %', current_setting('transaction_isolation')
+			USING ERRCODE = 'active_sql_transaction',
+			HINT = 'Begin the transaction with BEGIN ISOLATION LEVEL READ COMMITTED.';
+	END IF;
+	-- No event can be recorded meanwhile, so the new cursors are complete.
+	LOCK TABLE humcli.events IN SHARE ROW EXCLUSIVE MODE;
+	PERFORM FROM humcli.subscriptions u ORDER BY u.name FOR UPDATE;
+	IF NOT humcli.has_foreign_xids(NULL)
+		AND NOT EXISTS (SELECT FROM humcli.subscriptions u WHERE humcli.has_foreign_xids(u.name))
+	THEN
+		RETURN false;
+	END IF;
+	present := txid_snapshot_xmax(txid_current_snapshot());
+
+	PERFORM humcli.repair_identity('replays', 'place');
+	INSERT INTO humcli.replays (subscription, event_id)
+	SELECT u.name, e.id
+	FROM (SELECT v AS s, v.name, v.statuses, humcli.cursor_horizon(v) > humcli.xid_to_bigint(v.xmin) AS foreign
+		FROM humcli.subscriptions v) u
+	JOIN humcli.events e ON (u.statuses IS NULL OR e.status = ANY (u.statuses))
+		AND (NOT humcli.cursor_has_passed(u.s, e.xid, e.id)
+			OR u.foreign AND humcli.xid_to_bigint(e.xmin) - e.xid BETWEEN 0 AND 65535)
+	ORDER BY u.name, e.id
+	ON CONFLICT (event_id, subscription) DO NOTHING;
+
+	-- 3 is the first normal transaction id.
+	UPDATE humcli.events e SET xid = 3 WHERE e.xid >= present;
+	FOR s IN SELECT u.* FROM humcli.subscriptions u LOOP
+		s.done := humcli.complete_snapshot();
+		s.win := NULL;
+		s.win_xid := 0;
+		s.win_id := 0;
+		s.generation := greatest(nextval(pg_get_serial_sequence('humcli.subscriptions', 'generation')),
+			s.generation + 1);
+		PERFORM humcli.save_cursor(s);
+	END LOOP;
+	RETURN true;
+END $$;
+-- record() and notify() keep one plan for all values. A plan made for the
+-- arrays of each call would be the same, and would cost more than the work of a
+-- small batch. The setting exists from PostgreSQL 12 on.
+DO $$
+BEGIN
+	IF current_setting('server_version_num')::int >= 120000 THEN
+		ALTER FUNCTION humcli.record(text[], text[], text[], text[], timestamptz[], timestamptz[],
+			text[], text[], json[], interval, boolean) SET plan_cache_mode = force_generic_plan;
+		ALTER FUNCTION humcli.notify(bigint[]) SET plan_cache_mode = force_generic_plan;
+	END IF;
+END $$;
+-- The view of how far each subscription and pool is. Counts stop at 10,001,
+-- "more than 10,000", because a longer count is slow when many events wait. For
+-- the same reason a subscription of some statuses is counted among the next
+-- 10,001 rows. "oldest" is the recording time of the first waiting event. The
+-- view has a file of its own, because it needs functions, and some functions
+-- need the other views.
+DO $$ BEGIN IF to_regclass('humcli.subscription_status') IS NULL THEN
+	CREATE VIEW humcli.subscription_status AS
+	SELECT s.name, s.owner, s.statuses, s.pool,
+		least(a.rows + r.rows + j.rows - j.claimed, 10001) AS pending,
+		(SELECT e.recorded_at FROM humcli.events e WHERE e.id = least(a.first, j.first)) AS oldest,
+		j.claimed, d.rows AS dead, s.last_seen, humcli.has_foreign_xids(s.name) AS needs_rebase
+	FROM humcli.subscriptions s
+	CROSS JOIN LATERAL (
+		SELECT count(*) AS rows, min(n.id) AS first
+		FROM (
+			SELECT w.id, w.status
+			FROM humcli.unread_events(s.done, s.win, s.win_xid, s.win_id, NULL, 10001) w
+			UNION ALL
+			SELECT w.id, w.status
+			FROM humcli.unread_events(coalesce(s.win, s.done), txid_current_snapshot(), 0, 0, NULL, 10001) w
+		) n
+		WHERE s.statuses IS NULL OR n.status = ANY (s.statuses)
+	) a
+	CROSS JOIN LATERAL (
+		SELECT count(*) AS rows
+		FROM (SELECT FROM humcli.replays p WHERE p.subscription = s.name LIMIT 10001) q
+	) r
+	CROSS JOIN LATERAL (
+		SELECT count(*) AS rows, min(q.event_id) AS first,
+			count(*) FILTER (WHERE q.worker IS NOT NULL AND q.due > now()) AS claimed
+		FROM (SELECT k.event_id, k.worker, k.due FROM humcli.jobs k
+			WHERE k.subscription = s.name ORDER BY k.event_id LIMIT 10001) q
+	) j
+	CROSS JOIN LATERAL (
+		SELECT count(*) AS rows
+		FROM (SELECT FROM humcli.dead k WHERE k.subscription = s.name LIMIT 10001) q
+	) d
+	ORDER BY s.name;
+END IF; END $$;
+-- Grants each role what it needs and no more; PUBLIC has nothing.
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA humcli FROM PUBLIC;
+
+DO $$
+BEGIN
+	IF (SELECT n.nspowner FROM pg_namespace n WHERE n.nspname = 'humcli')
+		IS DISTINCT FROM to_regrole('humcli_owner')::oid
+	THEN
+		RETURN;		-- installed without the roles
+	END IF;
+
+	GRANT USAGE ON SCHEMA humcli TO humcli_writer, humcli_reader;
+
+	GRANT EXECUTE ON FUNCTION
+		humcli.record(text[], text[], text[], text[], timestamptz[], timestamptz[], text[], text[], json[], interval, boolean),
+		humcli.record_next(text, text, text, text, timestamptz, timestamptz, text, text, json),
+		humcli.notify(bigint[]),
+		humcli.quarantine_add(timestamptz[], text[], text[], text[], bytea[])
+		TO humcli_writer;
+	GRANT EXECUTE ON FUNCTION humcli.identities_behind() TO humcli_writer, humcli_reader;
+
+	GRANT SELECT ON ALL TABLES IN SCHEMA humcli TO humcli_reader;
+	-- The functions that a view calls run as the role that reads the view.
+	GRANT EXECUTE ON FUNCTION
+		humcli.payload(json),
+		humcli.order_equal_times(text, timestamptz),
+		humcli.unread_events(txid_snapshot, txid_snapshot, bigint, bigint, text[], bigint),
+		humcli.cursor_horizon(humcli.subscriptions),
+		humcli.has_foreign_xids(text),
+		humcli.xid_to_bigint(xid)
+		TO humcli_reader;
+
+	GRANT EXECUTE ON FUNCTION
+		humcli.subscribe(text, text, text[]),
+		humcli.fetch(text, int),
+		humcli.ack(text, text),
+		humcli.replay(text, bigint[], text, text[], timestamptz, timestamptz),
+		humcli.seek(text, text),
+		humcli.unsubscribe(text)
+		TO humcli_consumer;
+
+	GRANT EXECUTE ON FUNCTION humcli.purge(interval, int), humcli.rebase() TO humcli_admin;
+	GRANT DELETE ON humcli.quarantine, humcli.late TO humcli_admin;
+END $$;
+
+COMMIT;
