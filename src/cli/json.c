@@ -164,6 +164,7 @@ char *json_event_line(const struct recorded *r)
 	put(object, "previous_status", r->previous_status);
 	put(object, "occurred_at", r->occurred_at);
 	put(object, "received_at", r->received_at);
+	put_any(object, "secret", r->secret_name);
 	check_alloc_cjson(cJSON_AddRawToObject(object, "payload", payload));
 	free(payload);
 	return finish(object);

@@ -66,6 +66,8 @@ struct recorded {
 	char *previous_status;
 	char *occurred_at;
 	char *received_at;
+	char *secret_name;
+	char *signature;
 	char *payload; /* JSON, as it was signed */
 };
 

@@ -49,7 +49,7 @@ static const struct verb verbs[] = {
 #endif
 	{ "listen", cmd_listen,
 	  "--subscription NAME [--exec COMMAND] [--once | --poll-only]\n"
-	  "    [--from now|beginning] [--status LIST]\n"
+	  "    [--from now|beginning] [--status LIST] [--secret LIST]\n"
 	  "--pool NAME [--concurrency N] [--lease DURATION]\n"
 	  "    [... as above]\n"
 	  "[--count N] [--timeout DURATION]",

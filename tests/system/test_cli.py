@@ -700,7 +700,7 @@ def hang_up(database):
 
 
 DOCUMENTED = ('{"id":"1042","task_id":"task_abc123","status":"SUBMITTED",'
-              '"previous_status":"IN_PROGRESS","first":true}')
+              '"previous_status":"IN_PROGRESS","first":true,"secret":"main"}')
 
 PAYLOADS = [
     (DOCUMENTED, None),

@@ -18,7 +18,7 @@ import pytest
 from harness.cli import Running
 from harness.failover import PgBouncer, Standby
 from harness.postgres import Cluster, Database, is_alive, wait_until
-from harness.record_calls import Delivery, at, record
+from harness.record_calls import SIGNATURE, Delivery, at, record
 
 OK, NEGATIVE, DATA, UNAVAILABLE, IO_ERROR, LATER, NO_PERMISSION, CONFIG \
     = 0, 1, 65, 69, 74, 75, 77, 78
@@ -112,7 +112,7 @@ PAYLOADS = [
 
 def test_a_line_has_the_event(once, database):
     rows = [Delivery(f'task "{n}"\t\\ ü', "SUBMITTED", previous, payload=payload,
-                     occurred_at=at(0.25))
+                     occurred_at=at(0.25), secret_name=f"s{n} ü")
             for n, (previous, (payload, _)) in enumerate(zip([None, "IN_PROGRESS", "ä"], PAYLOADS))]
     numbers = put(database, *rows)
     done = once()
@@ -124,24 +124,26 @@ def test_a_line_has_the_event(once, database):
             ("status", "SUBMITTED"), ("previous_status", row.previous_status),
             ("occurred_at", "2026-03-01T12:00:00.250000Z"),
             ("received_at", "2026-03-01T12:00:00.000000Z")]
-        assert [key for key, _ in fields[7:]] == ["payload"]
+        assert fields[7] == ("secret", row.secret_name)
+        assert [key for key, _ in fields[8:]] == ["payload"]
         assert line.endswith(f',"payload":{payload}}}')
 
 
 def test_a_command_gets_the_event(once, database, tmp_path):
     numbers = put(database, *[
-        Delivery(f"task {n}; $(date)", "SUBMITTED", previous, payload=payload)
+        Delivery(f"task {n}; $(date)", "SUBMITTED", previous, payload=payload, secret_name=f"s {n}")
         for n, (previous, (payload, _)) in enumerate(zip([None, "A B", "ä"], PAYLOADS))])
     command = (f'cat >"{tmp_path}/$HUMCLI_ID"; env -0 | grep -z ^HUMCLI_[A-V] | sort -z '
                f'>"{tmp_path}/$HUMCLI_ID.env"')
-    done = once("--exec", command, environment={"HUMCLI_PREVIOUS_STATUS": "stale"})
+    done = once("--exec", command, environment={"HUMCLI_PREVIOUS_STATUS": "stale", "HUMCLI_SIGNATURE": "stale"})
     assert (done.returncode, done.out) == (OK, ""), done.err
     for n, (number, (payload, _)) in enumerate(zip(numbers, PAYLOADS)):
         assert (tmp_path / str(number)).read_bytes() == payload.encode()
         assert (tmp_path / f"{number}.env").read_text().rstrip("\0").split("\0") == [
             "HUMCLI_ATTEMPT=1", "HUMCLI_EVENT=task.status_changed", f"HUMCLI_ID={number}",
             "HUMCLI_OCCURRED_AT=2026-03-01T12:00:00.000000Z",
-            f"HUMCLI_PREVIOUS_STATUS={['', 'A B', 'ä'][n]}", "HUMCLI_STATUS=SUBMITTED",
+            f"HUMCLI_PREVIOUS_STATUS={['', 'A B', 'ä'][n]}", f"HUMCLI_SECRET_NAME=s {n}",
+            f"HUMCLI_SIGNATURE={SIGNATURE}", "HUMCLI_STATUS=SUBMITTED",
             f"HUMCLI_TASK_ID=task {n}; $(date)"]
 
 
@@ -163,6 +165,9 @@ def test_it_starts_where_it_is_told(once, cli, database):
     some = once("--status", "NEW,STATUS_1", name="some")
     assert ids(some.out.splitlines()) == [old[1], new[0]]
     assert "exists already" in once("--status", "OTHER", name="some").err
+    sandbox = put(database, Delivery("u", "NEW", secret_name="sandbox"), Delivery("v", "OTHER", secret_name="live"))
+    assert ids(once("--secret", "sandbox,other", name="secret").out.splitlines()) == sandbox[:1]
+    assert "exists already" in once("--secret", "live", name="secret").err
 
 
 # ---- exit codes: done, later, failed

@@ -136,7 +136,7 @@ def test_notification(running, listener):
     assert number.isdigit()
     assert payload == (
         f'{{"id":"{number}","task_id":"{task}","status":"SUBMITTED",'
-        '"previous_status":"IN_PROGRESS","first":true}')
+        '"previous_status":"IN_PROGRESS","first":true,"secret":"main"}')
 
 
 def test_notification_names_the_row(running, store, listener):
@@ -147,7 +147,7 @@ def test_notification_names_the_row(running, store, listener):
                               " WHERE task_id = %s", task_of(body))
     assert payload == {"id": number, "task_id": task_of(body),
                        "status": 'a"\\\u00fc\x1f\u2028',
-                       "previous_status": None, "first": True}
+                       "previous_status": None, "first": True, "secret": "main"}
 
 
 def test_notification_of_a_status_that_came_before(running, listener):

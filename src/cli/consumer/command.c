@@ -30,10 +30,11 @@ static void put_variable(struct buf *list, const char *name, const char *value)
 static bool is_ours(const char *variable)
 {
 	static const char *const names[] = {
-		"HUMCLI_ID=",	      "HUMCLI_EVENT=",
-		"HUMCLI_TASK_ID=",    "HUMCLI_STATUS=",
-		"HUMCLI_ATTEMPT=",    "HUMCLI_PREVIOUS_STATUS=",
-		"HUMCLI_OCCURRED_AT="
+		"HUMCLI_ID=",	       "HUMCLI_EVENT=",
+		"HUMCLI_TASK_ID=",     "HUMCLI_STATUS=",
+		"HUMCLI_ATTEMPT=",     "HUMCLI_PREVIOUS_STATUS=",
+		"HUMCLI_OCCURRED_AT=", "HUMCLI_SECRET_NAME=",
+		"HUMCLI_SIGNATURE="
 	};
 
 	for (size_t n = 0; n < ARRAY_SIZE(names); n++) {
@@ -58,6 +59,8 @@ static void make_environment(const struct claimed_event *e, struct buf *list,
 	put_variable(list, "STATUS", e->event.status);
 	put_variable(list, "PREVIOUS_STATUS", e->event.previous_status);
 	put_variable(list, "OCCURRED_AT", e->event.occurred_at);
+	put_variable(list, "SECRET_NAME", e->event.secret_name);
+	put_variable(list, "SIGNATURE", e->event.signature);
 	put_variable(list, "ATTEMPT", attempt);
 	*own = list->length / sizeof(char *);
 	for (char **p = environ; *p; p++) {

@@ -139,10 +139,10 @@ static void open_source(struct consumer *c)
 			    source->from && *source->from == 'b'
 				    ? "the beginning"
 				    : "now");
-	else if (source->from || source->statuses)
+	else if (source->from || source->statuses || source->secrets)
 		log_message(LEVEL_WARNING,
-			    "%s %s exists already: --from and --status are "
-			    "ignored",
+			    "%s %s exists already: --from, --status and "
+			    "--secret are ignored",
 			    kind(c), source->name);
 }
 

@@ -27,7 +27,8 @@ void claimed_event_free(struct claimed_event *e)
 	char *const all[] = {
 		r->id,		r->event,	    r->task_id,
 		r->status,	r->previous_status, r->occurred_at,
-		r->received_at, r->payload,	    e->position
+		r->received_at, r->secret_name,	    r->signature,
+		r->payload,	e->position
 	};
 
 	for (size_t n = 0; n < ARRAY_SIZE(all); n++)
@@ -60,13 +61,14 @@ enum query_status event_source_open(const struct event_source *source,
 {
 	const char *values[] = { source->name,
 				 source->from ? source->from : "now",
-				 source->statuses };
+				 source->statuses, source->secrets };
 	char value[8];
 	enum query_status status =
 		query_one_value(s,
 				"SELECT humcli.subscribe($1, $2, "
-				"pg_catalog.string_to_array($3, ','))",
-				values, 3, value, sizeof(value));
+				"pg_catalog.string_to_array($3, ','), "
+				"pg_catalog.string_to_array($4, ','))",
+				values, 4, value, sizeof(value));
 
 	*made = strcmp(value, "t") == 0;
 	return status;
@@ -97,13 +99,14 @@ static char *copy(const struct rows *r, size_t row, size_t column)
 static bool read_event(const struct rows *r, size_t row,
 		       struct claimed_event *e)
 {
-	const char *attempt = rows_get(r, row, 9);
+	const char *attempt = rows_get(r, row, 11);
 
 	*e = (struct claimed_event){
 		.event = { copy(r, row, 0), copy(r, row, 1), copy(r, row, 2),
 			   copy(r, row, 3), copy(r, row, 4), copy(r, row, 5),
-			   copy(r, row, 6), copy(r, row, 7) },
-		.position = copy(r, row, 8),
+			   copy(r, row, 6), copy(r, row, 7), copy(r, row, 8),
+			   copy(r, row, 9) },
+		.position = copy(r, row, 10),
 	};
 	if (!attempt || !parse_u64(attempt, 1, UINT64_MAX, &e->attempt))
 		e->attempt = 1;
@@ -127,7 +130,8 @@ static struct interval interval_of(int64_t ms)
 #define COLUMNS                                                \
 	"SELECT id, event, task_id, status, previous_status, " \
 	"pg_catalog.to_char(occurred_at" AS_UTC "), "          \
-	"pg_catalog.to_char(received_at" AS_UTC "), payload, "
+	"pg_catalog.to_char(received_at" AS_UTC "), "          \
+	"secret_name, signature, payload, "
 
 enum query_status event_source_fetch(const struct event_source *source,
 				     struct session *s, size_t max,

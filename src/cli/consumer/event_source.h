@@ -21,6 +21,7 @@ struct event_source {
 	/* For a subscription that is created here; NULL: now, and all. */
 	const char *from;
 	const char *statuses; /* comma-separated */
+	const char *secrets; /* comma-separated names */
 };
 
 enum { FETCH_MAX = 100 };

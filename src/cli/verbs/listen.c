@@ -240,8 +240,9 @@ static int check(const struct verb *v, const struct options *o, bool ended)
 		return cli_usage_error(
 			v, "--count and --timeout are for listening "
 			   "without --subscription and --pool");
-	if (!c->source.name && (from || c->source.statuses || c->command ||
-				c->once || c->poll_only))
+	if (!c->source.name &&
+	    (from || c->source.statuses || c->source.secrets || c->command ||
+	     c->once || c->poll_only))
 		return cli_usage_error(v,
 				       "--subscription or --pool is missing");
 	if (from && strcmp(from, "now") != 0 && strcmp(from, "beginning") != 0)
@@ -289,6 +290,7 @@ int cmd_listen(const struct verb *v, int argc, char **argv)
 		{ "lease", &o.lease, NULL },
 		{ "from", &c->source.from, NULL },
 		{ "status", &c->source.statuses, NULL },
+		{ "secret", &c->source.secrets, NULL },
 		{ "exec", &c->command, NULL },
 		{ "once", NULL, &c->once },
 		{ "poll-only", NULL, &c->poll_only },
