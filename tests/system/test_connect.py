@@ -11,7 +11,7 @@ import time
 import pytest
 
 from harness.black_hole import BlackHole
-from harness.postgres import SUPERUSER
+from harness.postgres import SUPERUSER, as_test_user
 from harness.responder import CGI, FastCGI, event, eventually, task_of
 from harness.slow_proxy import SlowProxy
 from harness.spool import Spool
@@ -142,6 +142,45 @@ def test_distant_server(paths, store, spool):
         assert eventually(lambda: it.post(event()).body == RECORDED, within=15)
         assert it.post(event()).body == RECORDED
         assert proxy.accepted <= 2
+
+
+@pytest.fixture
+def tls(store):
+    """The server with TLS and SCRAM for one role; yields its login."""
+    cluster = store.cluster
+    hba = pathlib.Path(cluster.data, "pg_hba.conf")
+    before = hba.read_text(encoding="ascii")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+                    "-subj", "/CN=localhost", "-keyout", "server.key", "-out", "server.crt"],
+                   cwd=cluster.data, check=True, capture_output=True, **as_test_user())
+    os.chmod(os.path.join(cluster.data, "server.key"), 0o600)
+    store.query("SET password_encryption = 'scram-sha-256'")
+    store.query("CREATE ROLE far_writer LOGIN PASSWORD 'a password' IN ROLE humcli_writer")
+    store.query("ALTER SYSTEM SET ssl = on")
+    hba.write_text("hostssl all far_writer all scram-sha-256\n"
+                   "host all far_writer all reject\n" + before, encoding="ascii")
+    store.query("SELECT pg_reload_conf()")
+    try:
+        yield (f"dbname={store.name} user=far_writer password='a password'"
+               " sslmode=require channel_binding=require")
+    finally:
+        store.query("ALTER SYSTEM RESET ssl")
+        hba.write_text(before, encoding="ascii")
+        store.query("SELECT pg_reload_conf()")
+        store.query("DROP ROLE far_writer")
+
+
+def test_300_ms_away_with_tls_and_scram(paths, store, spool, tls):
+    """The handshake takes seven round trips."""
+    with SlowProxy(("127.0.0.1", store.cluster.port), delay=0.15) as proxy:
+        with FastCGI(paths.responder, f"host=127.0.0.1 port={proxy.port} {tls}",
+                     SPOOL=spool) as it:
+            body = event()
+            assert it.post(body).status == 200
+            assert eventually(lambda: is_recorded(store, body), within=15)
+            for _ in range(3):
+                assert eventually(lambda: it.post(event()).body == RECORDED, within=15)
+            assert proxy.accepted == 1
 
 
 def test_distant_server_behind_a_silent_one(paths, store, spool):

@@ -7,8 +7,8 @@ import time
 
 
 class SlowProxy:
-    """Listens on an address and forwards to PostgreSQL's unix socket. Each
-    chunk arrives `delay` seconds after it was sent. Once `cut_at` is set, a
+    """Listens on an address and forwards to PostgreSQL: upstream is the path of
+    its unix socket, or its host and port. Each chunk arrives `delay` seconds after it was sent. Once `cut_at` is set, a
     connection whose server sends these bytes is forwarded up to them and
     then stands still."""
 
@@ -36,7 +36,8 @@ class SlowProxy:
             except OSError:
                 return
             self.accepted += 1
-            server = socket.socket(socket.AF_UNIX)
+            server = socket.socket(socket.AF_UNIX if isinstance(self.upstream, str)
+                                   else socket.AF_INET)
             server.connect(self.upstream)
             self.open += [client, server]
             for source, target, cuts in ((client, server, False), (server, client, True)):
