@@ -186,9 +186,9 @@ static bool look_up(struct round *r, const char *host)
 		return true;
 	}
 	r->looked_up = NULL;
-	text = xasprintf("can't look up host \"%s\": %s", host,
-			 error == EAI_SYSTEM ? strerror(errno)
-					     : gai_strerror(error));
+	text = xasprintf(
+		"could not translate host name \"%s\" to address: %s", host,
+		error == EAI_SYSTEM ? strerror(errno) : gai_strerror(error));
 	add_failure(r, text);
 	free(text);
 	return false;
@@ -510,8 +510,7 @@ static void keep_attempts(struct round *r)
 
 	for (size_t i = 0; i < r->count; i++) {
 		if (r->attempts[i].conn)
-			add_server_failure(r, &r->attempts[i],
-					   "no answer in time");
+			add_server_failure(r, &r->attempts[i], "no answer yet");
 	}
 	attempts_free(c->attempts, c->count);
 	c->attempts = r->attempts;
