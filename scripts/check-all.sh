@@ -168,6 +168,7 @@ all_release() {
 		# count the part that was skipped, if not all was
 		! grep -s SKIPPED "$work/log/its_package_for_$release"* || count 0 0 1
 	done
+	step "the container" "$work/source/tests/container" || :
 }
 
 # ---- sanitizers
@@ -270,7 +271,7 @@ shell_check() {
 	cd "$work/source" || return
 	shellcheck -x scripts/packages scripts/check scripts/demo \
 		scripts/release scripts/debian.sh scripts/format tests/bench/run scripts/hosting-bundle hosting/start tests/package/run tests/package/first-event \
-		tests/other-release tests/other-builds tests/check-layers tests/check-docs \
+		tests/container tests/other-release tests/other-builds tests/check-layers tests/check-docs \
 		tests/fuzz/run .ci/run autogen.sh
 }
 
