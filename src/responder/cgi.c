@@ -28,15 +28,18 @@ extern char **environ;
 /* Limits of the input that is discarded after the reply. */
 enum { DISCARD_MS = 1000, DISCARD_BYTES = 8 * 1024 * 1024 };
 
+/* How long the reply waits for room in a stdout that does not block. */
+enum { WRITE_MS = 5000 };
+
 bool gateway_cgi_is_started(void)
 {
 	return getenv("GATEWAY_INTERFACE") && getenv("REQUEST_METHOD");
 }
 
-/* Waits until stdin can be read. Returns false at the deadline. */
-static bool wait_readable(int64_t deadline)
+/* Waits for stdin or stdout. Returns false at the deadline. */
+static bool wait_ready(int fd, short events, int64_t deadline)
 {
-	struct pollfd p = { .fd = STDIN_FILENO, .events = POLLIN };
+	struct pollfd p = { .fd = fd, .events = events };
 	int64_t left = deadline - monotonic_ms();
 
 	while (left > 0) {
@@ -57,10 +60,11 @@ static long read_stdin(void *context, char *data, size_t size)
 	ssize_t n;
 
 	do {
-		if (!wait_readable(r->accepted_at + BODY_LIMIT_MS))
+		if (!wait_ready(STDIN_FILENO, POLLIN,
+				r->accepted_at + BODY_LIMIT_MS))
 			return -2;
 		n = read(STDIN_FILENO, data, size);
-	} while (n < 0 && errno == EINTR);
+	} while (n < 0 && (errno == EINTR || errno == EAGAIN));
 	return n;
 }
 
@@ -85,13 +89,35 @@ static void discard_input(void)
 	size_t total = 0;
 	int64_t deadline = monotonic_ms() + DISCARD_MS;
 
-	while (total < DISCARD_BYTES && wait_readable(deadline)) {
+	while (total < DISCARD_BYTES &&
+	       wait_ready(STDIN_FILENO, POLLIN, deadline)) {
 		ssize_t n = read(STDIN_FILENO, discarded, sizeof(discarded));
 
 		if (n == 0 || (n < 0 && errno != EINTR))
 			return;
 		total += n > 0 ? (size_t)n : 0;
 	}
+}
+
+/* Writes to a stdout that may not block. Returns false with errno set. */
+static bool write_stdout(const char *data, size_t length)
+{
+	int64_t deadline = monotonic_ms() + WRITE_MS;
+
+	while (length) {
+		ssize_t n = write(STDOUT_FILENO, data, length);
+
+		if (n >= 0) {
+			data += n;
+			length -= (size_t)n;
+		} else if (errno == EAGAIN) {
+			if (!wait_ready(STDOUT_FILENO, POLLOUT, deadline))
+				return false;
+		} else if (errno != EINTR) {
+			return false;
+		}
+	}
+	return true;
 }
 
 /* The reply of a process that lacks memory or descriptors. */
@@ -113,7 +139,7 @@ static void write_reply(const struct reply *reply)
 
 	reply_render(reply, &out);
 	fatal_set_reply(NULL);
-	if (!write_all(STDOUT_FILENO, out.data, out.length))
+	if (!write_stdout(out.data, out.length))
 		log_message(LEVEL_WARNING, "can't send the reply (HTTP %d): %m",
 			    reply->status);
 	buf_free(&out);

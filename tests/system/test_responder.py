@@ -440,6 +440,33 @@ def test_same_delivery_to_16_cgi_processes(paths, store):
         assert sorted(answers) == sorted([RECEIVED] + [DUPLICATE] * 15)
 
 
+def test_cgi_with_a_stdout_that_does_not_block(paths, store):
+    """The reply waits until there is room for it, and loses no byte."""
+    with CGI(paths.responder, store.conninfo) as it:
+        body = event()
+        ours, theirs = os.pipe()
+        os.set_blocking(theirs, False)
+        filling = 0
+        while True:
+            try:
+                filling += os.write(theirs, b"x" * 65536)
+            except BlockingIOError:
+                break
+        with tempfile.TemporaryFile() as stdin:
+            stdin.write(body)
+            stdin.seek(0)
+            process = it.start(variables(body=body, changes={
+                "HTTP_X_SIGNATURE": sign(body)}), stdin=stdin, stdout=theirs)
+        os.close(theirs)
+        with open(ours, "rb") as reader:
+            assert eventually(lambda: store.query(
+                "SELECT 1 FROM humcli.events WHERE task_id = %s", task_of(body)))
+            select.select([], [], [], 0.3)
+            raw = reader.read()
+        assert process.wait(10) == 0
+        assert fastcgi.Answer(raw[filling:]).body == RECEIVED
+
+
 def test_poison_fails_alone(paths, store, listener):
     """One body that only PostgreSQL refuses does not fail the 100 valid events
     of its batch."""
