@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <netdb.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -13,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/parse.h"
 
@@ -95,6 +97,16 @@ static int listen_path(const char *path)
 	return fd;
 }
 
+static bool is_loopback(const struct sockaddr *a)
+{
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *)a;
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)a;
+
+	if (a->sa_family == AF_INET)
+		return ntohl(v4->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+	return IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr);
+}
+
 static int listen_address(const char *host, const char *port)
 {
 	static const struct addrinfo hints = {
@@ -119,8 +131,71 @@ static int listen_address(const char *host, const char *port)
 		fd = -1;
 	}
 	fd = bind_and_listen(fd, list->ai_addr, list->ai_addrlen);
+	if (fd >= 0 && !is_loopback(list->ai_addr))
+		log_message(LEVEL_WARNING,
+			    "others can reach port %s of %s, and forge any "
+			    "header but the signature; use :%s or a path, or a "
+			    "firewall",
+			    port, host, port);
 	freeaddrinfo(list);
 	return fd;
+}
+
+/* Says why, and what to do. Call with errno set. */
+static void log_path_failure(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	int length = slash ? (int)max_i64(slash - path, 1) : 1;
+	const char *folder = slash ? path : ".";
+
+	switch (errno) {
+	case ENOENT:
+		log_message(LEVEL_ERROR,
+			    "can't listen on %s: the folder does not exist; "
+			    "make it, for the user this runs as: "
+			    "mkdir -p %.*s",
+			    path, length, folder);
+		break;
+	case EACCES:
+	case EPERM:
+		log_message(LEVEL_ERROR,
+			    "can't listen on %s: %m; let the user this runs as "
+			    "write to %.*s",
+			    path, length, folder);
+		break;
+	case EADDRINUSE:
+		log_message(LEVEL_ERROR,
+			    "can't listen on %s: another process does; stop it "
+			    "or choose another path",
+			    path);
+		break;
+	case EEXIST:
+		log_message(LEVEL_ERROR,
+			    "can't listen on %s: a file is there that is no "
+			    "socket; remove it or choose another path",
+			    path);
+		break;
+	default:
+		log_message(LEVEL_ERROR, "can't listen on %s: %m", path);
+	}
+}
+
+static void log_address_failure(const char *where)
+{
+	if (errno == EINVAL)
+		log_message(LEVEL_ERROR,
+			    "can't listen on %s: give a port from 1 to 65535, "
+			    "alone or behind a numeric address: :8080, "
+			    "127.0.0.1:8080, 0.0.0.0:9000, [::1]:8080",
+			    where);
+	else
+		log_message(LEVEL_ERROR, "can't listen on %s: %m", where);
+}
+
+/* A bare number would become a socket of that name in the current folder. */
+static bool is_number(const char *where)
+{
+	return *where && strspn(where, "0123456789") == strlen(where);
 }
 
 int listener_open(const char *where)
@@ -129,6 +204,13 @@ int listener_open(const char *where)
 	char *host = NULL;
 	int fd;
 
+	if (is_number(where)) {
+		log_message(LEVEL_ERROR,
+			    "can't listen on %s: for a port write :%s, for a "
+			    "path ./%s",
+			    where, where, where);
+		return -1;
+	}
 	if (is_path(where)) {
 		fd = listen_path(where);
 	} else if (colon == where) {
@@ -141,8 +223,10 @@ int listener_open(const char *where)
 				(size_t)(colon - where) - 2 * bracket);
 		fd = listen_address(host, colon + 1);
 	}
-	if (fd < 0)
-		log_message(LEVEL_ERROR, "can't listen on %s: %m", where);
+	if (fd < 0 && is_path(where))
+		log_path_failure(where);
+	else if (fd < 0)
+		log_address_failure(where);
 	free(host);
 	return fd;
 }

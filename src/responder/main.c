@@ -302,6 +302,9 @@ static int serve_fcgi(const char *where)
 	/* Before libfcgi installs handlers, which would swallow a signal. */
 	gateway_block_signals();
 	log_start();
+	if (geteuid() == 0)
+		log_message(LEVEL_WARNING,
+			    "running as root; start this as a user of its own");
 	limit_in_flight(&r.settings);
 	status = EX_OSERR;
 	if (where)
@@ -316,8 +319,10 @@ static int serve_fcgi(const char *where)
 		log_stop(monotonic_ms() + LOG_STOP_MS);
 		_exit(EX_OK);
 	}
-	if (ended == GATEWAY_DONE)
+	if (ended == GATEWAY_DONE) {
+		log_message(LEVEL_INFO, "ended; all requests were answered");
 		status = EX_OK;
+	}
 out:
 	release_config(&r);
 	log_stop(monotonic_ms() + LOG_STOP_MS);

@@ -868,6 +868,63 @@ def test_listen_where_it_can_not(paths, store, where):
     assert refuses_to_listen(paths, store, where)
 
 
+@pytest.mark.parametrize("where, advice", [
+    ("8080", ":8080"), ("9", ":9"),
+    ("localhost:8080", "127.0.0.1:8080"), (":70000", "1 to 65535"),
+    ("0.0.0.0.0:9000", "0.0.0.0:9000"),
+    ("/no/such/folder/sock", "mkdir -p /no/such/folder"),
+    ("/proc/sock", "/proc")])
+def test_listen_says_what_to_do(paths, store, where, advice):
+    said = refuses_to_listen(paths, store, where)
+    assert advice in said, said
+    assert not os.path.exists("/8080")
+
+
+def test_listen_in_a_folder_of_others(paths, store, folder):
+    os.chmod(folder, 0o555)
+    if os.getuid() == 0:
+        os.chown(folder, 0, 0)
+    said = refuses_to_listen(paths, store, folder + "/sock")
+    assert "Permission denied" in said and f"write to {folder}" in said
+
+
+@pytest.mark.parametrize("where, warned", [("127.0.0.1:{}", False), (":{}", False),
+                                           ("0.0.0.0:{}", True)])
+def test_listen_where_others_reach_it(paths, store, where, warned):
+    """Others could forge headers, though not a signature."""
+    where = where.format(free_port())
+    with CGI(paths.responder, store.conninfo) as it:
+        process = it.spawn("--listen", where, stdin=subprocess.DEVNULL,
+                           stdout=subprocess.DEVNULL)
+        try:
+            assert eventually(lambda: "serves FastCGI" in it.log())
+            assert ("others can reach" in it.log()) == warned
+        finally:
+            process.terminate()
+        assert process.wait(5) == 0
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root")
+def test_warns_when_started_as_root(paths, store, folder):
+    with CGI(paths.responder, store.conninfo) as it, \
+            subprocess.Popen([paths.responder, "--listen", folder + "/sock"],
+                             env=it.environment(), stdin=subprocess.DEVNULL,
+                             stderr=subprocess.DEVNULL) as process:
+        assert eventually(lambda: "serves FastCGI" in it.log())
+        assert "running as root" in it.log()
+        process.terminate()
+        assert process.wait(5) == 0
+    with FastCGI(paths.responder, store.conninfo) as it:
+        assert "running as root" not in it.log()
+
+
+def test_says_when_it_has_ended(paths, store):
+    with FastCGI(paths.responder, store.conninfo) as it:
+        it.assert_serving()
+        it.stop()
+        assert 'msg="ended' in it.log().splitlines()[-1]
+
+
 # The end.
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT,

@@ -11,7 +11,7 @@ import tempfile
 import pytest
 
 from harness.responder import (CGI, SECRET, FastCGI, as_test_user, chown_to_test_user,
-                               event, task_of)
+                               event, task_of, eventually)
 
 RECEIVED = b'{"received":true}'
 
@@ -393,7 +393,7 @@ def test_home_by_cgi(home, store):
     assert home.post(body).body == RECEIVED
     assert store.query("SELECT secret_name FROM humcli.events"
                        " WHERE task_id = %s", task_of(body)) == [("main",)]
-    assert task_of(body) in home.log()
+    assert eventually(lambda: task_of(body) in home.log())
     assert stat.S_IMODE(os.stat(home.log_file).st_mode) == 0o600
     assert home.read(home.stderr_file) == ""
 
@@ -436,7 +436,7 @@ def test_user_without_an_entry(home, store):
     home.more_environment["HOME"] = home.home
     body = event()
     assert home.post(body).body == RECEIVED
-    assert task_of(body) in home.log()
+    assert eventually(lambda: task_of(body) in home.log())
 
 
 def test_variables_of_an_orchestrator(program):
