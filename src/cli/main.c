@@ -1,3 +1,8 @@
+/*
+ * humcli-webhook: owns the table of verbs, --help, and the exit. Must not know
+ * what a verb does. main() opens stdout, finds the verb by its name, runs it,
+ * and reports a stdout that could not be written.
+ */
 #include "config.h"
 
 #include "base/alloc.h"
@@ -50,6 +55,7 @@ static const struct verb verbs[] = {
 	{ "listen", cmd_listen,
 	  "--subscription NAME [--exec COMMAND] [--once | --poll-only]\n"
 	  "    [--from now|beginning] [--status LIST] [--secret LIST]\n"
+	  "    [--count N] [--timeout DURATION]\n"
 	  "--pool NAME [--concurrency N] [--lease DURATION]\n"
 	  "    [... as above]\n"
 	  "[--count N] [--timeout DURATION]",
@@ -99,7 +105,10 @@ static void print_help(FILE *to)
 	      to);
 }
 
-/* listen runs for long, and what it says is a log. */
+/*
+ * Runs a verb. Its messages are for a person, except those of listen, which
+ * runs for long and writes a log.
+ */
 static int run_verb(const struct verb *v, int argc, char **argv)
 {
 	char *name = xasprintf("humcli-webhook %s", v->name);
@@ -137,7 +146,7 @@ static int report_unknown_verb(const char *name)
 	return EX_USAGE;
 }
 
-/* "help", or "help VERB". */
+/* Prints the help for "help", "help VERB", --help and -h. */
 static int help(int argc, char **argv)
 {
 	const struct verb *v = argc > 2 ? find_verb(argv[2]) : NULL;
@@ -175,7 +184,10 @@ int main(int argc, char **argv)
 {
 	int code = output_open() ? run(argc, argv) : EX_OSERR;
 
-	/* What was printed must have arrived: a full disk is no success. */
+	/*
+	 * Reports output that was not written, because a full disk is no
+	 * success.
+	 */
 	if (fflush(stdout) != 0 || ferror(stdout)) {
 		fprintf(stderr, "humcli-webhook: can't write to stdout: %s\n",
 			strerror(errno));

@@ -1,7 +1,7 @@
 /*
  * Owns the forms in which a user may write statuses and times. Must not know
- * what is done with them. The list of documented statuses is that of
- * humcli.statuses, which verbs without a database can't ask.
+ * what is done with them. The list of documented statuses repeats
+ * humcli.statuses, because a verb that has no database yet can't ask it.
  */
 #include "cli/statuses.h"
 
@@ -40,7 +40,7 @@ static void warn(const struct verb *v, const char *status)
 	}
 	cli_error(v,
 		  "warning: HumCLI does not document the status '%s'%s%s%s; it "
-		  "is taken as it is",
+		  "is accepted as it is",
 		  status, like ? ", but '" : "", like ? like : "",
 		  like ? "'" : "");
 }
@@ -80,7 +80,7 @@ char *cli_statuses(const struct verb *v, const char *list)
 	return text.data;
 }
 
-/* "7d": days, which base knows no word for. */
+/* Reads days, such as "7d", which parse_duration() does not know. */
 static bool parse_days(const char *text, int64_t *us)
 {
 	size_t digits = strspn(text, "0123456789");

@@ -269,8 +269,26 @@ def test_the_end_does_not_wait_for_ever(consume, once, database):
     assert consumer.end(signal.SIGTERM) == OK
     assert 8 < time.monotonic() - start < 15
     wait_until(lambda: not is_alive(command), "the command to end")
-    assert "command still running: sent SIGTERM" in consumer.err[-1]
+    assert "command still running: sent SIGTERM" in consumer.err[-2]
+    assert "ended; 0 events delivered" in consumer.err[-1]
     assert ids(once().out.splitlines()) == [number]
+
+
+@pytest.mark.parametrize("command", [[], ["--exec", "echo $HUMCLI_ID"]])
+def test_it_ends_after_so_many(consume, once, database, command):
+    numbers = put(database, *deliveries(5))
+    consumer = consume(database, "--from", "beginning", "--count", "3", *command)
+    assert consumer.end() == OK
+    assert len(consumer.out) == 3
+    assert "ended; 3 events delivered" in consumer.err[-1]
+    assert ids(once().out.splitlines()) == numbers[3:]
+
+
+def test_it_ends_when_the_time_is_over(consume, database):
+    put(database, *deliveries(2))
+    for arguments, code in (([], OK), (["--count", "3"], NEGATIVE)):
+        consumer = consume(database, "--timeout", "1s", *arguments)
+        assert consumer.end() == code
 
 
 def test_it_ends_before_a_reader_that_sleeps(cli, once, database):

@@ -13,6 +13,7 @@
 #include "base/log.h"
 
 #include <signal.h>
+#include <sysexits.h>
 
 /*
  * Returns when to act on a lease, boottime_ms(): at half of it, to extend it;
@@ -102,7 +103,15 @@ static void log_lost(const struct consumer *c, const struct claimed_event *e)
 		    e->event.id, c->options->source.name);
 }
 
-bool claim_acknowledge(struct consumer *c, const struct claimed_event *e)
+static void count_delivered(struct consumer *c, size_t count)
+{
+	c->delivered += count;
+	if (c->options->count && c->delivered >= c->options->count)
+		consumer_begin_stop(c, EX_OK);
+}
+
+bool claim_acknowledge(struct consumer *c, const struct claimed_event *e,
+		       size_t count)
 {
 	bool lost;
 	enum query_status status;
@@ -116,6 +125,8 @@ bool claim_acknowledge(struct consumer *c, const struct claimed_event *e)
 		log_lost(c, e);
 		if (!consumer_is_pool(c))
 			consumer_drop_queue(c);
+	} else {
+		count_delivered(c, count);
 	}
 	return status != QUERY_LOST;
 }

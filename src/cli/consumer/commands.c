@@ -70,7 +70,7 @@ static bool report_slot(struct consumer *c, const struct slot *s)
 	int64_t retry = -1;
 
 	if (s->status == COMMAND_DONE)
-		return claim_acknowledge(c, &s->event);
+		return claim_acknowledge(c, &s->event, 1);
 	if (c->commands_signalled)
 		retry = 0; /* the stop ended it, not its own fault */
 	else if (s->status == COMMAND_DEFERRED)

@@ -250,10 +250,13 @@ static void fetched_nothing(struct consumer *c)
 static size_t free_capacity(const struct consumer *c)
 {
 	size_t idle = consumer_count_slots(c, IDLE);
+	size_t busy = c->options->concurrency - idle;
+	size_t max = idle && !consumer_is_pool(c) ? FETCH_MAX : idle;
+	uint64_t left = c->options->count - c->delivered - busy;
 
 	if (!may_fetch(c) || c->first < c->count)
 		return 0;
-	return idle && !consumer_is_pool(c) ? FETCH_MAX : idle;
+	return c->options->count && left < max ? (size_t)left : max;
 }
 
 static void fetch_events(struct consumer *c)
@@ -286,6 +289,7 @@ static int64_t next_due(const struct consumer *c)
 
 	if (c->stopping)
 		return min_i64(due, c->stop_deadline);
+	due = min_i64(due, c->options->end);
 	for (size_t i = 0; i < c->options->concurrency; i++) {
 		if (c->slots[i].state == PAUSED)
 			due = min_i64(due, c->slots[i].due);
@@ -368,12 +372,20 @@ static int run(struct consumer *c)
 		else
 			consumer_print_lines(c);
 		fetch_events(c);
+		if (monotonic_ms() >= c->options->end)
+			consumer_begin_stop(c, c->options->count ? EXIT_NEGATIVE
+								 : EX_OK);
 		if (may_exit(c))
 			break;
 		wait_for_news(c);
 	}
 	if (consumer_is_pool(c))
 		claims_return_all(c);
+	/* Not with --once: cron would mail it. */
+	if (!c->options->once)
+		log_message(LEVEL_INFO, "ended; %llu event%s delivered",
+			    (unsigned long long)c->delivered,
+			    c->delivered == 1 ? "" : "s");
 	return c->exit_code;
 }
 

@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/macros.h"
 #include "cli/consumer/event_source.h"
@@ -20,6 +21,8 @@ struct consumer_options {
 	size_t concurrency; /* events at a time, 1 to FETCH_MAX */
 	bool once; /* stop when no event is left */
 	bool poll_only; /* no LISTEN */
+	uint64_t count; /* stop after so many events; 0: no limit */
+	int64_t end; /* stop then, monotonic_ms() */
 };
 
 /* Runs until the descriptor stop is readable. Returns the exit code. */

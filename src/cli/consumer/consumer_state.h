@@ -55,6 +55,7 @@ struct consumer {
 	bool printed; /* the queue is printed, but not acknowledged */
 	struct slot slots[FETCH_MAX]; /* as many as the concurrency */
 	int once_exit_code; /* --once with a pool exits with this */
+	uint64_t delivered; /* and acknowledged */
 	bool stopping;
 	bool commands_signalled; /* the commands were sent SIGTERM */
 	int64_t stop_deadline;
@@ -88,9 +89,12 @@ void consumer_query_failed(struct consumer *c, enum query_status status);
 void claims_keep_leases(struct consumer *c);
 /* Returns when claims_keep_leases() is due, monotonic_ms(). */
 int64_t claims_next_due(const struct consumer *c) MUST_CHECK;
-/* Acknowledges an event. False: that has to wait for a connection. */
-bool claim_acknowledge(struct consumer *c,
-		       const struct claimed_event *event) MUST_CHECK;
+/*
+ * Acknowledges an event, which stands for count events. False: that has to
+ * wait for a connection.
+ */
+bool claim_acknowledge(struct consumer *c, const struct claimed_event *event,
+		       size_t count) MUST_CHECK;
 /*
  * Returns an event to its pool for another attempt in retry_ms (negative: as
  * the pool is set up). False: that has to wait for a connection.

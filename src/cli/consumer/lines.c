@@ -59,11 +59,13 @@ static bool print_queue(struct consumer *c)
 static void acknowledge_lines(struct consumer *c)
 {
 	if (!consumer_is_pool(c)) {
-		if (claim_acknowledge(c, &c->queue[c->count - 1]))
+		if (claim_acknowledge(c, &c->queue[c->count - 1],
+				      c->count - c->first))
 			consumer_drop_queue(c);
 		return;
 	}
-	while (c->first < c->count && claim_acknowledge(c, &c->queue[c->first]))
+	while (c->first < c->count &&
+	       claim_acknowledge(c, &c->queue[c->first], 1))
 		claimed_event_free(&c->queue[c->first++]);
 	if (c->first == c->count)
 		consumer_drop_queue(c);

@@ -13,6 +13,7 @@
 #include "cli/json.h"
 #include "cli/output.h"
 #include "cli/session.h"
+#include "cli/statuses.h"
 #include "config/settings.h"
 
 #include <errno.h>
@@ -39,6 +40,7 @@ struct listener {
 	int signals; /* SIGTERM and SIGINT, by signalfd() */
 	int64_t end; /* monotonic_ms() */
 	uint64_t left; /* notifications to print */
+	uint64_t printed;
 };
 
 static bool start_listening(struct listener *l)
@@ -57,7 +59,10 @@ static bool start_listening(struct listener *l)
 	return true;
 }
 
-/* Writes a line; false with errno set: EINTR told to stop, ETIME the end. */
+/*
+ * Writes a line. Returns false with errno set: EINTR if told to stop, ETIME at
+ * l->end.
+ */
 static bool write_line(const struct listener *l, const char *line)
 {
 	struct buf text = { 0 };
@@ -78,7 +83,10 @@ static bool write_line(const struct listener *l, const char *line)
 	return n >= 0;
 }
 
-/* Prints the notifications that have arrived, l->left at most; as write_line(). */
+/*
+ * Prints the notifications that have arrived, l->left at most. Returns as
+ * write_line() does.
+ */
 static bool print_notifications(struct listener *l)
 {
 	struct notification n;
@@ -92,6 +100,7 @@ static bool print_notifications(struct listener *l)
 		if (!written)
 			return false;
 		l->left--;
+		l->printed++;
 	}
 	return true;
 }
@@ -117,7 +126,7 @@ static bool wait_for_news(struct listener *l)
 	return monotonic_ms() < l->end;
 }
 
-/* Of a line that was not written, by errno. */
+/* Returns the exit code for a line that was not written, by errno. */
 static int write_exit_code(bool counted)
 {
 	if (errno == EINTR)
@@ -195,6 +204,8 @@ static int print_notified(const struct options *o, const char *conninfo,
 		log_message(LEVEL_WARNING, "can't ignore SIGCHLD: %s",
 			    strerror(errno));
 	code = print_until_end(&l, o->count != 0);
+	log_message(LEVEL_INFO, "ended; %llu notification%s printed",
+		    (unsigned long long)l.printed, l.printed == 1 ? "" : "s");
 	session_free(l.session);
 	return code;
 }
@@ -203,15 +214,20 @@ static int load_and_listen(const struct verb *v, struct options *o)
 {
 	struct settings settings = { 0 };
 	int signals = take_signals();
+	char *statuses;
 	int code;
 
 	if (signals < 0) {
 		cli_error(v, "can't wait for signals");
 		return EX_OSERR;
 	}
+	statuses = cli_statuses(v, o->consumer.source.statuses);
+	o->consumer.source.statuses = statuses;
 	code = cli_load_settings(v, &settings);
 	if (code == EX_OK && o->consumer.source.name) {
 		o->consumer.conninfo = settings.database;
+		o->consumer.count = o->count;
+		o->consumer.end = o->end;
 		name_worker(&o->worker);
 		if (o->pool)
 			o->consumer.source.worker = o->worker.text;
@@ -220,12 +236,13 @@ static int load_and_listen(const struct verb *v, struct options *o)
 		code = print_notified(o, settings.database, signals);
 	}
 	settings_free(&settings);
+	free(statuses);
 	close(signals);
 	return code;
 }
 
 /* Refuses options that do not go together. */
-static int check(const struct verb *v, const struct options *o, bool ended)
+static int check(const struct verb *v, const struct options *o)
 {
 	const struct consumer_options *c = &o->consumer;
 	const char *from = c->source.from;
@@ -236,10 +253,6 @@ static int check(const struct verb *v, const struct options *o, bool ended)
 	if ((o->concurrency || o->lease) && !o->pool)
 		return cli_usage_error(
 			v, "--concurrency and --lease are for --pool");
-	if (c->source.name && ended)
-		return cli_usage_error(
-			v, "--count and --timeout are for listening "
-			   "without --subscription and --pool");
 	if (!c->source.name &&
 	    (from || c->source.statuses || c->source.secrets || c->command ||
 	     c->once || c->poll_only))
@@ -314,7 +327,7 @@ int cmd_listen(const struct verb *v, int argc, char **argv)
 		o.end = monotonic_ms() + us / 1000;
 	}
 	c->source.name = o.pool ? o.pool : o.subscription;
-	code = check(v, &o, count || timeout);
+	code = check(v, &o);
 	if (code == EX_OK)
 		code = read_pool(v, &o);
 	return code == EX_OK ? load_and_listen(v, &o) : code;
