@@ -1,3 +1,9 @@
+/*
+ * Owns the command line's options, its messages on stderr, and its input from
+ * files and stdin. Must not know the verbs or the database. Each verb describes
+ * its options by a table; getopt_long() reads them, and the functions here
+ * report what is wrong, with the verb's usage.
+ */
 #include "cli/cli.h"
 
 #include "base/alloc.h"
@@ -35,7 +41,7 @@ void cli_error(const struct verb *v, const char *format, ...)
 	va_end(args);
 }
 
-/* Lines of the usage after the first stand under the first one's start. */
+/* Prints the usage; later lines start below the first one's options. */
 static void print_usage(FILE *to, const struct verb *v)
 {
 	int column = fprintf(to, "usage: humcli-webhook %s ", v->name);
@@ -54,7 +60,7 @@ void cli_help(const struct verb *v)
 	printf("\n%s; see humcli-webhook(1)\n", v->summary);
 }
 
-/* Levenshtein's distance of two words; both are short. */
+/* Returns Levenshtein's distance of two words; SIZE_MAX if b is too long. */
 static size_t distance(const char *a, const char *b)
 {
 	enum { LONGEST = 32 };
@@ -126,7 +132,7 @@ int cli_load_settings(const struct verb *v, struct settings *s)
 	return code;
 }
 
-/* As getopt_long() wants them, --help at the end. */
+/* Returns the options for getopt_long(), --help last. The caller frees them. */
 static struct option *long_options(const struct cli_option *options,
 				   size_t count)
 {
@@ -180,7 +186,7 @@ bool cli_options(const struct verb *v, int *argc, char ***argv,
 	return true;
 }
 
-/* Whether name is one of the words of list, which spaces separate. */
+/* Returns true if name is a word of list, whose words spaces separate. */
 static bool list_has(const char *list, const char *name)
 {
 	size_t length = strlen(name);

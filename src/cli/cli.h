@@ -1,6 +1,6 @@
 /*
- * The command line: what its verbs share. A verb is one file of verbs/, a
- * prototype here and a row of the table in main.c.
+ * What all verbs share. A verb is one file of verbs/, a prototype here, and a
+ * row of the table in main.c.
  */
 #ifndef CLI_H
 #define CLI_H
@@ -13,14 +13,14 @@
 #include <stddef.h>
 #include <sysexits.h>
 
-/* Beside those of sysexits.h: the answer is no. */
+/* An exit code besides those of sysexits.h: the answer is no. */
 enum { EXIT_NEGATIVE = 1 };
 
 struct verb {
 	const char *name;
-	/* argv[0] is the verb's name; returns the exit code. */
+	/* Runs the verb; argv[0] is its name. Returns the exit code. */
 	int (*run)(const struct verb *v, int argc, char **argv);
-	const char *usage; /* what follows the name */
+	const char *usage; /* the options and operands */
 	const char *summary;
 };
 
@@ -48,11 +48,11 @@ void cli_help(const struct verb *v);
 /* Returns true if a word is so near to a name that this may be meant. */
 bool cli_is_like(const char *word, const char *name) MUST_CHECK;
 
-/* "humcli-webhook VERB: …" on stderr. */
+/* Prints "humcli-webhook VERB: ..." on stderr. */
 void cli_error(const struct verb *v, const char *format, ...) PRINTF(2, 3);
-/* The same, and the verb's usage; returns EX_USAGE. */
+/* Does the same and prints the verb's usage. Returns EX_USAGE. */
 int cli_usage_error(const struct verb *v, const char *format, ...) PRINTF(2, 3);
-/* The same for faults that came a line each; returns EX_CONFIG. */
+/* Prints each line of errors like cli_error(). Returns EX_CONFIG. */
 int cli_config_errors(const struct verb *v, const struct buf *errors);
 
 /*
@@ -61,7 +61,7 @@ int cli_config_errors(const struct verb *v, const struct buf *errors);
  */
 int cli_load_settings(const struct verb *v, struct settings *s) MUST_CHECK;
 
-/* --NAME VALUE puts the value into *value, --NAME sets *flag. */
+/* --NAME VALUE stores the value in *value; --NAME alone sets *flag. */
 struct cli_option {
 	const char *name;
 	const char **value;
@@ -69,9 +69,9 @@ struct cli_option {
 };
 
 /*
- * Takes the options, count of them, and leaves the operands, at most
- * operands many, in *argv. False: the verb is over and *code its exit code
- * (--help, or an error that was said).
+ * Reads the options of a verb and leaves its operands in *argc and *argv, at
+ * most as many as operands says. Returns true if the verb goes on; false if it
+ * ends with exit code *code, after --help or a reported error.
  */
 bool cli_options(const struct verb *v, int *argc, char ***argv,
 		 const struct cli_option *options, size_t count, int operands,
@@ -81,14 +81,15 @@ bool cli_options(const struct verb *v, int *argc, char ***argv,
 struct cli_action {
 	const char *name;
 	int (*run)(void *context);
-	int operands; /* how many it takes at most */
-	const char *options; /* the names of those it takes, by spaces */
+	int operands; /* how many it accepts at most */
+	const char *
+		options; /* the names of those it accepts, with spaces between */
 };
 
 /*
- * As cli_options(), where the first operand is one of count actions: returns
- * it, and leaves its own operands in *argv. NULL: the verb is over and *code
- * its exit code.
+ * Reads the options like cli_options(), and chooses the action that the first
+ * operand names. Returns the action, with its own operands in *argc and *argv;
+ * NULL if the verb ends with exit code *code.
  */
 const struct cli_action *cli_choose_action(const struct verb *v, int *argc,
 					   char ***argv,
@@ -97,10 +98,13 @@ const struct cli_action *cli_choose_action(const struct verb *v, int *argc,
 					   const struct cli_action *actions,
 					   size_t count, int *code) MUST_CHECK;
 
-/* A file, or stdin where path is NULL or "-": at most 16 MiB, any bytes. */
+/*
+ * Reads a file, or stdin if path is NULL or "-", at most 16 MiB. Returns true
+ * if all was read; false if an error was reported.
+ */
 bool cli_read(const struct verb *v, const char *path, struct buf *b) MUST_CHECK;
 
-/* Text from outside for a terminal: all but printable ASCII as \xHH. */
+/* Appends text from outside for a terminal, all but printable ASCII as \xHH. */
 void cli_escape(struct buf *b, const char *text);
 
 #endif

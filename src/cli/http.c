@@ -1,3 +1,9 @@
+/*
+ * Owns libcurl: sets up a handle, POSTs, and reads the answer. Must not know
+ * what the body means. A handle is opened once for a URL; each POST uses a
+ * connection of its own, because a reused one could be retried without our
+ * knowledge. http_post_signed() adds the headers that HumCLI sends.
+ */
 #include "cli/http.h"
 
 #include "config.h"
@@ -19,7 +25,7 @@ struct http {
 	char fault[CURL_ERROR_SIZE];
 };
 
-/* The scheme is held here: libcurl would also take file: or smtp:. */
+/* Checks the scheme itself, because libcurl also knows file: and smtp:. */
 static const char *url_fault(const char *url)
 {
 	CURLU *parts = curl_url();
@@ -30,9 +36,9 @@ static const char *url_fault(const char *url)
 		return "out of memory";
 	if (curl_url_set(parts, CURLUPART_URL, url, 0) != CURLUE_OK ||
 	    curl_url_get(parts, CURLUPART_SCHEME, &scheme, 0) != CURLUE_OK)
-		fault = "it is no URL; one starts with https:// or http://";
+		fault = "it is not a URL: that starts with https:// or http://";
 	else if (strcmp(scheme, "http") != 0 && strcmp(scheme, "https") != 0)
-		fault = "its scheme is neither https nor http";
+		fault = "its scheme is not https or http";
 	curl_free(scheme);
 	curl_url_cleanup(parts);
 	return fault;
@@ -48,11 +54,14 @@ static size_t append_body(char *data, size_t size, size_t count, void *context)
 	return length;
 }
 
-/* Sets what all requests share. Any failure is one: nothing is sent then. */
+/*
+ * Sets what all requests share. Returns true if all was set; then only may
+ * anything be sent.
+ */
 static bool set_up(struct http *h, const struct http_target *t)
 {
 	CURL *e = h->easy;
-	/* As OpenSSL itself has it; the hosting bundle brings its own. */
+	/* OpenSSL's own variable; the hosting bundle sets it. */
 	const char *trusted = t->cacert ? t->cacert : getenv("SSL_CERT_FILE");
 	long verify_host = t->insecure ? 0 : 2, verify_peer = !t->insecure;
 	int faults = 0;
@@ -64,10 +73,12 @@ static bool set_up(struct http *h, const struct http_target *t)
 	faults |= (int)curl_easy_setopt(e, CURLOPT_TIMEOUT_MS,
 					(long)HTTP_TIMEOUT_MS);
 	faults |= (int)curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
-	/* By HTTP/2 some servers refuse with a broken stream, not a status. */
+	/* By HTTP/2 some servers break the stream instead of answering 404. */
 	faults |= (int)curl_easy_setopt(e, CURLOPT_HTTP_VERSION,
 					(long)CURL_HTTP_VERSION_1_1);
-	/* One kept open could be retried behind our back. */
+	/*
+	 * A connection that is reused could be retried without our knowledge.
+	 */
 	faults |= (int)curl_easy_setopt(e, CURLOPT_FORBID_REUSE, 1L);
 	faults |= (int)curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, append_body);
 	faults |= (int)curl_easy_setopt(e, CURLOPT_CERTINFO, 1L);
@@ -108,7 +119,7 @@ void http_close(struct http *h)
 	free(h);
 }
 
-/* Returns what helps; a certificate that is trusted can still be wrong. */
+/* Returns what helps. A certificate that is trusted can still be wrong. */
 static const char *hint(CURLcode c, const char *fault)
 {
 	bool untrusted = strstr(fault, "self-signed") ||
@@ -136,7 +147,7 @@ static CURLcode perform(struct http *h, struct curl_slist *headers,
 	return faults ? CURLE_FAILED_INIT : curl_easy_perform(e);
 }
 
-/* The server's own certificate is the first of the chain. */
+/* Reads when the server's certificate expires: the first of the chain. */
 static CURLcode read_expiry(struct http *h, struct http_answer *a)
 {
 	static const char name[] = "Expire date:";
@@ -170,7 +181,10 @@ static CURLcode read_answer(struct http *h, struct http_answer *a)
 	return c;
 }
 
-/* "Expect:" takes out libcurl's own, which some servers answer late. */
+/*
+ * Returns the headers for libcurl; NULL without memory. "Expect:" removes
+ * libcurl's own header, because some servers answer it late.
+ */
 static struct curl_slist *header_list(const char *const *headers)
 {
 	struct curl_slist *list = curl_slist_append(NULL, "Expect:");

@@ -1,6 +1,6 @@
 /*
- * One POST at a time, each on a connection of its own, within the 5 s that
- * HumCLI allows. The only file with libcurl.
+ * POSTs one body at a time, each on a connection of its own, within the 5 s
+ * that HumCLI allows. The only file that knows libcurl.
  */
 #ifndef HTTP_H
 #define HTTP_H
@@ -17,12 +17,15 @@ enum { HTTP_TIMEOUT_MS = 5000 };
 struct http_target {
 	const char *url; /* http or https */
 	const char *cacert; /* a file of certificates to trust, or NULL */
-	bool insecure; /* any certificate will do */
+	bool insecure; /* accept any certificate */
 };
 
 struct http;
 
-/* NULL: reason says why the URL can't be used. Nothing is sent yet. */
+/*
+ * Prepares POSTs to a URL and sends nothing yet. Returns NULL if the URL can't
+ * be used, with the reason in reason.
+ */
 struct http *http_open(const struct http_target *target, char *reason,
 		       size_t size) MUST_CHECK;
 void http_close(struct http *h);
@@ -30,16 +33,17 @@ void http_close(struct http *h);
 struct http_answer {
 	long status;
 	struct buf body; /* its first 4 KiB */
-	char *redirect; /* where it sends us, or NULL; never followed */
-	int64_t expires; /* the certificate, s since 1970; 0: no TLS */
+	char *redirect; /* the redirect's target, or NULL; never followed */
+	int64_t expires; /* of the certificate, s since 1970; 0: no TLS */
 	int64_t ms;
-	char reason[256]; /* why there is none */
+	char reason[256]; /* why there is no answer */
 	bool bad_certificate; /* the reason is the server's certificate */
 };
 
 /*
- * headers ends in NULL; each is "Name: value". False: no answer. The
- * answer is to be freed in both cases.
+ * POSTs a body. headers ends in NULL; each is "Name: value". Returns true if
+ * there is an answer; false if there is none, with answer->reason set. The
+ * caller calls http_answer_free() after both.
  */
 bool http_post(struct http *h, const char *const *headers, const char *body,
 	       size_t length, struct http_answer *answer) MUST_CHECK;
@@ -54,14 +58,14 @@ struct http_event {
 	bool forged; /* the signature is wrong by one bit */
 };
 
-/* Signs the event and POSTs it; as http_post(). */
+/* Signs an event and POSTs it; otherwise as http_post(). */
 bool http_post_signed(struct http *h, const struct http_event *event,
 		      struct http_answer *answer) MUST_CHECK;
 void http_answer_free(struct http_answer *answer);
 
 /*
- * Where the same would be without TLS: NULL where that is not known, since
- * the port of one says nothing of the other's.
+ * Returns the same URL without TLS; NULL if it names a port, because the port
+ * without TLS is unknown then. The caller frees it.
  */
 char *http_url_without_tls(const char *url) MUST_CHECK;
 

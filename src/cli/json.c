@@ -1,3 +1,8 @@
+/*
+ * Owns every line of JSON that the command line writes, with cJSON. Must not
+ * know where the values come from. Text that may not be UTF-8, such as file
+ * names, is repaired first, because a line must be valid JSON.
+ */
 #include "cli/json.h"
 
 #include "base/alloc.h"
@@ -10,7 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* cJSON fails here for want of memory alone (util.h says what then). */
+/*
+ * Ends the process for want of memory, the only reason that cJSON fails here.
+ */
 static void *check_alloc_cjson(void *p)
 {
 	if (!p)
@@ -46,7 +53,7 @@ char *json_event_body(const struct event_fields *s)
 	return finish(object);
 }
 
-/* Members are not needed, only whether the text is valid. */
+/* The members are not needed, only whether the text is valid. */
 static void ignore_member(void *context, const struct json_token *key,
 			  const struct json_token *value)
 {
@@ -55,7 +62,7 @@ static void ignore_member(void *context, const struct json_token *key,
 	(void)value;
 }
 
-/* Returns true if readers can take text as a line, and by RFC 8259. */
+/* Returns true if text is one line and valid by RFC 8259. */
 static bool is_line(const char *text, size_t length)
 {
 	for (size_t i = 0; i < length; i++) {
@@ -67,7 +74,10 @@ static bool is_line(const char *text, size_t length)
 		       JSON_INVALID;
 }
 
-/* What is not UTF-8 (from an SQL_ASCII database) as U+FFFD, byte by byte. */
+/*
+ * Appends text; each byte that is not UTF-8, as from an SQL_ASCII database,
+ * becomes U+FFFD.
+ */
 static void put_utf8(struct buf *b, const char *text, size_t length)
 {
 	if (utf8_valid(text, length)) {
@@ -98,7 +108,7 @@ char *json_notification(const char *payload)
 	return finish(object);
 }
 
-/* A name that a file has, or that stands in one, can be any bytes. */
+/* Adds a text that can be any bytes, such as the name of a file. */
 static void put_any(cJSON *object, const char *key, const char *value)
 {
 	struct buf text = { 0 };
@@ -145,8 +155,8 @@ char *json_spool_line(const struct spooled *s)
 }
 
 /*
- * The payload stays as it was signed, but for line breaks: those can only
- * stand between its tokens, where a space means the same.
+ * The payload stays as it was signed, except that a line break becomes a space:
+ * both mean the same between tokens.
  */
 char *json_event_line(const struct recorded *r)
 {

@@ -1,6 +1,6 @@
 /*
- * What the command line writes as JSON. With vectors.c its only file with
- * cJSON.
+ * The lines of JSON that the command line writes. With vectors.c its only file
+ * that knows cJSON. All functions return a text that the caller frees.
  */
 #ifndef JSON_H
 #define JSON_H
@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* An event as HumCLI words it; previous_status NULL is null. */
+/* The fields of an event; NULL is null. */
 struct event_fields {
 	const char *event;
 	const char *task_id;
@@ -19,19 +19,19 @@ struct event_fields {
 	const char *timestamp;
 };
 
-/* The body HumCLI would send, without a space. */
+/* Returns the body that HumCLI would send, without spaces. */
 char *json_event_body(const struct event_fields *s) MUST_CHECK;
 
 /*
- * A notification's payload as one line of valid JSON: as it is where it is
- * that, else {"raw":"…"}.
+ * Returns a notification's payload as one line of valid JSON: unchanged if it
+ * is one, else {"raw":"..."}.
  */
 char *json_notification(const char *payload) MUST_CHECK;
 
-/* What came of an event that was sent. */
+/* What became of an event that was sent. */
 struct sent_event {
 	const char *name; /* what was sent, for people */
-	const char *task_id; /* NULL for a file's bytes */
+	const char *task_id; /* NULL if a file was sent */
 	const char *timestamp;
 	long status; /* 0: no answer */
 	int64_t ms;
@@ -39,10 +39,9 @@ struct sent_event {
 	const char *fault; /* why there is no answer; "" if there is one */
 };
 
-/* Returns it as one line of JSON; the caller frees it. */
 char *json_sent_line(const struct sent_event *s) MUST_CHECK;
 
-/* A file of the spool; what could not be read is NULL. */
+/* A file of the spool; a field that can't be read is NULL. */
 struct spooled {
 	const char *name;
 	const char *folder;
@@ -54,10 +53,9 @@ struct spooled {
 	const char *refused; /* how often and why, NULL if never */
 };
 
-/* It as one line of JSON. */
 char *json_spool_line(const struct spooled *s) MUST_CHECK;
 
-/* An event of humcli.events; what is NULL there is NULL. */
+/* An event of humcli.events; a field that is NULL there is NULL. */
 struct recorded {
 	char *id;
 	char *event;
@@ -74,7 +72,7 @@ struct recorded {
 /* It as one line of JSON. */
 char *json_event_line(const struct recorded *r) MUST_CHECK;
 
-/* A finding of the doctor as one line of JSON; remedy may be NULL. */
+/* Returns a finding of the doctor; remedy may be NULL. */
 char *json_finding_line(const char *severity, const char *check,
 			const char *text, const char *remedy) MUST_CHECK;
 

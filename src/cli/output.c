@@ -1,8 +1,8 @@
 /*
  * Owns every write to stdout. Must not know what is written. stdio writes
- * through write_all_waiting(), because a stream gives up the rest of its
- * buffer on EAGAIN. The listeners write by output_write_some(), because a
- * reader that sleeps must not keep them from ending.
+ * through write_all_waiting(), because a stream drops the rest of its buffer on
+ * EAGAIN. The listeners write by output_write_some(), because a reader that
+ * sleeps must not keep them from ending.
  */
 #include "cli/output.h"
 
@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-/* Writes all, and waits for room where the descriptor does not block. */
+/* Writes all bytes; waits for room if the descriptor does not block. */
 static ssize_t write_all_waiting(void *context, const char *data, size_t size)
 {
 	struct pollfd p = { .fd = STDOUT_FILENO, .events = POLLOUT };

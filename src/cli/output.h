@@ -1,6 +1,6 @@
 /*
- * Standard output, whatever it is: a terminal, a file, a pipe whose reader
- * sleeps, or a descriptor that does not block.
+ * Standard output: a terminal, a file, a pipe whose reader sleeps, or a
+ * descriptor that does not block.
  */
 #ifndef OUTPUT_H
 #define OUTPUT_H
@@ -19,10 +19,10 @@
 bool output_open(void) MUST_CHECK;
 
 /*
- * Waits until stdout has room, and then writes as much as a pipe takes without
- * waiting. Returns the number of bytes written, 0 if the deadline (ms,
- * monotonic) passed; -1 with errno set, which is EINTR if the descriptor stop
- * is readable.
+ * Waits until stdout has room, then writes as much as a pipe accepts without
+ * waiting. Returns the number of bytes written; 0 if the deadline (ms,
+ * monotonic) passed; -1 with errno set, EINTR if the descriptor stop is
+ * readable.
  */
 ssize_t output_write_some(const char *data, size_t length, int64_t deadline,
 			  int stop) MUST_CHECK;

@@ -1,3 +1,9 @@
+/*
+ * Owns how this program finds its own files, runs others, and becomes another
+ * user. Must not know settings or verbs. A path is first looked for beside the
+ * program, because the hosting bundle and a staged installation are moved as a
+ * whole.
+ */
 #include "cli/program.h"
 
 #include "base/alloc.h"
@@ -14,7 +20,10 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-/* Where the programs and their data were moved to; NULL: not there. */
+/*
+ * Returns a path beside this program, if it exists; NULL otherwise. The caller
+ * frees it.
+ */
 static char *relocated_path(const char *relative)
 {
 	char program[4096];
@@ -57,7 +66,7 @@ char *cli_responder_path(void)
 
 const char *cli_program_name(void)
 {
-	/* Without a slash it is a name that the shell found in PATH. */
+	/* argv[0]: without a slash the shell found the name in PATH. */
 	return program_invocation_name;
 }
 
@@ -77,7 +86,7 @@ bool cli_switch_user(const char *name)
 {
 	const struct passwd *user = getpwnam(name);
 
-	/* HOME: where libpq looks for a .pgpass. */
+	/* libpq looks for .pgpass in HOME. */
 	return user && initgroups(user->pw_name, user->pw_gid) == 0 &&
 	       setgid(user->pw_gid) == 0 && setuid(user->pw_uid) == 0 &&
 	       setenv("HOME", user->pw_dir, 1) == 0;
@@ -102,7 +111,7 @@ bool cli_run_as(const char *user, int (*run)(void *context), void *context,
 
 	if (geteuid() != 0 || !getpwnam(user))
 		return false;
-	/* Or both would write what waits to be written. */
+	/* Otherwise parent and child would both write the buffered output. */
 	fflush(stdout);
 	child = fork();
 	if (child < 0)

@@ -1,5 +1,6 @@
 /*
- * Where our files are, how this program is called, and other users to be.
+ * Where this program's files are, how it was called, and how it becomes another
+ * user or runs another program.
  */
 #ifndef PROGRAM_H
 #define PROGRAM_H
@@ -9,29 +10,34 @@
 #include <stdbool.h>
 
 /*
- * A file or folder of our data: beside the program where that was moved as
- * a whole (DESTDIR, the hosting bundle), else where it was installed.
+ * Returns the path of a file or folder of our data: beside the program if the
+ * installation was moved as a whole (DESTDIR, the hosting bundle), else where
+ * it was installed. The caller frees it.
  */
 char *cli_data_path(const char *name) MUST_CHECK;
-/* The same for humcli-webhook.fcgi. */
+/* Returns the path of humcli-webhook.fcgi in the same way. */
 char *cli_responder_path(void) MUST_CHECK;
-/* How to type this program: as it was typed. */
+/* Returns how to type this program, which is how it was typed. */
 const char *cli_program_name(void) MUST_CHECK;
 
 /*
- * Returns the name of the user that owns a file or folder, or its number; ""
- * with errno set if there is no such file. The caller frees it.
+ * Returns the name of the user that owns a file or folder, or the number of a
+ * user without a name; "" with errno set if the file can't be looked at. The
+ * caller frees it.
  */
 char *cli_owner_name(const char *path) MUST_CHECK;
-/* Becomes a user for good, where we are root. */
+/*
+ * Becomes a user for good. Returns false if there is no such user or we are not
+ * root.
+ */
 bool cli_switch_user(const char *user) MUST_CHECK;
 /*
- * Calls run in a process of its own, as that user; *code is its exit code.
- * False: there is no such user, or we may not.
+ * Calls run() in a child process as that user; *code is what it returned.
+ * Returns false if there is no such user or we are not root.
  */
 bool cli_run_as(const char *user, int (*run)(void *context), void *context,
 		int *code) MUST_CHECK;
-/* Runs a program by PATH; false: it failed. */
+/* Runs a program found by PATH. Returns true if it exited with 0. */
 bool cli_run_program(char *const *argv) MUST_CHECK;
 
 #endif

@@ -1,3 +1,10 @@
+/*
+ * Owns how a verb asks the database one question and prints the rows. Must not
+ * know what is asked. query_open() loads the settings and connects by
+ * session.c; query_run() reports an error together with what helps;
+ * query_print() prints a table by table.c, or lines of JSON that PostgreSQL
+ * made.
+ */
 #include "cli/query.h"
 
 #include "base/alloc.h"
@@ -12,9 +19,9 @@
 #include <unistd.h>
 
 /*
- * Becomes the user postgres for good, as init and doctor do: root is no role
- * of the database. Only with the settings of the whole system, and where the
- * database is on this machine.
+ * Becomes the user postgres for good, because root is no role of the database.
+ * Does so only with the settings of the whole system and a database on this
+ * machine.
  */
 static void become_postgres(struct query *q)
 {
@@ -38,7 +45,7 @@ static int open_session(struct query *q, bool primary)
 	q->session = session_new(q->settings.database, primary, -1);
 	if (session_open(q->session))
 		return EX_OK;
-	/* The reason was reported by the connector. */
+	/* The connector has reported the reason. */
 	cli_error(q->verb,
 		  "is the server running, and may this user connect to it? "
 		  "HUMCLI_WEBHOOK_DATABASE names it%s%s; humcli-webhook doctor "
@@ -80,7 +87,7 @@ void query_close(struct query *q)
 	*q = (struct query){ 0 };
 }
 
-/* Returns what helps, with "; " before it, or "". */
+/* Returns what helps, after a "; ", or "". */
 static const char *hint(const char *sqlstate)
 {
 	static const struct {
@@ -165,7 +172,10 @@ static void print_table(const struct rows *r, bool wide)
 	table_free(&t);
 }
 
-/* Line breaks can only stand between tokens, where a space means the same. */
+/*
+ * Prints the rows as lines. A line break between the tokens of JSON becomes a
+ * space, which means the same.
+ */
 static void print_lines(const struct rows *r)
 {
 	for (size_t n = 0; n < rows_count(r); n++) {

@@ -1,3 +1,9 @@
+/*
+ * Owns one connection of the command line: connects with growing pauses, asks,
+ * and hands over notifications. Must not know what is asked. Every question
+ * runs in a guarded transaction (pq_query_guarded()), because a role's or
+ * database's search_path may lead to objects of others.
+ */
 #include "cli/session.h"
 
 #include "base/alloc.h"
@@ -13,8 +19,9 @@
 #include <string.h>
 
 /*
- * Between two attempts to connect, doubled each time; half of it is drawn,
- * so that many do not come back at once. SETTING_MS is for one statement.
+ * The pause between two attempts to connect doubles each time. Half of it is
+ * random, so that many clients do not return at once. SETTING_MS is for one
+ * statement.
  */
 enum { BACKOFF_MIN_MS = 250, BACKOFF_MAX_MS = 30000, SETTING_MS = 5000 };
 
@@ -29,7 +36,7 @@ struct session {
 	char message[512];
 };
 
-/* Not more than a name for what libpq has. */
+/* A name for libpq's result, so that the header needs no libpq. */
 struct rows {
 	PGresult *result;
 };

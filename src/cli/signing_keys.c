@@ -1,3 +1,8 @@
+/*
+ * Owns the choice of secrets on the command line: those of the settings, one of
+ * them by its name, or a file. Must not know what is signed. The secrets stay
+ * in the acquired set, of which list is a part.
+ */
 #include "cli/signing_keys.h"
 
 #include "base/alloc.h"
@@ -10,7 +15,7 @@ static int load_settings(struct signing_keys *k, const struct verb *v,
 {
 	if (!choice->file)
 		return cli_load_settings(v, &k->settings);
-	/* A file named on the command line needs no settings at all. */
+	/* A file named on the command line needs no settings. */
 	k->settings.secret_file = xstrdup(choice->file);
 	return EX_OK;
 }
@@ -23,7 +28,10 @@ static void list_names(const struct secret_set *set, struct buf *names)
 	}
 }
 
-/* More than one, or not the one that was named. */
+/*
+ * Reports that there are several secrets, or none of that name. Returns
+ * EX_USAGE.
+ */
 static int explain_choice(const struct signing_keys *k, const struct verb *v,
 			  const char *name)
 {
@@ -31,8 +39,8 @@ static int explain_choice(const struct signing_keys *k, const struct verb *v,
 
 	list_names(k->set, &names);
 	if (name)
-		cli_error(v, "no live secret is named '%s'; there are: %s",
-			  name, names.length ? names.data : "none");
+		cli_error(v, "no live secret is named '%s'; live are: %s", name,
+			  names.length ? names.data : "none");
 	else
 		cli_error(v,
 			  "there are %zu live secrets: %s; choose one by "

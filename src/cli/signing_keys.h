@@ -10,30 +10,33 @@
 
 #include <stddef.h>
 
-/* Which secrets to use; both NULL: all of the settings'. */
+/* Which secrets to use. Both NULL: all of the settings. */
 struct secret_choice {
 	const char *file;
 	const char *name;
 };
-/* For --secret-file and --secret-name, in the verb's usage. */
+/* The usage of --secret-file and --secret-name. */
 #define SECRET_USAGE "[--secret-file FILE | --secret-name NAME]"
 
 struct signing_keys {
 	struct settings settings;
 	struct secrets *secrets;
 	const struct secret_set *set;
-	/* Those chosen, a part of the set. */
+	/* The chosen secrets, a part of the set. */
 	const struct secret *list;
 	size_t count;
 };
 
-/* EX_OK, or the exit code of an error that was said. */
+/*
+ * Loads and chooses the secrets. Returns EX_OK, or the exit code of an error
+ * that was reported.
+ */
 int signing_keys_open(struct signing_keys *k, const struct verb *v,
 		      const struct secret_choice *choice) MUST_CHECK;
-/* The same where there must be exactly one, list[0]. */
+/* Does the same, but there must be exactly one secret, list[0]. */
 int signing_keys_open_one(struct signing_keys *k, const struct verb *v,
 			  const struct secret_choice *choice) MUST_CHECK;
-/* Also after one of them failed. */
+/* Frees the secrets, also after one of the functions above failed. */
 void signing_keys_close(struct signing_keys *k);
 
 #endif

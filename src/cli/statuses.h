@@ -1,15 +1,13 @@
-/*
- * What a user types for statuses and times, in the form that the database has.
- */
+/* Statuses and times as a user types them, in the database's form. */
 #ifndef STATUSES_H
 #define STATUSES_H
 
 #include "cli/cli.h"
 
 /*
- * Returns a list of statuses with commas between, without spaces. One that
- * HumCLI documents is taken in any case; any other is taken as it is, with a
- * warning. NULL stays NULL. The caller frees the list.
+ * Returns a list of statuses with commas between and without spaces. A status
+ * that HumCLI documents is accepted in any case; any other is accepted as it
+ * is, with a warning. NULL stays NULL. The caller frees the list.
  */
 char *cli_statuses(const struct verb *v, const char *list) MUST_CHECK;
 

@@ -1,6 +1,4 @@
-/*
- * Aligned tables on stdout, as all verbs print them.
- */
+/* Aligned tables on stdout. */
 #ifndef TABLE_H
 #define TABLE_H
 
@@ -8,7 +6,7 @@
 #include <stddef.h>
 
 struct table {
-	char **cells; /* the titles, and then the rows, line by line */
+	char **cells; /* the titles, then the rows, line by line */
 	size_t count;
 	size_t columns;
 };

@@ -267,7 +267,7 @@ def test_vectors_of_ones_own(probe, tmp_path):
 @pytest.mark.parametrize("arguments, said", [
     ([], "the URL is missing"),
     (["--cacert", "x", "--insecure", "http://x/"], "not both"),
-    (["ftp://127.0.0.1/"], "neither https nor http"),
+    (["ftp://127.0.0.1/"], "not https or http"),
     (["a", "b"], "one argument too many"),
 ])
 def test_wrong_use(probe, arguments, said):

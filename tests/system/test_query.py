@@ -241,12 +241,12 @@ def test_wrong_use_of_the_queries(ask):
             (["dead", "list", "--id", "1"], "--id goes with redrive"),
             (["dead", "redrive", "--pool", "p", "--json"], "--json goes with list"),
             (["dead", "redrive"], "--pool is missing"),
-            (["dead", "redrive", "--pool", "p", "--id", "x"], "--id 'x' is no id"),
+            (["dead", "redrive", "--pool", "p", "--id", "x"], "--id 'x' is not an id"),
             (["quarantine"], "missing subcommand: list or retry"),
             (["quarantine", "show"], "unknown subcommand 'show': list or retry"),
             (["quarantine", "retry", "--json"], "--json goes with list"),
-            (["quarantine", "list", "0"], "'0' is no id"),
-            (["quarantine", "list", "1,2"], "'1,2' is no id")):
+            (["quarantine", "list", "0"], "'0' is not an id"),
+            (["quarantine", "list", "1,2"], "'1,2' is not an id")):
         done = ask(*arguments)
         assert (done.returncode, done.out) == (USAGE, ""), arguments
         assert said in done.err

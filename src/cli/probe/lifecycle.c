@@ -1,3 +1,9 @@
+/*
+ * Owns the lives of tasks as HumCLI documents them, and the order of sending.
+ * Must not know secrets or HTTP. A plan is a list of bodies; plan_event(),
+ * plan_lifecycle() and plan_bytes() append to it, plan_shuffle() changes the
+ * order.
+ */
 #include "cli/probe/lifecycle.h"
 
 #include "base/alloc.h"
@@ -10,10 +16,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Between two events of a life, and between an event and its re-stamp. */
+/*
+ * The time between two events of a life, and between an event and its re-
+ * stamped copy.
+ */
 enum { STEP_MS = 1000, RESTAMP_MS = 250 };
 
-/* HumCLI's documentation, "Event Types"; each starts out as PENDING. */
+/* By HumCLI's documentation, "Event Types". Each task begins as PENDING. */
 static const struct lifecycle {
 	const char *name;
 	const char *statuses[9];
@@ -87,7 +96,7 @@ bool plan_lifecycle(struct plan *p, const struct simulation *s,
 		return false;
 	while (life->statuses[steps])
 		steps++;
-	/* The last one happens now. */
+	/* The last event happens now. */
 	ms -= (int64_t)(steps - 1) * STEP_MS;
 	for (size_t i = 0; i < steps; i++, ms += STEP_MS) {
 		add_event(p, s, life->statuses[i], previous, ms);
@@ -115,7 +124,10 @@ void plan_bytes(struct plan *p, const char *name, struct buf *body,
 	}
 }
 
-/* Sebastiano Vigna's SplitMix64. */
+/*
+ * Returns the next number of SplitMix64 (Sebastiano Vigna). A seed must give
+ * the same order on every system, which nrand48() does not promise.
+ */
 static uint64_t next_random(uint64_t *state)
 {
 	uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);

@@ -1,6 +1,7 @@
 /*
- * What HumCLI would send, as a list of bodies in the order of sending:
- * one event, or the whole life of a task. Neither signed nor sent here.
+ * The events that HumCLI would send, as a list of bodies in the order of
+ * sending: one event, or the whole life of a task. They are neither signed nor
+ * sent here.
  */
 #ifndef LIFECYCLE_H
 #define LIFECYCLE_H
@@ -14,7 +15,7 @@
 #include <stdint.h>
 
 struct post {
-	char *name; /* for the terminal */
+	char *name; /* shown to people */
 	char *body;
 	size_t length;
 	char timestamp[TIME_TEXT_SIZE];
@@ -28,21 +29,24 @@ struct plan {
 struct simulation {
 	const char *event;
 	const char *task_id;
-	bool duplicate; /* each a second time, to the letter */
-	bool restamp; /* each a second time, stamped some ms later */
+	bool duplicate; /* send each event twice, with the same bytes */
+	bool restamp; /* send each event twice, the second stamped later */
 };
 
-/* One event of now; previous_status NULL is null. */
+/* Appends one event with the current time; previous_status NULL is null. */
 void plan_event(struct plan *p, const struct simulation *s, const char *status,
 		const char *previous_status);
-/* All events of a task's life; false: there is no life of that name. */
+/*
+ * Appends all events of a task's life. Returns false if there is no life of
+ * that name.
+ */
 bool plan_lifecycle(struct plan *p, const struct simulation *s,
 		    const char *name) MUST_CHECK;
-/* Bytes as they are, which the plan takes over. */
+/* Appends the bytes of a file. The plan takes over the buffer. */
 void plan_bytes(struct plan *p, const char *name, struct buf *body,
 		bool duplicate);
 
-/* The same seed gives the same order. */
+/* Shuffles the plan. The same seed gives the same order. */
 void plan_shuffle(struct plan *p, uint64_t seed);
 void plan_free(struct plan *p);
 

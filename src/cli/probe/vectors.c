@@ -1,3 +1,8 @@
+/*
+ * Owns the test vectors: reads the files, signs a vector's body as it says, and
+ * judges an answer. Must not know HTTP or the verb that sends. The texts of a
+ * vector point into the parsed files, which vectors_free() frees.
+ */
 #include "cli/probe/vectors.h"
 
 #include "base/alloc.h"
@@ -16,7 +21,10 @@
 
 enum { FILE_LIMIT = 1 << 20, SPACES_LIMIT = 16 << 20 };
 
-/* The part of a task_id that each run replaces. */
+/*
+ * The text in a task_id that each run replaces, so that no receiver has seen
+ * the task.
+ */
 static const char run_mark[] = "task_000000000000";
 enum { RUN_AT = 5 };
 
@@ -51,7 +59,7 @@ static bool add_spaces(const cJSON *item, struct buf *body)
 	return true;
 }
 
-/* False: something is missing or of another type. */
+/* Reads a vector. Returns false if a key is missing or of another type. */
 static bool read_vector(struct vector *v, const char *group, const cJSON *item)
 {
 	const char *level = text_of(item, "level");
@@ -238,7 +246,7 @@ static void flip_bit(char *digit, unsigned bit)
 	const char *at = strchr(digits, *digit);
 
 	if (!at)
-		abort(); /* hmac_to_hex() wrote it */
+		abort(); /* hmac_to_hex() writes only these digits */
 	*digit = digits[(unsigned)(at - digits) ^ bit];
 }
 
@@ -263,7 +271,7 @@ bool vector_sign(const struct vector *v, const void *key, size_t key_length,
 		hex[HMAC_HEX - 1] = '\0';
 	else if (strcmp(way, "prefixed") == 0)
 		buf_printf(value, "sha256=");
-	/* A word of a later version is taken for a right signature. */
+	/* A word of a later version counts as "right". */
 	buf_printf(value, "%s", strcmp(way, "empty") == 0 ? "" : hex);
 	return true;
 }
@@ -282,7 +290,7 @@ void vector_headers(const struct vector *v,
 	}
 }
 
-/* "200", or "4xx" for all from 400 to 499. */
+/* Returns true if a pattern such as "200" or "4xx" fits the status. */
 static bool status_matches(const char *pattern, long status)
 {
 	char text[24];
@@ -320,7 +328,9 @@ void vector_answers(const struct vector *v, struct buf *text)
 	}
 }
 
-/* cJSON fails here for want of memory alone (util.h says what then). */
+/*
+ * Ends the process for want of memory, the only reason that cJSON fails here.
+ */
 static void put(cJSON *object, const char *key, cJSON *value)
 {
 	if (!value || !cJSON_AddItemToObject(object, key, value))

@@ -1,7 +1,7 @@
 /*
- * The test vectors: deliveries as any receiver of HumCLI's webhooks has to
- * take or refuse them, from the files that tests/vectors/README.md explains.
- * With json.c the command line's only file with cJSON.
+ * The test vectors: deliveries that any receiver of HumCLI's webhooks must
+ * accept or refuse. tests/vectors/README.md explains the files. With json.c the
+ * command line's only file that knows cJSON.
  */
 #ifndef VECTORS_H
 #define VECTORS_H
@@ -15,73 +15,77 @@
 
 struct cJSON;
 
-/* One delivery; the texts live as long as the vectors. */
+/* One delivery. Its texts are valid until vectors_free(). */
 struct vector {
-	const char *group; /* its file's title */
+	const char *group; /* the title of its file */
 	const char *name;
 	const char *why;
-	bool must; /* else: should */
+	bool must; /* false: should */
 	const char *secret;
 	struct buf body;
-	const char *signature; /* of body with secret */
-	const char *signing; /* how X-Signature was made of it */
+	const char *signature; /* of the body, made with secret */
+	const char *signing; /* how X-Signature is made from the signature */
 	const char *sent; /* X-Signature; NULL: absent */
 	const struct cJSON *headers; /* vector_headers() */
 	const struct cJSON *answers; /* vector_accepts() */
 };
 
 struct vectors {
-	struct vector *list; /* by file name, then in their order */
+	struct vector *list; /* sorted by file name, then as in the file */
 	size_t count;
 	struct cJSON **files;
 	size_t file_count;
 };
 
-/* All *.json of a folder. False: a line in errors says what is wrong. */
+/*
+ * Loads all *.json of a folder. Returns true if all are valid; false with a
+ * line in errors for what is wrong. The caller calls vectors_free() after both.
+ */
 bool vectors_load(struct vectors *all, const char *folder,
 		  struct buf *errors) MUST_CHECK;
 void vectors_free(struct vectors *all);
 
 /*
- * A copy of the body for a run of its own: VECTOR_RUN digits stand in for
- * the zeros of its task_id, so that no receiver has seen the task.
+ * Appends the body for one run: the VECTOR_RUN characters of run replace the
+ * zeros of its task_id, so that no receiver has seen the task.
  */
 enum { VECTOR_RUN = 12 };
 void vector_body(const struct vector *v, const char run[VECTOR_RUN + 1],
 		 struct buf *body);
 
 /*
- * X-Signature for a body, made of another secret as the vector's was of its
- * own. False: the vector sends none.
+ * Appends X-Signature for a body, made with another secret as the vector's was
+ * with its own. Returns false if the vector sends no signature.
  */
 bool vector_sign(const struct vector *v, const void *key, size_t key_length,
 		 const struct buf *body, struct buf *value) MUST_CHECK;
 
-/*
- * Calls each with the name and value of a header other than X-Signature.
- */
+/* Calls each() with every header except X-Signature. */
 void vector_headers(const struct vector *v,
 		    void (*each)(void *context, const char *name,
 				 const char *value),
 		    void *context);
 
-/* Whether a status is among the answers; their list for the terminal. */
+/*
+ * Returns true if a status is among the expected answers; vector_answers()
+ * appends their list for people.
+ */
 bool vector_accepts(const struct vector *v, long status) MUST_CHECK;
 void vector_answers(const struct vector *v, struct buf *text);
 
-/* What came of one check; texts may be NULL. */
+/* The result of one check; its texts may be NULL. */
 struct check_result {
 	const char *group;
 	const char *name;
 	const char *result;
 	const char *expected;
 	const char *why;
-	const char *fault; /* NULL where all is well */
+	const char *fault; /* NULL if nothing is wrong */
 	long status; /* 0: no answer */
 	int64_t ms;
 };
 
-/* It as one line of JSON. */
+/* Returns the result as one line of JSON; the caller frees it. */
 char *check_result_json(const struct check_result *row) MUST_CHECK;
 
 #endif

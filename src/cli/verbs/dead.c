@@ -1,10 +1,14 @@
+/*
+ * dead: lists the events that a pool has given up, or has the pool try them
+ * again.
+ */
 #include "base/macros.h"
 #include "base/parse.h"
 #include "cli/query.h"
 
 #include <stdio.h>
 
-/* In one transaction. */
+/* The most events of one transaction. */
 enum { EVENTS_AT_ONCE = 1000 };
 
 struct dead {
@@ -30,7 +34,7 @@ static int list(void *context)
 		&d->pool, 1, &d->form, NULL);
 }
 
-/* At most EVENTS_AT_ONCE, or the one with this id. */
+/* Tries again at most EVENTS_AT_ONCE events, or the one with this id. */
 static int redrive_some(struct query *q, const char *pool, const char *id,
 			uint64_t *count)
 {
@@ -83,7 +87,7 @@ int cmd_dead(const struct verb *v, int argc, char **argv)
 	if (!d.pool && action->run == redrive)
 		return cli_usage_error(v, "--pool is missing");
 	if (d.id && !parse_u64(d.id, 1, INT64_MAX, &number))
-		return cli_usage_error(v, "--id '%s' is no id", d.id);
+		return cli_usage_error(v, "--id '%s' is not an id", d.id);
 	code = action->run == redrive ? query_open_primary(&d.query, v)
 				      : query_open(&d.query, v);
 	if (code == EX_OK)

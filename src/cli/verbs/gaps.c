@@ -18,7 +18,7 @@ static const char gaps_sql[] =
 
 int cmd_gaps(const struct verb *v, int argc, char **argv)
 {
-	/* In the order of the query's $1 and on. */
+	/* The values of $1 and on. */
 	const char *values[] = { NULL, "100" };
 	struct query_form form = { 0 };
 	const struct cli_option options[] = {

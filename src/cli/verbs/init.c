@@ -1,3 +1,8 @@
+/*
+ * init: reads the options, then sets up files (cli/init/files.c) and the
+ * database (cli/init/database.c), checks the connection like doctor, and prints
+ * the next steps.
+ */
 #include "cli/init/init.h"
 #include "base/buf.h"
 #include "base/macros.h"
@@ -10,7 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* As the receiver connects; its exit code is the worst that was found. */
+/* Connects as the receiver does. Returns the worst exit code of the checks. */
 static int check_database(void *context)
 {
 	const struct settings *s = context;
@@ -32,7 +37,9 @@ static int check(const struct init *i, struct settings *s)
 	return code;
 }
 
-/* A password on the command line would be there for all to see. */
+/*
+ * Reads the conninfo from stdin for "-", because all users see a command line.
+ */
 static int read_database(struct init *i, struct buf *line)
 {
 	if (!i->database || strcmp(i->database, "-") != 0)

@@ -1,3 +1,8 @@
+/*
+ * probe: sends the test vectors to a receiver and prints how it answers each.
+ * cli/probe/vectors.c knows the vectors and judges the status; this file sends,
+ * counts and prints.
+ */
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/macros.h"
@@ -21,16 +26,15 @@ struct probe {
 	struct http_target target;
 	struct secret_choice secret;
 	const char *folder; /* of the vectors */
-	const char
-		*plain; /* the same without TLS; NULL: http_url_without_tls() */
+	const char *plain; /* --http; NULL: http_url_without_tls() */
 	bool json;
 	char run[VECTOR_RUN + 1];
 	const struct secret *key;
 	size_t passed, failed, warned;
-	size_t answers, not_found; /* those of 404 among all answers */
+	size_t answers, not_found; /* how many of the answers were 404 */
 };
 
-/* Of one POST, as it is sent. */
+/* The headers of one POST. */
 struct headers {
 	char *list[MAX_HEADERS];
 	size_t count;
@@ -42,7 +46,7 @@ static void add_header(void *context, const char *name, const char *value)
 
 	if (h->count == MAX_HEADERS - 1)
 		abort(); /* the files are our own */
-	/* The semicolon is libcurl's way to send a header that is empty. */
+	/* With a semicolon libcurl sends a header that is empty. */
 	h->list[h->count++] = *value ? xasprintf("%s: %s", name, value)
 				     : xasprintf("%s;", name);
 }
@@ -53,7 +57,10 @@ static void free_headers(struct headers *h)
 		free(h->list[--h->count]);
 }
 
-/* False: no answer. Both times the answer is to be freed. */
+/*
+ * POSTs a vector. Returns false if there is no answer. The caller frees the
+ * answer after both.
+ */
 static bool post(const struct probe *p, struct http *h, const struct vector *v,
 		 struct http_answer *answer)
 {
@@ -72,8 +79,6 @@ static bool post(const struct probe *p, struct http *h, const struct vector *v,
 	buf_free(&body);
 	return answered;
 }
-
-/* Rows. */
 
 static void print_table_row(const struct check_result *r)
 {
@@ -94,7 +99,7 @@ static void print_table_row(const struct check_result *r)
 	putchar('\n');
 }
 
-/* Counts a row and prints it. must: what HumCLI's documentation asks for. */
+/* Counts a row and prints it. must: HumCLI's documentation demands it. */
 static void report(struct probe *p, struct check_result *r, bool must)
 {
 	char *line;
@@ -145,9 +150,9 @@ static void judge(struct probe *p, const struct vector *v, bool answered,
 	buf_free(&fault);
 }
 
-/* Plain HTTP. */
-
-/* Taken is a must; a redirect only leads nowhere. */
+/*
+ * Judges the answer without TLS: accepted is a failure, a redirect a warning.
+ */
 static void judge_plain(struct probe *p, bool answered,
 			const struct http_answer *a)
 {
@@ -204,8 +209,6 @@ static void probe_scheme(struct probe *p)
 	report(p, &row, true);
 }
 
-/* All. */
-
 static int probe_all(struct probe *p, struct http *h, const struct vectors *all)
 {
 	struct http_answer answer;
@@ -217,7 +220,9 @@ static int probe_all(struct probe *p, struct http *h, const struct vectors *all)
 
 		p->answers += now;
 		p->not_found += now && answer.status == 404;
-		/* Nobody there: no use in asking all the others. */
+		/*
+		 * If nobody answers the first one, nobody answers the others.
+		 */
 		if (i == 0 && !now)
 			cli_error(p->verb, "no answer in %" PRId64 " ms: %s",
 				  answer.ms, answer.reason);
@@ -284,7 +289,10 @@ static int load_and_probe(struct probe *p)
 		code = EX_OSERR;
 		goto out;
 	}
-	/* As long as the digits that it replaces; see purge --tests. */
+	/*
+	 * Exactly VECTOR_RUN characters; purge --tests finds the task by
+	 * "test_".
+	 */
 	snprintf(p->run, sizeof(p->run), "test_%07" PRIx64, drawn >> 36);
 	if (vectors_load(&all, folder, &errors)) {
 		code = probe_with(p, &all);

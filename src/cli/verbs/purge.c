@@ -1,3 +1,8 @@
+/*
+ * purge: deletes old tasks, or those of send and probe, from the database. The
+ * spool is the receiver's and the database another role's; so root looks into
+ * the spool as its owner, in a child process, and then becomes postgres.
+ */
 #include "base/macros.h"
 #include "cli/program.h"
 #include "cli/query.h"
@@ -10,14 +15,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* In one transaction: each holds the locks of its tasks. */
+/* The most tasks of one transaction, because it holds a lock for each. */
 #define TASKS_AT_ONCE "1000"
 
 struct purge {
 	struct query query;
 	const char *older_than;
 	bool tests;
-	size_t spooled; /* files, of new/ and failed/ */
+	size_t spooled; /* files in new/ and failed/ */
 };
 
 static int count_spooled(struct purge *p, struct spool *s)
@@ -38,8 +43,8 @@ static int count_spooled(struct purge *p, struct spool *s)
 }
 
 /*
- * Refuses while the spool holds files: they belong to a history that purge
- * would delete before it is whole.
+ * Refuses while the spool holds files, because they may belong to a history
+ * that purge would delete before it is whole.
  */
 static int check_spool_files(void *context)
 {
@@ -65,7 +70,7 @@ static int check_spool_files(void *context)
 	return EX_TEMPFAIL;
 }
 
-/* Looks into the spool as its owner, because nobody else may. */
+/* Checks the spool as its owner, because nobody else may look into it. */
 static int check_spool(struct purge *p)
 {
 	const char *path = p->query.settings.spool;
@@ -89,7 +94,7 @@ static int check_spool(struct purge *p)
 	return code;
 }
 
-/* Names the subscriptions that still need tasks that are old enough. */
+/* Names the subscriptions that still need tasks as old as that. */
 static void name_subscriptions(struct query *q, const char *older_than)
 {
 	static const char sql[] =
@@ -112,7 +117,7 @@ static void name_subscriptions(struct query *q, const char *older_than)
 	rows_free(rows);
 }
 
-/* Purges by a function that takes some tasks at a time, until it takes none. */
+/* Calls a function that purges some tasks at a time until it purges none. */
 static int purge_all(struct query *q, const char *sql,
 		     const char *const *values, size_t count, const char *what)
 {

@@ -1,3 +1,8 @@
+/*
+ * quarantine: lists the signed bodies that are no events, or tries to record
+ * them again. A retry goes through the writer like any delivery, one row after
+ * the other; a row that is recorded is deleted from the quarantine.
+ */
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/clock.h"
@@ -16,7 +21,7 @@ enum { SUBMIT_MS = 10000, END_MS = 5000 };
 
 struct quarantine {
 	struct query query;
-	struct buf ids; /* as PostgreSQL has an array; empty: all */
+	struct buf ids; /* an array for PostgreSQL; empty: all rows */
 	struct query_form form;
 };
 
@@ -36,8 +41,6 @@ static int list(void *context)
 		values, 1, &q->form, NULL);
 }
 
-/* Trying again. */
-
 struct retry {
 	struct query *query;
 	struct queue *queue;
@@ -45,7 +48,7 @@ struct retry {
 	size_t left;
 };
 
-/* A row as a delivery, with a reason where it still is no event. */
+/* Returns a row as a delivery, with d->reason set if it still is no event. */
 static struct delivery *read_delivery(const struct rows *r, size_t row)
 {
 	struct delivery *d = delivery_new();
@@ -72,7 +75,10 @@ static int forget(struct query *q, const char *id)
 			 1, NULL);
 }
 
-/* A task that is locked is waited for once more, as that of any event is. */
+/*
+ * Records a delivery. If its task is locked, it is retried once, like any
+ * event.
+ */
 static enum outcome record(struct retry *t, struct delivery *d)
 {
 	enum outcome outcome = OUTCOME_UNAVAILABLE;
@@ -89,7 +95,9 @@ static enum outcome record(struct retry *t, struct delivery *d)
 	return outcome;
 }
 
-/* Of a row that is not recorded, and why; the others may be. */
+/*
+ * Reports why a row is not recorded. Returns EX_OK, so that the retry goes on.
+ */
 static int leave(struct retry *t, const char *id, const char *reason)
 {
 	cli_error(t->query->verb, "%s: %s", id, reason);
@@ -167,7 +175,7 @@ static int retry(void *context)
 	writer = writer_start(&q->query.settings, t.queue, &options);
 	code = writer ? retry_all(&t, q->ids.data) : EX_OSERR;
 	if (writer && !writer_stop(writer, monotonic_ms() + END_MS)) {
-		/* The writer is stuck, and holds on to what would be freed. */
+		/* The writer is stuck and still uses what would be freed. */
 		fflush(stdout);
 		_exit(code);
 	}
@@ -175,14 +183,16 @@ static int retry(void *context)
 	return code;
 }
 
-/* The operands as PostgreSQL has an array. */
+/*
+ * Reads the operands as an array for PostgreSQL. Returns false if one is no id.
+ */
 static bool read_ids(const struct verb *v, char **argv, struct buf *ids)
 {
 	uint64_t id;
 
 	for (; *argv; argv++) {
 		if (!parse_u64(*argv, 1, INT64_MAX, &id)) {
-			(void)cli_usage_error(v, "'%s' is no id", *argv);
+			(void)cli_usage_error(v, "'%s' is not an id", *argv);
 			return false;
 		}
 		buf_printf(ids, "%s%llu", ids->length ? "," : "{",

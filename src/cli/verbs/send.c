@@ -1,3 +1,8 @@
+/*
+ * send: signs and POSTs an event, the life of a task, or a file, as HumCLI
+ * would. cli/probe/lifecycle.c plans the bodies; cli/http.c signs and sends
+ * them.
+ */
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/macros.h"
@@ -25,7 +30,7 @@ struct send {
 	bool json;
 	bool shuffle;
 	bool bad_signature;
-	char task_id[32]; /* where none is given */
+	char task_id[32]; /* if none is given */
 };
 
 /* Returns the answer's body without the newlines at its end. */
@@ -177,7 +182,7 @@ out:
 	return code;
 }
 
-/* Draws a random number; false, reported, where the kernel gives none. */
+/* Draws a random number. Returns false if that failed and was reported. */
 static bool draw(const struct verb *v, uint64_t *value)
 {
 	if (random_bytes(value, sizeof(*value)))
@@ -186,7 +191,7 @@ static bool draw(const struct verb *v, uint64_t *value)
 	return false;
 }
 
-/* The documented event's own values where none were given. */
+/* Sets the values of HumCLI's documented event where none were given. */
 static bool fill_in(const struct verb *v, struct send *o)
 {
 	struct simulation *s = &o->simulation;
@@ -235,7 +240,7 @@ static int plan_all(const struct verb *v, struct send *o, struct plan *plan)
 	return EX_OK;
 }
 
-/* Said, so that an order that broke something can be had again. */
+/* Shuffles the plan and prints the seed, so that the order can be repeated. */
 static int shuffle(const struct verb *v, struct send *o, struct plan *plan)
 {
 	if (!o->seed_text && !draw(v, &o->seed))
@@ -245,7 +250,7 @@ static int shuffle(const struct verb *v, struct send *o, struct plan *plan)
 	return EX_OK;
 }
 
-/* Options that exclude each other; EX_OK where they fit. */
+/* Refuses options that do not go together. Returns EX_OK or EX_USAGE. */
 static int check(const struct verb *v, struct send *o)
 {
 	const struct simulation *s = &o->simulation;

@@ -1,3 +1,4 @@
+/* sign: prints the signature of a file or of stdin. */
 #include "base/buf.h"
 #include "base/hmac.h"
 #include "base/macros.h"

@@ -1,3 +1,8 @@
+/*
+ * spool: lists the spool, drains it, or moves failed files back. It runs as the
+ * spool's owner, and root becomes that user. A drain uses the responder's own
+ * drainer and writer, and waits for another process that drains.
+ */
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/clock.h"
@@ -22,9 +27,9 @@
 #include <unistd.h>
 
 enum {
-	TURN_MS = 10000, /* for another process to let us drain */
+	TURN_MS = 10000, /* to wait for another process that drains */
 	LOOK_MS = 100,
-	END_MS = 5000 /* for the last wake-ups to be sent */
+	END_MS = 5000 /* for the last notifications to be sent */
 };
 
 struct job {
@@ -32,12 +37,10 @@ struct job {
 	struct settings settings;
 	struct spool *spool;
 	struct query_form form;
-	char **names; /* the operands, NULL at the end */
+	char **names; /* the operands; NULL at the end */
 };
 
-/* Listing. */
-
-/* The last one only if the database refused a file. */
+/* The last column is there only if the database refused a file. */
 static const char *const titles[] = { "received", "folder", "size", "secret",
 				      "status",	  "task",   "name", "refused" };
 
@@ -78,7 +81,7 @@ static void print_json(const struct spooled *s)
 	free(line);
 }
 
-/* What can be told of a file; one that is gone by now is passed over. */
+/* Lists a file; one that is gone by now is passed over. */
 static void list_item(const struct job *j, struct table *t,
 		      enum spool_folder folder, const struct spool_item *item)
 {
@@ -155,9 +158,10 @@ static int list(void *context)
 	return code;
 }
 
-/* Draining. */
-
-/* Once, as soon as no other process does; false: one does, for too long. */
+/*
+ * Drains once no other process drains. Returns false if one drains for too
+ * long.
+ */
 static bool drain_in_turn(const struct drain_source *source,
 			  struct drain_count *count)
 {
@@ -189,7 +193,7 @@ static int drain_all(const struct job *j, const struct drain_source *source)
 		sum.moved_to_failed += count.moved_to_failed;
 		sum.deferred = count.deferred;
 		sum.database_unavailable = count.database_unavailable;
-		/* More may have come meanwhile. */
+		/* More files may have been spooled meanwhile. */
 		again = count.recorded && !count.deferred &&
 			!count.database_unavailable;
 	}
@@ -214,7 +218,7 @@ static int drain_verb(void *context)
 	struct writer *writer;
 	int code;
 
-	/* Its sum is what we print; cron mails what goes to stderr. */
+	/* The sum is on stdout; cron mails what is on stderr. */
 	if (!log_open("stderr", LEVEL_WARNING))
 		return EX_OSERR;
 	source.secrets = secrets_open(&j->settings, &errors);
@@ -226,7 +230,7 @@ static int drain_verb(void *context)
 	writer = writer_start(&j->settings, source.queue, &options);
 	code = writer ? drain_all(j, &source) : EX_OSERR;
 	if (writer && !writer_stop(writer, monotonic_ms() + END_MS)) {
-		/* The writer is stuck, and holds on to what would be freed. */
+		/* The writer is stuck and still uses what would be freed. */
 		fflush(stdout);
 		_exit(code);
 	}
@@ -235,14 +239,12 @@ static int drain_verb(void *context)
 	return code;
 }
 
-/* Trying again what failed. */
-
 static bool retry(const struct job *j, const char *name)
 {
 	if (spool_retry(j->spool, name))
 		return true;
 	cli_error(j->verb, "%s: %s", name,
-		  errno == EEXIST ? "is already among those that wait"
+		  errno == EEXIST ? "it is waiting in new/ already"
 				  : strerror(errno));
 	return false;
 }
@@ -266,8 +268,6 @@ static int retry_failed(void *context)
 	return moved == tried ? EX_OK : EXIT_NEGATIVE;
 }
 
-/* The verb. */
-
 static const struct cli_action actions[] = {
 	{ "list", list, 0, "json wide" },
 	{ "drain", drain_verb, 0, "" },
@@ -275,8 +275,9 @@ static const struct cli_action actions[] = {
 };
 
 /*
- * Becomes the spool's owner, where we are root: a file that root makes there
- * would be out of the responder's reach.
+ * Becomes the spool's owner if we are root, because the responder could not use
+ * a file that root makes. Returns false if we are another user, which is
+ * reported.
  */
 static bool become_owner(const struct job *j, const struct stat *st)
 {
@@ -301,11 +302,11 @@ static int open_and_run(struct job *j, const struct cli_action *a)
 
 	if (!*j->settings.spool) {
 		cli_error(j->verb,
-			  "there is none: HUMCLI_WEBHOOK_SPOOL is empty");
+			  "no spool is set: HUMCLI_WEBHOOK_SPOOL is empty");
 		return EX_CONFIG;
 	}
 	if (stat(j->settings.spool, &st) < 0) {
-		/* The responder makes it, with its first start. */
+		/* The responder makes the folder when it starts first. */
 		if (errno == ENOENT)
 			cli_error(j->verb, "spool %s does not exist yet",
 				  j->settings.spool);

@@ -1,3 +1,4 @@
+/* subscriptions: lists the subscriptions and pools, and how far each is. */
 #include "base/macros.h"
 #include "cli/query.h"
 

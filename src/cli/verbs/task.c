@@ -1,9 +1,8 @@
 /*
- * task: shows what is known of a task, in order: its events; before an event
- * the status that it follows on and that is not recorded (a gap); further
+ * task: shows the history of a task, in order: its events; before an event the
+ * status that it follows on and that is not recorded (a gap); further
  * deliveries of an event (repeats); and what purge left, or what came too late
- * for it. On a terminal and in a pipe it is one line a step; with --json an
- * object a step.
+ * for it. As text it is one line a step; with --json one object a step.
  */
 #include "base/buf.h"
 #include "base/macros.h"
@@ -54,7 +53,7 @@ static const char timeline_sql[] = "SELECT t.kind, " ISO_TIME(
 			 "(extract(epoch FROM t.occurred_at) * 1000)::bigint, "
 			 "t.status, coalesce(s.event, '')" TASK_FROM;
 
-/* The time since the last step in one or two units: "3d 4h", "12min 5s". */
+/* Appends a duration in one or two units: "+3d 4h", "+12min 5s". */
 static void put_duration(struct buf *b, uint64_t ms)
 {
 	static const struct {

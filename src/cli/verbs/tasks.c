@@ -1,6 +1,6 @@
 /*
- * tasks: lists the tasks, the newest of those wanted, by the time of the last
- * event of each.
+ * tasks: lists the tasks and the status of each, the newest first, by the time
+ * of their last event.
  */
 #include "base/macros.h"
 #include "base/parse.h"
@@ -11,7 +11,7 @@
 
 enum { LIMIT_MAX = 1000000 };
 
-/* state: the tasks of send and probe are tests, whatever their status. */
+/* The state of the tasks of send and probe is "test", whatever their status. */
 static const char tasks_sql[] =
 	"SELECT r.task_id, r.status, r.state, r.last_event, r.meaning, "
 	"r.previous_status, r.events, r.trigger FROM ("

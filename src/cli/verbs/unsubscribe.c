@@ -1,6 +1,6 @@
 /*
- * unsubscribe: removes a subscription or pool. One that nobody reads holds up
- * purge for ever.
+ * unsubscribe: removes a subscription or pool. One that nobody reads keeps its
+ * tasks from being purged for ever.
  */
 #include "base/macros.h"
 #include "cli/query.h"

@@ -1,3 +1,4 @@
+/* verify: tells which secret a signature was made with. */
 #include "base/buf.h"
 #include "base/hmac.h"
 #include "base/macros.h"
@@ -48,7 +49,7 @@ int cmd_verify(const struct verb *v, int argc, char **argv)
 	if (!signature)
 		return cli_usage_error(v, "--signature is missing");
 	if (!hmac_from_hex(signature, given)) {
-		cli_error(v, "'%s' is no signature: those are 64 hex digits",
+		cli_error(v, "'%s' is not a signature (64 hex digits)",
 			  signature);
 		return EXIT_NEGATIVE;
 	}

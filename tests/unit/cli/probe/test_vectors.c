@@ -46,7 +46,10 @@ static void test_signatures(void **state)
 	vectors_free(&all);
 }
 
-/* X-Signature as the file has it is what its word makes of the signature. */
+/*
+ * Checks that X-Signature in the file is what its word makes from the
+ * signature.
+ */
 static void test_ways_of_signing(void **state)
 {
 	struct vectors all = load(VECTORS);
@@ -66,7 +69,7 @@ static void test_ways_of_signing(void **state)
 		assert_int_equal(is_right,
 				 sent && strcmp(value.data, v->signature) == 0);
 		right += is_right;
-		/* A vector that asks to take a forgery would be a fault. */
+		/* Checks that no vector demands that a forgery is accepted. */
 		assert_true(is_right || !vector_accepts(v, 200));
 		buf_free(&value);
 	}
