@@ -16,6 +16,7 @@ import warnings
 import pytest
 
 from harness import web_server_setups
+from harness.apache import Apache
 from harness.postgres import Database, wait_until
 from harness.responder import event, sign, task_of
 from harness.systemd import read_unit
@@ -221,6 +222,24 @@ def test_database_down(name, paths, tmp_path):
     finally:
         print(setup.logs())
         setup.close()
+
+
+class Prefork(Apache):
+    """Apache of a host whose PHP wants mpm_prefork: mod_cgi in mod_cgid's place."""
+
+    def modules_loaded(self, modules):
+        return [{"mpm_event": "mpm_prefork", "cgid": "cgi"}.get(name, name) for name in modules
+                if name != "http2"]
+
+
+def test_cgi_without_its_daemon(paths, store):
+    """The sample for CGI also loads where mod_cgi serves it."""
+    class Setup(web_server_setups.Started):
+        def start(self, paths, kind, sample):
+            super().start(paths, Prefork, sample)
+    setup = Setup(paths, store.dsn(), Apache, "cgi.conf")
+    with contextlib.closing(setup):
+        assert setup.server.https.post(event()).status == 200, setup.logs()
 
 
 def test_htaccess_for_fastcgi(paths, store):

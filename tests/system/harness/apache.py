@@ -81,7 +81,10 @@ class Apache(WebServer):
             folder=self.folder, plain=self.plain_port, tls=self.tls_port,
             override=self.override,
             modules="\n".join(f"LoadModule {name}_module {MODULES}/mod_{name}.so"
-                              for name in modules)))
+                              for name in self.modules_loaded(modules))))
+
+    def modules_loaded(self, modules):
+        return modules
 
     def modules(self):
         return []

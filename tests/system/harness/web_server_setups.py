@@ -87,7 +87,7 @@ class Started(WebServerSetup):
         values = {"program": paths.responder, "config": self.config}
         if sample == "spawn.conf":
             values["socket"] = self.socket_path()
-        case = str.upper if kind is Apache else str.lower
+        case = str.upper if issubclass(kind, Apache) else str.lower
         self.server = kind(paths, sample,
                            {case(f"humcli_{name}"): value for name, value in values.items()})
 

@@ -201,9 +201,10 @@ class WebServer:
     def run(self):
         """Starts the server with the present configuration."""
         with open(self.path("stderr"), "ab") as stderr:
+            # mpm_prefork signals its whole process group when it ends
             self.process = subprocess.Popen(
                 self.command(self.configuration), cwd="/", stdin=subprocess.DEVNULL,
-                stdout=stderr, stderr=stderr,
+                stdout=stderr, stderr=stderr, start_new_session=True,
                 env={"PATH": os.environ["PATH"], **self.environment}, **self.user())
         wait_until(lambda: self.process.poll() is not None or self.answers(),
                    "the web server to listen")
