@@ -19,8 +19,9 @@
 
 static const struct verb verbs[] = {
 	{ "init", cmd_init,
-	  "[--home] [--dry-run] [--url URL] [--database CONNINFO]\n"
-	  "[--admin CONNINFO] [--server apache|lighttpd]",
+	  "[--home | --user NAME] [--dry-run] [--steps] [--url URL]\n"
+	  "[--database CONNINFO] [--admin CONNINFO]\n"
+	  "[--server apache|lighttpd]",
 	  "set up settings, a secret and the database; say what is left" },
 	{ "doctor", cmd_doctor,
 #ifdef HAVE_CURL

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
+import harness
 from harness.postgres import as_test_user
 from harness.responder import CGI, event, on_disk, sign
 
-OK, NEGATIVE, USAGE, UNAVAILABLE, NOPERM, CONFIG = 0, 1, 64, 69, 77, 78
+OK, NEGATIVE, USAGE, NOUSER, UNAVAILABLE, NOPERM, CONFIG = 0, 1, 64, 67, 69, 77, 78
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="for the whole system it takes root")
 
 
@@ -124,13 +125,13 @@ def test_again(account, cluster, empty):
     assert second.returncode == OK
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns)
             for path in account.hidden.rglob("*") if path.is_file()} == before
-    assert second.stdout.count("made:") == 1    # the schema, up to date
+    assert second.stdout.count("made:") == 0    # the schema, up to date
 
 
 def test_a_secret_that_is_there_is_kept(account, cluster, empty):
     assert account.init("--home", "--database", cluster.dsn(empty)).returncode == OK
     (account.hidden / "secrets/main").rename(account.hidden / "secrets/autumn")
-    done = account.init("--home")
+    done = account.init("--home", "--steps")
     assert done.returncode == OK
     assert os.listdir(account.hidden / "secrets") == ["autumn"]
     assert '/secrets/autumn)"' in done.stdout
@@ -226,32 +227,85 @@ def test_not_as_root(account):
     assert done.returncode == NOPERM and "sudo" in done.stderr and "--home" in done.stderr
 
 
+# ---- faults
+
+
+@pytest.fixture
+def faults(account):
+    """Loads init_faults.c into init."""
+    source = Path(harness.__path__[0]) / "init_faults.c"
+    library = account.home.parent / "init_faults.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+    account.environment["LD_PRELOAD"] = f"{library}:{account.environment['LD_PRELOAD']}"
+    return account.environment
+
+
+def test_no_role_without_the_password_that_was_given(account, cluster, empty, faults):
+    """A role that anybody could log in as is worse than none."""
+    faults["NO_HASH"] = "1"
+    role = f"init_{os.getpid()}"
+    done = account.init("--home", "--admin", cluster.dsn(empty), "--database",
+                        f"{cluster.dsn(empty)} user={role} password=hush_hush")
+    assert done.returncode == UNAVAILABLE and "can't hash the role's password" in done.stderr
+    assert "hush_hush" not in done.stdout + done.stderr
+    assert not cluster.execute(f"SELECT 1 FROM pg_roles WHERE rolname = '{role}'")
+
+
+def test_a_name_that_cannot_be_quoted(account, cluster, empty):
+    """Not valid in UTF-8."""
+    done = subprocess.run(
+        [account.program, "init", "--home", "--admin", cluster.dsn(empty), "--database",
+         cluster.dsn(empty).encode() + b" user=\xff"], capture_output=True, timeout=60, cwd="/",
+        check=False, env=account.environment, **account.user)
+    assert done.returncode == UNAVAILABLE and b"can't " in done.stderr, done.stderr
+    assert b"(null)" not in done.stdout + done.stderr
+
+
+def test_new_names_are_synced(account, cluster, empty, faults):
+    """The folder of each file and folder, or a crash could lose the name."""
+    synced = account.home / "synced"
+    faults["SYNCED"] = str(synced)
+    assert account.init("--home", "--database", cluster.dsn(empty)).returncode == OK
+    assert set(synced.read_text().split()) == {
+        str(account.home), str(account.hidden), str(account.hidden / "secrets")}
+
+
 # ---- the whole system
 
 
 @contextlib.contextmanager
-def system(account, cluster):
+def system(account, cluster, paths):
     """
-    Returns a function that runs init as root in a mount namespace. There a
-    temporary folder is mounted over that of the settings, and nss_wrapper
-    gives the users.
+    A mount namespace in which the stage is /usr/local, so that all paths are
+    those of an installation. Its settings and its spool are folders of the
+    test's, /run is empty, and the users are those of nss_wrapper.
     """
-    etc = account.home.parent / "etc"
-    etc.mkdir()
+    folder = account.home.parent
+    for name in ("etc", "var", "init.d"):
+        (folder / name).mkdir()
     account.passwd.write_text(
         "root:x:0:0::/root:/bin/sh\n"
         f"postgres:x:{account.uid}:{account.gid}::/nonexistent:/bin/sh\n"
-        f"humcli-webhook:x:61234:61234::/nonexistent:/bin/sh\n")
-    account.group.write_text(f"root:x:0:\nhumcli-webhook:x:61234:\n")
-    mount = shlex.join(["mount", "--bind", str(etc), "/usr/local/etc"])
+        "humcli-webhook:x:61234:61234::/nonexistent:/bin/sh\n"
+        "www-data:x:61235:61235::/nonexistent:/bin/sh\n")
+    account.group.write_text("root:x:0:\nhumcli-webhook:x:61234:\nwww-data:x:61235:\n")
+    mounts = (f"mount -t tmpfs none /mnt; mkdir /mnt/upper /mnt/work; mount -t overlay overlay"
+              f" -o lowerdir={paths.stage},upperdir=/mnt/upper,workdir=/mnt/work /usr/local;"
+              f" mkdir -p /usr/local/etc /usr/local/var;"
+              f" mount --bind {folder}/etc /usr/local/etc;"
+              f" mount --bind {folder}/var /usr/local/var;"
+              f" mount --bind {folder}/init.d /etc/init.d;"
+              " mount -t tmpfs -o mode=755 none /run; mount -t tmpfs none /var/log;"
+              " test -z \"$SYSTEMD\" || mkdir -p /run/systemd/system;")
 
-    def run(*arguments, before=(), **others):
-        return account.run("-ec", f'{mount}; exec "$@"', "sh", *before, account.program, *arguments,
+    def run(*arguments, script=None, before=(), **others):
+        script = script or f'exec {shlex.join(before)} "$0" "$@"'
+        return account.run("-ec", mounts + script, "/usr/local/bin/humcli-webhook", *arguments,
                            program="sh", wrap=["unshare", "--mount"], user={}, **others)
 
-    run.etc = etc
+    run.etc, run.var = folder / "etc", folder / "var"
     yield run
-    for role in ("humcli-webhook",):
+    for role in ("humcli-webhook", "www-data"):
         cluster.execute(f'DROP ROLE IF EXISTS "{role}"')
 
 
@@ -288,10 +342,10 @@ def check_verbs(run, account):
 
 
 @ROOT
-def test_the_system(account, cluster):
+def test_the_system(account, cluster, paths):
     name = f"init_{os.getpid()}"
     dsn = f"host={cluster.folder} port={cluster.port} dbname={name}"
-    with system(account, cluster) as run:
+    with system(account, cluster, paths) as run:
         try:
             done = run("init", "--database", dsn, "--server", "lighttpd")
             assert done.returncode == OK
@@ -309,13 +363,26 @@ def test_the_system(account, cluster):
             # init can't know the receiver's own role
             assert f"{name} as humcli-webhook" in done.stdout
             assert "\n    lighty-enable-mod humcli-webhook" in done.stdout
-            assert f"\n    {account.program} doctor https" in done.stdout
+            assert "\n    /usr/local/bin/humcli-webhook doctor https" in done.stdout
             assert "a2enmod" not in done.stdout and "sudo" not in done.stdout
-            again = run("init")
-            assert again.returncode == OK and again.stdout.count("made:") == 1
+            spool = run.var / "spool/humcli-webhook"
+            assert mode(spool) == 0o700 and spool.stat().st_uid == 61234
+            again = run("init", "--server", "lighttpd")
+            assert again.returncode == OK and again.stdout.count("made:") == 0
             assert again.stderr == ""
+            # not the installation once more
+            assert "lighty-enable-mod" not in again.stdout and "curl" not in again.stdout
+            assert "\n    /etc/init.d/humcli-webhook restart\n" in again.stdout
+            account.environment["SYSTEMD"] = "1"
+            again = run("init", "--server", "lighttpd")
+            assert "\n    systemctl try-restart humcli-webhook.service\n" in again.stdout
+            again = run("init", "--server", "lighttpd", "--steps")
+            assert "lighty-enable-mod" in again.stdout and "\ncurl " in again.stdout
             looked = run("doctor")
-            assert "ok    user         looking as humcli-webhook" in looked.stdout
+            assert "ok    user         checking as humcli-webhook" in looked.stdout
+            # the events by postgres, since the receiver may only record
+            assert "ok    version      the schema has version" in looked.stdout
+            assert "ok    gaps         " in looked.stdout
             assert "FAIL" not in looked.stdout
             check_verbs(run, account)
         finally:
@@ -323,14 +390,91 @@ def test_the_system(account, cluster):
 
 
 @ROOT
-def test_the_plan_for_the_system(account, cluster):
-    with system(account, cluster) as run:
+def test_without_systemd(account, cluster, paths):
+    """The printed commands start the receiver, and doctor finds nothing wrong."""
+    name = f"init_{os.getpid()}"
+    dsn = f"host={cluster.folder} port={cluster.port} dbname={name}"
+    script = """
+        "$0" init --database "$1" --server lighttpd >/mnt/steps
+        sed -n '/^lighttpd:/,/^Then this/s/^    //p' /mnt/steps |
+            grep -v -e lighttpd -e lighty -e update-rc.d -e doctor >/mnt/commands
+        cat /mnt/commands
+        sh -ex /mnt/commands
+        stat -c '%a %U %G' /run/humcli-webhook/sock
+        "$0" doctor || true
+        /etc/init.d/humcli-webhook status
+        /etc/init.d/humcli-webhook restart
+        "$0" doctor | grep socket
+        /etc/init.d/humcli-webhook stop
+        ! /etc/init.d/humcli-webhook status
+        test ! -e /run/humcli-webhook/sock
+        cat /var/log/humcli-webhook.log
+    """
+    with system(account, cluster, paths) as run:
+        try:
+            done = run(dsn, script=script)
+        finally:
+            cluster.drop_database(name)
+    assert done.returncode == OK, done.stderr
+    assert "\n660 humcli-webhook www-data\n" in done.stdout
+    assert done.stdout.count("ok    socket       the receiver answers: ok") == 2
+    assert "FAIL" not in done.stdout and "systemctl" not in done.stdout
+    assert done.stdout.count("serves FastCGI") == 2
+
+
+@ROOT
+def test_for_the_web_servers_user(account, cluster, paths):
+    """apache/fcgid.conf: the web server starts the receiver as its own user."""
+    name = f"init_{os.getpid()}"
+    dsn = f"host={cluster.folder} port={cluster.port} dbname={name}"
+    with system(account, cluster, paths) as run:
+        try:
+            done = run("init", "--database", dsn, "--server", "apache", "--user", "www-data")
+            assert done.returncode == OK
+            assert f"{name} as www-data" in done.stdout
+            config, spool = run.etc / "humcli-webhook.conf", run.var / "spool/humcli-webhook"
+            assert config.stat().st_gid == spool.stat().st_uid == 61235
+            assert "fcgid.conf" in done.stdout and "a2enmod -q alias fcgid rewrite ssl" in done.stdout
+            assert "humcli-webhook.socket" not in done.stdout and "init.d" not in done.stdout
+            looked = run("doctor")
+            assert "ok    user         checking as www-data" in looked.stdout
+            assert "FAIL" not in looked.stdout
+        finally:
+            cluster.drop_database(name)
+
+
+@ROOT
+def test_a_user_is_created_without_systemd(account, cluster, paths):
+    """By useradd, where systemd-sysusers is missing."""
+    with system(account, cluster, paths) as run:
+        line, = [line for line in account.passwd.read_text().splitlines()
+                 if line.startswith("humcli-webhook")]
+        account.passwd.write_text(account.passwd.read_text().replace(line + "\n", ""))
+        tools = account.home.parent / "tools"
+        tools.mkdir()
+        (tools / "useradd").write_text(f"#!/bin/sh\necho useradd $*\n"
+                                       f"echo {line} >>{account.passwd}\n")
+        (tools / "systemd-sysusers").write_text("#!/bin/sh\nexit 1\n")
+        for tool in tools.iterdir():
+            tool.chmod(0o755)
+        os.utime(account.passwd, (0, 0))    # nss_wrapper sees the change
+        account.environment["PATH"] = f"{tools}:{os.environ['PATH']}"
+        done = run("init", "--database", "host=/nowhere dbname=x")
+        assert "useradd --system --user-group --home-dir /var/lib/humcli-webhook" in done.stdout
+        assert (run.etc / "humcli-webhook.secrets/main").exists()
+        done = run("init", "--user", "nobody_there")
+        assert done.returncode == NOUSER and "can't find the user nobody_there" in done.stderr
+
+
+@ROOT
+def test_the_plan_for_the_system(account, cluster, paths):
+    with system(account, cluster, paths) as run:
         done = run("init", "--dry-run", "--server", "apache")
         assert done.returncode == OK
         assert list(run.etc.iterdir()) == []
         assert "would make: the role humcli-webhook" in done.stdout
-        sample = re.search(r"    cp (\S+/apache/proxy_fcgi\.conf)", done.stdout)[1]
-        assert os.path.exists(sample)
+        sample = re.search(r"    cp /usr/local/(\S+/apache/proxy_fcgi\.conf)", done.stdout)[1]
+        assert (paths.stage / sample).exists()
 
 
 def test_for_one_with_sudo(account):
@@ -346,8 +490,8 @@ def test_for_one_with_sudo(account):
 
 
 @ROOT
-def test_no_postgres_here(account, cluster):
-    with system(account, cluster) as run:
+def test_no_postgres_here(account, cluster, paths):
+    with system(account, cluster, paths) as run:
         account.passwd.write_text(re.sub("postgres.*\n", "", account.passwd.read_text()))
         done = run("init")
         assert done.returncode != OK and "--admin CONNINFO" in done.stderr

@@ -1,13 +1,20 @@
+/*
+ * Creates the database, the schema and the receiver's role: as the superuser
+ * of this machine, or by --admin. Knows libpq itself, because it quotes names,
+ * hashes a password, and prints the server's notices.
+ */
 #include "cli/init/init.h"
 
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/parse.h"
 #include "cli/program.h"
 #include "postgres/query.h"
 
 #include <fcntl.h>
 #include <libpq-fe.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,13 +22,13 @@
 
 enum { SQL_LIMIT = 1 << 20, STATEMENT_MS = 60000 };
 
-/* The database to set up, and by whom. */
+/* The database to set up, and who sets it up. */
 struct target {
 	struct init *init;
 	PQconninfoOption *options; /* of the settings' DATABASE */
 	const char *name; /* of the database */
-	const char *role; /* the receiver's; NULL: who installs */
-	const char *admin; /* conninfo; NULL: the superuser of this machine */
+	const char *role; /* the receiver's; NULL: the installing role */
+	const char *admin; /* conninfo; NULL: this machine's superuser */
 };
 
 static const char *option(const struct target *t, const char *keyword)
@@ -33,8 +40,8 @@ static const char *option(const struct target *t, const char *keyword)
 	return NULL;
 }
 
-/* What a server says beside its answers: that roles are left out. */
-static void say_notice(void *context, const char *message)
+/* Prints a notice, such as that roles are left out. */
+static void print_notice(void *context, const char *message)
 {
 	const struct init *i = context;
 	char text[512];
@@ -43,8 +50,8 @@ static void say_notice(void *context, const char *message)
 	cli_error(i->verb, "%s", text);
 }
 
-static void say_error(const struct target *t, const char *what,
-		      const char *message)
+static void print_error(const struct target *t, const char *what,
+			const char *message)
 {
 	char text[512];
 
@@ -52,7 +59,7 @@ static void say_error(const struct target *t, const char *what,
 	cli_error(t->init->verb, "%s: %s", what, text);
 }
 
-/* The settings' address, or --admin's; always this database. */
+/* Connects by the settings' address or by --admin to the database name. */
 static PGconn *open_database(const struct target *t, const char *name)
 {
 	const char *keywords[8] = { "connect_timeout", "client_encoding",
@@ -68,19 +75,28 @@ static PGconn *open_database(const struct target *t, const char *name)
 		keywords[n] = "port";
 		values[n++] = option(t, "port");
 	}
-	/* The last of them counts, and only the first is taken apart. */
+	/* libpq expands the first dbname; the last one is the database. */
 	keywords[n] = "dbname";
 	values[n++] = name;
 	keywords[n] = NULL;
 	conn = PQconnectdbParams(keywords, values, t->admin != NULL);
 	if (PQstatus(conn) == CONNECTION_OK) {
-		PQsetNoticeProcessor(conn, say_notice, t->init);
+		PQsetNoticeProcessor(conn, print_notice, t->init);
 		return conn;
 	}
-	say_error(t, "can't connect to install the schema",
-		  PQerrorMessage(conn));
+	print_error(t, "can't connect to install the schema",
+		    PQerrorMessage(conn));
 	PQfinish(conn);
 	return NULL;
+}
+
+static void print_result_error(const struct target *t, const char *what,
+			       PGconn *conn, const PGresult *result)
+{
+	char text[512];
+
+	pq_error(conn, result, text, sizeof(text));
+	cli_error(t->init->verb, "%s: %s", what, text);
 }
 
 static bool run(const struct target *t, PGconn *conn, const char *what,
@@ -88,92 +104,143 @@ static bool run(const struct target *t, PGconn *conn, const char *what,
 {
 	PGresult *r = pq_script(conn, sql, monotonic_ms() + STATEMENT_MS, -1);
 	bool ok = pq_succeeded(r);
-	char text[512];
 
-	if (!ok) {
-		pq_error(conn, r, text, sizeof(text));
-		say_error(t, what, text);
-	}
+	if (!ok)
+		print_result_error(t, what, conn, r);
 	PQclear(r);
 	return ok;
 }
 
-/* Whether the query of one name finds a row. */
-static bool exists(PGconn *conn, const char *query, const char *name)
+/*
+ * Asks whether the query finds a row for a name. Returns false if the query
+ * failed and that was printed.
+ */
+static bool exists(const struct target *t, PGconn *conn, const char *query,
+		   const char *name, bool *found)
 {
 	const char *values[] = { name };
 	PGresult *r = pq_query(conn, query, values, 1,
 			       monotonic_ms() + STATEMENT_MS, -1);
-	bool found = pq_succeeded(r) && PQntuples(r) == 1;
+	bool ok = pq_succeeded(r);
 
+	*found = ok && PQntuples(r) == 1;
+	if (!ok)
+		print_result_error(t, "can't look up a name", conn, r);
 	PQclear(r);
-	return found;
-}
-
-/* Runs a statement that has the name, quoted, between before and after. */
-static bool run_with_name(const struct target *t, PGconn *conn,
-			  const char *what, const char *before,
-			  const char *name, const char *after)
-{
-	char *quoted = PQescapeIdentifier(conn, name, strlen(name));
-	char *sql;
-	bool ok;
-
-	if (!quoted) {
-		say_error(t, what, PQerrorMessage(conn));
-		return false;
-	}
-	sql = xasprintf("%s%s%s", before, quoted, after);
-	ok = run(t, conn, what, sql);
-	free(sql);
-	PQfreemem(quoted);
 	return ok;
 }
 
-static bool make_database(const struct target *t)
+/* Quotes a name as SQL; NULL if that failed and was printed. */
+static char *quote_name(const struct target *t, PGconn *conn, const char *name)
+{
+	char *quoted = PQescapeIdentifier(conn, name, strlen(name));
+
+	if (!quoted)
+		print_error(t, "can't quote a name", PQerrorMessage(conn));
+	return quoted;
+}
+
+static bool create_database(const struct target *t, PGconn *conn)
+{
+	char *name = quote_name(t, conn, t->name), *sql;
+	bool ok;
+
+	if (!name)
+		return false;
+	sql = xasprintf("CREATE DATABASE %s ENCODING 'UTF8' TEMPLATE template0",
+			name);
+	ok = run(t, conn, "can't create the database", sql);
+	free(sql);
+	PQfreemem(name);
+	return ok;
+}
+
+static bool ensure_database(const struct target *t)
 {
 	PGconn *conn = open_database(t, "postgres");
-	bool ok = true;
+	bool found, ok;
 
 	if (!conn)
 		return false;
-	if (exists(conn, "SELECT 1 FROM pg_database WHERE datname = $1::text",
-		   t->name)) {
-		init_report(t->init, true, "the database %s", t->name);
-	} else {
-		init_report(t->init, false, "the database %s", t->name);
-		ok = run_with_name(t, conn, "can't make the database",
-				   "CREATE DATABASE ", t->name,
-				   " ENCODING 'UTF8' TEMPLATE template0");
+	ok = exists(t, conn,
+		    "SELECT 1 FROM pg_catalog.pg_database "
+		    "WHERE datname = $1::pg_catalog.text",
+		    t->name, &found);
+	if (ok) {
+		init_report(t->init, found, "the database %s", t->name);
+		ok = found || create_database(t, conn);
 	}
 	PQfinish(conn);
+	return ok;
+}
+
+/* Asks for a number; 0 for NULL and if the query failed. */
+static uint64_t query_number(PGconn *conn, const char *query)
+{
+	PGresult *r = pq_query(conn, query, NULL, 0,
+			       monotonic_ms() + STATEMENT_MS, -1);
+	uint64_t number = 0;
+
+	if (!pq_succeeded(r) || PQntuples(r) != 1 ||
+	    !parse_u64(PQgetvalue(r, 0, 0), 0, INT_MAX, &number))
+		number = 0;
+	PQclear(r);
+	return number;
+}
+
+/* Returns the version of the schema, 0 if there is none. */
+static int schema_version(PGconn *conn)
+{
+	/* A missing table would be an error even where it is not read. */
+	if (query_number(conn, "SELECT pg_catalog.count(pg_catalog.to_regclass("
+			       "'humcli.schema_version'))") == 0)
+		return 0;
+	return (int)query_number(conn, "SELECT pg_catalog.max(version) "
+				       "FROM humcli.schema_version");
+}
+
+/* Runs the SQL that installs or upgrades the schema. */
+static bool run_file(const struct target *t, PGconn *conn, const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	struct buf sql = { 0 };
+	bool ok = fd >= 0 && read_all(fd, SQL_LIMIT, &sql);
+
+	if (!ok)
+		cli_error(t->init->verb, "can't read %s: %m", path);
+	else
+		ok = run(t, conn, "can't install the schema", sql.data);
+	if (fd >= 0)
+		close(fd);
+	buf_free(&sql);
 	return ok;
 }
 
 static bool install(const struct target *t, PGconn *conn)
 {
 	char *path = cli_data_path("sql/humcli.sql");
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	struct buf sql = { 0 };
-	bool ok = fd >= 0 && read_all(fd, SQL_LIMIT, &sql);
+	int before = schema_version(conn);
+	bool ok = run_file(t, conn, path);
+	int after = ok ? schema_version(conn) : 0;
 
-	init_report(t->init, false, "the schema humcli, or up to date, by %s",
-		    path);
-	if (!ok)
-		cli_error(t->init->verb, "%s: %m", path);
-	else
-		ok = run(t, conn, "can't install the schema", sql.data);
-	if (fd >= 0)
-		close(fd);
-	buf_free(&sql);
+	if (ok && before == after)
+		init_report(t->init, true, "the schema humcli, version %d",
+			    after);
+	else if (ok && before)
+		init_report(t->init, false,
+			    "the schema humcli, version %d from %d", after,
+			    before);
+	else if (ok)
+		init_report(t->init, false,
+			    "the schema humcli, version %d, by %s", after,
+			    path);
 	free(path);
 	return ok;
 }
 
 /*
  * Returns the hash of a password, which the caller frees; NULL if that fails.
- * It is made here, because the server's log would hold the password. libpq
- * would ask for the method without a deadline.
+ * Asks for the method by itself, because libpq would ask without a deadline.
  */
 static char *hash_password(const struct target *t, PGconn *conn,
 			   const char *password)
@@ -192,73 +259,99 @@ static char *hash_password(const struct target *t, PGconn *conn,
 }
 
 /*
- * Returns the statement that makes the role, which the caller wipes and frees;
- * NULL if its password can't be hashed.
+ * Hashes the role's password here, because the server's log could show the
+ * statement. Returns " PASSWORD '...'", or "" without a password; NULL if that
+ * failed and was printed. The caller frees it.
  */
-static char *role_statement(const struct target *t, PGconn *conn)
+static char *password_clause(const struct target *t, PGconn *conn)
 {
 	const char *password = option(t, "password");
-	char *name = PQescapeIdentifier(conn, t->role, strlen(t->role));
-	char *hash = NULL, *literal = NULL, *sql = NULL;
+	char *hash, *literal, *clause = NULL;
 
-	if (password)
-		hash = hash_password(t, conn, password);
-	if (hash)
-		literal = PQescapeLiteral(conn, hash, strlen(hash));
-	if (name && (literal || !password))
-		sql = xasprintf("CREATE ROLE %s LOGIN%s%s", name,
-				literal ? " PASSWORD " : "",
-				literal ? literal : "");
+	if (!password)
+		return xstrdup("");
+	hash = hash_password(t, conn, password);
+	literal = hash ? PQescapeLiteral(conn, hash, strlen(hash)) : NULL;
+	if (literal)
+		clause = xasprintf(" PASSWORD %s", literal);
 	else
-		say_error(t, "can't make the role", PQerrorMessage(conn));
+		print_error(t, "can't hash the role's password",
+			    PQerrorMessage(conn));
 	PQfreemem(literal);
 	PQfreemem(hash);
-	PQfreemem(name);
-	return sql;
+	return clause;
 }
 
-static bool grant(const struct target *t, PGconn *conn)
+/* Creates the role; name is quoted. */
+static bool create_role(const struct target *t, PGconn *conn, const char *name)
 {
-	static const char find[] =
-		"SELECT 1 FROM pg_roles WHERE rolname = $1::text";
-	static const char find_grant[] =
-		"SELECT 1 FROM pg_auth_members m "
-		"JOIN pg_roles g ON g.oid = m.roleid "
-		"JOIN pg_roles r ON r.oid = m.member "
-		"WHERE g.rolname = 'humcli_writer' AND r.rolname = $1::text";
-	char *sql;
-	bool ok = true;
+	char *clause = password_clause(t, conn), *sql;
+	bool ok;
 
-	/* Without the roles all works as the one user who installed. */
-	if (!t->role || strcmp(t->role, PQuser(conn)) == 0 ||
-	    !exists(conn, find, "humcli_writer"))
+	if (!clause)
+		return false;
+	sql = xasprintf("CREATE ROLE %s LOGIN%s", name, clause);
+	ok = run(t, conn, "can't create the role", sql);
+	explicit_bzero(sql, strlen(sql));
+	explicit_bzero(clause, strlen(clause));
+	free(sql);
+	free(clause);
+	return ok;
+}
+
+/* Grants humcli_writer, unless the role has it: the server would notice. */
+static bool grant_writer(const struct target *t, PGconn *conn, const char *name)
+{
+	static const char query[] =
+		"SELECT 1 FROM pg_catalog.pg_auth_members m "
+		"JOIN pg_catalog.pg_roles g ON g.oid = m.roleid "
+		"JOIN pg_catalog.pg_roles r ON r.oid = m.member "
+		"WHERE g.rolname = 'humcli_writer' "
+		"AND r.rolname = $1::pg_catalog.text";
+	char *sql;
+	bool found, ok = exists(t, conn, query, t->role, &found);
+
+	if (!ok || found)
+		return ok;
+	sql = xasprintf("GRANT humcli_writer TO %s", name);
+	ok = run(t, conn, "can't grant humcli_writer", sql);
+	free(sql);
+	return ok;
+}
+
+static bool ensure_role(const struct target *t, PGconn *conn)
+{
+	static const char query[] = "SELECT 1 FROM pg_catalog.pg_roles "
+				    "WHERE rolname = $1::pg_catalog.text";
+	char *name;
+	bool found, ok;
+
+	/* Without our roles all works as the role that installed. */
+	if (!t->role || strcmp(t->role, PQuser(conn)) == 0)
 		return true;
-	if (exists(conn, find, t->role)) {
-		init_report(t->init, true, "the role %s", t->role);
-	} else {
-		init_report(t->init, false, "the role %s", t->role);
-		sql = role_statement(t, conn);
-		ok = sql && run(t, conn, "can't make the role", sql);
-		if (sql)
-			explicit_bzero(sql, strlen(sql));
-		free(sql);
+	ok = exists(t, conn, query, "humcli_writer", &found);
+	if (!ok || !found)
+		return ok;
+	name = quote_name(t, conn, t->role);
+	ok = name && exists(t, conn, query, t->role, &found);
+	if (ok) {
+		init_report(t->init, found, "the role %s", t->role);
+		ok = (found || create_role(t, conn, name)) &&
+		     grant_writer(t, conn, name);
 	}
-	/* PostgreSQL would say that it is superfluous. */
-	if (ok && exists(conn, find_grant, t->role))
-		return true;
-	return ok && run_with_name(t, conn, "can't grant humcli_writer",
-				   "GRANT humcli_writer TO ", t->role, "");
+	PQfreemem(name);
+	return ok;
 }
 
 static int set_up(void *context)
 {
 	const struct target *t = context;
 	PGconn *conn = NULL;
-	bool ok = t->admin || make_database(t);
+	bool ok = t->admin || ensure_database(t);
 
 	if (ok)
 		conn = open_database(t, t->name);
-	ok = conn && install(t, conn) && grant(t, conn);
+	ok = conn && install(t, conn) && ensure_role(t, conn);
 	PQfinish(conn);
 	return ok ? EX_OK : EX_UNAVAILABLE;
 }
@@ -283,7 +376,7 @@ static int set_up_as_superuser(struct target *t)
 		return code;
 	cli_error(t->init->verb,
 		  "there is no system user postgres to install the schema as: "
-		  "give --admin CONNINFO of a role that may");
+		  "give --admin CONNINFO of a role that may install it");
 	return EX_NOUSER;
 }
 
@@ -292,13 +385,13 @@ static void report_plan(const struct target *t)
 	const char *name = t->name ? t->name : "of the settings";
 
 	if (!t->admin)
-		init_report(t->init, false,
-			    "the database %s, unless it is there", name);
+		init_report(t->init, false, "the database %s, unless it exists",
+			    name);
 	init_report(t->init, false, "in the database %s the schema humcli",
 		    name);
 	if (t->role)
 		init_report(t->init, false,
-			    "the role %s, unless it is there, which may record",
+			    "the role %s, unless it exists, which may record",
 			    t->role);
 }
 
@@ -319,12 +412,12 @@ int init_database(struct init *i, const struct settings *s)
 		return EX_CONFIG;
 	}
 	t.name = option(&t, "dbname");
-	/* In a home, who records is who owns the database. */
+	/* In a home the role that records owns the database. */
 	t.admin = i->admin ? i->admin : i->home ? s->database : NULL;
 	if (!i->home || i->admin)
 		t.role = option(&t, "user");
 	if (!i->home && !t.role)
-		t.role = "humcli-webhook";
+		t.role = i->user;
 	if (!i->home && !t.name)
 		t.name = t.role;
 	if (i->dry_run) {

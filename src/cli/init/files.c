@@ -1,17 +1,19 @@
+/*
+ * Creates the files: settings, a secret, the spool's folder. A file appears
+ * whole and synced or not at all, and never replaces another; so init can be
+ * run again after it was interrupted. Knows nothing of the database.
+ */
 #include "cli/init/init.h"
 
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/hmac.h"
 #include "base/random.h"
-#include "cli/program.h"
 #include "config/secrets.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <libgen.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,28 +28,66 @@ static int fail(const struct init *i, const char *path)
 	return errno == EACCES || errno == EPERM ? EX_NOPERM : EX_CANTCREAT;
 }
 
-/* The mode of what the receiver reads: by its group, or by us alone. */
+/* Returns the mode of a file that the receiver reads: by its group or alone. */
 static mode_t file_mode(const struct init *i, mode_t group, mode_t alone)
 {
 	return i->home ? alone : group;
 }
 
-/* A folder and its owners, whatever the umask; one that is there is kept. */
-static int make_folder(const struct init *i, const char *path, mode_t mode)
+/* Syncs the folder of a new name. Some file systems can't: no error then. */
+static bool sync_parent(const char *path)
+{
+	char *copy = xstrdup(path);
+	int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	bool ok = fd >= 0 &&
+		  (fsync(fd) == 0 || errno == EINVAL || errno == ENOTSUP);
+
+	if (fd >= 0)
+		close(fd);
+	free(copy);
+	return ok;
+}
+
+/* Creates the folders above path that are missing, for all to enter. */
+static bool make_parents(const char *path)
+{
+	char *copy = xstrdup(path);
+	bool ok = true;
+
+	for (char *slash = strchr(copy + 1, '/'); slash && ok;
+	     slash = strchr(slash + 1, '/')) {
+		*slash = '\0';
+		ok = mkdir(copy, 0755) == 0 || errno == EEXIST;
+		*slash = '/';
+	}
+	free(copy);
+	return ok;
+}
+
+/* A folder to create, whatever the umask is. */
+struct folder {
+	const char *path;
+	mode_t mode;
+	uid_t uid; /* not for an account's own */
+};
+
+/* Creates a folder; one that exists is left alone. */
+static int make_folder(struct init *i, const struct folder *f)
 {
 	struct stat st;
 
-	if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
-		init_report(i, true, "%s", path);
+	if (stat(f->path, &st) == 0 && S_ISDIR(st.st_mode)) {
+		init_report(i, true, "%s", f->path);
 		return EX_OK;
 	}
-	init_report(i, false, "%s, mode %04o", path, (unsigned)mode);
+	init_report(i, false, "%s, mode %04o", f->path, (unsigned)f->mode);
 	if (i->dry_run)
 		return EX_OK;
-	/* chown() takes the set-group-ID bit off: chmod() comes last. */
-	if (mkdir(path, 0700) < 0 || (!i->home && chown(path, 0, i->gid) < 0) ||
-	    chmod(path, mode) < 0)
-		return fail(i, path);
+	/* chown() clears the set-group-ID bit, so chmod() comes last. */
+	if (!make_parents(f->path) || mkdir(f->path, 0700) < 0 ||
+	    (!i->home && chown(f->path, f->uid, i->gid) < 0) ||
+	    chmod(f->path, f->mode) < 0 || !sync_parent(f->path))
+		return fail(i, f->path);
 	return EX_OK;
 }
 
@@ -59,8 +99,8 @@ static bool write_and_sync(const struct init *i, int fd, mode_t mode,
 	       fchmod(fd, mode) == 0 && fsync(fd) == 0;
 }
 
-/* There at once and whole; never in the place of another. */
-static int make_file(const struct init *i, const char *path, mode_t mode,
+/* Creates a file at once with its content; never replaces another. */
+static int make_file(struct init *i, const char *path, mode_t mode,
 		     const struct buf *text)
 {
 	char *folder = xstrdup(path), *temporary = NULL;
@@ -69,7 +109,7 @@ static int make_file(const struct init *i, const char *path, mode_t mode,
 	init_report(i, false, "%s, mode %04o", path, (unsigned)mode);
 	if (i->dry_run)
 		goto out;
-	/* The leading dot: a receiver at work passes it over. */
+	/* The leading dot: a running receiver skips the file. */
 	temporary = xasprintf("%s/.init.XXXXXX", dirname(folder));
 	fd = mkostemp(temporary, O_CLOEXEC);
 	if (fd < 0 || !write_and_sync(i, fd, mode, text) ||
@@ -79,13 +119,15 @@ static int make_file(const struct init *i, const char *path, mode_t mode,
 		unlink(temporary);
 		close(fd);
 	}
+	if (code == EX_OK && !sync_parent(path))
+		code = fail(i, path);
 out:
 	free(temporary);
 	free(folder);
 	return code;
 }
 
-static int make_secret(const struct init *i, const char *path)
+static int make_secret(struct init *i, const char *path)
 {
 	unsigned char drawn[HMAC_BYTES];
 	char hex[HMAC_HEX + 1];
@@ -103,44 +145,8 @@ static int make_secret(const struct init *i, const char *path)
 	return code;
 }
 
-/* The user and group of an installation for the whole system. */
-static bool find_user(struct init *i)
-{
-	const struct passwd *user = getpwnam("humcli-webhook");
-
-	if (!user)
-		return false;
-	i->uid = user->pw_uid;
-	i->gid = user->pw_gid;
-	return true;
-}
-
-static int ensure_user(struct init *i)
-{
-	char program[] = "systemd-sysusers";
-	char *argv[] = { program, NULL };
-
-	if (find_user(i)) {
-		init_report(i, true, "the system user humcli-webhook");
-		return EX_OK;
-	}
-	init_report(i, false,
-		    "the system user humcli-webhook, by "
-		    "systemd-sysusers");
-	if (i->dry_run)
-		return EX_OK;
-	if (cli_run_program(argv) && find_user(i))
-		return EX_OK;
-	cli_error(
-		i->verb,
-		"there is no user humcli-webhook, and systemd-sysusers did not "
-		"make it: useradd --system --home-dir /var/lib/humcli-webhook "
-		"humcli-webhook, and again");
-	return EX_OSFILE;
-}
-
-/* Settings that are there count as they are. */
-static int load(const struct init *i, struct settings *s)
+/* Loads settings that exist, as the receiver does. */
+static int load(struct init *i, struct settings *s)
 {
 	int code = cli_load_settings(i->verb, s);
 
@@ -149,8 +155,8 @@ static int load(const struct init *i, struct settings *s)
 	if (s->file && strcmp(s->file, i->config) != 0) {
 		cli_error(i->verb,
 			  "the receiver would read %s, not %s: remove it, or "
-			  "give %s--home",
-			  s->file, i->config, i->home ? "no " : "");
+			  "run init %s--home",
+			  s->file, i->config, i->home ? "without " : "with ");
 		code = EX_CONFIG;
 	} else if (i->database && strcmp(i->database, s->database) != 0) {
 		cli_error(
@@ -163,7 +169,7 @@ static int load(const struct init *i, struct settings *s)
 	return code;
 }
 
-static int write_settings(const struct init *i, const char *secret_dir)
+static int write_settings(struct init *i, const char *secret_dir)
 {
 	struct buf text = { 0 };
 	int code;
@@ -180,12 +186,13 @@ static int write_settings(const struct init *i, const char *secret_dir)
 	return code;
 }
 
-/* As if they had been written and read. */
+/* Fills the settings as if they had been written and read. */
 static void assume_written(const struct init *i, struct settings *s,
 			   const char *secret_dir)
 {
 	s->database = xstrdup(i->database);
 	s->secret_dir = xstrdup(secret_dir);
+	s->spool = xstrdup(LOCALSTATEDIR "/spool/humcli-webhook");
 }
 
 static int init_settings(struct init *i, struct settings *s,
@@ -213,7 +220,7 @@ static int init_settings(struct init *i, struct settings *s,
 	return EX_OK;
 }
 
-/* The first by name of those that are there, else one that is made. */
+/* Finds the first secret by name, or creates one. */
 static int init_secret(struct init *i, const struct settings *s)
 {
 	struct buf errors = { 0 };
@@ -233,7 +240,7 @@ static int init_secret(struct init *i, const struct settings *s)
 		secrets_release(secrets, set);
 		secrets_close(secrets);
 	} else if (access(i->secret, F_OK) == 0) {
-		/* Not for want of a secret. */
+		/* secrets_open() failed for another reason than a missing secret. */
 		code = i->dry_run ? EX_OK : cli_config_errors(i->verb, &errors);
 	} else {
 		code = make_secret(i, i->secret);
@@ -242,11 +249,47 @@ static int init_secret(struct init *i, const struct settings *s)
 	return code;
 }
 
+/*
+ * Creates the spool's folder. /var/spool is root's: the receiver could not
+ * create it. In a home the receiver creates its own.
+ */
+static int init_spool(struct init *i, const struct settings *s)
+{
+	const struct folder spool = { s->spool, 0700, i->uid };
+
+	return i->home || !*s->spool ? EX_OK : make_folder(i, &spool);
+}
+
+/* Creates all of them, below folder. */
+static int make_all(struct init *i, struct settings *s, const char *folder)
+{
+	const struct folder own = { folder, 0700, 0 };
+	char *secret_dir = xasprintf(
+		i->home ? "%s/secrets" : "%s/humcli-webhook.secrets", folder);
+	struct folder secrets = { .mode = file_mode(i, 02750, 0700) };
+	int code = i->home ? make_folder(i, &own) : init_ensure_user(i);
+
+	if (code == EX_OK)
+		code = init_settings(i, s, secret_dir);
+	if (code == EX_OK && !s->secret_dir)
+		/* The settings have SECRET or SECRET_FILE, and no SECRET_DIR. */
+		s->secret_dir = xstrdup(secret_dir);
+	secrets.path = s->secret_dir;
+	if (code == EX_OK)
+		code = make_folder(i, &secrets);
+	if (code == EX_OK)
+		code = init_secret(i, s);
+	if (code == EX_OK)
+		code = init_spool(i, s);
+	free(secret_dir);
+	return code;
+}
+
 int init_files(struct init *i, struct settings *s)
 {
 	const struct settings_sources places = settings_sources();
-	char *folder, *secret_dir;
-	int code = EX_OK;
+	char *folder;
+	int code;
 
 	if (i->home && !places.home) {
 		cli_error(i->verb, "this user has no home");
@@ -254,23 +297,8 @@ int init_files(struct init *i, struct settings *s)
 	}
 	folder = i->home ? xasprintf("%s/.humcli-webhook", places.home)
 			 : xstrdup(SYSCONFDIR);
-	secret_dir = xasprintf(
-		i->home ? "%s/secrets" : "%s/humcli-webhook.secrets", folder);
 	i->config = xasprintf("%s/humcli-webhook.conf", folder);
-	if (i->home)
-		code = make_folder(i, folder, 0700);
-	else
-		code = ensure_user(i);
-	if (code == EX_OK)
-		code = init_settings(i, s, secret_dir);
-	if (code == EX_OK && !s->secret_dir)
-		/* Whoever has SECRET or SECRET_FILE has chosen so. */
-		s->secret_dir = xstrdup(secret_dir);
-	if (code == EX_OK)
-		code = make_folder(i, s->secret_dir, file_mode(i, 02750, 0700));
-	if (code == EX_OK)
-		code = init_secret(i, s);
-	free(secret_dir);
+	code = make_all(i, s, folder);
 	free(folder);
 	return code;
 }

@@ -1,6 +1,6 @@
 /*
- * What humcli-webhook init does, a file each: files, database, and what
- * it tells to do by hand.
+ * What humcli-webhook init does, a file each: the user, files, the database,
+ * and the report with the steps that are left.
  */
 #ifndef INIT_H
 #define INIT_H
@@ -12,6 +12,9 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+/* The usual user of the receiver. */
+#define INIT_USER "humcli-webhook"
+
 struct init {
 	const struct verb *verb;
 	bool home; /* all below ~/.humcli-webhook */
@@ -19,31 +22,45 @@ struct init {
 	const char *url; /* the callback_url; NULL: a guess */
 	const char *database; /* conninfo; NULL: a default */
 	const char *admin; /* conninfo to install with; NULL: see there */
-	const char *server; /* "apache" or "lighttpd"; NULL: what is there */
+	const char *server; /* "apache" or "lighttpd"; NULL: the installed */
+	const char *user; /* the receiver's user, for the whole system */
+	bool steps; /* print all steps, also if all exists */
 
 	char *config; /* path of the settings file */
 	char *secret; /* path of the secret HumCLI is to be given */
-	uid_t uid; /* who reads them: the receiver's user and group */
+	uid_t uid; /* the receiver's user and group, who read both */
 	gid_t gid;
+	/* Something did not exist; shared with the process of postgres. */
+	bool *made;
 };
 
-/* "  kept: …", "  made: …" or "  would make: …" */
-void init_report(const struct init *i, bool done, const char *format, ...)
+/*
+ * Prints "kept: …" if done, else "made: …" or "would make: …", and sets
+ * *i->made then.
+ */
+void init_report(struct init *i, bool done, const char *format, ...)
 	PRINTF(3, 4);
 
 /*
- * Settings and secret, where they are not there yet; fills config, secret
- * and settings. EX_OK, or the exit code of an error that was said.
+ * Finds or creates the receiver's user. Returns EX_OK, or the exit code of an
+ * error that was printed.
+ */
+int init_ensure_user(struct init *i) MUST_CHECK;
+
+/*
+ * Creates the settings file, a secret and the spool if they are missing. Fills
+ * config, secret and *s. Returns EX_OK, or the exit code of an error that was
+ * printed.
  */
 int init_files(struct init *i, struct settings *s) MUST_CHECK;
 
 /*
- * The database, the schema and the role that the settings name. EX_OK, or
- * the exit code of an error that was said.
+ * Creates the database, the schema and the role that the settings name.
+ * Returns EX_OK, or the exit code of an error that was printed.
  */
 int init_database(struct init *i, const struct settings *s) MUST_CHECK;
 
-/* What is left to do, as commands to paste. */
+/* Prints what is left to do, as commands to paste. */
 void init_print_next_steps(const struct init *i);
 
 #endif

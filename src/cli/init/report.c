@@ -1,3 +1,8 @@
+/*
+ * Prints what init did and which steps are left, as commands that work when
+ * they are pasted: with or without systemd, with or without sudo, for the web
+ * servers that are installed. Runs none of them.
+ */
 #include "cli/init/init.h"
 
 #include "base/alloc.h"
@@ -10,10 +15,12 @@
 #include <string.h>
 #include <unistd.h>
 
-void init_report(const struct init *i, bool done, const char *format, ...)
+void init_report(struct init *i, bool done, const char *format, ...)
 {
 	va_list args;
 
+	if (!done)
+		*i->made = true;
 	printf("%-11s ", done ? "kept:" : i->dry_run ? "would make:" : "made:");
 	va_start(args, format);
 	vprintf(format, args);
@@ -21,8 +28,13 @@ void init_report(const struct init *i, bool done, const char *format, ...)
 	putchar('\n');
 }
 
-static bool is_there(const struct init *i, const char *server,
-		     const char *program, const char *other)
+static bool has_systemd(void)
+{
+	return access("/run/systemd/system", F_OK) == 0;
+}
+
+static bool is_installed(const struct init *i, const char *server,
+			 const char *program, const char *other)
 {
 	if (i->server)
 		return strcmp(i->server, server) == 0;
@@ -30,7 +42,7 @@ static bool is_there(const struct init *i, const char *server,
 	       (other && access(other, X_OK) == 0);
 }
 
-/* Who came as root without sudo may not have it. */
+/* Returns "sudo " unless root runs init without it: sudo may be missing. */
 static const char *as_root(const struct init *i)
 {
 	if (i->home || (geteuid() == 0 && !getenv("SUDO_USER")))
@@ -43,13 +55,7 @@ static void advise(const struct init *i, const char *command)
 	printf("    %s%s\n", as_root(i), command);
 }
 
-static void advise_socket(const struct init *i)
-{
-	advise(i, "systemctl daemon-reload");
-	advise(i, "systemctl enable --now humcli-webhook.socket");
-}
-
-/* Packages bring them along. */
+/* The command that copies a sample, unless a package has installed it. */
 static void advise_copy(const struct init *i, const char *sample,
 			const char *place)
 {
@@ -60,28 +66,69 @@ static void advise_copy(const struct init *i, const char *sample,
 	free(path);
 }
 
+/* The commands that start the receiver, for a web server with its socket. */
+static void advise_service(const struct init *i)
+{
+	if (has_systemd()) {
+		advise(i, "systemctl daemon-reload");
+		advise(i, "systemctl enable --now humcli-webhook.socket");
+		return;
+	}
+	advise_copy(i, "sysv/humcli-webhook", "/etc/init.d/humcli-webhook");
+	advise(i, "chmod 755 /etc/init.d/humcli-webhook");
+	if (access("/usr/sbin/update-rc.d", X_OK) == 0)
+		advise(i, "update-rc.d humcli-webhook defaults");
+	advise(i, "/etc/init.d/humcli-webhook start");
+}
+
+static void advise_reload(const struct init *i, const char *by_systemd,
+			  const char *otherwise)
+{
+	advise(i, has_systemd() ? by_systemd : otherwise);
+}
+
+/* Returns true if the web server itself starts the receiver, as --user. */
+static bool is_started_by_server(const struct init *i)
+{
+	return strcmp(i->user, INIT_USER) != 0;
+}
+
 static void advise_apache(const struct init *i)
 {
+	static const char place[] =
+		"/etc/apache2/conf-available/humcli-webhook.conf";
+
 	puts("\nApache:\n");
-	advise_socket(i);
-	advise_copy(i, "apache/proxy_fcgi.conf",
-		    "/etc/apache2/conf-available/humcli-webhook.conf");
-	advise(i, "a2enmod -q proxy proxy_fcgi rewrite ssl");
+	if (is_started_by_server(i)) {
+		advise_copy(i, "apache/fcgid.conf", place);
+		advise(i, "a2enmod -q alias fcgid rewrite ssl");
+	} else {
+		advise_service(i);
+		advise_copy(i, "apache/proxy_fcgi.conf", place);
+		advise(i, "a2enmod -q proxy proxy_fcgi rewrite ssl");
+	}
 	advise(i, "a2enconf -q humcli-webhook");
-	advise(i, "systemctl reload apache2");
+	advise_reload(i, "systemctl reload apache2", "apachectl graceful");
 }
 
 static void advise_lighttpd(const struct init *i)
 {
+	static const char place[] =
+		"/etc/lighttpd/conf-available/60-humcli-webhook.conf";
+
 	puts("\nlighttpd:\n");
-	advise_socket(i);
-	advise_copy(i, "lighttpd/socket.conf",
-		    "/etc/lighttpd/conf-available/60-humcli-webhook.conf");
+	if (is_started_by_server(i)) {
+		advise_copy(i, "lighttpd/spawn.conf", place);
+	} else {
+		advise_service(i);
+		advise_copy(i, "lighttpd/socket.conf", place);
+	}
 	advise(i, "lighty-enable-mod humcli-webhook");
-	advise(i, "systemctl restart lighttpd");
+	advise_reload(i, "systemctl restart lighttpd",
+		      "/etc/init.d/lighttpd restart");
 }
 
-/* The hosting bundle brings it along. */
+/* Returns true if webhook.cgi exists, as the hosting bundle installs it. */
 static bool has_cgi(const struct init *i)
 {
 	char *folder = xstrdup(i->config);
@@ -115,9 +162,9 @@ static void advise_hosting(void)
 
 static void advise_server(const struct init *i)
 {
-	bool apache =
-		is_there(i, "apache", "/usr/sbin/apache2", "/usr/sbin/httpd");
-	bool lighttpd = is_there(i, "lighttpd", "/usr/sbin/lighttpd", NULL);
+	bool apache = is_installed(i, "apache", "/usr/sbin/apache2",
+				   "/usr/sbin/httpd");
+	bool lighttpd = is_installed(i, "lighttpd", "/usr/sbin/lighttpd", NULL);
 
 	if (i->home) {
 		if (!has_cgi(i))
@@ -128,13 +175,37 @@ static void advise_server(const struct init *i)
 		advise_apache(i);
 	if (lighttpd)
 		advise_lighttpd(i);
-	if (!apache && !lighttpd)
-		puts("\nNo Apache or lighttpd was found here. For another web "
-		     "server: the responder\nis FastCGI at "
-		     "/run/humcli-webhook/sock (humcli-webhook.socket).");
+	if (apache || lighttpd)
+		return;
+	puts("\nNo Apache or lighttpd was found here. For another web server, "
+	     "this starts the\nreceiver, FastCGI at "
+	     "/run/humcli-webhook/sock:\n");
+	advise_service(i);
 }
 
-/* The task of HumCLI's documentation; README has the same. */
+/* The steps after an upgrade, when all that init creates existed. */
+static void advise_upgrade(const struct init *i)
+{
+	puts("\nAll exists already. After an upgrade of the programs:\n");
+	if (i->home) {
+		char *program = cli_responder_path();
+
+		printf("    cd ~/public_html/humcli && cp %s new.cgi && "
+		       "mv new.cgi webhook.cgi\n",
+		       program);
+		free(program);
+	} else if (is_started_by_server(i)) {
+		advise_reload(i, "systemctl reload apache2",
+			      "apachectl graceful");
+	} else if (has_systemd()) {
+		advise(i, "systemctl daemon-reload");
+		advise(i, "systemctl try-restart humcli-webhook.service");
+	} else {
+		advise(i, "/etc/init.d/humcli-webhook restart");
+	}
+}
+
+/* The task of HumCLI's documentation, as in README. */
 static void advise_task(const struct init *i, const char *url)
 {
 	printf("\nA task of HumCLI, with this receiver and secret:\n\n"
@@ -175,12 +246,21 @@ void init_print_next_steps(const struct init *i)
 {
 	char *url = i->url ? xstrdup(i->url) : guess_url(i);
 	const char *program = cli_program_name();
+	bool upgrade = !*i->made && !i->steps;
 
-	advise_server(i);
+	if (upgrade)
+		advise_upgrade(i);
+	else
+		advise_server(i);
 	printf("\nThen this should find nothing wrong%s:\n\n"
 	       "    %s%s doctor %s\n",
 	       i->url ? "" : " (give init --url, if yours is another)",
 	       as_root(i), program, url);
-	advise_task(i, url);
+	if (upgrade)
+		printf("\nAll steps of the installation again: %s%s init "
+		       "--steps\n",
+		       as_root(i), program);
+	else
+		advise_task(i, url);
 	free(url);
 }

@@ -9,6 +9,7 @@
  */
 #include "config.h"
 
+#include "base/alloc.h"
 #include "base/buf.h"
 #include "base/macros.h"
 #include "cli/doctor/doctor.h"
@@ -17,9 +18,11 @@
 #include "config/settings.h"
 
 #include <errno.h>
+#include <grp.h>
 #include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #ifdef HAVE_CURL
@@ -131,16 +134,23 @@ static void check_events_as_postgres(struct doctor_run *x)
 			       "events as");
 }
 
-/* The receiver's user of an installation for the whole system, or NULL. */
+/*
+ * Returns the receiver's user of an installation for the whole system: the one
+ * whose group may read the settings. NULL without such an installation.
+ */
 static const char *system_user(void)
 {
-	static const char name[] = "humcli-webhook";
+	static const char usual[] = "humcli-webhook";
+	const struct group *group;
+	struct stat st;
 
-	if (!getenv("HUMCLI_WEBHOOK_CONFIG") &&
-	    access(SYSCONFDIR "/humcli-webhook.conf", F_OK) == 0 &&
-	    getpwnam(name))
-		return name;
-	return NULL;
+	if (getenv("HUMCLI_WEBHOOK_CONFIG") ||
+	    stat(SYSCONFDIR "/humcli-webhook.conf", &st) < 0)
+		return NULL;
+	group = st.st_gid ? getgrgid(st.st_gid) : NULL;
+	if (group && getpwnam(group->gr_name))
+		return xstrdup(group->gr_name);
+	return getpwnam(usual) ? usual : NULL;
 }
 
 static int run(struct doctor_run *x)

@@ -1,21 +1,23 @@
 /*
- * init: reads the options, then sets up files (cli/init/files.c) and the
- * database (cli/init/database.c), checks the connection like doctor, and prints
- * the next steps.
+ * init: reads the options, runs the parts of cli/init/ in their order, and
+ * checks the way to the database by the doctor at the end.
  */
 #include "cli/init/init.h"
+
 #include "base/buf.h"
 #include "base/macros.h"
 #include "cli/doctor/doctor.h"
 #include "cli/program.h"
 #include "config/settings.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
-/* Connects as the receiver does. Returns the worst exit code of the checks. */
+/* Checks the database as the receiver's user. Returns the exit code. */
 static int check_database(void *context)
 {
 	const struct settings *s = context;
@@ -32,14 +34,12 @@ static int check(const struct init *i, struct settings *s)
 	int code;
 
 	puts("\nThe way to the database, as the receiver has it:\n");
-	if (i->home || !cli_run_as("humcli-webhook", check_database, s, &code))
+	if (i->home || !cli_run_as(i->user, check_database, s, &code))
 		code = check_database(s);
 	return code;
 }
 
-/*
- * Reads the conninfo from stdin for "-", because all users see a command line.
- */
+/* Reads the conninfo from stdin if it is "-": ps shows a command line. */
 static int read_database(struct init *i, struct buf *line)
 {
 	if (!i->database || strcmp(i->database, "-") != 0)
@@ -72,6 +72,35 @@ static int set_up(struct init *i)
 	return code;
 }
 
+/* Memory that a child process shares. */
+static bool *shared_flag(void)
+{
+	void *flag = mmap(NULL, sizeof(bool), PROT_READ | PROT_WRITE,
+			  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	return flag == MAP_FAILED ? NULL : flag;
+}
+
+/* Refuses values that init can't use. */
+static int check_options(const struct verb *v, const struct init *i)
+{
+	if (i->server && strcmp(i->server, "apache") != 0 &&
+	    strcmp(i->server, "lighttpd") != 0)
+		return cli_usage_error(v, "--server is apache or lighttpd");
+	if (i->url && strncmp(i->url, "https://", 8) != 0)
+		return cli_usage_error(
+			v, "--url has to start with https://: HumCLI "
+			   "accepts no other callback_url");
+	if (i->home && i->user)
+		return cli_usage_error(v, "give --home or --user, not both");
+	if (!i->home && !i->dry_run && geteuid() != 0) {
+		cli_error(v, "run it with sudo, for the whole system, or give "
+			     "--home, for this account alone");
+		return EX_NOPERM;
+	}
+	return EX_OK;
+}
+
 int cmd_init(const struct verb *v, int argc, char **argv)
 {
 	struct init i = { .verb = v };
@@ -79,23 +108,24 @@ int cmd_init(const struct verb *v, int argc, char **argv)
 		{ "home", NULL, &i.home },   { "dry-run", NULL, &i.dry_run },
 		{ "url", &i.url, NULL },     { "database", &i.database, NULL },
 		{ "admin", &i.admin, NULL }, { "server", &i.server, NULL },
+		{ "user", &i.user, NULL },   { "steps", NULL, &i.steps },
 	};
 	int code;
 
 	if (!cli_options(v, &argc, &argv, options, ARRAY_SIZE(options), 0,
 			 &code))
 		return code;
-	if (i.server && strcmp(i.server, "apache") != 0 &&
-	    strcmp(i.server, "lighttpd") != 0)
-		return cli_usage_error(v, "--server is apache or lighttpd");
-	if (i.url && strncmp(i.url, "https://", 8) != 0)
-		return cli_usage_error(
-			v, "--url has to start with https://: HumCLI "
-			   "takes no other callback_url");
-	if (!i.home && !i.dry_run && geteuid() != 0) {
-		cli_error(v, "run it with sudo, for the whole system, or give "
-			     "--home, for this account alone");
-		return EX_NOPERM;
+	code = check_options(v, &i);
+	if (code != EX_OK)
+		return code;
+	if (!i.user)
+		i.user = INIT_USER;
+	i.made = shared_flag();
+	if (!i.made) {
+		cli_error(v, "can't get memory: %s", strerror(errno));
+		return EX_OSERR;
 	}
-	return set_up(&i);
+	code = set_up(&i);
+	munmap(i.made, sizeof(*i.made));
+	return code;
 }
