@@ -337,23 +337,27 @@ static void start_attempt(struct round *r)
 		attempt_failed(r, &r->attempts[r->count - 1]);
 }
 
+/*
+ * Asks whether the server accepts writes, in a transaction in which no time
+ * limit of a role or database counts. A default of role or database does not
+ * bind our transactions, which ask for READ WRITE; one of the server does.
+ */
 static bool ask(PGconn *conn)
 {
+	static const char question[] =
+		"BEGIN ISOLATION LEVEL READ COMMITTED;"
+		"SET LOCAL statement_timeout = 0;"
+		"SELECT pg_catalog.pg_is_in_recovery(), CASE"
+		" pg_catalog.current_setting('transaction_read_only')"
+		" WHEN 'off' THEN 'off' ELSE (SELECT CASE WHEN source"
+		" OPERATOR(pg_catalog.=) ANY (ARRAY['database', 'user',"
+		" 'database user']) THEN 'off' ELSE 'on' END"
+		" FROM pg_catalog.pg_settings WHERE name"
+		" OPERATOR(pg_catalog.=) 'default_transaction_read_only') END;"
+		"COMMIT";
+
 	return PQsetnonblocking(conn, 1) == 0 &&
-	       PQsendQueryParams(
-		       conn,
-		       /* A default of role or database binds nobody who asks
-			* for READ WRITE; one of the server closes it. */
-		       "SELECT pg_catalog.pg_is_in_recovery(), CASE"
-		       " pg_catalog.current_setting('transaction_read_only')"
-		       " WHEN 'off' THEN 'off' ELSE (SELECT CASE WHEN source"
-		       " OPERATOR(pg_catalog.=) ANY (ARRAY['database', 'user',"
-		       " 'database user']) THEN 'off' ELSE 'on' END"
-		       " FROM pg_catalog.pg_settings WHERE name"
-		       " OPERATOR(pg_catalog.=) 'default_transaction_read_only')"
-		       " END",
-		       0, NULL, NULL, NULL, NULL, 0) == 1 &&
-	       PQflush(conn) >= 0;
+	       PQsendQuery(conn, question) == 1 && PQflush(conn) >= 0;
 }
 
 static void read_answer(struct attempt *a, const PGresult *result)

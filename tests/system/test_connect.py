@@ -211,6 +211,24 @@ def test_verb_waits_as_long_as_psql(store, cli):
     assert done.returncode == 0, done.err
 
 
+# Settings of the role.
+
+@pytest.mark.parametrize("setting", [
+    "statement_timeout = '1ms'", "search_path = ''", "lock_timeout = '1ms'",
+    "default_transaction_isolation = 'serializable'"])
+def test_question_on_writes_under_settings_of_the_role(paths, store, setting):
+    """Connecting works at the first try, on each of several connections."""
+    role = dict(pair.split("=") for pair in store.login.split())["user"]
+    store.query(f"ALTER ROLE {role} SET {setting}")
+    try:
+        for _ in range(8):
+            with FastCGI(paths.responder, store.conninfo) as it:
+                assert it.post(event()).status in (200, 503)
+                assert "can't connect" not in it.log()
+    finally:
+        store.query(f"ALTER ROLE {role} RESET ALL")
+
+
 # A pooler that stops half-way.
 
 def test_answer_on_writes_that_stops_half_way(paths, store, spool):
