@@ -1,6 +1,6 @@
 /*
- * Owns the log: builds each line, and writes it to stderr, a file or syslog.
- * Knows only base/; what a line says is its callers' matter.
+ * Owns the log: writes each line to stderr, a file or syslog. log_line.c builds
+ * the line. Knows only base/; callers decide what a line says.
  *
  * A target may block for ever: a full pipe, a dead disk, a syslog that does not
  * read. Therefore log_start() starts a thread, the log's thread, that alone
@@ -30,11 +30,10 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/log_line.h"
 #include "base/threads.h"
 
 enum {
-	/* A pipe takes so much as a whole (PIPE_BUF). */
-	LINE_MAX_BYTES = 4096,
 	PENDING_MAX_BYTES = 256 * 1024,
 	DIRECT_WAIT_MS = 1000,
 	LIMIT_MS = 60000
@@ -67,11 +66,6 @@ static struct {
 } sink = { .fd = STDERR_FILENO,
 	   .level = LEVEL_INFO,
 	   .lock = PTHREAD_MUTEX_INITIALIZER };
-
-struct line {
-	char text[LINE_MAX_BYTES];
-	size_t length;
-};
 
 bool log_open(const char *where, enum log_level level)
 {
@@ -116,102 +110,33 @@ const char *log_level_name(enum log_level level)
 	return names[level];
 }
 
-/* The form of a line. */
-
-static void put(struct line *l, const char *text, size_t length)
-{
-	/* One byte stays free for the newline. */
-	size_t room = sizeof(l->text) - 1 - l->length;
-
-	if (length > room)
-		length = room;
-	memcpy(l->text + l->length, text, length);
-	l->length += length;
-}
-
-static bool plain(const char *value)
-{
-	if (*value == '\0')
-		return false;
-	for (; *value; value++) {
-		unsigned char c = (unsigned char)*value;
-
-		if (c <= ' ' || c >= 0x7f || c == '"' || c == '=' || c == '\\')
-			return false;
-	}
-	return true;
-}
-
-/*
- * Puts text with all but printable ASCII as \xHH, because a terminal would act
- * on control characters, and with a backslash before the characters in quoted.
- */
-static void put_escaped(struct line *l, const char *value, const char *quoted)
-{
-	for (; *value; value++) {
-		unsigned char c = (unsigned char)*value;
-		char escape[5];
-
-		if (strchr(quoted, c)) {
-			put(l, "\\", 1);
-			put(l, value, 1);
-		} else if (c < ' ' || c >= 0x7f) {
-			put(l, escape,
-			    (size_t)snprintf(escape, sizeof(escape), "\\x%02x",
-					     c));
-		} else {
-			put(l, value, 1);
-		}
-	}
-}
-
-static void put_value(struct line *l, const char *value)
-{
-	if (plain(value)) {
-		put(l, value, strlen(value));
-		return;
-	}
-	put(l, "\"", 1);
-	put_escaped(l, value, "\"\\");
-	put(l, "\"", 1);
-}
-
-static void put_pair(struct line *l, const char *key, const char *value)
-{
-	if (l->length)
-		put(l, " ", 1);
-	put(l, key, strlen(key));
-	put(l, "=", 1);
-	put_value(l, value);
-}
-
-static void start_line(struct line *l, enum log_level level)
+static void start_line(struct log_line *l, enum log_level level)
 {
 	char text[TIME_TEXT_SIZE];
 
-	l->length = 0;
+	log_line_start(l);
 	if (sink.syslog)
 		return;
 	if (sink.name) {
-		put(l, sink.name, strlen(sink.name));
-		put(l, ":", 1);
+		log_line_plain(l, sink.name);
+		log_line_plain(l, ":");
 		return;
 	}
 	format_time(wall_clock_us(), text);
-	put_pair(l, "time", text);
-	put_pair(l, "level", names[level]);
+	log_line_pair(l, "time", text);
+	log_line_pair(l, "level", names[level]);
 	snprintf(text, sizeof(text), "%ld",
 		 sink.pid ? sink.pid : (long)getpid());
-	put_pair(l, "pid", text);
+	log_line_pair(l, "pid", text);
 }
 
-static void put_message(struct line *l, const char *text)
+static void put_message(struct log_line *l, const char *text)
 {
 	if (sink.name) {
-		put(l, " ", 1);
-		put_escaped(l, text, "");
+		log_line_plain(l, " ");
+		log_line_plain(l, text);
 	} else {
-		put_pair(l, "msg", text);
+		log_line_pair(l, "msg", text);
 	}
 }
 
@@ -263,7 +188,7 @@ static size_t write_bytes(const char *text, size_t length, int wait_ms)
 
 /* Whole lines to be written by one write(). */
 struct chunk {
-	char text[LINE_MAX_BYTES];
+	char text[LOG_LINE_MAX];
 	size_t length;
 	int wait_ms; /* for the target; -1: for ever */
 	bool torn; /* as sink.torn */
@@ -307,7 +232,7 @@ static void write_line(struct chunk *c, enum log_level level, const char *text,
  */
 static void write_rest(struct chunk *c, uint64_t lost)
 {
-	struct line l;
+	struct log_line l;
 	char text[64];
 
 	if (lost == 0 || c->lost) {
@@ -319,7 +244,7 @@ static void write_rest(struct chunk *c, uint64_t lost)
 		 (unsigned long long)lost);
 	start_line(&l, LEVEL_WARNING);
 	put_message(&l, text);
-	l.text[l.length++] = '\n';
+	log_line_end(&l);
 	write_line(c, LEVEL_WARNING, l.text, l.length);
 	write_chunk(c);
 	/* The last line that failed is the one that was to tell. */
@@ -378,7 +303,7 @@ static void *log_main(void *unused)
  * Writes a line, or counts it as lost. Only the first of several lost lines
  * waits for the target. Call with sink.lock held.
  */
-static void write_directly(const struct line *l, enum log_level level)
+static void write_directly(const struct log_line *l, enum log_level level)
 {
 	uint64_t lost = sink.lost;
 	struct chunk c = { .wait_ms = lost ? 0 : DIRECT_WAIT_MS,
@@ -395,11 +320,11 @@ static void write_directly(const struct line *l, enum log_level level)
 	sink.torn = c.torn;
 }
 
-static void finish_line(struct line *l, enum log_level level)
+static void finish_line(struct log_line *l, enum log_level level)
 {
 	char prefix = (char)level;
 
-	l->text[l->length++] = '\n';
+	log_line_end(l);
 	mutex_lock(&sink.lock);
 	if (!sink.started) {
 		write_directly(l, level);
@@ -454,8 +379,8 @@ void log_stop(int64_t until)
 void log_message(enum log_level level, const char *format, ...)
 {
 	int saved = errno;
-	struct line l;
-	char text[LINE_MAX_BYTES];
+	struct log_line l;
+	char text[LOG_LINE_MAX];
 	va_list args;
 
 	if (level > sink.level)
@@ -473,7 +398,7 @@ void log_message(enum log_level level, const char *format, ...)
 void log_fields(enum log_level level, const char *key, ...)
 {
 	int saved = errno;
-	struct line l;
+	struct log_line l;
 	va_list args;
 
 	if (level > sink.level)
@@ -484,7 +409,7 @@ void log_fields(enum log_level level, const char *key, ...)
 		const char *value = va_arg(args, const char *);
 
 		if (value)
-			put_pair(&l, key, value);
+			log_line_pair(&l, key, value);
 	}
 	va_end(args);
 	finish_line(&l, level);
@@ -522,7 +447,7 @@ void log_limited(struct log_limit *limit, enum log_level level,
 		 const char *format, ...)
 {
 	int saved = errno;
-	char text[LINE_MAX_BYTES];
+	char text[LOG_LINE_MAX];
 	va_list args;
 
 	va_start(args, format);
