@@ -50,6 +50,7 @@ static struct {
 	int fd;
 	bool syslog;
 	enum log_level level;
+	enum log_format format;
 	long pid; /* 0: log_open() was not called yet */
 	const char *name; /* of log_for_terminal(); NULL: logfmt */
 
@@ -94,6 +95,21 @@ void log_for_terminal(const char *name)
 	sink.name = name;
 }
 
+void log_set_format(enum log_format format)
+{
+	sink.format = format;
+}
+
+bool log_format_parse(const char *name, enum log_format *format)
+{
+	bool json = strcmp(name, "json") == 0;
+
+	if (!json && strcmp(name, "logfmt") != 0)
+		return false;
+	*format = json ? LOG_JSON : LOG_LOGFMT;
+	return true;
+}
+
 bool log_level_parse(const char *name, enum log_level *level)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
@@ -114,7 +130,7 @@ static void start_line(struct log_line *l, enum log_level level)
 {
 	char text[TIME_TEXT_SIZE];
 
-	log_line_start(l);
+	log_line_start(l, sink.format == LOG_JSON && !sink.name);
 	if (sink.syslog)
 		return;
 	if (sink.name) {

@@ -22,6 +22,15 @@ enum log_level { LEVEL_ERROR, LEVEL_WARNING, LEVEL_INFO, LEVEL_DEBUG };
  */
 bool log_open(const char *where, enum log_level level) MUST_CHECK;
 
+enum log_format { LOG_LOGFMT, LOG_JSON };
+
+/*
+ * Chooses between logfmt, the default, and one JSON object a line, with the
+ * same fields. Call before other threads start.
+ */
+void log_set_format(enum log_format format);
+bool log_format_parse(const char *name, enum log_format *format) MUST_CHECK;
+
 /*
  * Writes from now on for a person at a terminal, "NAME: sentence", instead of
  * logfmt. name is kept, not copied.

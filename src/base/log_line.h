@@ -5,6 +5,7 @@
 #ifndef LOG_LINE_H
 #define LOG_LINE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* A pipe accepts so many bytes as a whole (PIPE_BUF). */
@@ -13,11 +14,13 @@ enum { LOG_LINE_MAX = 4096 };
 struct log_line {
 	char text[LOG_LINE_MAX];
 	size_t length;
+	bool json;
+	bool full; /* of JSON; the rest is left out */
 };
 
-/* Starts an empty line. */
-void log_line_start(struct log_line *l);
-/* Adds KEY=VALUE of logfmt. */
+/* Starts an empty line, in JSON or else in logfmt. */
+void log_line_start(struct log_line *l, bool json);
+/* Adds a pair. */
 void log_line_pair(struct log_line *l, const char *key, const char *value);
 /* Adds text without quotes, but escaped: for a person at a terminal. */
 void log_line_plain(struct log_line *l, const char *text);

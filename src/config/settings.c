@@ -49,6 +49,7 @@ const struct settings_key settings_keys[] = {
 	{ "SPOOL_MAX", "256MiB", TYPE_SIZE, AT(spool_max), "64KiB", "1024GiB" },
 	{ "LOG", "stderr", TYPE_LOG, AT(log), NULL, NULL },
 	{ "LOG_LEVEL", "info", TYPE_LEVEL, AT(log_level), NULL, NULL },
+	{ "LOG_FORMAT", "logfmt", TYPE_FORMAT, AT(log_format), NULL, NULL },
 };
 const size_t settings_key_count = ARRAY_SIZE(settings_keys);
 
@@ -150,6 +151,8 @@ static bool set_value(struct settings *s, const struct settings_key *key,
 		return set_text(s, key, text);
 	if (key->type == TYPE_LEVEL)
 		return log_level_parse(text, field(s, key));
+	if (key->type == TYPE_FORMAT)
+		return log_format_parse(text, field(s, key));
 	return set_number(s, key, text);
 }
 
@@ -174,6 +177,9 @@ static void explain_value(struct buf *errors, const struct settings_key *key)
 		break;
 	case TYPE_LEVEL:
 		buf_printf(errors, "must be error, warning, info or debug\n");
+		break;
+	case TYPE_FORMAT:
+		buf_printf(errors, "must be logfmt or json\n");
 		break;
 	case TYPE_SIZE:
 		buf_printf(errors,

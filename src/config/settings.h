@@ -30,6 +30,7 @@ struct settings {
 	uint64_t spool_max; /* bytes */
 	char *log; /* what log_open() takes */
 	enum log_level log_level;
+	enum log_format log_format;
 
 	/*
 	 * Where to log why the program can't start: log, but the log in the
@@ -73,6 +74,7 @@ enum settings_type {
 	TYPE_PATH, /* absolute, or empty for none */
 	TYPE_LOG, /* stderr, syslog or an absolute path */
 	TYPE_LEVEL,
+	TYPE_FORMAT,
 	TYPE_SIZE, /* bytes */
 	TYPE_COUNT,
 	TYPE_MS, /* a duration kept in ms */

@@ -154,6 +154,8 @@ static bool configure(struct responder *r, bool check)
 	    !log_open(check ? "stderr" : r->settings.fault_log,
 		      r->settings.log_level))
 		buf_printf(&errors, "log %s: %m\n", r->settings.fault_log);
+	if (!check)
+		log_set_format(r->settings.log_format);
 	log_errors(&errors);
 	buf_free(&errors);
 	return ok;

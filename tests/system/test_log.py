@@ -2,6 +2,7 @@
 and the end at SIGTERM do not wait for the log."""
 
 import fcntl
+import json
 import os
 import re
 import resource
@@ -13,7 +14,7 @@ import pytest
 
 from harness.postgres import as_test_user
 from harness.responder import (CGI, FastCGI, chown_to_test_user, event, eventually,
-                               variables)
+                               task_of)
 
 LOST = re.compile(r"\b(\d+) log lines? lost")
 # More lines than the pipe and the responder's memory hold.
@@ -184,3 +185,21 @@ def test_last_lines(paths, store):
         forge(responder, 100)
         responder.stop(signal.SIGTERM)
         assert responder.log().count("http=401") == 100
+
+
+@pytest.mark.parametrize("kind", [FastCGI, CGI])
+def test_json(paths, store, kind):
+    """LOG_FORMAT=json: one object a line, with the same fields."""
+    with kind(paths.responder, store.conninfo, LOG_FORMAT="json") as responder:
+        body = event(status='a "b" \u4e16')
+        assert responder.post(body).status == 200
+        assert responder.post(b"{}", signature="0" * 64).status == 401
+        if kind is FastCGI:
+            responder.stop()
+        lines = [json.loads(line) for line in responder.log().splitlines()]
+        for line in lines:
+            assert {"time", "level", "pid"} <= set(line)
+        recorded = [line for line in lines if line.get("outcome") == "recorded"]
+        assert [line["status"] for line in recorded] == ['a "b" \u4e16']
+        assert recorded[0]["task_id"] == task_of(body)
+        assert any(line.get("http") == "401" for line in lines)

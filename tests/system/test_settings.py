@@ -87,7 +87,8 @@ def lines(program, **changes):
     ("THREADS", "many"), ("THREADS", "64s"), ("THREADS", "99999999999"),
     ("IN_FLIGHT", "0"), ("IN_FLIGHT", "65537"),
     ("BATCH", "0"), ("BATCH", "-5"), ("BATCH", "0x10"),
-    ("LOG_LEVEL", "verbose"), ("LOG_LEVEL", "7")])
+    ("LOG_LEVEL", "verbose"), ("LOG_LEVEL", "7"),
+    ("LOG_FORMAT", "xml"), ("LOG_FORMAT", "")])
 def test_bad_value(program, key, value):
     """A bad value is refused. The message names the variable, or file and
     line."""

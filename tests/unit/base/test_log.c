@@ -289,6 +289,90 @@ static void test_stderr(void **state)
 	free(path);
 }
 
+/* LOG_FORMAT=json: one object a line, with the same fields. */
+static void test_json(void **state)
+{
+	static const struct {
+		int line;
+		const char *value, *json;
+	} cases[] = {
+		{ __LINE__, "", "" },
+		{ __LINE__, "plain", "plain" },
+		{ __LINE__, "a b=c", "a b=c" },
+		{ __LINE__, "\"\\/", "\\\"\\\\/" },
+		{ __LINE__, "\n\t\x01\x1f\x7f",
+		  "\\u000a\\u0009\\u0001\\u001f\\u007f" },
+		{ __LINE__, "\xc3\xbc", "\\u00fc" },
+		{ __LINE__, "\xe4\xb8\x96", "\\u4e16" },
+		{ __LINE__, "\xf0\x9f\x98\x80", "\\ud83d\\ude00" },
+		{ __LINE__, "\xf4\x8f\xbf\xbf", "\\udbff\\udfff" },
+		{ __LINE__, "\xc2\x9b", "\\u009b" },
+		/* Invalid: overlong, a surrogate, too large, cut, alone. */
+		{ __LINE__, "\xc0\xaf", "\\ufffd\\ufffd" },
+		{ __LINE__, "\xe0\x80\xaf", "\\ufffd\\ufffd\\ufffd" },
+		{ __LINE__, "\xed\xa0\x80", "\\ufffd\\ufffd\\ufffd" },
+		{ __LINE__, "\xf4\x90\x80\x80",
+		  "\\ufffd\\ufffd\\ufffd\\ufffd" },
+		{ __LINE__, "\xe4\xb8", "\\ufffd\\ufffd" },
+		{ __LINE__, "\xff\x80x", "\\ufffd\\ufffdx" },
+	};
+	const struct scratch *s = *state;
+
+	log_set_format(LOG_JSON);
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		char *text, *wanted = xasprintf(",\"a\":\"%s\",\"b\":\"x\"}\n",
+						cases[i].json);
+
+		log_fields(LEVEL_ERROR, "a", cases[i].value, "none", NULL, "b",
+			   "x", NULL);
+		text = scratch_read(s, "log");
+		if (strncmp(text, "{\"time\":\"2", 10) != 0 ||
+		    !strstr(text, "Z\",\"level\":\"error\",\"pid\":\"") ||
+		    !strstr(text, wanted))
+			fail_msg("line %d: %s", cases[i].line, text);
+		free(text);
+		free(wanted);
+		scratch_write(s, "log", 0600, "");
+	}
+	log_message(LEVEL_INFO, "a \"%s\"", "b");
+	{
+		char *text = scratch_read(s, "log");
+
+		assert_non_null(strstr(text, ",\"msg\":\"a \\\"b\\\"\"}\n"));
+		free(text);
+	}
+	log_set_format(LOG_LOGFMT);
+}
+
+/* A line that is too long is still an object, with no escape cut in two. */
+static void test_long_json(void **state)
+{
+	const struct scratch *s = *state;
+
+	log_set_format(LOG_JSON);
+	for (size_t length = 3950; length < 4110; length++) {
+		char *value = xmalloc(length + 1), *text, *end;
+		size_t escapes;
+
+		memset(value, 'x', length);
+		strcpy(value + length - 2, "\n\n");
+		scratch_write(s, "log", 0600, "");
+		log_fields(LEVEL_INFO, "a", value, "b", "y", NULL);
+		text = scratch_read(s, "log");
+		assert_true(strlen(text) <= 4096);
+		end = text + strlen(text) - 3;
+		assert_string_equal(end, "\"}\n");
+		escapes = count_of(text, "\\u000a");
+		assert_int_equal(count_of(text, "\\"), escapes);
+		/* Quotes of five or four pairs, and of the last value. */
+		assert_true(count_of(text, "\"") == 4 * 4 ||
+			    count_of(text, "\"") == 4 * 5);
+		free(text);
+		free(value);
+	}
+	log_set_format(LOG_LOGFMT);
+}
+
 /* The same text passes once a minute, another text at once. */
 static void test_limit(void **state)
 {
@@ -538,6 +622,7 @@ int main(void)
 		TEST(test_long_lines),	   TEST(test_errno_is_kept),
 		TEST(test_bad_file),	   TEST(test_appends),
 		TEST(test_stderr),	   TEST(test_threads),
+		TEST(test_json),	   TEST(test_long_json),
 		TEST(test_limit),	   TEST(test_limited),
 		TEST(test_started),	   TEST(test_stuck),
 		TEST(test_stuck_directly), TEST(test_full),

@@ -114,6 +114,10 @@ static char *shown(const struct settings *s, const char *name)
 		case TYPE_LEVEL:
 			return xstrdup(
 				log_level_name(*(const enum log_level *)at));
+		case TYPE_FORMAT:
+			return xstrdup(*(const enum log_format *)at == LOG_JSON
+					       ? "json"
+					       : "logfmt");
 		default:
 			return xstrdup(*(char *const *)at ? *(char *const *)at
 							  : "none");
@@ -153,6 +157,7 @@ static void test_defaults(void **state)
 		{ __LINE__, "DEADLINE", "3000" },
 		{ __LINE__, "THREADS", "64" },
 		{ __LINE__, "IN_FLIGHT", "512" },
+		{ __LINE__, "LOG_FORMAT", "logfmt" },
 		{ __LINE__, "BATCH", "256" },
 		{ __LINE__, "REDELIVERY_WINDOW", "600000000" },
 		{ __LINE__, "IDLE_DISCONNECT", "60000" },
@@ -220,6 +225,10 @@ static void test_values(void **state)
 		{ __LINE__, "IN_FLIGHT", "1", "1" },
 		{ __LINE__, "IN_FLIGHT", "65536", "65536" },
 		{ __LINE__, "IN_FLIGHT", "65537", NULL },
+		{ __LINE__, "LOG_FORMAT", "logfmt", "logfmt" },
+		{ __LINE__, "LOG_FORMAT", "json", "json" },
+		{ __LINE__, "LOG_FORMAT", "JSON", NULL },
+		{ __LINE__, "LOG_FORMAT", "", NULL },
 		{ __LINE__, "BATCH", "1", "1" },
 		{ __LINE__, "BATCH", "0", NULL },
 		{ __LINE__, "BATCH", "4096", "4096" },
