@@ -38,7 +38,8 @@ enum outcome {
 	OUTCOME_INVALID, /* quarantined: PostgreSQL refused a field */
 	OUTCOME_SPOOLED, /* in the spool; the database is unavailable */
 	OUTCOME_UNAVAILABLE, /* neither recorded nor spooled */
-	OUTCOME_REFUSED /* not recorded: the server refuses it alone */
+	OUTCOME_REFUSED, /* not recorded: the server refuses it alone */
+	OUTCOME_UNANSWERED /* in flight for too long: nobody knows */
 };
 /* Receives the outcome, in a thread of the writer; it must not block. */
 typedef void (*outcome_fn)(void *context, enum outcome outcome);

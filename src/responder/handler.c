@@ -131,6 +131,7 @@ static void reply_outcome(struct reply *reply, struct request_log *fields,
 		return;
 	case OUTCOME_UNAVAILABLE:
 	case OUTCOME_REFUSED:
+	case OUTCOME_UNANSWERED:
 		break;
 	}
 	fields->outcome = "unavailable";

@@ -22,6 +22,7 @@ struct job {
 /* The jobs of one transaction. */
 struct batch {
 	STAILQ_ENTRY(batch) next;
+	bool from_spool; /* all of them: they may wait, and hold up nothing */
 	size_t count;
 	struct job *jobs[];
 };

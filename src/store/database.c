@@ -44,11 +44,18 @@ enum session {
  */
 static const char begin_transaction[] =
 	"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
-static const char set_transaction[] =
-	"SELECT pg_catalog.set_config('statement_timeout', '30s', true),"
-	" pg_catalog.set_config('lock_timeout', '10s', true),"
-	" pg_catalog.set_config('idle_in_transaction_session_timeout', '60s',"
-	" true)";
+#define SET_TRANSACTION(statement_timeout)                              \
+	"SELECT pg_catalog.set_config('statement_timeout',"             \
+	" '" statement_timeout "', true),"                              \
+	" pg_catalog.set_config('lock_timeout', '10s', true),"          \
+	" pg_catalog.set_config('idle_in_transaction_session_timeout'," \
+	" '60s', true)"
+static const char set_transaction[] = SET_TRANSACTION("30s");
+/*
+ * What comes out of the spool may not hold up live events for long. A file that
+ * needs more time is tried alone, after growing pauses.
+ */
+static const char set_spool_transaction[] = SET_TRANSACTION("4s");
 
 /*
  * The same for a session, if it is the one that we connected to ($1). A
@@ -96,6 +103,7 @@ struct database {
 	bool flush_wanted;
 	enum session session;
 	bool recorded_before; /* on this connection */
+	bool from_spool; /* the events below */
 	struct pending_request pending[MAX_PENDING]; /* oldest first */
 	size_t pending_count;
 	size_t *event_indexes; /* of humcli.record()'s inputs in the batch */
@@ -244,16 +252,18 @@ static struct pending_request *start_transaction(struct database *db,
 						 enum database_request request)
 {
 	struct pending_request *p = start_request(db, request);
+	bool from_spool = request == DATABASE_RECORD && db->from_spool;
+	bool ok;
 
-	if (!p || db->session == SESSION_OURS)
+	if (!p || (db->session == SESSION_OURS && !from_spool))
 		return p;
 	p->is_explicit = true;
 	p->skip = 2;
 	p->syncs = 2;
-	return send_plain(db, begin_transaction) &&
-			       send_plain(db, set_transaction)
-		       ? p
-		       : NULL;
+	ok = send_plain(db, begin_transaction) &&
+	     send_plain(db,
+			from_spool ? set_spool_transaction : set_transaction);
+	return ok ? p : NULL;
 }
 
 /*
@@ -321,7 +331,7 @@ static bool send_batch(struct database *db, struct delivery *const *quarantine,
 }
 
 bool database_send_record(struct database *db, struct delivery *const *batch,
-			  size_t count, int64_t window_us, bool notify)
+			  size_t count, const struct record_options *options)
 {
 	struct delivery **sorted = xcalloc(count, sizeof(*sorted));
 	size_t quarantined = 0;
@@ -339,8 +349,9 @@ bool database_send_record(struct database *db, struct delivery *const *batch,
 		db->event_indexes[db->event_count] = i;
 		sorted[db->event_count++] = batch[i];
 	}
-	parameters_set_events(&db->events, sorted, db->event_count, window_us,
-			      notify);
+	parameters_set_events(&db->events, sorted, db->event_count,
+			      options->window_us, options->notify);
+	db->from_spool = options->from_spool;
 	/* Not on the first one, which may be the only one. */
 	ok = db->session != SESSION_UNKNOWN || !db->recorded_before ||
 	     ask_for_session(db);
@@ -348,7 +359,7 @@ bool database_send_record(struct database *db, struct delivery *const *batch,
 	if (quarantined)
 		ok = ok &&
 		     send_batch(db, sorted + db->event_count, quarantined);
-	else if (notify && count == 1)
+	else if (options->notify && count == 1)
 		ok = ok && send_record_next(db);
 	else
 		ok = ok && send_record(db);

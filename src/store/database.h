@@ -50,16 +50,22 @@ enum database_request {
 	DATABASE_SETTINGS /* its own, without a result */
 };
 
+struct record_options {
+	int64_t window_us; /* the redelivery window */
+	bool notify; /* in the same transaction */
+	bool from_spool; /* with a shorter time limit: no request waits */
+};
+
 /*
  * Records deliveries in one transaction: humcli.record() for events,
  * humcli.quarantine_add() for deliveries with a reason. An empty batch (a probe)
  * still calls record(), which writes to the WAL, and so waits for all that a
- * commit waits for. notify: in the same transaction; a single event then tries
+ * commit waits for. With options.notify a single event tries
  * humcli.record_next() first. Returns false if the connection is gone.
  */
 bool database_send_record(struct database *db, struct delivery *const *batch,
-			  size_t count, int64_t window_us,
-			  bool notify) MUST_CHECK;
+			  size_t count,
+			  const struct record_options *options) MUST_CHECK;
 /*
  * Notifies the listeners of these events; without any, sends one empty
  * notification (a resync). Returns false if the connection is gone.

@@ -98,9 +98,9 @@ static struct delivery *load_file(const struct drain_source *source,
 	return d;
 }
 
-/* Notes that the database refused a file, and when to try it again. */
+/* Notes that a file was not recorded, why, and when to try it again. */
 static void note_refusal(const struct drain_source *source, const char *name,
-			 const struct delivery *d)
+			 const char *reason)
 {
 	struct spool_refusal note = { 0 };
 	unsigned doublings;
@@ -111,7 +111,7 @@ static void note_refusal(const struct drain_source *source, const char *name,
 							: PAUSE_DOUBLINGS_MAX;
 	note.attempts++;
 	note.retry_at = wall_clock_us() + (first_pause << doublings);
-	note.reason = d->refusal;
+	note.reason = (char *)reason;
 	spool_refusal_write(source->spool, name, &note);
 }
 
@@ -123,7 +123,10 @@ struct drain_batch {
 	enum outcome outcomes[BATCH_FILES];
 };
 
-/* Reads the next files of a list; returns how many items were used up. */
+/*
+ * Reads the next files of a list; returns how many items were used up. A file
+ * with a note goes alone, because it may hold up the others.
+ */
 static size_t load_batch(const struct drain_source *source,
 			 const struct spool_item *items, size_t n,
 			 struct drain_batch *b, struct drain_count *count)
@@ -141,6 +144,8 @@ static size_t load_batch(const struct drain_source *source,
 		bytes += items[used].size;
 		b->items[b->count] = &items[used];
 		b->deliveries[b->count++] = d;
+		if (items[used].retry_at)
+			return used + 1;
 	}
 	return used;
 }
@@ -157,10 +162,14 @@ static bool apply_outcomes(const struct drain_source *source,
 
 		if (b->outcomes[i] == OUTCOME_UNAVAILABLE) {
 			count->deferred++;
+		} else if (b->outcomes[i] == OUTCOME_UNANSWERED) {
+			count->deferred++;
+			note_refusal(source, item->name, "no answer in time");
 		} else if (b->outcomes[i] == OUTCOME_REFUSED) {
 			count->deferred++;
 			count->refused++;
-			note_refusal(source, item->name, b->deliveries[i]);
+			note_refusal(source, item->name,
+				     b->deliveries[i]->refusal);
 		} else {
 			count->recorded++;
 			accepted_again = accepted_again || item->retry_at;

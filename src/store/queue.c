@@ -291,6 +291,16 @@ static void wait_for_outcome(struct queue *q, const struct entry *e,
 		cond_wait(&q->backlog_done, &q->lock, deadline);
 }
 
+/* Call with q->lock held. */
+static enum outcome outcome_of(const struct queue *q, const struct entry *e)
+{
+	if (e->completed)
+		return e->job.outcome;
+	return e->is_queued || q->waiting.stop_deadline != INT64_MAX
+		       ? OUTCOME_UNAVAILABLE
+		       : OUTCOME_UNANSWERED;
+}
+
 bool queue_submit_and_wait(struct queue *q, struct delivery **deliveries,
 			   size_t count, int64_t deadline,
 			   enum outcome *outcomes)
@@ -308,8 +318,7 @@ bool queue_submit_and_wait(struct queue *q, struct delivery **deliveries,
 
 		wait_for_outcome(q, e, deadline);
 		answered = answered && e->completed;
-		outcomes[i] = e->completed ? e->job.outcome
-					   : OUTCOME_UNAVAILABLE;
+		outcomes[i] = outcome_of(q, e);
 		if (!abandon(q, e))
 			all[i] = NULL;
 	}
@@ -437,6 +446,7 @@ struct batch *queue_take(struct queue *q, size_t max)
 	if (backlog && (!live || q->live_batches >= LIVE_BATCHES_MAX)) {
 		b = dequeue_batch(&q->backlog,
 				  max < BACKLOG_BATCH ? max : BACKLOG_BATCH);
+		b->from_spool = true;
 		q->live_batches = 0;
 	} else if (live) {
 		b = dequeue_batch(&q->live, max);

@@ -59,7 +59,8 @@ int queue_overdue_fd(const struct queue *q) MUST_CHECK;
  * Takes over deliveries out of the spool, which are recorded behind live ones
  * and not while the breaker is open. Waits for all outcomes until the deadline
  * (ms, monotonic). Returns true if the database answered for each; false if
- * the next ones need not be tried now.
+ * the next ones need not be tried now. OUTCOME_UNANSWERED says that a delivery
+ * was in flight at the deadline.
  */
 bool queue_submit_and_wait(struct queue *q, struct delivery **deliveries,
 			   size_t count, int64_t deadline,

@@ -43,6 +43,7 @@ static void split(struct retries *r, struct batch *b)
 	size_t half = b->count / 2;
 	struct batch *rest = batch_new(b->count - half);
 
+	rest->from_spool = b->from_spool;
 	rest->count = b->count - half;
 	memcpy(rest->jobs, b->jobs + half, rest->count * sizeof(rest->jobs[0]));
 	b->count = half;

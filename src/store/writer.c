@@ -134,6 +134,7 @@ static void batch_committed(struct writer *w, struct batch *b,
 {
 	struct batch *busy = batch_new(b->count);
 
+	busy->from_spool = b->from_spool;
 	for (size_t i = 0; i < b->count; i++)
 		b->jobs[i]->outcome = b->jobs[i]->delivery->reason
 					      ? b->jobs[i]->quarantine_outcome
@@ -298,6 +299,11 @@ static struct batch *next_batch(struct writer *w)
 
 static bool send_batch(struct writer *w, struct batch *b)
 {
+	const struct record_options options = {
+		.window_us = w->settings->redelivery_window,
+		.notify = notifies_in_commit(w),
+		.from_spool = b->from_spool,
+	};
 	struct delivery **deliveries = xcalloc(b->count, sizeof(*deliveries));
 	bool ok;
 
@@ -312,9 +318,7 @@ static bool send_batch(struct writer *w, struct batch *b)
 	if (w->first_batch_pending && !w->options.notify_in_commit)
 		w->notifications.resync_owed = true;
 	w->first_batch_pending = false;
-	ok = database_send_record(w->db, deliveries, b->count,
-				  w->settings->redelivery_window,
-				  notifies_in_commit(w));
+	ok = database_send_record(w->db, deliveries, b->count, &options);
 	free(deliveries);
 	return ok;
 }

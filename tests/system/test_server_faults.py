@@ -272,3 +272,44 @@ def test_health_beside_a_batch(paths, site, spool):
                 assert health.body == b'{"status":"ok"}' and health.seconds < 1.2
             connection.rollback()
             assert pending.result().status == 200
+
+
+@pytest.fixture(name="sleeping")
+def _sleeping(site):
+    """A trigger that keeps the events of one task waiting for a minute; the
+    task."""
+    task = new_task()
+    site.query(f"""
+        CREATE FUNCTION public.sleep() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF NEW.task_id = '{task}' THEN
+                PERFORM pg_sleep(60);
+            END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER sleep BEFORE INSERT ON humcli.events
+           FOR EACH ROW EXECUTE FUNCTION public.sleep()""")
+    yield task
+    site.query("DROP FUNCTION public.sleep CASCADE")
+
+
+def test_one_never_ends(sleeping, paths, site, spool):
+    """A file that the database never finishes holds up no other for long."""
+    spool.make()
+    bad, good = event(task_id=sleeping), [event() for _ in range(99)]
+    for age, body in enumerate([*good, bad]):
+        spool.put(body, age=age)
+    with responder(paths, site, spool) as it:
+        assert eventually(lambda: recorded(site, good) == 99, 20), it.log()
+        assert eventually(lambda: spool.waiting == [sign(bad)], 10), it.log()
+
+
+def test_one_never_ends_in_cgi(sleeping, paths, site, spool):
+    spool.make()
+    bad, good = event(task_id=sleeping), [event() for _ in range(30)]
+    for age, body in enumerate([*good, bad]):
+        spool.put(body, age=age)
+    with responder(paths, site, spool, CGI) as it:
+        assert eventually(lambda: it.post(event()).status == 200
+                          and recorded(site, good) == 30, 30), it.log()
+        assert sign(bad) in spool.waiting

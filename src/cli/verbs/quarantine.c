@@ -115,6 +115,7 @@ static int judge(struct retry *t, const char *id, const struct delivery *d,
 		return forget(t->query, id);
 	case OUTCOME_SPOOLED:
 	case OUTCOME_UNAVAILABLE:
+	case OUTCOME_UNANSWERED:
 		cli_error(t->query->verb,
 			  "the database records no events now: try again "
 			  "later, and see humcli-webhook doctor");
