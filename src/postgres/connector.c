@@ -346,6 +346,7 @@ static bool ask(PGconn *conn)
 {
 	static const char question[] =
 		"BEGIN ISOLATION LEVEL READ COMMITTED;"
+		"SET LOCAL search_path = pg_catalog, pg_temp;"
 		"SET LOCAL statement_timeout = 0;"
 		"SELECT pg_catalog.pg_is_in_recovery(), CASE"
 		" pg_catalog.current_setting('transaction_read_only')"
