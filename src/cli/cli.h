@@ -42,6 +42,7 @@ int cmd_tasks(const struct verb *v, int argc, char **argv);
 int cmd_unsubscribe(const struct verb *v, int argc, char **argv);
 int cmd_task(const struct verb *v, int argc, char **argv);
 int cmd_verify(const struct verb *v, int argc, char **argv);
+int cmd_wait(const struct verb *v, int argc, char **argv);
 
 /* Prints the verb's usage and summary on stdout. */
 void cli_help(const struct verb *v);

@@ -70,6 +70,8 @@ static const struct verb verbs[] = {
 	  "list the tasks and the status of each" },
 	{ "task", cmd_task, "[--json] ID",
 	  "show a task's history, with its gaps and repeats" },
+	{ "wait", cmd_wait, "[--for LIST] [--timeout DURATION] ID",
+	  "wait until a task has ended, or has reached a status" },
 	{ "gaps", cmd_gaps, "[--task ID] [--limit N] [--json | --wide]",
 	  "list where the histories of tasks miss an event" },
 	{ "subscriptions", cmd_subscriptions, "[--json | --wide]",

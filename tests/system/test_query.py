@@ -13,6 +13,7 @@ import threading
 
 import pytest
 
+from harness.cli import Running
 from harness.failover import Standby
 from harness.postgres import Database, wait_until
 from harness.record_calls import Delivery, at, record
@@ -383,6 +384,44 @@ def test_a_tasks_history(ask, database):
     done = ask("task", "none")
     assert (done.returncode, done.out) == (NEGATIVE, "")
     assert "nothing is recorded of this task" in done.err
+
+
+# ---- wait
+
+
+def test_wait_for_what_is_there(ask, database):
+    put(database, Delivery("t", "ACCEPTED", "ESTIMATE_PENDING", at(1)),
+        Delivery("t", "COMPLETED", "VERIFIED", at(2), payload='{"a":\n1}'))
+    [event] = objects(ask("wait", "t"))
+    assert (event["task_id"], event["status"], event["occurred_at"], event["payload"]) \
+        == ("t", "COMPLETED", "2026-03-01T12:00:02.000Z", {"a": 1})
+    [event] = objects(ask("wait", "t", "--for", "accepted, SUBMITTED"))
+    assert event["status"] == "ACCEPTED"
+    done = ask("wait", "t", "--for", "DISPUTED")
+    assert (done.returncode, done.out) == (NEGATIVE, "")
+    assert "the task has ended with COMPLETED" in done.err
+    done = ask("wait", "never seen", "--timeout", "300ms")
+    assert (done.returncode, done.out) == (LATER, "") and "in time" in done.err
+
+
+def test_wait_for_what_comes(cli, database):
+    """At once where a notification arrives; after a lost connection, too."""
+    for lose in (False, True):
+        task = f"t{lose}"
+        running = Running(cli, "wait", task, DATABASE=database.dsn(), SPOOL="")
+        try:
+            listening = ("SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+                         " AND application_name LIKE 'humcli%' AND state = 'idle'")
+            [(pid,)] = wait_until(lambda: database.execute(listening), "it to wait")
+            if lose:
+                database.execute(f"SELECT pg_terminate_backend({pid})")
+            put(database, Delivery(task, "SUBMITTED", "IN_PROGRESS"),
+                Delivery(task, "CANCELLED", "SUBMITTED", at(1)))
+            database.execute("NOTIFY humcli_events, '{}'")
+            assert running.end() == OK, running.err
+            assert json.loads(running.out[0])["status"] == "CANCELLED"
+        finally:
+            running.close()
 
 
 # ---- subscriptions and replay
