@@ -619,6 +619,43 @@ def test_deeper_than_postgresql_goes(responder, store):
     assert not recorded(store, task_of(body))
 
 
+TOKENS = [b"{", b"}", b"[", b"]", b":", b",", b'"', b"\\", b"\\u", b"0", b"1", b"e", b".",
+          b"-", b"+", b"true", b"null", b"nul", b" ", b"\n", b"\t", b"\x0b", b"\x7f", b"\x01",
+          b'"x":1', b',"y":[]', b"\\u0000", b"\\ud800", b"00", b"1e5", b"/", b"\xc2\xa0"]
+IS_OBJECT = """
+CREATE OR REPLACE FUNCTION pg_temp.is_object(text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+	RETURN json_typeof($1::json) = 'object';
+EXCEPTION WHEN OTHERS THEN
+	RETURN false;
+END $$"""
+
+
+def mutated(rng, body):
+    body = bytearray(body)
+    for _ in range(rng.randint(1, 3)):
+        at = rng.randrange(len(body))
+        body[at:at + rng.randint(0, 2)] = rng.choice(TOKENS)
+    return bytes(body)
+
+
+def test_json_as_postgresql_reads_it(responder, store, rng):
+    """400 is for what PostgreSQL's json refuses, and for nothing else."""
+    if isinstance(responder, CGI):
+        pytest.skip("the same code, a process for each body")
+    seed = raw_event(b',"x":{"a":[1,-0.5e+10,true,null,{"b":"\\u00e9\\n"},[],{}],"":"y"}')
+    store.query(IS_OBJECT)
+    differ = []
+    for body in {mutated(rng, seed) for _ in range(1000)}:
+        try:
+            [(is_object,)] = store.query("SELECT pg_temp.is_object(%s)", body.decode())
+        except UnicodeDecodeError:
+            is_object = False
+        if (responder.post(body).status != 400) != is_object:
+            differ.append(body)
+    assert not differ
+
+
 NEEDED = ("event", "task_id", "status", "timestamp")
 NOT_STRINGS = {"null": None, "number": 7, "true": True, "array": ["x"],
                "object": {"x": "y"}}
