@@ -58,7 +58,7 @@ void fuzz_sign(const void *body, size_t length, char hex[HMAC_HEX + 1])
 	hmac_to_hex(digest, hex);
 }
 
-/* Nothing forged gets in, and what gets in is an event or has a reason. */
+/* Checks that a delivery is signed, and is an event or has a reason. */
 static void check_delivery(const struct delivery *d)
 {
 	char hex[HMAC_HEX + 1];
@@ -67,7 +67,7 @@ static void check_delivery(const struct delivery *d)
 	CHECK(strcmp(d->signature, hex) == 0);
 	CHECK(d->payload[d->length] == '\0');
 	CHECK(d->secret_name);
-	/* What PostgreSQL would refuse for every delivery of a batch. */
+	/* PostgreSQL would refuse the whole batch otherwise. */
 	CHECK(utf8_valid(d->secret_name, strlen(d->secret_name)));
 	CHECK(d->received_at >= 0 &&
 	      d->received_at < INT64_C(253402300800000000));
@@ -120,7 +120,7 @@ bool queue_healthy(struct queue *q)
 	return q->outcome != OUTCOME_UNAVAILABLE;
 }
 
-/* The input, taken apart. */
+/* The parts of the input. */
 
 char *input_line(struct input *in, char separator)
 {
@@ -157,7 +157,7 @@ char *input_rest(struct input *in)
 
 /* A second opinion on timestamps. */
 
-/* 0 where nothing stands. */
+/* Returns the number in a group, or 0 if the group did not match. */
 static int number_at(const char *text, regmatch_t at)
 {
 	char *digits;
@@ -190,7 +190,7 @@ static bool split_timestamp(const char *text, regmatch_t at[GROUPS])
 	return regexec(&form, text, GROUPS, at, 0) == 0;
 }
 
-/* The day must be one of the calendar's: timegm() would take any. */
+/* Checks the day against the calendar, because timegm() accepts any. */
 static bool seconds_of(struct tm *t, int64_t *seconds)
 {
 	struct tm day = { .tm_year = t->tm_year,

@@ -1,7 +1,7 @@
 /*
- * What the fuzzing harnesses share: a check that ends the run, and the
- * stand-ins for what the handler and the drainer work with, linked in place
- * of secrets.c and queue.c.
+ * Shared by the fuzzing harnesses: a check that ends the run, and stand-ins
+ * for the secrets and the queue that handler and drainer use. They are linked
+ * in place of secrets.c and queue.c.
  */
 #ifndef FUZZ_H
 #define FUZZ_H
@@ -32,21 +32,22 @@ struct secrets {
 	struct secret_set *set;
 };
 struct secrets *fuzz_secrets(void);
-/* The X-Signature of a body. */
+/* Computes the X-Signature of a body. */
 void fuzz_sign(const void *body, size_t length, char hex[HMAC_HEX + 1]);
 
-/* Answers with the outcome that stands in it, after these checks: */
+/* A queue that checks each delivery and answers with its outcome. */
 struct queue {
 	enum outcome outcome;
-	unsigned taken; /* deliveries, each of them signed and consistent */
+	unsigned taken; /* how many deliveries passed the checks */
 };
-/* For exchange_init(): nobody waits. */
+/* Does nothing, because no request waits. For exchange_init(). */
 struct exchange;
 void fuzz_answered(struct exchange *x);
 
 /*
- * The input up to and without the next separator, NUL-terminated in memory
- * of its own, so that one byte too far is a finding; NULL at the end.
+ * Returns the input up to the next separator, or NULL at the end. The text has
+ * memory of its own, so that reading a byte too far is a finding. The caller
+ * frees it.
  */
 struct input {
 	const uint8_t *at;
@@ -54,12 +55,12 @@ struct input {
 };
 char *input_line(struct input *in, char separator) MUST_CHECK;
 uint8_t input_byte(struct input *in);
-/* All that is left; its length is in->left before the call. */
+/* Returns the rest; its length is in->left before the call. */
 char *input_rest(struct input *in) MUST_CHECK;
 
-/* RFC 3339 once more, by regular expression and timegm(). */
+/* Reads a time as timestamp_parse() should, by a regular expression. */
 bool second_timestamp(const char *text, int64_t *us) MUST_CHECK;
-/* Whether timestamp_parse() and that say the same. */
+/* Checks that timestamp_parse() and second_timestamp() agree. */
 void check_timestamp(const char *text);
 
 /* A log in memory, opened at LEVEL_DEBUG. */
@@ -67,7 +68,7 @@ struct memory_log {
 	int fd;
 };
 void memory_log_open(struct memory_log *l);
-/* What it holds, to be freed, NUL-terminated; it is empty afterwards. */
+/* Empties the log and returns its text, which the caller frees. */
 char *memory_log_take(struct memory_log *l) MUST_CHECK;
 
 #endif

@@ -16,7 +16,7 @@
 static const char *const names[] = { "event", "task_id", "status", "timestamp",
 				     "previous_status" };
 
-/* \u0000 to \u0001 where the backslash is no escaped one itself. */
+/* Replaces \u0000 by \u0001, unless its backslash is escaped. */
 static char *without_nul(const char *body, size_t length)
 {
 	char *copy = xstrndup(body, length);
@@ -54,7 +54,7 @@ static const char *value_of(const cJSON *root, const char *name)
 	return cJSON_IsString(found) ? found->valuestring : NULL;
 }
 
-/* Returns true if a field is what DESIGN asks for; \1 may have been a NUL. */
+/* Returns true if a needed field is given once and can be held. */
 static bool second_field(const cJSON *root, const char *name, bool required)
 {
 	int count;
@@ -80,7 +80,7 @@ static bool second_is_event(const cJSON *root)
 	return second_timestamp(value_of(root, names[3]), &us);
 }
 
-/* Whether a NUL may have been in a key or a needed value. */
+/* Returns true if a key or a string may have held U+0000. */
 static bool may_hold_nul(const cJSON *root)
 {
 	for (const cJSON *c = root->child; c; c = c->next) {
@@ -112,7 +112,7 @@ static void check_against_cjson(const struct event *e, const cJSON *root)
 	CHECK(us == e->occurred_at);
 }
 
-/* A surrogate, over 1,000 levels, or a number of 63 and more characters. */
+/* Finds a surrogate, over 1,000 levels, or a number of over 62 characters. */
 static bool has_what_cjson_refuses(const char *body, size_t length)
 {
 	size_t depth = 0, number = 0;
@@ -160,7 +160,7 @@ static void check_event(const char *body, size_t length, const struct event *e,
 		CHECK(has_what_cjson_refuses(body, length));
 }
 
-/* A body that cJSON prints is valid JSON. */
+/* Checks that a body that cJSON printed is accepted as JSON. */
 static void check_printed(const cJSON *root)
 {
 	char *text = cJSON_PrintUnformatted(root);
@@ -174,7 +174,7 @@ static void check_printed(const cJSON *root)
 	cJSON_free(text);
 }
 
-/* What comes out is an event again, and the same one. */
+/* Checks that an event that is written as JSON is read as the same event. */
 static void check_again(const struct event *e)
 {
 	cJSON *root = cJSON_CreateObject();

@@ -1,7 +1,7 @@
 /*
- * Values of single headers, each against a second opinion of what is right:
- * Content-Type, Content-Length, X-Signature, X-Timestamp, and any of them in
- * the log. The first byte says which.
+ * Values of single headers, each held against a second implementation:
+ * Content-Type, Content-Length, X-Signature, X-Timestamp, and any value in the
+ * log. The first byte of the input selects the header.
  */
 #include "fuzz.h"
 
@@ -27,7 +27,7 @@ enum { MAX_BODY = 1000, BODY_LENGTH = 100 };
 
 static struct memory_log memory = { -1 };
 
-/* Content-Type: no event is needed to see whether it passed. */
+/* Content-Type: the status shows whether it passed. */
 
 static bool second_is_json(const char *value)
 {
@@ -143,7 +143,7 @@ static void check_signature(const char *value)
 	free(name);
 }
 
-/* The log: a value comes out as it went in, or cut at the line's end. */
+/* The log: a value can be read back, unless the line was cut. */
 
 static char *decode(const char *text)
 {
@@ -182,7 +182,7 @@ static void check_log_value(const char *value)
 		CHECK(*p >= ' ' && *p <= '~');
 	at = strstr(line, " value=");
 	CHECK(at);
-	/* One that was cut ends where it likes, in an escape for one. */
+	/* A line that was cut may end within an escape. */
 	if (strlen(line) < 4000) {
 		decoded = decode(at + 7);
 		CHECK(strcmp(decoded, value) == 0);

@@ -1,6 +1,6 @@
 /*
- * The whole way of a request: parameters and a body in pieces, as a gateway
- * hands them in, to the verdict, and what reaches queue and spool.
+ * A whole request: parameters, and a body in pieces as a gateway reads it. The
+ * reply is held against what reached the queue and the spool.
  *
  * Input: a byte each for the queue's outcome, the spool, the size of the
  * pieces and how the stream ends; lines NAME=value; an empty line; the body.
@@ -96,7 +96,7 @@ static void take_parameters(struct world *w, struct input *in)
 			free(line);
 			return;
 		}
-		/* Copies of their own: one byte too far is seen. */
+		/* Copies, so that reading a byte too far is a finding. */
 		w->names[w->count] = xstrndup(
 			line, equals ? (size_t)(equals - line) : strlen(line));
 		w->values[w->count++] = xstrdup(equals ? equals + 1 : "");
@@ -113,7 +113,7 @@ static void world_init(struct world *w, struct input *in)
 	w->settings.deadline = 3000;
 	w->settings.max_body = MAX_BODY;
 	w->queue.outcome = (enum outcome)(outcome % 7);
-	/* The spool's own outcome is the handler's to make. */
+	/* The handler alone reports that an event was spooled. */
 	if (w->queue.outcome == OUTCOME_SPOOLED)
 		w->queue.outcome = OUTCOME_UNAVAILABLE;
 	w->spool.works = spool & 1;
@@ -150,7 +150,7 @@ static void fill(struct world *w, struct request *r)
 							   : w->values[i]);
 }
 
-/* 200 to a POST means: recorded, or kept in the spool (the promise). */
+/* Checks that each POST with a 200 was recorded or spooled. */
 static void check_kept(const struct world *w, const struct reply *reply)
 {
 	bool recorded = w->queue.taken == 1 &&
@@ -205,7 +205,7 @@ static void check_reply(const struct reply *reply)
 	buf_free(&out);
 }
 
-/* One line a request, whatever was in it. */
+/* Checks that a request is one line in the log. */
 static void check_log(struct memory_log *log, bool line)
 {
 	char *text = memory_log_take(log);

@@ -1,7 +1,7 @@
 /*
- * settings.c: a file and an environment of any content. What is taken lies
- * within its range and comes out of a file written from it; what is not
- * taken is explained without being shown.
+ * settings.c: a file and an environment of any content. Accepted values are
+ * within their range, and are read back from a file that is written from them.
+ * Errors explain a refused value without showing it.
  *
  * Input: the file's mode, the file up to a form feed, then the environment,
  * a variable a line.
@@ -22,7 +22,7 @@
 
 enum { MAX_VARIABLES = 32 };
 
-/* Never to be seen outside: corpus and dictionary hold it. */
+/* No error may show this; corpus and dictionary hold it. */
 static const char marker[] = "whsec-marker";
 
 static struct memory_log memory = { -1 };
@@ -64,7 +64,7 @@ static void check_ranges(const struct settings *s)
 	CHECK(s->spool);
 }
 
-/* A line an error, none with the marker in it. */
+/* Checks that each error is one line without the marker. */
 static void check_errors(const struct buf *errors)
 {
 	CHECK(errors->length && errors->data[errors->length - 1] == '\n');
@@ -72,7 +72,7 @@ static void check_errors(const struct buf *errors)
 	CHECK(!strstr(errors->data, marker));
 }
 
-/* Numbers in words of the same value: "64KiB", "3s". */
+/* Writes numbers with units: "64KiB", "3s". */
 static void check_numbers(const char *text)
 {
 	static const struct {
@@ -103,7 +103,7 @@ static void check_numbers(const char *text)
 		for (size_t i = 0; i < 4; i++) {
 			long double wanted = number * times[i].scale;
 
-			/* Cut at the microsecond. */
+			/* Digits beyond the microsecond are cut off. */
 			if (strcmp(unit, times[i].name) == 0 &&
 			    wanted < 0x1p52L)
 				CHECK((long double)us <= wanted + 0.01L &&
@@ -133,7 +133,7 @@ static bool load(struct settings *s, char **environment, struct buf *errors)
 	return settings_load(s, &places, errors);
 }
 
-/* As lines of a file, the same settings again. */
+/* Checks that settings written as a file are read as the same settings. */
 static void check_again(const struct settings *s)
 {
 	struct buf file = { 0 }, errors = { 0 };

@@ -1,13 +1,13 @@
 /*
- * spool.c and drainer.c: a file of any content in new/. What is recorded is
- * signed (queue_submit_and_wait() looks), nothing is held up, and what was read
- * comes back out of a second spool as it was.
+ * spool.c and drainer.c: a file of any content in new/. Recorded events are
+ * signed (queue_submit_and_wait() checks that), no file holds up another, and
+ * an entry that was read is the same after it went through a second spool.
  *
  * Input: the queue's outcome, then the file; the first "@" in it stands
  * for the signature of what follows the empty line.
  *
- * The two spools are in TMPDIR and stay there: tests/fuzz/run has one in
- * memory, since each put is synced, and removes it.
+ * The two spools stay in TMPDIR. tests/fuzz/run gives a folder in memory,
+ * because each put is synced, and removes it.
  */
 #include "fuzz.h"
 
@@ -64,7 +64,7 @@ static size_t empty(const struct place *p, const char *folder)
 	return count;
 }
 
-/* The file's text with its "@" replaced, and a name that fits it. */
+/* Returns the file's text with its "@" replaced, and a name that fits. */
 static void build(struct input *in, struct buf *text, char name[HMAC_HEX + 1])
 {
 	const char *data = (const char *)in->at, *at, *body;
@@ -83,7 +83,7 @@ static void build(struct input *in, struct buf *text, char name[HMAC_HEX + 1])
 	} else {
 		buf_add(text, data, in->left);
 	}
-	/* The name it gives itself is the better one to look for. */
+	/* The name within the file is more likely to be found. */
 	at = strstr(text->data, signature_key);
 	if (!at || strlen(at) < sizeof(signature_key) - 1 + HMAC_HEX)
 		return;
@@ -102,7 +102,7 @@ static void write_new(const char *name, const struct buf *text)
 	close(fd);
 }
 
-/* What was taken apart can be put together again. */
+/* Checks that an entry that was read can be written again. */
 static void check_again(const struct spool_file *f)
 {
 	const struct spool_entry *e = &f->entry;

@@ -1,4 +1,4 @@
-/* What is an event: JSON and fields. */
+/* Which bodies are events, and what is read from them. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -26,7 +26,7 @@ struct row {
 	int line;
 	enum event_verdict verdict;
 	const char *body;
-	const char *reason; /* part of it; NULL: any */
+	const char *reason; /* a part of the reason; NULL: any */
 };
 
 static const struct row rows[] = {
@@ -44,7 +44,7 @@ static const struct row rows[] = {
 	  NULL },
 	{ __LINE__, EVENT_OK, "{" E "," I ",\"status\":\"a\\\\u0000\"," T "}",
 	  NULL },
-	/* Only what is needed is judged. */
+	/* Only the needed fields are judged. */
 	{ __LINE__, EVENT_OK, "{" ALL ",\"x\":\"\\ud800\"}", NULL },
 	{ __LINE__, EVENT_OK, "{" ALL ",\"x\":[\"\\udc00\\ud800\"]}", NULL },
 	{ __LINE__, EVENT_OK, "{" ALL ",\"\\ud800\":1}", NULL },
@@ -207,7 +207,7 @@ static void test_raw_nul(void **state)
 			 EVENT_MALFORMED);
 }
 
-/* Nests objects and arrays; missing: so many brackets are not closed. */
+/* Parses nested objects and arrays; leaves `missing` of them open. */
 static enum event_verdict parse_nested(size_t levels, size_t missing)
 {
 	struct buf b = { 0 };
@@ -228,7 +228,7 @@ static enum event_verdict parse_nested(size_t levels, size_t missing)
 	return verdict;
 }
 
-/* No depth is too deep, and a bracket too few is seen. */
+/* Any depth is accepted, and a missing bracket is found. */
 static void test_nesting(void **state)
 {
 	static const size_t levels[] = { 999, 1000, 1001, 100000 };
@@ -240,7 +240,7 @@ static void test_nesting(void **state)
 	}
 }
 
-/* Read as null. */
+/* An empty previous_status counts as null. */
 static void test_empty_previous_status(void **state)
 {
 	static const char body[] = "{" ALL ",\"previous_status\":\"\"}";

@@ -31,7 +31,7 @@ static const struct moment moments[] = {
 	{ __LINE__, "2016-12-31T23:59:60Z", INT64_C(1483228800000000) },
 	{ __LINE__, "9999-12-31T23:59:59.999999Z",
 	  INT64_C(253402300799999999) },
-	/* What libraries write in place of RFC 3339. */
+	/* Forms that libraries write in place of RFC 3339. */
 	{ __LINE__, "1970-01-01 00:00:01Z", 1000000 },
 	{ __LINE__, "1970-01-01 00:00:01+00:00", 1000000 },
 	{ __LINE__, "1970-01-01T00:01Z", 60000000 },
@@ -103,7 +103,7 @@ static void test_timestamps(void **state)
 	}
 }
 
-/* Every day of the years that are easy to get wrong, one after the other. */
+/* In years that are easy to get wrong, each day follows the one before it. */
 static void test_days_follow_each_other(void **state)
 {
 	static const int years[] = { 1,	   4,	 100,  400,  1969, 1970,

@@ -14,7 +14,7 @@
 static const struct row {
 	int line;
 	const char *text;
-	const char *fault; /* a part of it; NULL: none */
+	const char *fault; /* a part of the fault; NULL: none */
 } rows[] = {
 	{ __LINE__, "", NULL },
 	{ __LINE__, "host=a,b port=1,2", NULL },
@@ -98,7 +98,7 @@ static void test_items(void **state)
 	check_item("a,,c", 2, "c");
 }
 
-/* Unset, so that the machine's variables decide nothing. */
+/* Unsets the machine's variables, because libpq reads them. */
 static int clear_environment(void **state)
 {
 	static const char *const names[] = { "PGHOST", "PGHOSTADDR", "PGPORT",
