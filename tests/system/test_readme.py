@@ -71,11 +71,15 @@ if [ "$1" = init ]; then
 	unset PGUSER
 	LD_PRELOAD=$(echo /usr/lib/*/libnss_wrapper.so) NSS_WRAPPER_PASSWD={folder}/system-users \
 		NSS_WRAPPER_GROUP={folder}/system-groups \
-		unshare --mount sh -ec 'mount --bind {folder}/etc /usr/local/etc && exec "$@"' \
+		unshare --mount sh -ec 'mount -t tmpfs none /usr/local && mkdir /usr/local/etc &&
+			mount --bind {folder}/etc /usr/local/etc && mount -t tmpfs none /run &&
+			mkdir -p /run/systemd/system && exec "$@"' \
 		sh {stage}/bin/humcli-webhook "$@"
 	exec sed -i 's:=/usr/local/etc/:={folder}/etc/:' {folder}/etc/humcli-webhook.conf
 fi
 export HUMCLI_WEBHOOK_CONFIG={folder}/etc/humcli-webhook.conf
+# the folder that init or the unit creates
+export HUMCLI_WEBHOOK_SPOOL={folder}/spool
 # doctor becomes this user
 [ "$1" != doctor ] || export PGUSER=humcli-webhook
 if [ "$1" = send ] || [ "$1" = doctor ]; then

@@ -156,6 +156,7 @@ static bool leave_to_superuser(struct findings *f, PGconn *conn)
 
 	if (!f->by_root || (host && *host && *host != '/'))
 		return false;
+	add_option(&conninfo, "user", "postgres");
 	add_option(&conninfo, "host", host);
 	add_option(&conninfo, "port", PQport(conn));
 	add_option(&conninfo, "dbname", PQdb(conn));
@@ -172,7 +173,13 @@ void doctor_recorded(struct findings *f, const char *conninfo, bool optional)
 		f, optional ? "events" : "reader", conninfo, CONNECT_ANY,
 		optional ? FINDING_SKIPPED : FINDING_FAILURE);
 
-	if (conn)
+	if (conn && !doctor_may_read(conn))
+		report_finding(f, optional ? FINDING_SKIPPED : FINDING_FAILURE,
+			       "events",
+			       "give --reader CONNINFO of a role that may read "
+			       "them: GRANT humcli_reader TO ...",
+			       "%s may not read them", PQuser(conn));
+	else if (conn)
 		doctor_events(f, conn);
 	PQfinish(conn);
 }
