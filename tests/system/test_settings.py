@@ -11,7 +11,7 @@ import tempfile
 import pytest
 
 from harness.responder import (CGI, SECRET, FastCGI, as_test_user, chown_to_test_user,
-                               event, task_of, eventually)
+                               event, eventually, task_of)
 
 RECEIVED = b'{"received":true}'
 
@@ -404,7 +404,7 @@ def test_home_by_fastcgi(home, paths):
                  environment=home.environment()) as it:
         body = event()
         assert it.post(body).body == RECEIVED
-        assert task_of(body) in home.log()
+        assert eventually(lambda: task_of(body) in home.log())
 
 
 @pytest.mark.parametrize("text, said", [

@@ -282,6 +282,17 @@ class FastCGI(Responder):
         assert self.process.poll() is None, self.why()
         assert self.post(event()).body == b'{"received":true}', self.why()
 
+    def log(self):
+        """Returns the log. A thread of the responder writes it, perhaps after
+        the reply, so this waits until it no longer grows."""
+        text = super().log()
+        while self.process is not None and self.process.poll() is None:
+            time.sleep(0.05)
+            before, text = text, super().log()
+            if text == before:
+                break
+        return text
+
     def stop(self, number=signal.SIGTERM, within=6):
         """Stops the responder as a web server does; returns the seconds."""
         start = time.monotonic()
