@@ -313,3 +313,54 @@ def test_one_never_ends_in_cgi(sleeping, paths, site, spool):
         assert eventually(lambda: it.post(event()).status == 200
                           and recorded(site, good) == 30, 30), it.log()
         assert sign(bad) in spool.waiting
+
+
+def test_one_ends_the_connection(paths, site, spool):
+    """An event whose recording ends the backend is found by halving, too."""
+    bad, good = event(), [event() for _ in range(40)]
+    site.query(f"""
+        CREATE FUNCTION public.end_backend() RETURNS trigger LANGUAGE plpgsql
+        SECURITY DEFINER AS $$
+        BEGIN
+            IF NEW.task_id = '{task_of(bad)}' THEN
+                PERFORM pg_terminate_backend(pg_backend_pid());
+            END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER end_backend BEFORE INSERT ON humcli.events
+           FOR EACH ROW EXECUTE FUNCTION public.end_backend()""")
+    try:
+        spool.make()
+        for age, body in enumerate([*good[:20], bad]):
+            spool.put(body, age=age)
+        with responder(paths, site, spool) as it:
+            assert {a.status for a in post_all(it, good[20:])} == {200}
+            assert eventually(lambda: recorded(site, good) == 40, 20), it.log()
+            assert eventually(lambda: spool.waiting == [sign(bad)], 10), it.log()
+    finally:
+        site.query("DROP FUNCTION public.end_backend CASCADE")
+    assert not in_quarantine(site, [bad])
+
+
+def test_refused_at_the_commit(paths, site, spool):
+    """A deferred constraint of the site fails at the COMMIT."""
+    bad, good = event(), [event() for _ in range(20)]
+    site.query("""
+        CREATE FUNCTION public.raise_late() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            RAISE EXCEPTION 'not with this site' USING ERRCODE = '23514';
+        END $$;
+        CREATE CONSTRAINT TRIGGER raise_late AFTER INSERT ON humcli.events
+        DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
+        WHEN (NEW.task_id = '%s') EXECUTE FUNCTION public.raise_late()""" % task_of(bad))
+    try:
+        with responder(paths, site, spool) as it:
+            answers = post_all(it, [*good, bad], 21)
+            assert answers.pop().body == SPOOLED
+            assert {a.body for a in answers} == {RECEIVED}, it.log()
+        with responder(paths, site, spool, CGI) as it:
+            assert it.post(event()).body == RECEIVED
+            assert spool.waiting == [sign(bad)]
+    finally:
+        site.query("DROP FUNCTION public.raise_late CASCADE")
+    assert not in_quarantine(site, [bad])
