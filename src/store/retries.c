@@ -59,9 +59,10 @@ static void refuse(struct retries *r, struct batch *b,
 
 	if (log_limit_pass(&r->refusal_limit, result->sqlstate))
 		log_message(LEVEL_ERROR,
-			    "can't %s an event (%s): %s; it waits in the "
+			    "can't %s (%s): %s; the event waits in the "
 			    "spool and is tried again: %s",
-			    j->delivery->reason ? "quarantine" : "record",
+			    j->delivery->reason ? "write to humcli.quarantine"
+						: "record an event",
 			    result->sqlstate, result->message,
 			    sqlstate_advice(result->sqlstate));
 	if (!j->delivery->refusal)

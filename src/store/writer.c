@@ -213,8 +213,9 @@ static enum round_trip judge_round_trip(const struct database_result *result)
 {
 	const char *s = result->sqlstate;
 
-	if (result->committed || strncmp(s, "40", 2) == 0 ||
-	    strncmp(s, "55", 2) == 0)
+	/* The data, and locks of others, say nothing about the database. */
+	if (result->committed || sqlstate_is_data_error(s) ||
+	    strncmp(s, "40", 2) == 0 || strncmp(s, "55", 2) == 0)
 		return ROUND_TRIP_OK;
 	if (sqlstate_is_transient(s))
 		return ROUND_TRIP_FAILED;
