@@ -175,7 +175,8 @@ static void release_config(struct responder *r)
 static struct drain_source start_storage(struct responder *r, bool cgi)
 {
 	const struct writer_options options = { .notify_in_commit = cgi,
-						.probe_while_open = !cgi };
+						.probe_while_open = !cgi,
+						.warm_up = !cgi };
 	struct handler *h = &r->handler;
 
 	h->spool = spool_open(r->settings.spool, r->settings.spool_max);

@@ -273,6 +273,7 @@ static bool connect_database(struct writer *w)
 	if (!database_connect(w->db, monotonic_ms() + w->settings->deadline)) {
 		queue_round_trip_done(w->queue, ROUND_TRIP_FAILED);
 		wait_to_retry(w);
+		w->options.warm_up = false;
 		return false;
 	}
 	w->last_active = monotonic_ms();
@@ -280,10 +281,14 @@ static bool connect_database(struct writer *w)
 	return true;
 }
 
-/* While the breaker is open no events are queued: probe with an empty batch. */
+/*
+ * While the breaker is open no events are queued: probe with an empty batch.
+ * One at the start opens the connection, and lets PostgreSQL plan.
+ */
 static bool wants_probe(const struct writer *w)
 {
-	return w->options.probe_while_open && w->view.breaker_open;
+	return w->options.warm_up ||
+	       (w->options.probe_while_open && w->view.breaker_open);
 }
 
 static struct batch *next_batch(struct writer *w)
@@ -319,6 +324,7 @@ static bool send_batch(struct writer *w, struct batch *b)
 	if (w->first_batch_pending && !w->options.notify_in_commit)
 		w->notifications.resync_owed = true;
 	w->first_batch_pending = false;
+	w->options.warm_up = false;
 	ok = database_send_record(w->db, deliveries, b->count, &options);
 	free(deliveries);
 	return ok;

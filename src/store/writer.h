@@ -19,6 +19,9 @@ struct writer_options {
 	bool notify_in_commit;
 	/* Record empty batches while the breaker is open. */
 	bool probe_while_open;
+	/* Connect and record an empty batch at the start, so that the first
+	 * event waits neither for that nor for PostgreSQL's plans. */
+	bool warm_up;
 };
 
 struct writer;

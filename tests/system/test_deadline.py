@@ -314,8 +314,8 @@ class Watch:
 
     def check_nothing_stuck(self):
         for site in self.sites:
-            # main, writer, drainer; one for each client, and the leader
-            assert site.threads() <= 3 + site.clients + 1, site.name
+            # main, log, writer, drainer; one for each client, and the leader
+            assert site.threads() <= 4 + site.clients + 1, site.name
         wait_until(lambda: self.count_backends() <= self.backends,
                    f"no more than {self.backends} backends")
 

@@ -106,6 +106,30 @@ def test_idle_disconnect(paths, store, spool):
             assert eventually(lambda: not connections(store), 3)
 
 
+def test_connects_at_the_start(paths, store, spool):
+    """The first event waits neither for a connection nor for plans."""
+    with PostgresProxy(store.socket) as proxy:
+        with FastCGI(paths.responder, proxy.conninfo(store.login), SPOOL=spool.path) as it:
+            assert eventually(lambda: proxy.accepted == 1)
+            assert eventually(lambda: connections(store))
+            it.assert_serving()
+            assert proxy.accepted == 1
+        # CGI connects when there is an event.
+        with CGI(paths.responder, proxy.conninfo(store.login), SPOOL=spool.path) as it:
+            assert it.get("").status == 405
+            assert proxy.accepted == 1
+
+
+def test_starts_without_the_database(paths, store, spool):
+    """The attempt at the start fails, and the first event tries again."""
+    with PostgresProxy(store.socket) as proxy:
+        proxy.refuse()
+        with FastCGI(paths.responder, proxy.conninfo(store.login), SPOOL=spool.path) as it:
+            assert eventually(lambda: "can't connect to the database" in it.log())
+            proxy.open()
+            assert eventually(lambda: it.post(event()).body == RECEIVED, 3)
+
+
 def test_idle_keeps_it_otherwise(paths, store, spool):
     """The default is 60 s: the connection is still open after 2.5 s."""
     with FastCGI(paths.responder, store.conninfo, SPOOL=spool.path) as it:

@@ -683,9 +683,9 @@ def test_idle_disconnect(paths, store):
         it.assert_serving()
 
 
-def test_connects_on_first_need(paths, store):
-    """The start and a forged request open no connection to the database."""
-    with PostgresProxy(store.socket) as proxy, FastCGI(
+def test_refused_requests_open_no_connection(paths, store):
+    """CGI connects when there is an event, and not for a forged one."""
+    with PostgresProxy(store.socket) as proxy, CGI(
             paths.responder, proxy.conninfo(store.login)) as it:
         assert it.post(event(), "whsec_wrong").status == 401
         assert it.post(b"x" * 70000).status == 413
