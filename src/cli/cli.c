@@ -54,10 +54,38 @@ static void print_usage(FILE *to, const struct verb *v)
 	fputc('\n', to);
 }
 
-void cli_help(const struct verb *v)
+static void print_options(const struct cli_option *options, size_t count)
+{
+	if (count)
+		putchar('\n');
+	for (size_t i = 0; i < count; i++) {
+		const char *argument = options[i].argument;
+		int left = 28 - printf("  --%s%s%s", options[i].name,
+				       argument ? " " : "",
+				       argument ? argument : "");
+
+		printf("%*s%s\n", left > 2 ? left : 2, "", options[i].help);
+	}
+}
+
+static void print_examples(const struct verb *v)
+{
+	puts("\nexamples:");
+	for (const char *line = v->examples; *line;) {
+		size_t length = strcspn(line, "\n");
+
+		printf("  humcli-webhook %.*s\n", (int)length, line);
+		line += length + (line[length] == '\n');
+	}
+}
+
+static void print_help(const struct verb *v, const struct cli_option *options,
+		       size_t count)
 {
 	print_usage(stdout, v);
 	printf("\n%s; see humcli-webhook(1)\n", v->summary);
+	print_options(options, count);
+	print_examples(v);
 }
 
 /* Returns Levenshtein's distance of two words; SIZE_MAX if b is too long. */
@@ -164,7 +192,7 @@ bool cli_options(const struct verb *v, int *argc, char ***argv,
 	}
 	free(list);
 	if (picked == 'h') {
-		cli_help(v);
+		print_help(v, options, count);
 		*code = EX_OK;
 		return false;
 	}

@@ -22,6 +22,7 @@ struct verb {
 	int (*run)(const struct verb *v, int argc, char **argv);
 	const char *usage; /* the options and operands */
 	const char *summary;
+	const char *examples; /* a command a line, without our own name */
 };
 
 int cmd_dead(const struct verb *v, int argc, char **argv);
@@ -44,8 +45,6 @@ int cmd_task(const struct verb *v, int argc, char **argv);
 int cmd_verify(const struct verb *v, int argc, char **argv);
 int cmd_wait(const struct verb *v, int argc, char **argv);
 
-/* Prints the verb's usage and summary on stdout. */
-void cli_help(const struct verb *v);
 /* Returns true if a word is so near to a name that this may be meant. */
 bool cli_is_like(const char *word, const char *name) MUST_CHECK;
 
@@ -67,6 +66,8 @@ struct cli_option {
 	const char *name;
 	const char **value;
 	bool *flag;
+	const char *argument; /* what VALUE is called; NULL for a flag */
+	const char *help; /* what it does, with its default */
 };
 
 /*

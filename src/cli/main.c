@@ -22,7 +22,9 @@ static const struct verb verbs[] = {
 	  "[--home | --user NAME] [--dry-run] [--steps] [--url URL]\n"
 	  "[--database CONNINFO] [--admin CONNINFO]\n"
 	  "[--server apache|lighttpd]",
-	  "set up settings, a secret and the database; say what is left" },
+	  "set up settings, a secret and the database; say what is left",
+	  "init --url https://agent.example/humcli\n"
+	  "init --home --database \"dbname=mine user=me\"" },
 	{ "doctor", cmd_doctor,
 #ifdef HAVE_CURL
 	  "[--json | --nagios] [--reader CONNINFO] [--user NAME]\n"
@@ -33,11 +35,17 @@ static const struct verb verbs[] = {
 	  "[--json | --nagios] [--reader CONNINFO] [--user NAME]\n"
 	  "[--web-config PATTERN]",
 #endif
-	  "check all that the receiver needs, and say what helps" },
+	  "check all that the receiver needs, and say what helps",
+	  "doctor\n"
+	  "doctor --nagios https://agent.example/humcli" },
 	{ "sign", cmd_sign, SECRET_USAGE " [FILE]",
-	  "print the signature of a file or of stdin" },
+	  "print the signature of a file or of stdin",
+	  "sign event.json\n"
+	  "sign --secret-name main <event.json" },
 	{ "verify", cmd_verify, "--signature HEX " SECRET_USAGE " [FILE]",
-	  "say which secret a signature was made with" },
+	  "say which secret a signature was made with",
+	  "verify --signature \"$signature\" event.json\n"
+	  "verify --secret-file secret --signature \"$signature\" <event.json" },
 #ifdef HAVE_CURL
 	{ "send", cmd_send,
 	  "[--lifecycle main|rejected-estimate|disputed|cancelled]\n"
@@ -46,12 +54,16 @@ static const struct verb verbs[] = {
 	  "[--duplicate] [--restamp] [--shuffle [--seed N]]\n"
 	  "[--bad-signature] [--json] [--cacert FILE | --insecure]\n"
 	  "" SECRET_USAGE " URL",
-	  "sign and POST the documented event, or a simulated task's life" },
+	  "sign and POST the documented event, or a simulated task's life",
+	  "send https://agent.example/humcli\n"
+	  "send --lifecycle main --duplicate --shuffle https://agent.example/humcli" },
 	{ "probe", cmd_probe,
 	  "[--json] [--http URL] [--vectors FOLDER]\n"
 	  "[--cacert FILE | --insecure]\n"
 	  "" SECRET_USAGE " URL",
-	  "test whether any receiver takes and refuses what it should" },
+	  "test whether any receiver takes and refuses what it should",
+	  "probe https://agent.example/humcli\n"
+	  "probe --json --secret-file secret https://agent.example/hook" },
 #endif
 	{ "listen", cmd_listen,
 	  "--subscription NAME [--exec COMMAND] [--once | --poll-only]\n"
@@ -60,40 +72,66 @@ static const struct verb verbs[] = {
 	  "--pool NAME [--concurrency N] [--lease DURATION]\n"
 	  "    [... as above]\n"
 	  "[--count N] [--timeout DURATION]",
-	  "deliver the events of a subscription or pool, or notifications" },
+	  "deliver the events of a subscription or pool, or notifications",
+	  "listen --subscription agent --exec ./process-task-update\n"
+	  "listen --count 1 --timeout 10s" },
 	{ "events", cmd_events,
-	  "[--task ID] [--status LIST] [--since TIME] [--until TIME]\n"
-	  "[--limit N] [--json | --wide]",
-	  "list what is recorded" },
+	  "[--task ID] [--status LIST] [--secret LIST] [--since TIME]\n"
+	  "[--until TIME] [--limit N] [--json | --wide]",
+	  "list what is recorded",
+	  "events --since 1h\n"
+	  "events --task task_abc123 --json" },
 	{ "tasks", cmd_tasks,
 	  "[--open] [--status LIST] [--limit N] [--json | --wide]",
-	  "list the tasks and the status of each" },
+	  "list the tasks and the status of each",
+	  "tasks --open\n"
+	  "tasks --status disputed,manual_review" },
 	{ "task", cmd_task, "[--json] ID",
-	  "show a task's history, with its gaps and repeats" },
+	  "show a task's history, with its gaps and repeats",
+	  "task task_abc123\n"
+	  "task --json task_abc123" },
 	{ "wait", cmd_wait, "[--for LIST] [--timeout DURATION] ID",
-	  "wait until a task has ended, or has reached a status" },
+	  "wait until a task has ended, or has reached a status",
+	  "wait task_abc123\n"
+	  "wait --for submitted --timeout 2h task_abc123" },
 	{ "gaps", cmd_gaps, "[--task ID] [--limit N] [--json | --wide]",
-	  "list where the histories of tasks miss an event" },
+	  "list where the histories of tasks miss an event",
+	  "gaps\n"
+	  "gaps --task task_abc123 --json" },
 	{ "subscriptions", cmd_subscriptions, "[--json | --wide]",
-	  "list who listens, and how far each is" },
+	  "list who listens, and how far each is",
+	  "subscriptions\n"
+	  "subscriptions --json" },
 	{ "unsubscribe", cmd_unsubscribe, "NAME",
-	  "remove a subscription or pool that nobody needs any more" },
+	  "remove a subscription or pool that nobody needs any more",
+	  "unsubscribe trial\n"
+	  "unsubscribe lines" },
 	{ "replay", cmd_replay,
 	  "--subscription NAME [--id LIST] [--task ID] [--status LIST]\n"
 	  "[--since TIME] [--until TIME]",
-	  "deliver events again to a subscription" },
+	  "deliver events again to a subscription",
+	  "replay --subscription agent --since 1h\n"
+	  "replay --subscription agent --task task_abc123" },
 	{ "dead", cmd_dead,
 	  "list [--pool NAME] [--json | --wide]\n"
 	  "redrive --pool NAME [--id ID]",
-	  "list what a pool has given up on, or try it again" },
+	  "list what a pool has given up on, or try it again",
+	  "dead list\n"
+	  "dead redrive --pool agents" },
 	{ "purge", cmd_purge, "--older-than INTERVAL\n--tests",
-	  "delete old tasks, or those of send and probe, from the database" },
+	  "delete old tasks, or those of send and probe, from the database",
+	  "purge --older-than \"90 days\"\n"
+	  "purge --tests" },
 	{ "quarantine", cmd_quarantine,
 	  "list [--json | --wide] [ID...]\nretry [ID...]",
-	  "list what was signed but is no event, or try it again" },
+	  "list what was signed but is no event, or try it again",
+	  "quarantine list\n"
+	  "quarantine retry" },
 	{ "spool", cmd_spool,
 	  "list [--json | --wide]\ndrain\nretry-failed [NAME...]",
-	  "show and empty the spool, where events wait for the database" },
+	  "show and empty the spool, where events wait for the database",
+	  "spool list\n"
+	  "spool drain" },
 };
 
 static void print_help(FILE *to)
@@ -152,14 +190,14 @@ static int report_unknown_verb(const char *name)
 /* Prints the help for "help", "help VERB", --help and -h. */
 static int help(int argc, char **argv)
 {
+	char option[] = "--help";
 	const struct verb *v = argc > 2 ? find_verb(argv[2]) : NULL;
 
 	if (argc > 2 && !v)
 		return report_unknown_verb(argv[2]);
 	if (v)
-		cli_help(v);
-	else
-		print_help(stdout);
+		return run_verb(v, 2, (char *[]){ argv[2], option, NULL });
+	print_help(stdout);
 	return EX_OK;
 }
 

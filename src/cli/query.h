@@ -59,10 +59,11 @@ struct query_form {
 	bool json;
 	bool wide;
 };
-#define QUERY_FORM_OPTIONS(form)           \
-	{ "json", NULL, &(form).json },    \
-	{                                  \
-		"wide", NULL, &(form).wide \
+#define QUERY_FORM_OPTIONS(form)                                        \
+	{ "json", NULL, &(form).json, NULL, "print an object a line" }, \
+	{                                                               \
+		"wide", NULL, &(form).wide, NULL,                       \
+			"print all columns on a terminal, too"          \
 	}
 
 /*

@@ -51,11 +51,19 @@ def test_help_lists_the_verbs(cli):
 
 
 def test_every_verb_explains_itself(cli):
+    """The usage, each option with a sentence, and two examples."""
     for verb in verbs(cli):
         done = cli(verb, "--help")
         assert done.returncode == OK
         assert done.out.startswith(f"usage: humcli-webhook {verb} ")
         assert done.err == ""
+        usage, _, rest = done.out.partition("\n\n")
+        explained = re.findall("^  --([a-z-]+)( [A-Z]+)?  +\\S", rest, re.M)
+        assert {name for name, _ in explained} == set(re.findall("--([a-z-]+)", usage)), verb
+        examples = re.findall(f"^  humcli-webhook ({verb}\\b.*)", rest, re.M)
+        assert len(examples) == 2
+        for option in re.findall("--([a-z-]+)", " ".join(examples)):
+            assert option in [name for name, _ in explained], (verb, option)
 
 
 def test_help_in_every_form(cli):

@@ -256,6 +256,13 @@ def test_wrong_use_of_the_queries(ask):
     assert 'invalid input syntax for type timestamp with time zone: "soon"' in done.err
 
 
+def test_events_by_secret(ask, database):
+    ids = put(database, Delivery("t1", "A"), Delivery("t2", "B"))
+    database.execute(f"UPDATE humcli.events SET secret_name = 'other' WHERE id = {ids[1]}")
+    for names, wanted in (("default", ids[:1]), ("other", ids[1:]), ("other,default", ids)):
+        assert [row["id"] for row in objects(ask("events", "--json", "--secret", names))] == wanted
+
+
 def test_statuses_and_times_as_people_write_them(ask, database):
     ids = put(database, Delivery("t1", "SUBMITTED"), Delivery("t2", "ACCEPTED"),
               Delivery("t3", "custom"))

@@ -18,6 +18,8 @@ struct dead {
 	struct query_form form;
 };
 
+#define DIED_AT ISO_TIME("d.died_at") " AS died_at"
+
 static int list(void *context)
 {
 	struct dead *d = context;
@@ -25,12 +27,11 @@ static int list(void *context)
 	return query_print(
 		&d->query,
 		"SELECT d.subscription AS pool, d.event_id::text AS id, "
-		"e.task_id, e.status, d.error, d.attempts, " ISO_TIME(
-			"d.died_at") " AS died_at "
-				     "FROM humcli.dead d "
-				     "LEFT JOIN humcli.events e ON e.id = d.event_id "
-				     "WHERE $1::text IS NULL OR d.subscription = $1 "
-				     "ORDER BY d.subscription, d.event_id",
+		"e.task_id, e.status, d.error, d.attempts, " DIED_AT
+		" FROM humcli.dead d "
+		"LEFT JOIN humcli.events e ON e.id = d.event_id "
+		"WHERE $1::text IS NULL OR d.subscription = $1 "
+		"ORDER BY d.subscription, d.event_id",
 		&d->pool, 1, &d->form, NULL);
 }
 
@@ -71,8 +72,10 @@ int cmd_dead(const struct verb *v, int argc, char **argv)
 {
 	struct dead d = { 0 };
 	const struct cli_option options[] = {
-		{ "pool", &d.pool, NULL },
-		{ "id", &d.id, NULL },
+		{ "pool", &d.pool, NULL, "NAME",
+		  "the pool (list: default all)" },
+		{ "id", &d.id, NULL, "ID",
+		  "the one event to try again (default: all)" },
 		QUERY_FORM_OPTIONS(d.form),
 	};
 	const struct cli_action *action;

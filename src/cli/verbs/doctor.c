@@ -179,17 +179,25 @@ int cmd_doctor(const struct verb *v, int argc, char **argv)
 	struct doctor_run x = { .verb = v };
 	bool nagios = false, json = false;
 	const struct cli_option options[] = {
-		{ "json", NULL, &json },
-		{ "nagios", NULL, &nagios },
-		{ "reader", &x.reader, NULL },
-		{ "user", &x.user, NULL },
-		{ "web-config", &x.web, NULL },
+		{ "json", NULL, &json, NULL, "print a finding a line as JSON" },
+		{ "nagios", NULL, &nagios, NULL,
+		  "print one line, for monitoring" },
+		{ "reader", &x.reader, NULL, "CONNINFO",
+		  "read the events by this connection" },
+		{ "user", &x.user, NULL, "NAME", "check as this user" },
+		{ "web-config", &x.web, NULL, "PATTERN",
+		  "the configuration files of the web server" },
 #ifdef HAVE_CURL
-		{ "http", &x.plain, NULL },
-		{ "cacert", &x.cacert, NULL },
-		{ "insecure", NULL, &x.insecure },
-		{ "secret-file", &x.secret.file, NULL },
-		{ "secret-name", &x.secret.name, NULL },
+		{ "http", &x.plain, NULL, "URL",
+		  "where the receiver could be reached without TLS" },
+		{ "cacert", &x.cacert, NULL, "FILE",
+		  "trust the certificates in this PEM file" },
+		{ "insecure", NULL, &x.insecure, NULL,
+		  "trust any certificate" },
+		{ "secret-file", &x.secret.file, NULL, "FILE",
+		  "the secret is in this file; read no settings" },
+		{ "secret-name", &x.secret.name, NULL, "NAME",
+		  "the live secret of this name (default: any)" },
 #endif
 	};
 	int code, state;

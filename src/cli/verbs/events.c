@@ -11,29 +11,41 @@
 
 enum { LIMIT_MAX = 1000000 };
 
-static const char events_sql[] = "SELECT e.id::text AS id, " ISO_TIME(
-	"e.occurred_at") " AS occurred_at, e.task_id, e.status, "
-			 "nullif(e.previous_status, '') AS previous_status, e.secret_name, "
-			 "e.event, " ISO_TIME("e.received_at") " AS received_at, " ISO_TIME(
-				 "e.recorded_at") " AS recorded_at, e.payload "
-						  "FROM (SELECT v.* FROM humcli.events v "
-						  "WHERE ($1::text IS NULL OR v.task_id = $1) "
-						  "AND ($2::text IS NULL "
-						  "OR v.status = ANY (pg_catalog.string_to_array($2, ','))) "
-						  "AND ($3::timestamptz IS NULL OR v.recorded_at >= $3) "
-						  "AND ($4::timestamptz IS NULL OR v.recorded_at < $4) "
-						  "ORDER BY v.id DESC LIMIT $5::bigint) e "
-						  "ORDER BY e.id";
+#define OCCURRED_AT ISO_TIME("e.occurred_at") " AS occurred_at"
+#define RECEIVED_AT ISO_TIME("e.received_at") " AS received_at"
+#define RECORDED_AT ISO_TIME("e.recorded_at") " AS recorded_at"
+
+static const char events_sql[] =
+	"SELECT e.id::text AS id, " OCCURRED_AT ", e.task_id, e.status, "
+	"nullif(e.previous_status, '') AS previous_status, e.secret_name, "
+	"e.event, " RECEIVED_AT ", " RECORDED_AT ", e.payload "
+	"FROM (SELECT v.* FROM humcli.events v "
+	"WHERE ($1::text IS NULL OR v.task_id = $1) "
+	"AND ($2::text IS NULL "
+	"OR v.status = ANY (pg_catalog.string_to_array($2, ','))) "
+	"AND ($3::timestamptz IS NULL OR v.recorded_at >= $3) "
+	"AND ($4::timestamptz IS NULL OR v.recorded_at < $4) "
+	"AND ($6::text IS NULL "
+	"OR v.secret_name = ANY (pg_catalog.string_to_array($6, ','))) "
+	"ORDER BY v.id DESC LIMIT $5::bigint) e "
+	"ORDER BY e.id";
 
 int cmd_events(const struct verb *v, int argc, char **argv)
 {
 	const char *task = NULL, *status = NULL, *since = NULL, *until = NULL,
-		   *limit = "100";
+		   *limit = "100", *secrets = NULL;
 	struct query_form form = { 0 };
 	const struct cli_option options[] = {
-		{ "task", &task, NULL },   { "status", &status, NULL },
-		{ "since", &since, NULL }, { "until", &until, NULL },
-		{ "limit", &limit, NULL }, QUERY_FORM_OPTIONS(form),
+		{ "task", &task, NULL, "ID", "events of this task" },
+		{ "status", &status, NULL, "LIST",
+		  "events with one of these statuses" },
+		{ "secret", &secrets, NULL, "LIST",
+		  "events signed with one of these secrets" },
+		{ "since", &since, NULL, "TIME",
+		  "recorded then or later: a time, or a duration such as 90min or 7d" },
+		{ "until", &until, NULL, "TIME", "recorded before then" },
+		{ "limit", &limit, NULL, "N", "the newest N (default 100)" },
+		QUERY_FORM_OPTIONS(form),
 	};
 	char *statuses, *from, *to;
 	uint64_t number;
@@ -52,7 +64,8 @@ int cmd_events(const struct verb *v, int argc, char **argv)
 	to = cli_time(until);
 	code = query_open(&q, v);
 	if (code == EX_OK) {
-		const char *values[] = { task, statuses, from, to, limit };
+		const char *values[] = { task, statuses, from,
+					 to,   limit,	 secrets };
 
 		code = query_print(&q, events_sql, values, ARRAY_SIZE(values),
 				   &form, NULL);

@@ -8,13 +8,14 @@
 
 enum { LIMIT_MAX = 1000000 };
 
+#define OCCURRED_AT ISO_TIME("g.occurred_at") " AS occurred_at"
+#define BEFORE_AT ISO_TIME("g.occurred_before") " AS occurred_before"
+
 static const char gaps_sql[] =
-	"SELECT g.task_id, g.previous_status AS missing, g.status, " ISO_TIME(
-		"g.occurred_at") " AS occurred_at, "
-				 "g.status_before, " ISO_TIME(
-					 "g.occurred_before") " AS occurred_before, g.kind, g.id::text AS id "
-							      "FROM humcli.gaps g WHERE $1::text IS NULL OR g.task_id = $1 "
-							      "ORDER BY g.occurred_at DESC, g.id DESC LIMIT $2::bigint";
+	"SELECT g.task_id, g.previous_status AS missing, g.status, " OCCURRED_AT
+	", g.status_before, " BEFORE_AT ", g.kind, g.id::text AS id "
+	"FROM humcli.gaps g WHERE $1::text IS NULL OR g.task_id = $1 "
+	"ORDER BY g.occurred_at DESC, g.id DESC LIMIT $2::bigint";
 
 int cmd_gaps(const struct verb *v, int argc, char **argv)
 {
@@ -22,8 +23,9 @@ int cmd_gaps(const struct verb *v, int argc, char **argv)
 	const char *values[] = { NULL, "100" };
 	struct query_form form = { 0 };
 	const struct cli_option options[] = {
-		{ "task", &values[0], NULL },
-		{ "limit", &values[1], NULL },
+		{ "task", &values[0], NULL, "ID", "gaps of this task" },
+		{ "limit", &values[1], NULL, "N",
+		  "the newest N (default 100)" },
 		QUERY_FORM_OPTIONS(form),
 	};
 	uint64_t number;

@@ -105,10 +105,21 @@ int cmd_init(const struct verb *v, int argc, char **argv)
 {
 	struct init i = { .verb = v };
 	const struct cli_option options[] = {
-		{ "home", NULL, &i.home },   { "dry-run", NULL, &i.dry_run },
-		{ "url", &i.url, NULL },     { "database", &i.database, NULL },
-		{ "admin", &i.admin, NULL }, { "server", &i.server, NULL },
-		{ "user", &i.user, NULL },   { "steps", NULL, &i.steps },
+		{ "home", NULL, &i.home, NULL,
+		  "set up this account alone, in ~/.humcli-webhook" },
+		{ "dry-run", NULL, &i.dry_run, NULL,
+		  "print what would be done, and do nothing" },
+		{ "url", &i.url, NULL, "URL",
+		  "the callback_url of HumCLI, for what is printed" },
+		{ "database", &i.database, NULL, "CONNINFO",
+		  "the database (default dbname=humcli); - reads it from stdin" },
+		{ "admin", &i.admin, NULL, "CONNINFO",
+		  "install the schema by this connection" },
+		{ "server", &i.server, NULL, "NAME",
+		  "the web server: apache or lighttpd" },
+		{ "user", &i.user, NULL, "NAME",
+		  "the user that the receiver runs as" },
+		{ "steps", NULL, &i.steps, NULL, "print all next steps again" },
 	};
 	int code;
 

@@ -311,13 +311,19 @@ int cmd_probe(const struct verb *v, int argc, char **argv)
 {
 	struct probe p = { .verb = v };
 	const struct cli_option options[] = {
-		{ "json", NULL, &p.json },
-		{ "vectors", &p.folder, NULL },
-		{ "http", &p.plain, NULL },
-		{ "cacert", &p.target.cacert, NULL },
-		{ "insecure", NULL, &p.target.insecure },
-		{ "secret-file", &p.secret.file, NULL },
-		{ "secret-name", &p.secret.name, NULL },
+		{ "json", NULL, &p.json, NULL, "print an object a line" },
+		{ "vectors", &p.folder, NULL, "FOLDER",
+		  "the vectors to send (default: those installed)" },
+		{ "http", &p.plain, NULL, "URL",
+		  "where the receiver could be reached without TLS" },
+		{ "cacert", &p.target.cacert, NULL, "FILE",
+		  "trust the certificates in this PEM file" },
+		{ "insecure", NULL, &p.target.insecure, NULL,
+		  "trust any certificate" },
+		{ "secret-file", &p.secret.file, NULL, "FILE",
+		  "the secret is in this file; read no settings" },
+		{ "secret-name", &p.secret.name, NULL, "NAME",
+		  "the live secret of this name (default: the only one)" },
 	};
 	int code;
 

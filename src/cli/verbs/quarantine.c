@@ -25,6 +25,8 @@ struct quarantine {
 	struct query_form form;
 };
 
+#define RECEIVED_AT ISO_TIME("received_at") " AS received_at"
+
 static int list(void *context)
 {
 	struct quarantine *q = context;
@@ -32,12 +34,11 @@ static int list(void *context)
 
 	return query_print(
 		&q->query,
-		"SELECT id::text AS id, " ISO_TIME(
-			"received_at") " AS received_at, reason, secret_name, seen, "
-				       "pg_catalog.octet_length(body) AS bytes, signature, "
-				       "pg_catalog.encode(body, 'escape') AS body "
-				       "FROM humcli.quarantine "
-				       "WHERE $1::bigint[] IS NULL OR id = ANY ($1) ORDER BY id",
+		"SELECT id::text AS id, " RECEIVED_AT ", reason, secret_name, "
+		"seen, pg_catalog.octet_length(body) AS bytes, signature, "
+		"pg_catalog.encode(body, 'escape') AS body "
+		"FROM humcli.quarantine "
+		"WHERE $1::bigint[] IS NULL OR id = ANY ($1) ORDER BY id",
 		values, 1, &q->form, NULL);
 }
 

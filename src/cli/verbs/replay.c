@@ -20,9 +20,15 @@ int cmd_replay(const struct verb *v, int argc, char **argv)
 	const char *name = NULL, *ids = NULL, *task = NULL, *status = NULL,
 		   *since = NULL, *until = NULL;
 	const struct cli_option options[] = {
-		{ "subscription", &name, NULL }, { "id", &ids, NULL },
-		{ "task", &task, NULL },	 { "status", &status, NULL },
-		{ "since", &since, NULL },	 { "until", &until, NULL },
+		{ "subscription", &name, NULL, "NAME",
+		  "the subscription that delivers them again" },
+		{ "id", &ids, NULL, "LIST", "the events with these ids" },
+		{ "task", &task, NULL, "ID", "events of this task" },
+		{ "status", &status, NULL, "LIST",
+		  "events with one of these statuses" },
+		{ "since", &since, NULL, "TIME",
+		  "recorded then or later: a time, or a duration such as 90min or 7d" },
+		{ "until", &until, NULL, "TIME", "recorded before then" },
 	};
 	char *statuses, *from, *to;
 	uint64_t count = 0;

@@ -11,8 +11,10 @@ int cmd_sign(const struct verb *v, int argc, char **argv)
 {
 	struct secret_choice choice = { 0 };
 	const struct cli_option options[] = {
-		{ "secret-file", &choice.file, NULL },
-		{ "secret-name", &choice.name, NULL },
+		{ "secret-file", &choice.file, NULL, "FILE",
+		  "the secret is in this file; read no settings" },
+		{ "secret-name", &choice.name, NULL, "NAME",
+		  "the live secret of this name (default: the only one)" },
 	};
 	unsigned char digest[HMAC_BYTES];
 	char hex[HMAC_HEX + 1];

@@ -2,6 +2,9 @@
 #include "base/macros.h"
 #include "cli/query.h"
 
+#define OLDEST ISO_TIME("oldest") " AS oldest"
+#define LAST_SEEN ISO_TIME("last_seen") " AS last_seen"
+
 int cmd_subscriptions(const struct verb *v, int argc, char **argv)
 {
 	struct query_form form = { 0 };
@@ -17,10 +20,10 @@ int cmd_subscriptions(const struct verb *v, int argc, char **argv)
 		code = query_print(
 			&q,
 			"SELECT name, CASE WHEN pool THEN 'pool' "
-			"ELSE 'subscription' END AS kind, pending, " ISO_TIME(
-				"oldest") " AS oldest, " ISO_TIME("last_seen") " AS last_seen, claimed, dead, "
-									       "statuses, owner, needs_rebase FROM humcli.subscription_status "
-									       "ORDER BY name",
+			"ELSE 'subscription' END AS kind, pending, " OLDEST
+			", " LAST_SEEN ", claimed, dead, statuses, owner, "
+			"needs_rebase FROM humcli.subscription_status "
+			"ORDER BY name",
 			NULL, 0, &form, NULL);
 	query_close(&q);
 	return code;

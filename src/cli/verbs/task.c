@@ -39,19 +39,22 @@
 	"ON s.status = t.status "                              \
 	"ORDER BY t.place, t.turn, t.occurred_at, t.id"
 
-static const char json_sql[] = "SELECT t.kind, " ISO_TIME(
-	"t.occurred_at") " AS occurred_at, "
-			 "t.status, nullif(t.previous_status, '') AS previous_status, "
-			 "s.event AS meaning, s.trigger, " ISO_TIME(
-				 "t.received_at") " AS received_at, t.id::text AS id" TASK_FROM;
+#define OCCURRED_AT ISO_TIME("t.occurred_at")
+#define RECEIVED_AT ISO_TIME("t.received_at")
+
+static const char json_sql[] =
+	"SELECT t.kind, " OCCURRED_AT " AS occurred_at, t.status, "
+	"nullif(t.previous_status, '') AS previous_status, "
+	"s.event AS meaning, s.trigger, " RECEIVED_AT " AS received_at, "
+	"t.id::text AS id" TASK_FROM;
 
 /* The columns of timeline_sql. */
 enum { KIND, TIME, MS, STATUS, MEANING };
 
-static const char timeline_sql[] = "SELECT t.kind, " ISO_TIME(
-	"t.occurred_at") ", "
-			 "(extract(epoch FROM t.occurred_at) * 1000)::bigint, "
-			 "t.status, coalesce(s.event, '')" TASK_FROM;
+static const char timeline_sql[] =
+	"SELECT t.kind, " OCCURRED_AT ", "
+	"(extract(epoch FROM t.occurred_at) * 1000)::bigint, "
+	"t.status, coalesce(s.event, '')" TASK_FROM;
 
 /* Appends a duration in one or two units: "+3d 4h", "+12min 5s". */
 static void put_duration(struct buf *b, uint64_t ms)
@@ -148,7 +151,8 @@ static int print_timeline(struct query *q, const char *task, size_t *printed)
 int cmd_task(const struct verb *v, int argc, char **argv)
 {
 	struct query_form form = { 0 };
-	const struct cli_option options[] = { { "json", NULL, &form.json } };
+	const struct cli_option options[] = { { "json", NULL, &form.json, NULL,
+						"print an object a line" } };
 	struct query q;
 	size_t printed = 0;
 	int code;

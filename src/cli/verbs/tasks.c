@@ -11,19 +11,20 @@
 
 enum { LIMIT_MAX = 1000000 };
 
+#define LAST_EVENT ISO_TIME("t.occurred_at") " AS last_event"
+
 /* The state of the tasks of send and probe is "test", whatever their status. */
 static const char tasks_sql[] =
 	"SELECT r.task_id, r.status, r.state, r.last_event, r.meaning, "
 	"r.previous_status, r.events, r.trigger FROM ("
 	"SELECT t.task_id, t.status, CASE "
 	"WHEN pg_catalog.strpos(t.task_id, 'task_test_') = 1 THEN 'test' "
-	"WHEN t.terminal THEN 'ended' ELSE 'open' END AS state, " ISO_TIME(
-		"t.occurred_at") " AS last_event, t.meaning, "
-				 "t.previous_status, t.events, t.trigger, t.occurred_at "
-				 "FROM humcli.tasks t WHERE ($1::text IS NULL "
-				 "OR t.status = ANY (pg_catalog.string_to_array($1, ',')))) r "
-				 "WHERE $2::text IS NULL OR r.state = $2 "
-				 "ORDER BY r.occurred_at DESC, r.task_id LIMIT $3::bigint";
+	"WHEN t.terminal THEN 'ended' ELSE 'open' END AS state, " LAST_EVENT
+	", t.meaning, t.previous_status, t.events, t.trigger, t.occurred_at "
+	"FROM humcli.tasks t WHERE ($1::text IS NULL "
+	"OR t.status = ANY (pg_catalog.string_to_array($1, ',')))) r "
+	"WHERE $2::text IS NULL OR r.state = $2 "
+	"ORDER BY r.occurred_at DESC, r.task_id LIMIT $3::bigint";
 
 int cmd_tasks(const struct verb *v, int argc, char **argv)
 {
@@ -31,9 +32,11 @@ int cmd_tasks(const struct verb *v, int argc, char **argv)
 	bool open = false;
 	struct query_form form = { 0 };
 	const struct cli_option options[] = {
-		{ "open", NULL, &open },
-		{ "status", &status, NULL },
-		{ "limit", &limit, NULL },
+		{ "open", NULL, &open, NULL,
+		  "tasks that have not ended, without tests" },
+		{ "status", &status, NULL, "LIST",
+		  "tasks with one of these statuses" },
+		{ "limit", &limit, NULL, "N", "the newest N (default 100)" },
 		QUERY_FORM_OPTIONS(form),
 	};
 	uint64_t number;

@@ -34,9 +34,12 @@ int cmd_verify(const struct verb *v, int argc, char **argv)
 	struct secret_choice choice = { 0 };
 	const char *signature = NULL;
 	const struct cli_option options[] = {
-		{ "signature", &signature, NULL },
-		{ "secret-file", &choice.file, NULL },
-		{ "secret-name", &choice.name, NULL },
+		{ "signature", &signature, NULL, "HEX",
+		  "the signature to check, 64 hexadecimal digits" },
+		{ "secret-file", &choice.file, NULL, "FILE",
+		  "the secret is in this file; read no settings" },
+		{ "secret-name", &choice.name, NULL, "NAME",
+		  "the live secret of this name (default: all)" },
 	};
 	unsigned char given[HMAC_BYTES];
 	struct buf body = { 0 };

@@ -17,17 +17,20 @@
 
 enum { POLL_MS = 2000 };
 
+#define OCCURRED_AT ISO_TIME("e.occurred_at") " AS occurred_at"
+#define RECEIVED_AT ISO_TIME("e.received_at") " AS received_at"
+
 /* The first event of the task with a status of $2; NULL: any terminal one. */
 static const char event_sql[] =
 	"SELECT pg_catalog.row_to_json(r) FROM ("
 	"SELECT e.id::text AS id, e.event, e.task_id, e.status, "
-	"nullif(e.previous_status, '') AS previous_status, " ISO_TIME("e.occurred_at") " AS occurred_at, " ISO_TIME(
-		"e.received_at") " AS received_at, e.secret_name AS secret, e.payload "
-				 "FROM humcli.events e LEFT JOIN humcli.statuses s "
-				 "ON s.status = e.status WHERE e.task_id = $1 "
-				 "AND CASE WHEN $2::text IS NULL THEN s.terminal "
-				 "ELSE e.status = ANY (pg_catalog.string_to_array($2, ',')) END "
-				 "ORDER BY e.occurred_at, e.id LIMIT 1) r";
+	"nullif(e.previous_status, '') AS previous_status, " OCCURRED_AT
+	", " RECEIVED_AT ", e.secret_name AS secret, e.payload "
+	"FROM humcli.events e LEFT JOIN humcli.statuses s "
+	"ON s.status = e.status WHERE e.task_id = $1 "
+	"AND CASE WHEN $2::text IS NULL THEN s.terminal "
+	"ELSE e.status = ANY (pg_catalog.string_to_array($2, ',')) END "
+	"ORDER BY e.occurred_at, e.id LIMIT 1) r";
 
 static const char ended_sql[] = "SELECT t.status FROM humcli.tasks t "
 				"WHERE t.task_id = $1 AND t.terminal";
@@ -131,8 +134,10 @@ int cmd_wait(const struct verb *v, int argc, char **argv)
 	struct wait w = { .end = INT64_MAX };
 	const char *statuses = NULL, *timeout = NULL;
 	const struct cli_option options[] = {
-		{ "for", &statuses, NULL },
-		{ "timeout", &timeout, NULL },
+		{ "for", &statuses, NULL, "LIST",
+		  "the statuses to wait for (default: any that ends the task)" },
+		{ "timeout", &timeout, NULL, "DURATION",
+		  "how long to wait (default: for ever)" },
 	};
 	int64_t us;
 	int code;
