@@ -178,13 +178,18 @@ static struct drain_source start_storage(struct responder *r, bool cgi)
 						.probe_while_open = !cgi,
 						.warm_up = !cgi };
 	struct handler *h = &r->handler;
+	bool usable;
 
 	h->spool = spool_open(r->settings.spool, r->settings.spool_max);
+	usable = h->spool && spool_is_usable(h->spool);
+	/* By a file, and for CGI not at each request. */
+	if (usable && !cgi && !spool_accepts(h->spool))
+		log_message(LEVEL_DEBUG, "the spool accepts nothing now");
 	/* Three quarters, because some may still be reading a request. */
 	h->queue = queue_new(h->spool != NULL, r->settings.in_flight * 3 / 4);
 	if (!cgi)
 		h->verify_queue = verify_queue_new(verify_queue_processors());
-	if (cgi && h->spool)
+	if (cgi && usable)
 		gateway_cgi_remember(h);
 	r->writer = writer_start(&r->settings, h->queue, &options);
 	if (!r->writer) {

@@ -1,3 +1,15 @@
+/*
+ * Owns the order in which the spool's files are recorded, and what becomes of
+ * each: recorded and removed, deferred, or moved to failed/. It must not know
+ * the form of a file, nor the database: it submits deliveries to the queue.
+ *
+ * A drain takes the lock, brings back files of failed/ that an active secret
+ * fits, lists new/ and records batches of files, oldest first. Files that were
+ * refused before come last. Nothing that one file meets holds up another.
+ *
+ * The drainer's thread drains when a file was put, and every 5 s for what other
+ * processes left. CGI and the command line call drain() in their main thread.
+ */
 #include "store/drainer.h"
 
 #include <errno.h>
@@ -14,8 +26,9 @@
 enum {
 	BATCH_FILES = 64, /* files read and recorded together, */
 	BATCH_BYTES = 8 * 1024 * 1024, /* and about this much of them */
-	POLL_INTERVAL_MS = 5000, /* for what another process left */
+	POLL_INTERVAL_MS = 5000, /* for files of other processes */
 	MIN_INTERVAL_MS = 100,
+	LIST_COST_FACTOR = 10, /* listing may take a tenth of the time */
 	RETRY_MS = 500, /* while the database takes nothing */
 	BATCH_TIMEOUT_MS = 5000, /* then another process may have a try */
 	REFUSED_BATCHES_MAX = 3, /* in a row, then the database rests */
@@ -24,20 +37,23 @@ enum {
 
 /* us: the first pause of a refused file; each one is twice as long. */
 static const int64_t first_pause = 1000000;
+/* us: so long a file waits for a process that has its secret. */
+static const int64_t foreign_wait = INT64_C(3600) * 1000000;
 
 struct drainer {
 	struct drain_source source;
+	struct drain_memory memory;
 	pthread_t thread;
-	pthread_mutex_t lock;
-	bool stopping;
 };
 
+/* Files that no active secret fits. */
+
 /*
- * Whoever can write into the spool must not be able to forge, so what is
- * recorded was signed with a secret that is live now.
+ * Returns true if the entry is signed with an active secret, because a process
+ * that can write into the spool must not be able to forge an event.
  */
-static bool signature_is_live(struct secrets *secrets,
-			      const struct spool_entry *e)
+static bool signature_is_active(struct secrets *secrets,
+				const struct spool_entry *e)
 {
 	unsigned char given[HMAC_BYTES];
 	const struct secret_set *set;
@@ -52,6 +68,51 @@ static bool signature_is_live(struct secrets *secrets,
 	return found;
 }
 
+/* Moves a file of failed/ back to new/ if an active secret fits. */
+static bool bring_back(const struct drain_source *source, const char *name)
+{
+	struct spool_file f;
+	bool fits = spool_read(source->spool, SPOOL_FAILED, name, &f) ==
+			    SPOOL_READ_OK &&
+		    signature_is_active(source->secrets, &f.entry);
+
+	spool_file_free(&f);
+	return fits && spool_retry(source->spool, name);
+}
+
+static void retry_failed(const struct drain_source *source, size_t max,
+			 int64_t until)
+{
+	struct spool_list list;
+	size_t back = 0;
+
+	if (!spool_list(source->spool, SPOOL_FAILED, &list))
+		return;
+	for (size_t i = 0;
+	     i < list.count && i < max && !(until && monotonic_ms() >= until);
+	     i++)
+		back += bring_back(source, list.items[i].name);
+	spool_list_free(&list);
+	if (back)
+		log_message(LEVEL_INFO,
+			    "spool: %zu files of failed/ are signed with an "
+			    "active secret now; they are drained",
+			    back);
+}
+
+/*
+ * Returns true if a file waited long enough for its secret. A time too far
+ * ahead is of a clock that was wrong.
+ */
+static bool is_expired(const struct spool_item *item)
+{
+	int64_t age = wall_clock_us() - item->mtime;
+
+	return age >= foreign_wait || age < -foreign_wait;
+}
+
+/* Drains. */
+
 static struct delivery *make_delivery(const struct spool_entry *e)
 {
 	struct delivery *d = delivery_new();
@@ -59,27 +120,46 @@ static struct delivery *make_delivery(const struct spool_entry *e)
 	snprintf(d->signature, sizeof(d->signature), "%s", e->signature);
 	d->secret_name = xstrdup(e->secret_name);
 	d->received_at = e->received_at;
-	/* What is no event has its reason in it, and goes to the quarantine. */
+	/* The reason of an invalid body goes into the quarantine. */
 	if (delivery_parse(d, xstrndup(e->body, e->length), e->length) !=
 	    EVENT_OK)
 		log_message(LEVEL_DEBUG, "spooled: %s", d->reason);
 	return d;
 }
 
-/* NULL where it is not to be recorded: gone, damaged or forged. */
-static struct delivery *load_file(const struct drain_source *source,
-				  const char *name, struct drain_count *count)
+/* Leaves a file to the process that has its secret, for an hour. */
+static const char *defer_foreign(const struct spool_item *item,
+				 struct drain_count *count)
 {
-	struct spool_file f;
+	if (is_expired(item))
+		return "signed with no active secret";
+	count->deferred++;
+	count->foreign++;
+	return NULL;
+}
+
+/* Returns NULL if the file is not to be recorded now. The caller frees it. */
+static struct delivery *load_file(const struct drain_source *source,
+				  const struct spool_item *item,
+				  struct drain_count *count)
+{
+	struct spool_file f = { 0 };
 	struct delivery *d = NULL;
 	const char *why = NULL;
 
-	switch (spool_read(source->spool, SPOOL_NEW, name, &f)) {
+	if (drain_memory_knows(source->memory, item->name)) {
+		why = defer_foreign(item, count);
+		goto out;
+	}
+	switch (spool_read(source->spool, SPOOL_NEW, item->name, &f)) {
 	case SPOOL_READ_OK:
-		if (signature_is_live(source->secrets, &f.entry))
+		if (signature_is_active(source->secrets, &f.entry)) {
 			d = make_delivery(&f.entry);
-		else
-			why = "signed with no live secret";
+			break;
+		}
+		why = defer_foreign(item, count);
+		if (!why)
+			drain_memory_add(source->memory, item->name);
 		break;
 	case SPOOL_READ_GONE:
 		break;
@@ -90,9 +170,10 @@ static struct delivery *load_file(const struct drain_source *source,
 		why = "damaged, or of another version";
 		break;
 	}
+out:
 	spool_file_free(&f);
 	if (why) {
-		spool_move_to_failed(source->spool, name, why);
+		spool_move_to_failed(source->spool, item->name, why);
 		count->moved_to_failed++;
 	}
 	return d;
@@ -137,7 +218,7 @@ static size_t load_batch(const struct drain_source *source,
 	b->count = 0;
 	for (used = 0; used < n && used < BATCH_FILES && bytes < BATCH_BYTES;
 	     used++) {
-		struct delivery *d = load_file(source, items[used].name, count);
+		struct delivery *d = load_file(source, &items[used], count);
 
 		if (!d)
 			continue;
@@ -265,7 +346,7 @@ static size_t count_due(const struct drain_source *source,
 	return due;
 }
 
-/* Drains up to max items; nothing that one file meets holds up another. */
+/* Drains up to max items; files that no secret fits do not count. */
 static void drain_list(const struct drain_source *source,
 		       const struct spool_list *list, size_t max, int64_t until,
 		       struct drain_count *count)
@@ -273,10 +354,12 @@ static void drain_list(const struct drain_source *source,
 	size_t due = count_due(source, list), refused_batches = 0, i = 0;
 	struct drain_batch b;
 
-	while (i < due && i < max && !count->database_unavailable &&
+	while (i < due && i - count->foreign < max &&
+	       !count->database_unavailable &&
 	       !(until && monotonic_ms() >= until)) {
 		size_t refused = count->refused;
-		size_t end = due < max ? due : max;
+		size_t rest = max - (i - count->foreign);
+		size_t end = due - i < rest ? due : i + rest;
 
 		i += load_batch(source, list->items + i, end - i, &b, count);
 		/* The site's fault may be over: try all that it refused. */
@@ -293,43 +376,54 @@ static void drain_list(const struct drain_source *source,
 		count->retry_at = list->items[due].retry_at;
 }
 
-bool drain(const struct drain_source *source, size_t max, int64_t until,
-	   struct drain_count *count)
+static void log_drain(const struct drain_source *source,
+		      const struct drain_count *count)
 {
-	struct spool_list list = { 0 };
-	int lock = spool_lock(source->spool);
-	bool ok;
-
-	*count = (struct drain_count){ 0 };
-	if (lock < 0)
-		return false;
-	ok = spool_list(source->spool, SPOOL_NEW, &list);
-	if (ok)
-		read_notes(source->spool, &list);
-	drain_list(source, &list, max, until, count);
-	spool_list_free(&list);
-	spool_unlock(lock);
+	/* Without a memory each drain would log it. */
+	if (drain_memory_settle(source->memory))
+		log_message(LEVEL_WARNING,
+			    "spool: %zu files are signed with no active "
+			    "secret; they wait an hour for one, then they are "
+			    "moved to failed/",
+			    count->foreign);
 	if (count->recorded || count->moved_to_failed)
 		log_message(LEVEL_INFO,
 			    "spool: %zu recorded, %zu moved to failed/, %zu "
 			    "left for later",
 			    count->recorded, count->moved_to_failed,
 			    count->deferred + count->paused);
+}
+
+bool drain(const struct drain_source *source, size_t max, int64_t until,
+	   struct drain_count *count)
+{
+	struct spool_list list = { 0 };
+	int64_t start = monotonic_ms();
+	int lock = spool_lock(source->spool), error;
+	bool ok;
+
+	*count = (struct drain_count){ 0 };
+	if (lock < 0)
+		return false;
+	if (drain_memory_renew(source->memory, source->secrets))
+		retry_failed(source, max, until);
+	ok = spool_list(source->spool, SPOOL_NEW, &list);
+	error = errno;
+	if (ok)
+		read_notes(source->spool, &list);
+	count->list_ms = monotonic_ms() - start;
+	drain_list(source, &list, max, until, count);
+	spool_list_free(&list);
+	spool_unlock(lock);
+	log_drain(source, count);
+	errno = error;
 	return ok;
 }
 
-static bool is_stopping(struct drainer *d)
-{
-	bool yes;
+/* The drainer's thread. */
 
-	mutex_lock(&d->lock);
-	yes = d->stopping;
-	mutex_unlock(&d->lock);
-	return yes;
-}
-
-/* Returns when to drain again (ms, monotonic). */
-static int64_t next_drain(const struct drain_count *count, bool done)
+/* Returns when to drain again at the latest (ms, monotonic). */
+static int64_t latest_drain(const struct drain_count *count, bool done)
 {
 	int64_t now = monotonic_ms();
 	int64_t next = now + (done ? POLL_INTERVAL_MS : RETRY_MS);
@@ -340,22 +434,34 @@ static int64_t next_drain(const struct drain_count *count, bool done)
 	if (count->retry_at)
 		next = min_i64(next, now + (count->retry_at - wall_clock_us()) /
 						     1000);
-	return max_i64(next, now + MIN_INTERVAL_MS);
+	return next;
+}
+
+/*
+ * Returns when to drain again at the earliest (ms, monotonic), also if a file is
+ * put: not while the database takes nothing, and rarely if the list is long.
+ */
+static int64_t earliest_drain(const struct drain_count *count, bool done)
+{
+	int64_t pause = done ? MIN_INTERVAL_MS : RETRY_MS;
+
+	return monotonic_ms() +
+	       max_i64(pause, count->list_ms * LIST_COST_FACTOR);
 }
 
 static void *drainer_main(void *context)
 {
 	struct drainer *d = context;
+	int64_t earliest, latest;
 
-	while (!is_stopping(d)) {
+	do {
 		struct drain_count count = { 0 };
 		bool done = drain(&d->source, SIZE_MAX, 0, &count) &&
 			    !count.database_unavailable;
 
-		if (is_stopping(d))
-			break;
-		spool_wait(d->source.spool, next_drain(&count, done));
-	}
+		earliest = earliest_drain(&count, done);
+		latest = max_i64(earliest, latest_drain(&count, done));
+	} while (spool_wait(d->source.spool, earliest, latest));
 	return NULL;
 }
 
@@ -365,14 +471,13 @@ struct drainer *drainer_start(const struct drain_source *source)
 	int error;
 
 	d->source = *source;
-	mutex_init(&d->lock);
+	d->source.memory = &d->memory;
 	error = pthread_create(&d->thread, NULL, drainer_main, d);
 	if (error) {
 		errno = error;
 		log_message(LEVEL_ERROR,
 			    "can't start the drainer's thread: %m; the spool "
 			    "is not drained");
-		mutex_destroy(&d->lock);
 		free(d);
 		return NULL;
 	}
@@ -383,14 +488,11 @@ bool drainer_stop(struct drainer *d, int64_t deadline)
 {
 	if (!d)
 		return true;
-	mutex_lock(&d->lock);
-	d->stopping = true;
-	mutex_unlock(&d->lock);
-	spool_wake(d->source.spool);
+	spool_stop_waiting(d->source.spool);
 	/* A disk can hang, and damaged files can be many. */
 	if (!thread_join_until(d->thread, deadline))
 		return false;
-	mutex_destroy(&d->lock);
+	drain_memory_free(&d->memory, d->source.secrets);
 	free(d);
 	return true;
 }

@@ -11,30 +11,34 @@
 
 #include "base/macros.h"
 #include "config/secrets.h"
+#include "store/drain_memory.h"
 #include "store/queue.h"
 #include "store/spool.h"
 
-/* Nothing else of ours is needed, so that the command line can drain. */
+/* All that a drain needs, also that of the command line. */
 struct drain_source {
 	struct spool *spool;
 	struct secrets *secrets;
 	struct queue *queue;
-	bool ignore_pauses; /* also try what was refused a moment ago */
+	bool ignore_pauses; /* also try files that were refused a moment ago */
+	struct drain_memory *memory; /* of the drainer's thread; else NULL */
 };
 
 struct drain_count {
 	size_t recorded; /* and removed, duplicates and quarantined too */
 	size_t moved_to_failed;
-	size_t deferred; /* the database did not take them */
-	size_t refused; /* of these: it refuses them alone */
+	size_t deferred; /* stays for the next drain */
+	size_t refused; /* of these: the database refuses them alone */
+	size_t foreign; /* of these: no active secret matches */
 	size_t paused; /* refused before, their time has not come */
 	int64_t retry_at; /* us since 1970, of the first of these; 0: none */
+	int64_t list_ms; /* the time that listing the files took */
 	bool database_unavailable; /* it takes none now: the rest was not tried */
 };
 
 /*
- * Drains at most max files, until monotonic_ms() is until (0: no limit). False
- * where another process is at it, or the spool can't be read.
+ * Drains at most max files, until monotonic_ms() is until (0: no limit).
+ * Returns false with errno set: EWOULDBLOCK if another process drains.
  */
 bool drain(const struct drain_source *source, size_t max, int64_t until,
 	   struct drain_count *count) MUST_CHECK;
@@ -47,8 +51,10 @@ struct drainer;
  */
 struct drainer *drainer_start(const struct drain_source *source) MUST_CHECK;
 /*
- * After queue_set_stop_deadline(), so that it waits for no database. False: it
- * is not done by then, and the process can only be left by _exit().
+ * Stops the thread. Call it after queue_set_stop_deadline(), so that the thread
+ * waits for no database. Returns true if it ended before the deadline (ms,
+ * monotonic); false if it runs, and then the process can only be left by
+ * _exit().
  */
 bool drainer_stop(struct drainer *d, int64_t deadline) MUST_CHECK;
 

@@ -1,168 +1,133 @@
+/*
+ * Owns the state of the spool: whether it can be used, how much it holds, and
+ * what waits for the drainer. spool_file.c knows the form of a file,
+ * spool_disk.c the folders and syncs, spool_count.c the sums. It must not know
+ * secrets, events or the database.
+ *
+ * Workers, the drainer and the command line call any function at any time. The
+ * lock guards some flags. Nothing is read or written under it, because a slow
+ * disk would otherwise stop all requests.
+ *
+ * Folders can be removed or become unusable while the process runs. They are
+ * made again by the next function that needs them.
+ */
 #include "store/spool.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/threads.h"
+#include "store/spool_count.h"
+#include "store/spool_disk.h"
+#include "store/spool_note.h"
 
 enum {
-	CHARGE_MIN = 4096, /* each file counts as at least this much */
-	FILE_MAX = 17 * 1024 * 1024, /* MAX_BODY at its largest, and a head */
-	SCAN_INTERVAL_MS = 1000,
-	STALE_S = 3600 /* a file in tmp/ this old has lost its writer */
+	FILE_MAX = 17 * 1024 * 1024, /* the largest MAX_BODY, and the headers */
+	CHARGE_MIN = 4096, /* what a small file counts */
+	TRIAL_MS = 1000 /* for so long the result of a trial is used */
 };
 
 static const char *const folders[] = { [SPOOL_NEW] = "new",
 				       [SPOOL_FAILED] = "failed",
 				       [SPOOL_REFUSED] = "refused" };
 
+/* Kinds of failures, each with a rate-limited log. */
+enum failure_kind { USE, FULL, WRITE, READ, NOTE, REMOVE, FAILURE_KINDS };
+
 struct spool {
-	char *path;
+	struct spool_disk disk;
 	uint64_t max_bytes;
+	_Atomic(enum spool_state) state;
+	struct log_limit failures[FAILURE_KINDS];
+	struct spool_count *count; /* of new/ */
 	pthread_mutex_t lock; /* over the rest */
 	pthread_cond_t changed;
-	bool wake_requested;
-	uint64_t bytes; /* in new/, as of looked, and what we put since */
-	uint64_t files;
-	int64_t scanned_at; /* monotonic_ms() */
-	int64_t tried_at; /* ms, monotonic: when spool_accepts() tried */
-	bool accepts; /* the result */
-	unsigned tmp_serial; /* of names in tmp/ */
-	int64_t error_logged_at;
+	bool file_came; /* since the last spool_wait() */
+	bool stopping;
+	int64_t tried_at; /* ms, monotonic: end of the last trial; 0: none */
+	bool accepts; /* its result */
 };
 
-/* Once a minute: a full spool refuses hundreds a second. */
-static void log_error_limited(struct spool *s, const char *what)
+static void log_failure(struct spool *s, enum failure_kind kind,
+			const char *what)
 {
-	int64_t now = monotonic_ms();
-	bool say;
+	log_limited(&s->failures[kind], LEVEL_ERROR, "spool %s: %s: %m",
+		    s->disk.path, what);
+}
 
-	mutex_lock(&s->lock);
-	say = !s->error_logged_at || now - s->error_logged_at > 60000;
-	if (say)
-		s->error_logged_at = now;
-	mutex_unlock(&s->lock);
-	if (say)
-		log_message(LEVEL_ERROR, "spool %s: %s: %m", s->path, what);
+/* Returns true if a folder that is lost can be the reason for errno. */
+static bool is_lost(int error)
+{
+	return error == ENOENT || error == ENOTDIR || error == ESTALE;
+}
+
+/* Folders. */
+
+/* Opens a folder for readdir(). Returns NULL with errno set. */
+static DIR *open_listing(struct spool *s, enum spool_folder folder)
+{
+	int fd = spool_disk_open(&s->disk, folders[folder]);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+
+	if (!dir && fd >= 0)
+		close(fd);
+	return dir;
+}
+
+/*
+ * Returns the next file of a folder, without hidden ones, and its status.
+ * Returns NULL at the end.
+ */
+static const char *next_file(DIR *dir, struct stat *st)
+{
+	const struct dirent *e;
+
+	while ((e = readdir(dir))) {
+		if (*e->d_name != '.' && fstatat(dirfd(dir), e->d_name, st,
+						 AT_SYMLINK_NOFOLLOW) == 0)
+			return e->d_name;
+	}
+	return NULL;
+}
+
+/* A spool_scan_fn for new/. */
+static bool scan_new(void *context, struct spool_sum *found)
+{
+	struct spool *s = context;
+	DIR *dir = open_listing(s, SPOOL_NEW);
+	struct stat st;
+
+	if (!dir)
+		return is_lost(errno);
+	while (next_file(dir, &st))
+		spool_sum_add(found, (uint64_t)st.st_size);
+	closedir(dir);
+	return true;
 }
 
 /* Opening. */
 
-static int open_base(const struct spool *s)
+/* Makes the folders that are missing. Returns false with errno set. */
+static bool make_ready(struct spool *s)
 {
-	return open(s->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-}
+	enum spool_state state = spool_disk_prepare(&s->disk);
 
-static int open_folder(int base, const char *name)
-{
-	return openat(base, name,
-		      O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-}
-
-static bool sync_folder(int base, const char *name)
-{
-	int fd = open_folder(base, name);
-	bool ok;
-
-	if (fd < 0)
-		return false;
-	ok = fsync(fd) == 0;
-	close(fd);
-	return ok;
-}
-
-/* Synced: an event in a folder that a crash takes away would be lost. */
-static bool make_folders(int base)
-{
-	static const char *const names[] = { "tmp", "new", "failed",
-					     "refused" };
-	bool made = false;
-
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-		if (mkdirat(base, names[i], 0700) == 0)
-			made = true;
-		else if (errno != EEXIST)
-			return false;
-	}
-	return !made || fsync(base) == 0;
-}
-
-/* Where we may not read the folder above, its file system has to do. */
-static bool sync_parent(int base)
-{
-	return sync_folder(base, "..") || errno == EACCES;
-}
-
-/* Others could put files there, or take ours away. */
-static bool check_private(const struct spool *s, int base)
-{
-	struct stat st;
-
-	if (fstat(base, &st) < 0)
-		return false;
-	if ((st.st_mode & 022) == 0 &&
-	    (st.st_uid == geteuid() || geteuid() == 0))
+	atomic_store(&s->state, state);
+	if (state == SPOOL_READY)
 		return true;
-	log_message(LEVEL_ERROR,
-		    "spool %s must belong to this user and not be writable "
-		    "by others: chmod 700 %s",
-		    s->path, s->path);
-	errno = EPERM;
+	log_limited(&s->failures[USE], LEVEL_WARNING,
+		    "can't use spool %s: %m; events will be refused (503) "
+		    "while the database is unavailable",
+		    s->disk.path);
 	return false;
-}
-
-/* What a writer left that was killed before its file was whole. */
-static void remove_stale_tmp(int base)
-{
-	int fd = open_folder(base, "tmp");
-	DIR *d = fd < 0 ? NULL : fdopendir(fd);
-	const struct dirent *e;
-	time_t now = time(NULL);
-
-	if (!d) {
-		if (fd >= 0)
-			close(fd);
-		return;
-	}
-	while ((e = readdir(d))) {
-		struct stat st;
-
-		if (*e->d_name != '.' &&
-		    fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-		    now - st.st_mtime > STALE_S)
-			(void)unlinkat(fd, e->d_name, 0);
-	}
-	closedir(d);
-}
-
-static bool prepare(struct spool *s)
-{
-	int base;
-	bool ok, made = mkdir(s->path, 0700) == 0;
-
-	if (!made && errno != EEXIST)
-		return false;
-	base = open_base(s);
-	if (base < 0)
-		return false;
-	ok = check_private(s, base) && make_folders(base) &&
-	     (!made || sync_parent(base)) &&
-	     faccessat(base, "new", W_OK | X_OK, AT_EACCESS) == 0;
-	if (ok)
-		remove_stale_tmp(base);
-	close(base);
-	return ok;
 }
 
 struct spool *spool_open(const char *path, uint64_t max_bytes)
@@ -172,135 +137,79 @@ struct spool *spool_open(const char *path, uint64_t max_bytes)
 	if (!*path)
 		return NULL;
 	s = xcalloc(1, sizeof(*s));
-	s->path = xstrdup(path);
+	s->disk.path = xstrdup(path);
 	s->max_bytes = max_bytes;
 	mutex_init(&s->lock);
 	cond_init(&s->changed);
-	if (prepare(s))
-		return s;
-	log_message(LEVEL_WARNING,
-		    "can't use spool %s: %m; events will be refused (503) "
-		    "while the database is unavailable",
-		    path);
-	spool_close(s);
-	return NULL;
+	s->count = spool_count_new(scan_new, s);
+	(void)make_ready(s);
+	return s;
 }
 
 void spool_close(struct spool *s)
 {
 	if (!s)
 		return;
+	spool_count_free(s->count);
 	cond_destroy(&s->changed);
 	mutex_destroy(&s->lock);
-	free(s->path);
+	free(s->disk.path);
 	free(s);
 }
 
-/* Room. */
-
-static uint64_t charge(uint64_t size)
+bool spool_is_usable(struct spool *s)
 {
-	return size < CHARGE_MIN ? CHARGE_MIN : size;
-}
-
-/* Under the lock; what cannot be read counts as empty, and fails to write. */
-static void scan_if_stale(struct spool *s)
-{
-	int base, fd;
-	DIR *d;
-	const struct dirent *e;
-
-	if (s->scanned_at && monotonic_ms() - s->scanned_at < SCAN_INTERVAL_MS)
-		return;
-	s->scanned_at = monotonic_ms();
-	s->bytes = s->files = 0;
-	base = open_base(s);
-	fd = base < 0 ? -1 : open_folder(base, "new");
-	if (base >= 0)
-		close(base);
-	d = fd < 0 ? NULL : fdopendir(fd);
-	if (!d) {
-		if (fd >= 0)
-			close(fd);
-		return;
-	}
-	while ((e = readdir(d))) {
-		struct stat st;
-
-		if (*e->d_name == '.' ||
-		    fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-			continue;
-		s->bytes += charge((uint64_t)st.st_size);
-		s->files++;
-	}
-	closedir(d);
-}
-
-static bool reserve(struct spool *s, uint64_t size)
-{
-	bool room;
-
-	mutex_lock(&s->lock);
-	scan_if_stale(s);
-	room = s->bytes + charge(size) <= s->max_bytes;
-	if (room) {
-		s->bytes += charge(size);
-		s->files++;
-	}
-	mutex_unlock(&s->lock);
-	if (!room) {
-		errno = ENOSPC;
-		log_error_limited(s, "full (HUMCLI_WEBHOOK_SPOOL_MAX)");
-	}
-	return room;
+	return atomic_load(&s->state) != SPOOL_UNUSABLE;
 }
 
 bool spool_is_empty(struct spool *s)
 {
-	bool empty;
-
-	mutex_lock(&s->lock);
-	scan_if_stale(s);
-	empty = s->files == 0;
-	mutex_unlock(&s->lock);
-	return empty;
+	return spool_count_sum(s->count).files == 0;
 }
 
-void spool_wait(struct spool *s, int64_t until)
+/* Waiting. */
+
+bool spool_wait(struct spool *s, int64_t earliest, int64_t until)
 {
+	bool stopping;
+
 	mutex_lock(&s->lock);
-	while (!s->wake_requested && monotonic_ms() < until)
-		cond_wait(&s->changed, &s->lock, until);
-	s->wake_requested = false;
+	while (!s->stopping) {
+		int64_t now = monotonic_ms();
+
+		if (now >= until || (s->file_came && now >= earliest))
+			break;
+		cond_wait(&s->changed, &s->lock,
+			  s->file_came ? earliest : until);
+	}
+	s->file_came = false;
+	stopping = s->stopping;
 	mutex_unlock(&s->lock);
+	return !stopping;
 }
 
-void spool_wake(struct spool *s)
+void spool_stop_waiting(struct spool *s)
 {
 	mutex_lock(&s->lock);
-	s->wake_requested = true;
+	s->stopping = true;
 	cond_signal(&s->changed);
 	mutex_unlock(&s->lock);
 }
 
-/* Putting: written and synced in tmp/, then linked into new/. */
-
-static bool write_file(int base, const char *name, const struct buf *text)
+static void tell_drainer(struct spool *s)
 {
-	int fd = openat(base, name,
-			O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-			0600);
-	bool ok;
-
-	if (fd < 0)
-		return false;
-	ok = write_all(fd, text->data, text->length) && fsync(fd) == 0;
-	if (close(fd) < 0)
-		ok = false;
-	return ok;
+	mutex_lock(&s->lock);
+	s->file_came = true;
+	cond_signal(&s->changed);
+	mutex_unlock(&s->lock);
 }
 
-/* Whether the file that is there already is this event, whole. */
+/* Putting. */
+
+/*
+ * Returns SPOOL_READ_OK if new/ has this event already; SPOOL_READ_DAMAGED if
+ * it has something else of that name.
+ */
 static enum spool_read compare_existing(struct spool *s,
 					const struct spool_entry *e)
 {
@@ -315,123 +224,102 @@ static enum spool_read compare_existing(struct spool *s,
 	return got;
 }
 
-static bool link_new(struct spool *s, int base, const char *tmp,
-		     const struct spool_entry *e)
+/* Returns true if new/ has this event, and moves a damaged one out of its way. */
+static bool has_event(struct spool *s, const struct spool_entry *e)
 {
-	char *target = xasprintf("new/%s", e->signature);
-	bool ok = linkat(base, tmp, base, target, 0) == 0;
-
-	/* Already spooled; unless what lies there is damaged, or foreign. */
-	if (!ok && errno == EEXIST) {
-		enum spool_read got = compare_existing(s, e);
-
-		if (got == SPOOL_READ_DAMAGED)
-			spool_move_to_failed(s, e->signature,
-					     "not what its name says");
-		ok = got == SPOOL_READ_OK ||
-		     (got != SPOOL_READ_LATER &&
-		      linkat(base, tmp, base, target, 0) == 0);
+	switch (compare_existing(s, e)) {
+	case SPOOL_READ_OK:
+		return true;
+	case SPOOL_READ_DAMAGED:
+		spool_move_to_failed(s, e->signature, "not what its name says");
+		break;
+	case SPOOL_READ_GONE:
+	case SPOOL_READ_LATER:
+		break;
 	}
-	free(target);
-	return ok && sync_folder(base, "new");
+	return false;
 }
 
-static char *tmp_name(struct spool *s)
+/* Returns true if the event is in new/; false with errno set. */
+static bool write_event(struct spool *s, const struct spool_entry *e,
+			const struct buf *text)
 {
-	unsigned serial;
-
-	mutex_lock(&s->lock);
-	serial = s->tmp_serial++;
-	mutex_unlock(&s->lock);
-	return xasprintf("tmp/%lld.%ld.%u", (long long)wall_clock_us(),
-			 (long)getpid(), serial);
+	/* One that is there already may not have been synced yet. */
+	if (has_event(s, e))
+		return spool_disk_sync_new(&s->disk);
+	if (!spool_count_reserve(s->count, text->length, s->max_bytes)) {
+		errno = ENOSPC;
+		log_failure(s, FULL, "full (HUMCLI_WEBHOOK_SPOOL_MAX)");
+		errno = ENOSPC;
+		return false;
+	}
+	if (spool_disk_put(&s->disk, e->signature, text)) {
+		spool_count_settle(s->count, text->length, true);
+		return true;
+	}
+	spool_count_settle(s->count, text->length, false);
+	/* Another thread or process was faster. */
+	return errno == EEXIST && has_event(s, e) &&
+	       spool_disk_sync_new(&s->disk);
 }
 
 bool spool_put(struct spool *s, const struct spool_entry *e)
 {
 	struct buf text = { 0 };
-	char *tmp = tmp_name(s);
-	int base = -1, saved;
-	bool ok = false;
+	bool ok;
 
 	spool_file_render(e, &text);
-	if (!reserve(s, text.length))
-		goto out;
-	base = open_base(s);
-	ok = base >= 0 && write_file(base, tmp, &text) &&
-	     link_new(s, base, tmp, e);
-	saved = errno;
-	if (base >= 0)
-		(void)unlinkat(base, tmp, 0);
-	errno = saved;
+	errno = ENOENT;
+	ok = atomic_load(&s->state) == SPOOL_READY && write_event(s, e, &text);
+	/* The folders may have been removed since. */
+	if (!ok && is_lost(errno) && make_ready(s))
+		ok = write_event(s, e, &text);
 	if (ok)
-		spool_wake(s);
+		tell_drainer(s);
 	else
-		log_error_limited(s, "can't write an event");
-out:
-	if (base >= 0)
-		close(base);
+		log_failure(s, WRITE, "can't write an event");
 	buf_free(&text);
-	free(tmp);
 	return ok;
 }
 
-static bool has_room(struct spool *s)
+/* Returns true if a trial worked; false with the reason in the log. */
+static bool try_to_write(struct spool *s)
 {
-	bool room;
+	struct spool_trial trial = { 0 };
 
-	mutex_lock(&s->lock);
-	scan_if_stale(s);
-	room = s->bytes + CHARGE_MIN <= s->max_bytes;
-	mutex_unlock(&s->lock);
-	return room;
-}
-
-/* Writes and syncs a file in tmp/, moves it to new/, hidden, and removes it. */
-static bool try_write(struct spool *s)
-{
-	static char line[] = "a trial\n";
-	const struct buf text = { .data = line, .length = sizeof(line) - 1 };
-	char *tmp = tmp_name(s);
-	char *new = xasprintf("new/.%s", tmp + strlen("tmp/"));
-	int base = open_base(s), saved;
-	bool ok = base >= 0 && write_file(base, tmp, &text) &&
-		  renameat(base, tmp, base, new) == 0 &&
-		  sync_folder(base, "new");
-
-	saved = errno;
-	if (base >= 0) {
-		(void)unlinkat(base, tmp, 0);
-		(void)unlinkat(base, new, 0);
-		close(base);
+	if (spool_count_sum(s->count).bytes + CHARGE_MIN > s->max_bytes) {
+		errno = ENOSPC;
+		log_failure(s, FULL, "full (HUMCLI_WEBHOOK_SPOOL_MAX)");
+		return false;
 	}
-	free(new);
-	free(tmp);
-	errno = saved;
-	return ok;
+	if (!make_ready(s))
+		return false;
+	if (spool_disk_try(&s->disk, &trial))
+		return true;
+	log_limited(&s->failures[USE], LEVEL_WARNING,
+		    "can't use spool %s: can't %s: %s; events will be refused "
+		    "(503) while the database is unavailable",
+		    s->disk.path, trial.step, strerror(trial.error));
+	return false;
 }
 
 bool spool_accepts(struct spool *s)
 {
-	int64_t now = monotonic_ms();
 	bool accepts, known;
 
 	mutex_lock(&s->lock);
-	known = s->tried_at && now - s->tried_at < SCAN_INTERVAL_MS;
+	known = s->tried_at && monotonic_ms() - s->tried_at < TRIAL_MS;
 	accepts = s->accepts;
 	mutex_unlock(&s->lock);
 	if (known)
 		return accepts;
-	accepts = has_room(s) && try_write(s);
-	if (!accepts)
-		log_error_limited(s, "can't write an event");
+	accepts = try_to_write(s);
 	mutex_lock(&s->lock);
-	s->tried_at = now;
+	s->tried_at = monotonic_ms();
 	s->accepts = accepts;
 	mutex_unlock(&s->lock);
 	return accepts;
 }
-
 /* Listing. */
 
 static int compare_age(const void *a, const void *b)
@@ -446,10 +334,8 @@ static int compare_age(const void *a, const void *b)
 static void add_item(struct spool_list *list, const char *name,
 		     const struct stat *st)
 {
-	if ((list->count & (list->count + 1)) == 0)
-		list->items =
-			xrealloc(list->items, (2 * list->count + 2) *
-						      sizeof(list->items[0]));
+	list->items =
+		array_grow(list->items, list->count, sizeof(*list->items));
 	list->items[list->count++] = (struct spool_item){
 		.name = xstrdup(name),
 		.mtime = spool_time(&st->st_mtim),
@@ -460,27 +346,28 @@ static void add_item(struct spool_list *list, const char *name,
 bool spool_list(struct spool *s, enum spool_folder folder,
 		struct spool_list *list)
 {
-	int base = open_base(s);
-	int fd = base < 0 ? -1 : open_folder(base, folders[folder]);
-	DIR *d = fd < 0 ? NULL : fdopendir(fd);
-	const struct dirent *e;
+	bool counts = folder == SPOOL_NEW && spool_count_begin(s->count);
+	struct spool_sum found = { 0 };
+	DIR *dir = open_listing(s, folder);
+	const char *name;
+	struct stat st;
 
 	*list = (struct spool_list){ 0 };
-	if (base >= 0)
-		close(base);
-	if (!d) {
-		if (fd >= 0)
-			close(fd);
-		return false;
+	if (!dir && is_lost(errno) && make_ready(s))
+		dir = open_listing(s, folder);
+	while (dir && (name = next_file(dir, &st))) {
+		add_item(list, name, &st);
+		spool_sum_add(&found, (uint64_t)st.st_size);
 	}
-	while ((e = readdir(d))) {
-		struct stat st;
+	if (counts) {
+		int saved = errno;
 
-		if (*e->d_name != '.' &&
-		    fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0)
-			add_item(list, e->d_name, &st);
+		spool_count_end(s->count, dir ? &found : NULL);
+		errno = saved;
 	}
-	closedir(d);
+	if (!dir)
+		return false;
+	closedir(dir);
 	if (list->count)
 		qsort(list->items, list->count, sizeof(list->items[0]),
 		      compare_age);
@@ -497,7 +384,10 @@ void spool_list_free(struct spool_list *list)
 
 /* Reading. */
 
-/* By errno; only what is so for good says something against the file. */
+/*
+ * Returns what errno says of a file: permanent errors mean that it is damaged,
+ * all others that it is read again later.
+ */
 static enum spool_read classify_read_error(struct spool *s)
 {
 	switch (errno) {
@@ -510,7 +400,7 @@ static enum spool_read classify_read_error(struct spool *s)
 	case EFBIG:
 		return SPOOL_READ_DAMAGED;
 	default:
-		log_error_limited(s, "can't read a file");
+		log_failure(s, READ, "can't read a file");
 		return SPOOL_READ_LATER;
 	}
 }
@@ -518,7 +408,7 @@ static enum spool_read classify_read_error(struct spool *s)
 enum spool_read spool_read(struct spool *s, enum spool_folder folder,
 			   const char *name, struct spool_file *file)
 {
-	char *path = xasprintf("%s/%s/%s", s->path, folders[folder], name);
+	char *path = xasprintf("%s/%s/%s", s->disk.path, folders[folder], name);
 	int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	struct stat st;
 	enum spool_read got = SPOOL_READ_DAMAGED;
@@ -538,131 +428,78 @@ enum spool_read spool_read(struct spool *s, enum spool_folder folder,
 	return got;
 }
 
-/* Refusals. */
-
-enum { REFUSAL_MAX = 4096 };
+/* Notes of refusals. */
 
 bool spool_refusal_read(struct spool *s, const char *name,
 			struct spool_refusal *refusal)
 {
-	char *path = xasprintf("%s/refused/%s", s->path, name);
-	int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	struct buf text = { 0 };
-	struct stat st;
-	bool found;
-
-	free(path);
-	if (fd < 0)
-		return false;
-	found = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
-		read_all(fd, REFUSAL_MAX, &text) &&
-		spool_refusal_parse(text.data, refusal);
-	if (found)
-		refusal->retry_at = spool_time(&st.st_mtim);
-	close(fd);
-	buf_free(&text);
-	return found;
+	return spool_note_read(&s->disk, name, refusal);
 }
 
 void spool_refusal_write(struct spool *s, const char *name,
 			 const struct spool_refusal *refusal)
 {
-	char *path = xasprintf("%s/refused/%s", s->path, name);
-	int fd = open(path,
-		      O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK |
-			      O_CLOEXEC,
-		      0600);
-	const struct timespec retry_at = {
-		.tv_sec = refusal->retry_at / 1000000,
-		.tv_nsec = refusal->retry_at % 1000000 * 1000,
-	};
-	const struct timespec times[2] = { retry_at, retry_at };
-	struct buf text = { 0 };
-
-	spool_refusal_render(refusal, &text);
-	if (fd < 0 || !write_all(fd, text.data, text.length) ||
-	    futimens(fd, times) < 0)
-		log_error_limited(s, "can't note that an event was refused");
-	if (fd >= 0)
-		close(fd);
-	buf_free(&text);
-	free(path);
+	if (!spool_note_write(&s->disk, name, refusal))
+		log_failure(s, NOTE, "can't note that an event was refused");
 }
 
 void spool_refusal_remove(struct spool *s, const char *name)
 {
-	char *path = xasprintf("%s/refused/%s", s->path, name);
-
-	if (unlink(path) < 0 && errno != ENOENT)
-		log_error_limited(s, "can't remove the note of a refusal");
-	free(path);
+	if (!spool_note_remove(&s->disk, name))
+		log_failure(s, NOTE, "can't remove the note of a refusal");
 }
 
 /* Moving. */
 
-void spool_remove(struct spool *s, const char *name)
+/* Subtracts a file of new/ from the sums if it goes. */
+static void file_left(struct spool *s, bool known, const struct stat *st)
 {
-	char *path = xasprintf("%s/new/%s", s->path, name);
-
-	/* Not synced: one that comes back is recorded as a duplicate. */
-	if (unlink(path) < 0 && errno != ENOENT)
-		log_error_limited(s, "can't remove a recorded event");
-	free(path);
+	if (known)
+		spool_count_remove(s->count, (uint64_t)st->st_size);
 }
 
-static bool move_to_failed(struct spool *s, const char *name)
+void spool_remove(struct spool *s, const char *name)
 {
-	char *old = xasprintf("new/%s", name);
-	char *new = xasprintf("failed/%s", name);
-	int base = open_base(s), saved;
-	bool ok = base >= 0 && renameat(base, old, base, new) == 0 &&
-		  sync_folder(base, "failed");
+	char *path = xasprintf("%s/new/%s", s->disk.path, name);
+	struct stat st;
+	bool known = lstat(path, &st) == 0;
 
-	saved = errno;
-	if (base >= 0)
-		close(base);
-	free(old);
-	free(new);
-	errno = saved;
-	return ok;
+	/* Not synced, because a file that comes back is a duplicate. */
+	if (unlink(path) == 0)
+		file_left(s, known, &st);
+	else if (errno != ENOENT)
+		log_failure(s, REMOVE, "can't remove a recorded event");
+	free(path);
 }
 
 void spool_move_to_failed(struct spool *s, const char *name, const char *why)
 {
-	log_fields(LEVEL_ERROR, "msg", "spool file moved to failed/", "file",
-		   name, "why", why, NULL);
-	if (!move_to_failed(s, name) && errno != ENOENT)
-		log_error_limited(s, "can't move a file to failed/");
+	char *path = xasprintf("%s/new/%s", s->disk.path, name);
+	struct stat st;
+	bool known = lstat(path, &st) == 0;
+
+	if (spool_disk_move(&s->disk, "new", "failed", name, true)) {
+		file_left(s, known, &st);
+		log_fields(LEVEL_ERROR, "msg", "spool file moved to failed/",
+			   "file", name, "why", why, NULL);
+	} else if (errno != ENOENT || known) {
+		log_failure(s, REMOVE, "can't move a file to failed/");
+	}
+	free(path);
 }
 
 bool spool_retry(struct spool *s, const char *name)
 {
-	char *old = xasprintf("failed/%s", name);
-	char *new = xasprintf("new/%s", name);
-	int base = open_base(s), saved;
-	bool ok = base >= 0 && linkat(base, old, base, new, 0) == 0 &&
-		  sync_folder(base, "new") && unlinkat(base, old, 0) == 0;
-
-	saved = errno;
-	if (base >= 0)
-		close(base);
-	free(old);
-	free(new);
-	errno = saved;
-	return ok;
+	return spool_disk_move(&s->disk, "failed", "new", name, false);
 }
 
 int spool_lock(struct spool *s)
 {
-	char *path = xasprintf("%s/drain.lock", s->path);
-	int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-
-	free(path);
-	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0) {
-		close(fd);
-		fd = -1;
-	}
-	return fd;
+	if (!spool_is_usable(s))
+		(void)make_ready(s);
+	if (!spool_is_usable(s))
+		return -1;
+	return spool_disk_lock(&s->disk);
 }
 
 void spool_unlock(int lock)

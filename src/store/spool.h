@@ -1,8 +1,10 @@
 /*
- * The spool: where deliveries wait while PostgreSQL can't take them. A
- * Maildir (tmp/, new/, failed/) of one file an event, named by its
- * signature; several processes share one. Whoever can write there must not
- * be able to forge: what comes out is to be verified again.
+ * The spool: deliveries on disk that PostgreSQL can't record in time. A
+ * Maildir (tmp/, new/, failed/) with one file an event, named by its signature.
+ * Several processes share one. A process that can write there must not be able
+ * to forge an event, so the drainer verifies each signature again.
+ *
+ * Any thread may call any function.
  */
 #ifndef SPOOL_H
 #define SPOOL_H
@@ -17,39 +19,44 @@
 struct spool;
 
 /*
- * Makes the directories (0700) where they are missing. NULL where that
- * fails, with a warning in the log, or where path is "".
+ * Makes the folders (0700) that are missing. Returns NULL if path is "". A
+ * spool that can't be used is opened all the same, with a warning in the log:
+ * each put tries again.
  */
 struct spool *spool_open(const char *path, uint64_t max_bytes) MUST_CHECK;
 void spool_close(struct spool *s);
+/* Returns false if the spool could not be used when that was last tried. */
+bool spool_is_usable(struct spool *s) MUST_CHECK;
 
 /*
- * Keeps an entry: true once it would survive a crash, or did so before.
- * False (full, no space, no directory): the reason is in the log. Safe
- * from any thread.
+ * Keeps an entry. Returns true if it would survive a crash now, or did so
+ * before; false if not (full, no space, no folder), with the reason in the log.
  */
 bool spool_put(struct spool *s, const struct spool_entry *e) MUST_CHECK;
 
 /*
  * Returns true if spool_put() would succeed now: there is room, and a file can
  * be written, synced and moved to new/. Tries at most once a second; a failure
- * is logged as for spool_put(). Safe from any thread.
+ * is logged as for spool_put().
  */
 bool spool_accepts(struct spool *s) MUST_CHECK;
-/* Whether nothing waits; looks at the directory at most once a second. */
+/* Returns true if new/ is empty; may be wrong by what others did just now. */
 bool spool_is_empty(struct spool *s) MUST_CHECK;
-/* Sleeps until something was put here, or until monotonic_ms() says so. */
-void spool_wait(struct spool *s, int64_t until);
-/* Wakes who sleeps there. */
-void spool_wake(struct spool *s);
+/*
+ * Waits until `earliest`, and then until a file is put or the time `until` is
+ * reached (ms, monotonic). Returns true; false after spool_stop_waiting().
+ */
+bool spool_wait(struct spool *s, int64_t earliest, int64_t until) MUST_CHECK;
+/* Ends all waiting, now and later. */
+void spool_stop_waiting(struct spool *s);
 
 /*
- * In refused/ a note lies beside each file of new/ that the database refused
- * though its event is not at fault. The note's mtime is when to try again.
+ * refused/ has a note for each file of new/ that the database refused though
+ * its event is not at fault. The note's mtime is the time to try again.
  */
 enum spool_folder { SPOOL_NEW, SPOOL_FAILED, SPOOL_REFUSED };
 
-/* What waits, oldest first. */
+/* The files of a folder, oldest first. */
 struct spool_list {
 	struct spool_item {
 		char *name;
@@ -60,17 +67,19 @@ struct spool_list {
 	size_t count;
 };
 
+/* Returns false with errno set if the folder can't be read. */
 bool spool_list(struct spool *s, enum spool_folder folder,
 		struct spool_list *list) MUST_CHECK;
 void spool_list_free(struct spool_list *list);
 
 enum spool_read {
 	SPOOL_READ_OK,
-	SPOOL_READ_GONE, /* somebody else was faster */
+	SPOOL_READ_GONE, /* another process removed it */
 	SPOOL_READ_LATER, /* no descriptor left, or a fault of the disk */
 	SPOOL_READ_DAMAGED /* not a file of this form or version */
 };
 
+/* Reads a file. The caller frees it by spool_file_free(), whatever came. */
 enum spool_read spool_read(struct spool *s, enum spool_folder folder,
 			   const char *name,
 			   struct spool_file *file) MUST_CHECK;
@@ -78,24 +87,26 @@ enum spool_read spool_read(struct spool *s, enum spool_folder folder,
 /* Returns false if there is no note, or none that can be read. */
 bool spool_refusal_read(struct spool *s, const char *name,
 			struct spool_refusal *refusal) MUST_CHECK;
-/* Not synced: without a note the file is only tried again sooner. */
+/* A failure to write or remove a note is logged. */
 void spool_refusal_write(struct spool *s, const char *name,
 			 const struct spool_refusal *refusal);
 void spool_refusal_remove(struct spool *s, const char *name);
 
-/* Its event is recorded. */
+/* Removes a file of new/ whose event is recorded. */
 void spool_remove(struct spool *s, const char *name);
-/* It can't be recorded: out of the way of those behind it. */
+/* Moves a file that can't be recorded to failed/, and logs why. */
 void spool_move_to_failed(struct spool *s, const char *name, const char *why);
 /*
- * Back from failed/ to new/. False with errno set: EEXIST where one of that
- * name waits there, which is not to be replaced.
+ * Moves a file from failed/ back to new/. Returns true if it did; false with
+ * errno set: EEXIST if a file of that name waits there, which stays.
  */
 bool spool_retry(struct spool *s, const char *name) MUST_CHECK;
 
 /*
- * Takes the right to drain, which one process holds at a time; it ends
- * with the process. Returns a descriptor, or -1 where another holds it.
+ * Takes the lock of the drainer, which ends with the process. Returns a
+ * descriptor; -1 with errno EWOULDBLOCK if another process holds it, or another
+ * errno if the spool can't be used. A file system without locks always gives
+ * it, because two drainers only make duplicates.
  */
 int spool_lock(struct spool *s) MUST_CHECK;
 void spool_unlock(int lock);

@@ -20,13 +20,18 @@ static const int64_t latest_time = INT64_C(253402300799999999);
 
 static const char magic[] = "humcli-spool 1\n";
 
+static int64_t clamp_time(int64_t us)
+{
+	return us < 0 ? 0 : us > latest_time ? latest_time : us;
+}
+
 void spool_file_render(const struct spool_entry *e, struct buf *b)
 {
 	buf_printf(b,
 		   "%ssignature: %s\nsecret: %s\nreceived: %lld\n"
 		   "length: %zu\n\n",
 		   magic, e->signature, e->secret_name,
-		   (long long)e->received_at, e->length);
+		   (long long)clamp_time(e->received_at), e->length);
 	buf_add(b, e->body, e->length);
 }
 

@@ -36,7 +36,10 @@ struct spool_refusal {
 	char *reason; /* SQLSTATE and message; the reader frees it */
 };
 
-/* Appends the text of a file to text. */
+/*
+ * Appends the text of a file to text. A time of receipt before 1970 or after
+ * 9999, of a wrong clock, becomes the first or last one that can be read.
+ */
 void spool_file_render(const struct spool_entry *e, struct buf *text);
 /*
  * Parses f->text, which it changes, into f->entry. Returns true if the text

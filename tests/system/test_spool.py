@@ -6,7 +6,9 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -15,7 +17,7 @@ import pytest
 from harness import fastcgi
 from harness.postgres_proxy import PostgresProxy
 from harness.record_calls import listen, notifications
-from harness.responder import (CGI, SECRET, FastCGI, as_test_user, chown_to_test_user,
+from harness.responder import (CGI, SANITIZERS, SECRET, FastCGI, as_test_user, chown_to_test_user,
                                event, eventually, new_task, sign, task_of)
 from harness.spool import Spool, render
 
@@ -177,7 +179,7 @@ def test_quarantined_later(transport, paths, proxy, store, spool):
     """An invalid body gets 400 or 422 at once. A body that only PostgreSQL can
     refuse is answered as spooled, and delays no other event."""
     malformed, invalid = event()[:-1], event(status=5)
-    poison = event()[:-1] + b',"x":01}'
+    poison = event()[:-1] + b',"x":' + b"[" * 30000 + b"]" * 30000 + b"}"
     good = event()
     with unavailable(paths, proxy, store, spool, kind=transport) as it:
         assert [it.post(body).status for body in (malformed, invalid)] == [400, 422]
@@ -257,7 +259,8 @@ def put_bad(spool, number, what):
         text = BAD[what]
         if b"signature: " + sign(BODY).encode() in text:
             name = sign(BODY)
-        spool.put(BODY, name, text, age=100)
+        # A file that no secret fits waits an hour for a process that has it.
+        spool.put(BODY, name, text, age=4000)
     return name
 
 
@@ -265,7 +268,7 @@ def put_bad(spool, number, what):
 def test_not_an_event_of_ours(what, paths, store, spool):
     spool.make()
     good = [event() for _ in range(3)]
-    spool.put(good[0], age=200)
+    spool.put(good[0], age=5000)
     name = put_bad(spool, 7, what)
     spool.put(good[1])
     with responder(paths, store.conninfo, spool) as it:
@@ -290,27 +293,83 @@ def test_hidden_files_are_left_alone(paths, store, spool):
     assert os.listdir(spool.file("new")) == [".nfs0001"] and not spool.failed
 
 
-def test_secret_removed_meanwhile(paths, proxy, store, spool):
-    gone, kept = event(), event()
-    with unavailable(paths, proxy, store, spool, secrets={"main": SECRET, "second": OTHER}) as it:
-        assert it.post(gone, OTHER).body == SPOOLED
-        assert it.post(kept).body == SPOOLED
-        received = spool.received(sign(gone, OTHER))
-    with responder(paths, store.conninfo, spool) as it:
-        assert eventually(lambda: recorded(store, [gone, kept]) == [kept])
-        assert eventually(is_drained(spool))
-        assert spool.failed == [sign(gone, OTHER)]
-        assert any("level=error" in line and sign(gone, OTHER) in line
-                   for line in it.log().splitlines())
-        # After the secret is active again, the event can be retried.
-        it.add_secret("second", OTHER)
-        assert eventually(lambda: it.post(event(), OTHER).status == 200)
-        assert cli(paths, it, "retry-failed").returncode == 0
-        assert eventually(is_drained(spool), 6)
-        assert not spool.failed
+def spooled_with_another_secret(paths, proxy, store, spool):
+    """Returns an event in the spool that is signed with OTHER, and its time of
+    receipt."""
+    body = event()
+    with unavailable(paths, proxy, store, spool, secrets={"second": OTHER}) as it:
+        assert it.post(body, OTHER).body == SPOOLED
+    proxy.open()
+    return body, spool.received(sign(body, OTHER))
+
+
+def assert_recorded_as(store, body, secret_name, received):
     assert store.query("SELECT secret_name, (extract(epoch FROM received_at) * 1000000)::bigint"
-                       " FROM humcli.events WHERE task_id = %s", task_of(gone)) == [
-                           ("second", received)]
+                       " FROM humcli.events WHERE task_id = %s",
+                       task_of(body)) == [(secret_name, received)]
+
+
+def test_a_file_waits_for_its_secret(transport, paths, proxy, store, spool):
+    """Processes with other secrets leave it where it is, and record the files
+    behind it."""
+    body, received = spooled_with_another_secret(paths, proxy, store, spool)
+    spool.put(event())
+    with responder(paths, store.conninfo, spool, kind=transport) as it:
+        assert it.post(event()).body == RECEIVED
+        assert eventually(lambda: spool.waiting == [sign(body, OTHER)])
+        assert it.get().body == b'{"status":"degraded"}'
+        if transport is FastCGI:
+            lines = [line for line in it.log().splitlines() if "no active secret" in line]
+            assert len(lines) == 1 and "level=warning" in lines[0]
+        assert not spool.failed
+        with responder(paths, store.conninfo, spool, secrets={"second": OTHER}):
+            assert eventually(is_drained(spool), 7)
+    assert_recorded_as(store, body, "second", received)
+
+
+def test_the_secret_comes_while_a_file_waits(paths, proxy, store, spool):
+    body, received = spooled_with_another_secret(paths, proxy, store, spool)
+    with responder(paths, store.conninfo, spool) as it:
+        assert eventually(lambda: "no active secret" in it.log())
+        it.add_secret("second", OTHER)
+        assert eventually(is_drained(spool), 7)
+    assert_recorded_as(store, body, "second", received)
+
+
+def test_the_secret_comes_too_late(paths, proxy, store, spool):
+    """After an hour the file is in failed/, with an error in the log. The
+    active secrets are tried on it when they change."""
+    body, received = spooled_with_another_secret(paths, proxy, store, spool)
+    name = sign(body, OTHER)
+    os.utime(spool.file("new", name), times=(time.time() - 3700,) * 2)
+    with open(spool.file("failed", "c" * 64), "wb") as file:
+        file.write(b"damaged")
+    with responder(paths, store.conninfo, spool) as it:
+        assert eventually(is_drained(spool))
+        assert spool.failed == sorted([name, "c" * 64])
+        assert any("level=error" in line and name in line and "no active secret" in line
+                   for line in it.log().splitlines())
+        it.add_secret("third", "whsec_that_does_not_fit")
+        assert it.post(event()).body == RECEIVED
+        it.add_secret("second", OTHER)
+        assert eventually(lambda: spool.failed == ["c" * 64] and not spool.waiting, 7)
+    assert_recorded_as(store, body, "second", received)
+
+
+@pytest.mark.parametrize("verb", [True, False], ids=["spool drain", "start"])
+def test_the_secret_comes_while_nothing_runs(verb, paths, proxy, store, spool):
+    """Each start and each spool drain tries the files of failed/."""
+    body, received = spooled_with_another_secret(paths, proxy, store, spool)
+    name = sign(body, OTHER)
+    os.rename(spool.file("new", name), spool.file("failed", name))
+    secrets = {"main": SECRET, "second": OTHER}
+    if verb:
+        with CGI(paths.responder, store.conninfo, SPOOL=spool.path, secrets=secrets) as it:
+            assert cli(paths, it, "drain").stdout.startswith("1 recorded, 0 ")
+    else:
+        with responder(paths, store.conninfo, spool, secrets=secrets):
+            assert eventually(lambda: not spool.failed and not spool.waiting)
+    assert_recorded_as(store, body, "second", received)
 
 
 # Limits.
@@ -329,6 +388,9 @@ def test_spool_max(paths, proxy, store, spool):
         assert len(spool.waiting) == 16 and not spool.names("tmp")
         assert any("level=error" in line and "SPOOL_MAX" in line
                    for line in it.log().splitlines())
+        # An event that is there already needs no room.
+        assert it.post(bodies[7]).body == SPOOLED
+        assert eventually(lambda: it.get().body == b'{"status":"unavailable"}', 3)
         proxy.open()
         assert eventually(is_drained(spool), 2)
         assert recorded(store, bodies) == sorted(bodies[:16])
@@ -365,15 +427,16 @@ def filled(it, spool):
 
 class OnSmallDisk(FastCGI):
     """A responder whose spool is on its own small file system."""
+    script = 'mount -t tmpfs -o "$1" none "$2" && shift 2 && exec "$@"'
+    options = "size=128k"
 
     def spawn(self, *arguments, env=None, **streams):
         user, group = str(as_test_user()["user"]), str(as_test_user()["group"])
         self.disk = os.path.dirname(self.settings["SPOOL"])
         with open(self.stderr_file, "ab") as stderr:
             return subprocess.Popen(
-                ["unshare", "--mount", "sh", "-c",
-                 'mount -t tmpfs -o "$1" none "$2" && shift 2 && exec "$@"', "sh",
-                 f"size=128k,mode=700,uid={user},gid={group}", self.disk,
+                ["unshare", "--mount", "sh", "-c", self.script, "sh",
+                 f"{self.options},mode=700,uid={user},gid={group}", self.disk,
                  "setpriv", "--reuid", user, "--regid", group, "--clear-groups",
                  self.program], cwd="/", stderr=stderr,
                 env={**self.environment(), "PATH": os.environ["PATH"]}, **streams)
@@ -448,22 +511,43 @@ def test_not_writable(folder, transport, paths, proxy, store, spool):
 
 
 @pytest.mark.parametrize("folder", ["", "tmp", "new"])
-def test_folder_removed(folder, paths, proxy, store, spool):
+def test_folder_removed(folder, transport, paths, proxy, store, spool):
+    """A folder that is removed while the responder runs is made again."""
+    first, others = event(), [event() for _ in range(3)]
+    with unavailable(paths, proxy, store, spool, kind=transport) as it:
+        assert it.post(first).body == SPOOLED
+        away = spool.file(folder).rstrip("/") + ".away"
+        os.rename(spool.file(folder), away)
+        assert {it.post(body).body for body in others} == {SPOOLED}
+        assert it.get().body == b'{"status":"degraded"}'
+        assert os.stat(spool.file(folder)).st_mode & 0o777 == 0o700
+        kept = [first, *others] if folder == "tmp" else others
+        assert spool.waiting == sorted(map(sign, kept))
+        proxy.open()
+        if transport is CGI:
+            assert eventually(lambda: it.post(event()).body == RECEIVED)
+        assert eventually(is_drained(spool), 3)
+    assert recorded(store, kept) == sorted(kept)
+
+
+def test_emptied(paths, proxy, store, spool):
+    """Somebody runs rm -r on all that is in the spool, while it is empty and
+    while it is not."""
     with unavailable(paths, proxy, store, spool) as it:
-        assert it.post(event()).body == SPOOLED
-        os.rename(spool.file(folder), spool.file(folder).rstrip("/") + ".away")
-        for _ in range(3):
-            assert it.post(event()).status == 503
-        assert "No such file or directory" in it.log()
-        assert it.get().body in (b'{"status":"degraded"}', b'{"status":"unavailable"}')
-        os.rename(spool.file(folder).rstrip("/") + ".away", spool.file(folder))
-        assert it.post(event()).body == SPOOLED
+        for body in [event() for _ in range(2)]:
+            for name in os.listdir(spool.path):
+                path = spool.file(name)
+                (shutil.rmtree if os.path.isdir(path) else os.unlink)(path)
+            assert it.post(body).body == SPOOLED
+            assert spool.waiting == [sign(body)]
         proxy.open()
         assert eventually(is_drained(spool), 3)
+    assert recorded(store, [body]) == [body]
 
 
 def test_folder_can_not_be_made(transport, paths, proxy, store, spool):
-    """A responder that can't make its spool logs this, and answers 503."""
+    """A responder that can't make its spool logs this, and answers 503 until
+    it can."""
     os.chmod(spool.folder, 0o500)
     with unavailable(paths, proxy, store, spool, kind=transport) as it:
         assert it.post(event()).status == 503
@@ -471,7 +555,101 @@ def test_folder_can_not_be_made(transport, paths, proxy, store, spool):
                    for line in it.log().splitlines())
         health = it.get()
         assert (health.status, health.body) == (503, b'{"status":"unavailable"}')
-    os.chmod(spool.folder, 0o700)
+        os.chmod(spool.folder, 0o700)
+        assert it.post(event()).body == SPOOLED
+        assert eventually(lambda: it.get().body == b'{"status":"degraded"}', 3)
+
+
+# File systems that lack something.
+
+ODD = {
+    "no links": "linkat=1",                     # EPERM: SMB, vboxsf, FAT
+    "links are not supported": "linkat=95",
+    "links are not known": "linkat=38",
+    "too many links": "linkat=31",
+    "no links, no flags": "linkat=1 renameat2=22",
+    "folders have no sync": "fsync=22",
+    "folders have no such sync": "fsync=95",
+    "no locks": "flock=37",                     # ENOLCK: NFS without lockd
+    "locks are not known": "flock=38",
+    "locks are not supported": "flock=95",
+    "all of it": "linkat=95 renameat2=38 fsync=22 flock=37",
+}
+
+
+@pytest.fixture(name="odd_file_system", scope="module")
+def _odd_file_system():
+    source = os.path.join(os.path.dirname(fastcgi.__file__), "odd_file_system.c")
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        library = os.path.join(folder, "odd_file_system.so")
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+        os.chmod(folder, 0o755)
+        yield library
+
+
+@pytest.mark.parametrize("lacks", ODD)
+def test_odd_file_system(lacks, transport, paths, proxy, store, spool, odd_file_system):
+    """Events are spooled and drained. A warning says once what may be lost."""
+    if any(name in os.environ for name in SANITIZERS):
+        pytest.skip("a sanitizer wants to be loaded first")
+    bodies = [event() for _ in range(5)]
+    preload = {"LD_PRELOAD": odd_file_system, "ODD_FILE_SYSTEM": ODD[lacks]}
+    with unavailable(paths, proxy, store, spool, kind=transport, more_environment=preload) as it:
+        assert {it.post(body).body for body in bodies + bodies[:1]} == {SPOOLED}
+        assert spool.waiting == sorted(map(sign, bodies)) and not spool.names("tmp")
+        assert it.get().body == b'{"status":"degraded"}'
+        proxy.open()
+        if transport is CGI:
+            assert eventually(lambda: it.post(event()).body == RECEIVED)
+        assert eventually(is_drained(spool), 7)
+        if transport is FastCGI:
+            log = it.log()
+            assert log.count("can't sync folders of spool") == ("fsync" in ODD[lacks])
+            assert log.count("can't lock spool") == ("flock" in ODD[lacks])
+    assert recorded(store, bodies) == sorted(bodies)
+
+
+class OnMounts(OnSmallDisk):
+    """A responder whose new/ and failed/ are file systems of their own."""
+    script = ('for folder in new failed; do mkdir -p "$2/spool/$folder";'
+              ' mount -t tmpfs -o "$1" none "$2/spool/$folder"; done;'
+              ' chown -R "$(stat -c %u:%g "$2")" "$2/spool"; chmod 700 "$2/spool";'
+              ' shift 2 && exec "$@"')
+
+
+def test_mounts_in_the_spool(paths, proxy, store, spool, inside):
+    bodies = [event() for _ in range(3)]
+    with unavailable(paths, proxy, store, spool, kind=OnMounts) as it:
+        seen = inside(it, spool)
+        with open(seen.file("new", "d" * 64), "wb") as file:
+            file.write(b"damaged")
+        chown_to_test_user(seen.file("new", "d" * 64))
+        assert {it.post(body).body for body in bodies + bodies[:1]} == {SPOOLED}
+        assert eventually(lambda: seen.failed == ["d" * 64], 7)
+        assert seen.waiting == sorted(map(sign, bodies))
+        assert it.get().body == b'{"status":"degraded"}'
+        proxy.open()
+        assert eventually(is_drained(seen), 7)
+    assert recorded(store, bodies) == sorted(bodies)
+
+
+class WithFewInodes(OnSmallDisk):
+    options = "size=1m,nr_inodes=10"
+
+
+def test_no_inodes_left(paths, proxy, store, spool, inside):
+    """The files that wait are drained, and their inodes are used again."""
+    with unavailable(paths, proxy, store, spool, kind=WithFewInodes) as it:
+        kept = filled(it, spool)
+        seen = inside(it, spool)
+        assert kept and seen.waiting == sorted(map(sign, kept))
+        assert eventually(lambda: it.get().status == 503, 3)
+        it.post(kept[0])
+        proxy.open()
+        assert eventually(is_drained(seen), 5)
+        proxy.refuse()
+        assert it.post(event()).body == SPOOLED
+    assert recorded(store, kept) == sorted(kept)
 
 
 def test_open_to_others(paths, proxy, store, spool):
@@ -482,6 +660,8 @@ def test_open_to_others(paths, proxy, store, spool):
     with unavailable(paths, proxy, store, spool) as it:
         assert it.post(event()).status == 503
         assert f"chmod 700 {spool.path}" in it.log()
+        os.chmod(spool.path, 0o700)
+        assert it.post(event()).body == SPOOLED
 
 
 # /health, and the time of draining.

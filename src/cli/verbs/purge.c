@@ -53,7 +53,8 @@ static int check_spool_files(void *context)
 	struct spool *s = spool_open(path, p->query.settings.spool_max);
 	int code;
 
-	if (!s) {
+	if (!spool_is_usable(s)) {
+		spool_close(s);
 		cli_error(p->query.verb, "nothing was purged: events may wait "
 					 "in the spool, which can't be read");
 		return EX_NOPERM;

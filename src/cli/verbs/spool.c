@@ -159,8 +159,8 @@ static int list(void *context)
 }
 
 /*
- * Drains once no other process drains. Returns false if one drains for too
- * long.
+ * Drains once no other process drains. Returns false with errno set:
+ * EWOULDBLOCK if one drains for too long.
  */
 static bool drain_in_turn(const struct drain_source *source,
 			  struct drain_count *count)
@@ -168,7 +168,7 @@ static bool drain_in_turn(const struct drain_source *source,
 	int64_t until = monotonic_ms() + TURN_MS;
 
 	while (!drain(source, SIZE_MAX, 0, count)) {
-		if (monotonic_ms() >= until)
+		if (errno != EWOULDBLOCK || monotonic_ms() >= until)
 			return false;
 		(void)poll(NULL, 0, LOOK_MS);
 	}
@@ -185,8 +185,12 @@ static int drain_all(const struct job *j, const struct drain_source *source)
 		struct drain_count count;
 
 		if (!drain_in_turn(source, &count)) {
-			cli_error(j->verb, "another process drains it");
-			code = EX_TEMPFAIL;
+			bool busy = errno == EWOULDBLOCK;
+
+			cli_error(j->verb, "can't drain the spool: %s",
+				  busy ? "another process drains it"
+				       : strerror(errno));
+			code = busy ? EX_TEMPFAIL : EX_IOERR;
 			break;
 		}
 		sum.recorded += count.recorded;
@@ -318,9 +322,10 @@ static int open_and_run(struct job *j, const struct cli_action *a)
 	if (!become_owner(j, &st))
 		return EX_NOPERM;
 	j->spool = spool_open(j->settings.spool, j->settings.spool_max);
-	if (!j->spool)
-		return EX_NOPERM;
-	code = a->run(j);
+	if (!spool_is_usable(j->spool))
+		code = EX_NOPERM;
+	else
+		code = a->run(j);
 	spool_close(j->spool);
 	return code;
 }

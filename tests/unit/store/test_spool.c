@@ -1,12 +1,21 @@
-/* The spool: what goes in comes out; what is damaged does not. */
+/*
+ * The spool: what goes in comes out; what is damaged does not. The system calls
+ * below are in place of the C library's, so that a test can make the file
+ * system one that lacks links, syncs, locks or room.
+ */
+#include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -16,6 +25,8 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "base/clock.h"
+#include "base/log.h"
 #include "base/macros.h"
 #include "scratch.h"
 #include "store/spool.h"
@@ -30,19 +41,125 @@ static const struct spool_entry entry = { .signature = SIGNATURE,
 					  .length = 11,
 					  .received_at = 1770287400123456 };
 
-/* In place of the C library's: what was synced, in its order. */
+/* The files and folders that were synced, in their order. */
 static struct {
 	ino_t list[16];
 	size_t count;
 } synced;
 
+/* What the file system can't do: an errno, or 0. */
+static struct {
+	int link;
+	int rename_flag;
+	int sync_folder;
+	int lock;
+	int mkdir;
+	int create_lock_file;
+	bool mounts; /* each folder of the spool is a file system of its own */
+	bool sweep; /* a link finds its file removed, once */
+} faults;
+
+/* A reader of a folder that waits in readdir(). */
+static struct {
+	pthread_t thread;
+	atomic_bool hold; /* readdir() of this thread waits */
+	atomic_bool waits; /* it does */
+} reader;
+
+static int fail_with(int error)
+{
+	errno = error;
+	return -1;
+}
+
 int fsync(int fd)
 {
 	struct stat st;
 
+	if (fstat(fd, &st) == 0 && S_ISDIR(st.st_mode) && faults.sync_folder)
+		return fail_with(faults.sync_folder);
 	if (fstat(fd, &st) == 0 && synced.count < ARRAY_SIZE(synced.list))
 		synced.list[synced.count++] = st.st_ino;
 	return (int)syscall(SYS_fsync, fd);
+}
+
+/* Returns true if two names are in different folders of the spool. */
+static bool crosses_mounts(const char *old, const char *new)
+{
+	size_t length = strcspn(old, "/");
+
+	return faults.mounts &&
+	       (strcspn(new, "/") != length || strncmp(old, new, length) != 0);
+}
+
+int linkat(int old_fd, const char *old, int new_fd, const char *new, int flags)
+{
+	if (faults.sweep) {
+		faults.sweep = false;
+		assert_int_equal(unlinkat(old_fd, old, 0), 0);
+	}
+	if (faults.link)
+		return fail_with(faults.link);
+	if (crosses_mounts(old, new))
+		return fail_with(EXDEV);
+	return (int)syscall(SYS_linkat, old_fd, old, new_fd, new, flags);
+}
+
+int renameat2(int old_fd, const char *old, int new_fd, const char *new,
+	      unsigned flags)
+{
+	if (flags && faults.rename_flag)
+		return fail_with(faults.rename_flag);
+	if (crosses_mounts(old, new))
+		return fail_with(EXDEV);
+	return (int)syscall(SYS_renameat2, old_fd, old, new_fd, new, flags);
+}
+
+int renameat(int old_fd, const char *old, int new_fd, const char *new)
+{
+	return renameat2(old_fd, old, new_fd, new, 0);
+}
+
+int flock(int fd, int operation)
+{
+	if (faults.lock)
+		return fail_with(faults.lock);
+	return (int)syscall(SYS_flock, fd, operation);
+}
+
+int mkdirat(int fd, const char *path, mode_t mode)
+{
+	if (faults.mkdir && faccessat(fd, path, F_OK, 0) < 0)
+		return fail_with(faults.mkdir);
+	return (int)syscall(SYS_mkdirat, fd, path, mode);
+}
+
+int open(const char *path, int flags, ...)
+{
+	mode_t mode = 0;
+	va_list arguments;
+
+	va_start(arguments, flags);
+	if (flags & O_CREAT)
+		mode = va_arg(arguments, mode_t);
+	va_end(arguments);
+	if (faults.create_lock_file && strstr(path, "drain.lock"))
+		return fail_with(faults.create_lock_file);
+	return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+}
+
+struct dirent *readdir(DIR *dir)
+{
+	typedef struct dirent *readdir_fn(DIR *);
+	readdir_fn *real = (readdir_fn *)dlsym(RTLD_NEXT, "readdir");
+
+	if (atomic_load(&reader.hold) &&
+	    pthread_equal(pthread_self(), reader.thread)) {
+		atomic_store(&reader.waits, true);
+		while (atomic_load(&reader.hold))
+			usleep(1000);
+	}
+	return real(dir);
 }
 
 static int setup(void **state)
@@ -50,6 +167,8 @@ static int setup(void **state)
 	struct scratch *s = xmalloc(sizeof(*s));
 
 	scratch_make(s);
+	memset(&faults, 0, sizeof(faults));
+	synced.count = 0;
 	*state = s;
 	return 0;
 }
@@ -109,7 +228,7 @@ static void assert_entry(struct spool *s, const struct spool_entry *e)
 	spool_file_free(&f);
 }
 
-/* By writing, not by asking: a full spool and a lost folder do not accept. */
+/* By writing, not by asking: a full spool accepts nothing. */
 static void test_accepts(void **state)
 {
 	static const struct {
@@ -119,8 +238,8 @@ static void test_accepts(void **state)
 	} cases[] = {
 		{ 1 << 20, NULL, true },
 		{ 4095, NULL, false },
-		{ 1 << 20, "new", false },
-		{ 1 << 20, "tmp", false },
+		{ 1 << 20, "new", true },
+		{ 1 << 20, "tmp", true },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -177,29 +296,49 @@ static void assert_synced(size_t place, const char *dir, const char *name)
 	free(path);
 }
 
-/* From the folders down to the file, and each before the answer. */
+/* The file, and the folders up to the spool's parent, before the answer. */
+static void assert_first_put_is_synced(const char *dir, struct spool *s)
+{
+	synced.count = 0;
+	assert_true(spool_put(s, &entry));
+	assert_int_equal(synced.count, 4);
+	assert_synced(0, dir, "spool/new/" SIGNATURE);
+	assert_synced(1, dir, "spool/new");
+	assert_synced(2, dir, "spool");
+	assert_synced(3, dir, "");
+}
+
 static void test_survives_a_crash(void **state)
 {
 	const char *dir = dir_of(state);
+	struct spool_entry other = entry;
 	struct spool *s;
 
-	synced.count = 0;
 	s = open_in(dir, 1 << 20);
-	assert_int_equal(synced.count, 2);
-	assert_synced(0, dir, "spool");
-	assert_synced(1, dir, "");
-	assert_true(spool_put(s, &entry));
-	assert_int_equal(synced.count, 4);
-	assert_synced(2, dir, "spool/new/" SIGNATURE);
-	assert_synced(3, dir, "spool/new");
-	/* One that was there already may not have been synced yet. */
-	assert_true(spool_put(s, &entry));
-	assert_synced(synced.count - 1, dir, "spool/new");
-	spool_close(s);
 	/* CGI opens it at each request. */
-	synced.count = 0;
-	s = open_in(dir, 1 << 20);
 	assert_int_equal(synced.count, 0);
+	assert_first_put_is_synced(dir, s);
+	/* One that was there already may not have been synced yet. */
+	synced.count = 0;
+	assert_true(spool_put(s, &entry));
+	assert_int_equal(synced.count, 1);
+	assert_synced(0, dir, "spool/new");
+	synced.count = 0;
+	other.signature = OTHER;
+	assert_true(spool_put(s, &other));
+	assert_int_equal(synced.count, 2);
+	spool_close(s);
+}
+
+/* A process that made the folders may have died before it synced them. */
+static void test_folders_of_a_dead_process(void **state)
+{
+	const char *dir = dir_of(state);
+	struct spool *s = open_in(dir, 1 << 20);
+
+	spool_close(s);
+	s = open_in(dir, 1 << 20);
+	assert_first_put_is_synced(dir, s);
 	spool_close(s);
 }
 
@@ -421,21 +560,390 @@ static void test_links_are_not_followed(void **state)
 
 static void test_gone(void **state)
 {
-	const char *dir = dir_of(state);
-	struct spool *s = open_in(dir, 1 << 20);
+	struct spool *s = open_in(dir_of(state), 1 << 20);
 	struct spool_file f;
-	char *new = path_of(dir, "new"), *away = path_of(dir, "away");
 
 	assert_int_equal(spool_read(s, SPOOL_NEW, SIGNATURE, &f),
 			 SPOOL_READ_GONE);
 	spool_file_free(&f);
-	assert_int_equal(rename(new, away), 0);
-	assert_false(spool_put(s, &entry));
-	assert_int_equal(rename(away, new), 0);
-	assert_true(spool_put(s, &entry));
-	free(new);
+	spool_close(s);
+}
+
+/* Folders that are removed meanwhile are made again, and synced. */
+static void test_folder_removed(void **state)
+{
+	static const char *const lost[] = { "", "tmp", "new", "failed" };
+	const char *dir = dir_of(state);
+	struct spool *s = open_in(dir, 1 << 20);
+
+	for (size_t i = 0; i < ARRAY_SIZE(lost); i++) {
+		char *old = path_of(dir, lost[i]);
+		char *away = xasprintf("%s/away%zu", dir, i);
+		struct spool_list list;
+
+		print_message("%s\n", lost[i]);
+		assert_true(spool_put(s, &entry));
+		if (!*lost[i])
+			old[strlen(old) - 1] = '\0';
+		assert_int_equal(rename(old, away), 0);
+		assert_true(spool_put(s, &entry));
+		assert_entry(s, &entry);
+		assert_true(spool_accepts(s));
+		assert_true(spool_list(s, SPOOL_FAILED, &list));
+		spool_list_free(&list);
+		free(old);
+		free(away);
+	}
+	spool_close(s);
+}
+
+/* Also the drainer makes it again. */
+static void test_folder_removed_before_a_drain(void **state)
+{
+	const char *dir = dir_of(state);
+	struct spool *s = open_in(dir, 1 << 20);
+	char *path = xasprintf("%s/spool", dir),
+	     *away = path_of(dir, "../away");
+
+	assert_int_equal(rename(path, away), 0);
+	assert_int_equal(count(s, SPOOL_NEW), 0);
+	spool_unlock(spool_lock(s));
+	free(path);
 	free(away);
 	spool_close(s);
+}
+
+/* File systems that lack something. */
+
+static void open_log(const char *dir)
+{
+	char *path = xasprintf("%s/log", dir);
+
+	assert_true(log_open(path, LEVEL_INFO));
+	free(path);
+}
+
+static size_t lines_with(void **state, const char *text)
+{
+	char *log = scratch_read(*state, "log");
+	size_t n = count_of(log, text);
+
+	free(log);
+	return n;
+}
+
+/* Puts, repeats, replaces a damaged one, and moves there and back. */
+static void assert_all_works(void **state)
+{
+	const char *dir = dir_of(state);
+	struct spool *s = open_in(dir, 1 << 20);
+	struct spool_entry other = entry;
+	char *tmp = path_of(dir, "tmp");
+
+	assert_true(spool_accepts(s));
+	assert_true(spool_put(s, &entry));
+	assert_true(spool_put(s, &entry));
+	assert_int_equal(count(s, SPOOL_NEW), 1);
+	assert_entry(s, &entry);
+	spool_move_to_failed(s, SIGNATURE, "a test");
+	assert_int_equal(count(s, SPOOL_NEW), 0);
+	assert_int_equal(count(s, SPOOL_FAILED), 1);
+	assert_true(spool_put(s, &entry));
+	assert_false(spool_retry(s, SIGNATURE));
+	assert_int_equal(errno, EEXIST);
+	spool_remove(s, SIGNATURE);
+	assert_true(spool_retry(s, SIGNATURE));
+	assert_entry(s, &entry);
+	other.signature = OTHER;
+	put_text(dir, "new/" OTHER, "half a fi", 9);
+	assert_true(spool_put(s, &other));
+	assert_entry(s, &other);
+	assert_int_equal(count(s, SPOOL_FAILED), 1);
+	assert_int_equal(rmdir(tmp), 0);
+	free(tmp);
+	spool_remove(s, SIGNATURE);
+	spool_remove(s, OTHER);
+	assert_true(spool_is_empty(s));
+	spool_close(s);
+}
+
+static void test_no_links(void **state)
+{
+	static const int links[] = { EPERM,  EOPNOTSUPP, ENOSYS, EMLINK,
+				     EINVAL, EIO,	 EACCES };
+	static const int flags[] = { 0, EINVAL, ENOSYS, EPERM };
+
+	for (size_t i = 0; i < ARRAY_SIZE(links); i++) {
+		for (size_t k = 0; k < ARRAY_SIZE(flags); k++) {
+			print_message("%s, %s\n", strerror(links[i]),
+				      strerror(flags[k]));
+			faults.link = links[i];
+			faults.rename_flag = flags[k];
+			assert_all_works(state);
+			teardown(state);
+			setup(state);
+		}
+	}
+}
+
+static void test_own_mounts(void **state)
+{
+	faults.mounts = true;
+	assert_all_works(state);
+}
+
+static void test_own_mounts_without_links(void **state)
+{
+	faults.mounts = true;
+	faults.link = EPERM;
+	faults.rename_flag = EINVAL;
+	assert_all_works(state);
+}
+
+static void test_folders_can_not_be_synced(void **state)
+{
+	static const int errors[] = { EINVAL, ENOTSUP, ENOSYS };
+
+	for (size_t i = 0; i < ARRAY_SIZE(errors); i++) {
+		open_log(dir_of(state));
+		faults.sync_folder = errors[i];
+		assert_all_works(state);
+		assert_int_equal(lines_with(state, "can't sync folders"), 1);
+		assert_true(log_open("stderr", LEVEL_INFO));
+		teardown(state);
+		setup(state);
+	}
+}
+
+/* That one says that the disk lost something. */
+static void test_sync_fails(void **state)
+{
+	struct spool *s = open_in(dir_of(state), 1 << 20);
+
+	faults.sync_folder = EIO;
+	assert_false(spool_accepts(s));
+	assert_false(spool_put(s, &entry));
+	faults.sync_folder = 0;
+	assert_true(spool_put(s, &entry));
+	spool_close(s);
+}
+
+static void test_no_locks(void **state)
+{
+	static const int errors[] = { ENOLCK, ENOSYS, EOPNOTSUPP, EINVAL };
+
+	for (size_t i = 0; i < ARRAY_SIZE(errors); i++) {
+		struct spool *s = open_in(dir_of(state), 1 << 20);
+		int locks[2];
+
+		open_log(dir_of(state));
+		faults.lock = errors[i];
+		for (size_t k = 0; k < ARRAY_SIZE(locks); k++) {
+			locks[k] = spool_lock(s);
+			assert_true(locks[k] >= 0);
+		}
+		for (size_t k = 0; k < ARRAY_SIZE(locks); k++)
+			spool_unlock(locks[k]);
+		assert_int_equal(lines_with(state, "can't lock spool"), 1);
+		assert_true(log_open("stderr", LEVEL_INFO));
+		assert_true(spool_put(s, &entry));
+		spool_close(s);
+		teardown(state);
+		setup(state);
+	}
+}
+
+/* No inodes or quota are left: events that wait are drained all the same. */
+static void test_no_room_for_folders(void **state)
+{
+	static const int errors[] = { ENOSPC, EDQUOT };
+	const char *dir = dir_of(state);
+
+	for (size_t i = 0; i < ARRAY_SIZE(errors); i++) {
+		struct spool *s = open_in(dir, 1 << 20);
+		char *tmp = path_of(dir, "tmp"),
+		     *lock = path_of(dir, "drain.lock");
+		int first;
+
+		assert_true(spool_put(s, &entry));
+		spool_close(s);
+		assert_int_equal(rmdir(tmp), 0);
+		faults.mkdir = faults.create_lock_file = errors[i];
+		s = open_in(dir, 1 << 20);
+		assert_true(spool_is_usable(s));
+		first = spool_lock(s);
+		assert_true(first >= 0);
+		assert_int_equal(spool_lock(s), -1);
+		assert_int_equal(errno, EWOULDBLOCK);
+		spool_unlock(first);
+		assert_entry(s, &entry);
+		assert_false(spool_accepts(s));
+		spool_remove(s, SIGNATURE);
+		assert_false(spool_put(s, &entry));
+		faults.mkdir = faults.create_lock_file = 0;
+		assert_true(spool_put(s, &entry));
+		spool_close(s);
+		free(tmp);
+		free(lock);
+	}
+}
+
+/* Clocks. */
+
+/* A wrong clock leaves a time that can be read again. */
+static void test_time_of_receipt(void **state)
+{
+	static const struct {
+		int64_t given, kept;
+	} times[] = { { -1, 0 },
+		      { INT64_MIN, 0 },
+		      { 0, 0 },
+		      { 253402300799999999, 253402300799999999 },
+		      { 253402300800000000, 253402300799999999 },
+		      { INT64_MAX, 253402300799999999 } };
+	struct spool *s = open_in(dir_of(state), 1 << 20);
+
+	for (size_t i = 0; i < ARRAY_SIZE(times); i++) {
+		struct spool_entry e = entry, kept = entry;
+
+		e.received_at = times[i].given;
+		kept.received_at = times[i].kept;
+		assert_true(spool_put(s, &e));
+		assert_entry(s, &kept);
+		spool_remove(s, SIGNATURE);
+	}
+	spool_close(s);
+}
+
+static int make_tmp_file(const char *dir, const char *name, time_t age)
+{
+	const struct timespec then = { .tv_sec = time(NULL) - age };
+	const struct timespec times[2] = { then, then };
+	char *path = xasprintf("%s/spool/tmp/%s", dir, name);
+	int fd = open(path, O_WRONLY | O_CREAT, 0600);
+
+	free(path);
+	assert_true(fd >= 0);
+	assert_int_equal(futimens(fd, times), 0);
+	return fd;
+}
+
+/* A clock that jumps makes the file of a live writer look old. */
+static void test_stale_files(void **state)
+{
+	const char *dir = dir_of(state);
+	struct spool *s = open_in(dir, 1 << 20);
+	int dead = make_tmp_file(dir, "dead", 4000);
+	int young = make_tmp_file(dir, "young", 100);
+	int live = make_tmp_file(dir, "live", 4000);
+	static const struct {
+		const char *name;
+		bool stays;
+	} files[] = { { "dead", false }, { "young", true }, { "live", true } };
+
+	assert_int_equal(flock(live, LOCK_EX), 0);
+	close(dead);
+	close(young);
+	spool_close(s);
+	s = open_in(dir, 1 << 20);
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		char *path = xasprintf("%s/spool/tmp/%s", dir, files[i].name);
+
+		assert_int_equal(access(path, F_OK) == 0, files[i].stays);
+		free(path);
+	}
+	close(live);
+	spool_close(s);
+}
+
+/* Where no lock protects a writer, it writes its file once more. */
+static void test_live_file_removed(void **state)
+{
+	struct spool *s = open_in(dir_of(state), 1 << 20);
+
+	faults.sweep = true;
+	assert_true(spool_put(s, &entry));
+	assert_false(faults.sweep);
+	assert_entry(s, &entry);
+	spool_close(s);
+}
+
+/* Counting. */
+
+/* A redelivery of what is there already takes no room. */
+static void test_repeats_are_not_counted(void **state)
+{
+	struct spool *s = open_in(dir_of(state), 2 * 4096);
+	struct spool_entry other = entry;
+
+	for (int i = 0; i < 5; i++)
+		assert_true(spool_put(s, &entry));
+	other.signature = OTHER;
+	for (int i = 0; i < 5; i++)
+		assert_true(spool_put(s, &other));
+	/* Also while it is full. */
+	assert_true(spool_put(s, &entry));
+	other.signature = CAPITAL;
+	assert_false(spool_put(s, &other));
+	/* What goes makes room at once. */
+	spool_remove(s, SIGNATURE);
+	assert_true(spool_put(s, &entry));
+	spool_move_to_failed(s, OTHER, "a test");
+	other.signature = OTHER;
+	assert_true(spool_put(s, &other));
+	spool_close(s);
+}
+
+enum { READS_LIST, READS_EMPTY, READS_ACCEPTS, READS };
+
+struct reading {
+	struct spool *spool;
+	int kind;
+};
+
+static void *read_folder(void *context)
+{
+	const struct reading *r = context;
+	struct spool_list list;
+
+	reader.thread = pthread_self();
+	atomic_store(&reader.hold, true);
+	if (r->kind == READS_LIST && spool_list(r->spool, SPOOL_NEW, &list))
+		spool_list_free(&list);
+	else if (r->kind == READS_EMPTY)
+		(void)!spool_is_empty(r->spool);
+	else if (r->kind == READS_ACCEPTS)
+		(void)!spool_accepts(r->spool);
+	return NULL;
+}
+
+/* A folder of 300,000 files takes a second to read; nobody waits for that. */
+static void test_nothing_waits_for_a_scan(void **state)
+{
+	for (int kind = 0; kind < READS; kind++) {
+		struct reading r = { open_in(dir_of(state), 1 << 20), kind };
+		struct spool_entry other = entry;
+		pthread_t thread;
+		int64_t limit = monotonic_ms() + 20000;
+
+		atomic_store(&reader.waits, false);
+		assert_int_equal(pthread_create(&thread, NULL, read_folder, &r),
+				 0);
+		while (!atomic_load(&reader.waits)) {
+			assert_true(monotonic_ms() < limit);
+			usleep(1000);
+		}
+		assert_true(spool_put(r.spool, &entry));
+		other.signature = OTHER;
+		assert_true(spool_put(r.spool, &other));
+		(void)!spool_is_empty(r.spool);
+		spool_remove(r.spool, SIGNATURE);
+		atomic_store(&reader.hold, false);
+		assert_int_equal(pthread_join(thread, NULL), 0);
+		assert_false(spool_is_empty(r.spool));
+		spool_remove(r.spool, OTHER);
+		spool_close(r.spool);
+	}
 }
 
 static void test_oldest_first(void **state)
@@ -510,14 +1018,24 @@ static void test_not_private(void **state)
 {
 	const char *dir = dir_of(state);
 	char *path = path_of(dir, "");
+	struct spool *s;
 
 	assert_int_equal(mkdir(path, 0700), 0);
 	assert_int_equal(chmod(path, 0770), 0);
-	assert_null(open_in(dir, 1 << 20));
+	s = open_in(dir, 1 << 20);
+	assert_false(spool_is_usable(s));
+	assert_false(spool_put(s, &entry));
+	assert_int_equal(spool_lock(s), -1);
+	/* What was mended is seen by the next put. */
 	assert_int_equal(chmod(path, 0700), 0);
+	assert_true(spool_put(s, &entry));
+	assert_true(spool_is_usable(s));
+	spool_close(s);
 	free(path);
 	assert_null(spool_open("", 1 << 20));
-	assert_null(spool_open("/dev/null/spool", 1 << 20));
+	s = spool_open("/dev/null/spool", 1 << 20);
+	assert_false(spool_is_usable(s));
+	spool_close(s);
 }
 
 int main(void)
@@ -537,6 +1055,21 @@ int main(void)
 		IN_SCRATCH(test_not_now),
 		IN_SCRATCH(test_links_are_not_followed),
 		IN_SCRATCH(test_gone),
+		IN_SCRATCH(test_folders_of_a_dead_process),
+		IN_SCRATCH(test_folder_removed),
+		IN_SCRATCH(test_folder_removed_before_a_drain),
+		IN_SCRATCH(test_no_links),
+		IN_SCRATCH(test_own_mounts),
+		IN_SCRATCH(test_own_mounts_without_links),
+		IN_SCRATCH(test_folders_can_not_be_synced),
+		IN_SCRATCH(test_sync_fails),
+		IN_SCRATCH(test_no_locks),
+		IN_SCRATCH(test_no_room_for_folders),
+		IN_SCRATCH(test_time_of_receipt),
+		IN_SCRATCH(test_stale_files),
+		IN_SCRATCH(test_live_file_removed),
+		IN_SCRATCH(test_repeats_are_not_counted),
+		IN_SCRATCH(test_nothing_waits_for_a_scan),
 		IN_SCRATCH(test_oldest_first),
 		cmocka_unit_test(test_impossible_times),
 		IN_SCRATCH(test_one_drains),

@@ -1,0 +1,42 @@
+/*
+ * The files of new/ that no active secret fits. The drainer does not verify
+ * them again until other secrets are active, because that costs a hash a
+ * secret.
+ */
+#ifndef DRAIN_MEMORY_H
+#define DRAIN_MEMORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/hmac.h"
+#include "base/macros.h"
+#include "config/secrets.h"
+
+/* Starts as { 0 }; of one thread. */
+struct drain_memory {
+	const struct secret_set
+		*set; /* held, so that no other has its address */
+	struct foreign_file {
+		char name[HMAC_HEX + 1];
+	} * foreign; /* sorted by name, up to the last drain */
+	size_t sorted; /* of them */
+	size_t count;
+};
+
+/*
+ * Returns true if the active secrets are others than at the last call; then the
+ * memory has no files any more. Without a memory (NULL) this is always true.
+ */
+bool drain_memory_renew(struct drain_memory *m,
+			struct secrets *secrets) MUST_CHECK;
+void drain_memory_free(struct drain_memory *m, struct secrets *secrets);
+
+/* m may be NULL in all that follows. */
+bool drain_memory_knows(const struct drain_memory *m,
+			const char *name) MUST_CHECK;
+void drain_memory_add(struct drain_memory *m, const char *name);
+/* Ends a drain. Returns how many files were added in it. */
+size_t drain_memory_settle(struct drain_memory *m);
+
+#endif
