@@ -125,7 +125,9 @@ static void check_again(const struct spool_file *f)
 static void check_drain(enum outcome outcome)
 {
 	struct queue queue = { outcome, 0 };
-	struct drain_source source = { first.spool, fuzz_secrets(), &queue };
+	struct drain_source source = { .spool = first.spool,
+				       .secrets = fuzz_secrets(),
+				       .queue = &queue };
 	struct drain_count count;
 	size_t left, failed;
 

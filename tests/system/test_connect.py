@@ -109,7 +109,10 @@ def test_variables_of_libpq(paths, store):
 # Names with several addresses.
 
 def hosts_file(folder, *addresses):
-    return {"LD_PRELOAD": NSS_WRAPPER,
+    # A build with AddressSanitizer wants its library first, and no RTLD_DEEPBIND.
+    options = os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"
+    return {"LD_PRELOAD": NSS_WRAPPER, "ASAN_OPTIONS": options,
+            "NSS_WRAPPER_DISABLE_DEEPBIND": "1",
             "NSS_WRAPPER_HOSTS": write(folder / "hosts", "".join(
                 f"{address} db.example\n" for address in addresses))}
 
