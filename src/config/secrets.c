@@ -5,8 +5,8 @@
  * Knows nothing of signatures.
  *
  * Threads: every worker and the drainer call secrets_acquire(). The first that
- * finds the last check CHECK_MS ms old calls refresh(), without the lock,
- * because that takes a while with thousands of files. Meanwhile the others get
+ * finds a check due, CHECK_MS ms after the last, calls refresh(), without the
+ * lock, because that takes a while with thousands of files. Meanwhile the others get
  * the old set while its check began at most USABLE_MS ms ago; else they wait.
  * A set has a reference count, so that a replaced set lives until its last
  * user releases it.
@@ -29,7 +29,12 @@
 #include "config/private_file.h"
 
 /* A change has to take effect within 1 s. */
-enum { CHECK_MS = 250, USABLE_MS = 900, SECRET_LIMIT = 4096 };
+enum {
+	CHECK_MS = 250,
+	CHECK_LONGEST_MS = 500,
+	USABLE_MS = 900,
+	SECRET_LIMIT = 4096
+};
 
 /* Tells two states of a file apart without reading it. */
 struct stamp {
@@ -57,7 +62,7 @@ struct file {
 
 /* The files that hold secrets, as listed at one moment. */
 struct files {
-	struct file *list; /* in order of path */
+	struct file *list; /* by name */
 	size_t count;
 	int directory_error; /* of reading SECRET_DIR; 0: it was read */
 	bool directory_writable; /* others can create files in SECRET_DIR */
@@ -65,10 +70,11 @@ struct files {
 
 struct secrets {
 	const struct settings *settings;
-	pthread_mutex_t lock; /* over the next four, and the references */
+	pthread_mutex_t lock; /* over the next five, and the references */
 	pthread_cond_t changed; /* refreshing is false again */
 	struct secret_set *set;
 	int64_t checked_at; /* when the last check began (ms, monotonic) */
+	int64_t check_ms; /* from the start of a check to the next */
 	bool refreshing; /* a thread is in refresh() */
 
 	/* For the thread in refresh() alone. */
@@ -154,6 +160,15 @@ static void report_add(struct report *to, const struct report *from)
 	buf_copy(&to->warnings, &from->warnings);
 }
 
+/* Orders files by name, so that a set is filled in its order. */
+static int compare_file(const void *a, const void *b)
+{
+	const struct file *x = a, *y = b;
+	int order = strcmp(x->name, y->name);
+
+	return order ? order : strcmp(x->path, y->path);
+}
+
 /* Takes over what is known of files that are the same as in old. */
 static void keep_unchanged(struct files *now, const struct files *old)
 {
@@ -201,6 +216,18 @@ static void files_add(struct files *f, char *path, const struct stat *st,
 	new->settled = is_settled(&new->stamp);
 }
 
+/* Returns FOLDER/NAME; faster than xasprintf(). The caller frees it. */
+static char *join(const char *folder, const char *name)
+{
+	size_t first = strlen(folder), second = strlen(name) + 1;
+	char *path = xmalloc(first + 1 + second);
+
+	memcpy(path, folder, first);
+	path[first] = '/';
+	memcpy(path + first + 1, name, second);
+	return path;
+}
+
 /* Adds one name of SECRET_DIR, unless it is a folder or was removed. */
 static void files_add_entry(struct files *f, const char *directory, int fd,
 			    const char *name)
@@ -220,14 +247,7 @@ static void files_add_entry(struct files *f, const char *directory, int fd,
 	} else if (S_ISDIR(st.st_mode)) {
 		return;
 	}
-	files_add(f, xasprintf("%s/%s", directory, name), &st, error);
-}
-
-static int compare_path(const void *a, const void *b)
-{
-	const struct file *x = a, *y = b;
-
-	return strcmp(x->path, y->path);
+	files_add(f, join(directory, name), &st, error);
 }
 
 static void list_directory(struct files *f, const struct settings *s)
@@ -266,7 +286,7 @@ static void list_files(struct files *f, const struct settings *s)
 	if (s->secret_dir)
 		list_directory(f, s);
 	if (f->count)
-		qsort(f->list, f->count, sizeof(*f->list), compare_path);
+		qsort(f->list, f->count, sizeof(*f->list), compare_file);
 }
 
 /*
@@ -563,6 +583,7 @@ struct secrets *secrets_open(const struct settings *s, struct buf *errors)
 	mutex_init(&new->lock);
 	cond_init(&new->changed);
 	new->checked_at = monotonic_ms();
+	new->check_ms = CHECK_MS;
 	list_files(&new->scanned, s);
 	new->stable = all_settled(&new->scanned);
 	new->set = load_set(s, &new->scanned, &report);
@@ -597,13 +618,17 @@ const struct secret_set *secrets_acquire(struct secrets *s)
 	int64_t now = monotonic_ms();
 
 	mutex_lock(&s->lock);
-	if (now - s->checked_at >= CHECK_MS && !s->refreshing) {
+	if (now - s->checked_at >= s->check_ms && !s->refreshing) {
 		s->refreshing = true;
 		mutex_unlock(&s->lock);
 		refresh(s);
 		mutex_lock(&s->lock);
 		s->refreshing = false;
 		s->checked_at = now;
+		/* Costly checks are made less often. */
+		s->check_ms =
+			min_i64(max_i64(CHECK_MS, 10 * (monotonic_ms() - now)),
+				CHECK_LONGEST_MS);
 		cond_broadcast(&s->changed);
 	}
 	while (s->refreshing && monotonic_ms() - s->checked_at >= USABLE_MS)

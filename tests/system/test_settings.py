@@ -7,6 +7,7 @@ import re
 import stat
 import subprocess
 import tempfile
+import time
 
 import pytest
 
@@ -346,6 +347,31 @@ def test_names_of_secrets(program, store):
         assert store.query("SELECT secret_name FROM humcli.events"
                            " WHERE task_id = %s", task_of(body)) == [(name,)]
     assert program.post(event(), "whsec_hidden").status == 401
+
+
+def test_ten_thousand_secrets(paths, store):
+    """A new secret counts within a second. Meanwhile the requests that name a
+    secret are answered as with one secret."""
+    secrets = {f"task-{n:05}": f"whsec_{n:032}" for n in range(10_000)}
+    with FastCGI(paths.responder, store.conninfo, secrets=secrets) as it:
+        times = []
+        for n in range(10):
+            secret = f"whsec_of_a_new_task_{n}"
+            it.add_secret(f"new-{n}", secret)
+            start = time.monotonic()
+            while True:
+                answer = it.post(event(), secret, changes={"PATH_INFO": f"/new-{n}"})
+                if answer.status == 200:
+                    break
+                assert time.monotonic() - start < 2
+                answer = it.post(event(), secrets["task-05000"],
+                                 changes={"PATH_INFO": "/task-05000"})
+                assert answer.body == RECEIVED
+                times.append(answer.seconds)
+        assert it.post(event(), secrets["task-09999"]).body == RECEIVED
+        times.sort()
+        print(f"median {times[len(times) // 2]:.3f} s, most {times[-1]:.3f} s")
+        assert times[len(times) * 9 // 10] < 0.5
 
 
 def test_credentials_directory(program):

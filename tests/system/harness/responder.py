@@ -284,9 +284,11 @@ class FastCGI(Responder):
 
     def log(self):
         """Returns the log. A thread of the responder writes it, perhaps after
-        the reply, so this waits until it no longer grows."""
+        the reply, so this waits until it no longer grows, at most 1 s."""
         text = super().log()
-        while self.process is not None and self.process.poll() is None:
+        end = time.monotonic() + 1
+        while (self.process is not None and self.process.poll() is None
+               and time.monotonic() < end):
             time.sleep(0.05)
             before, text = text, super().log()
             if text == before:
