@@ -9,6 +9,8 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "cli/cli.h"
+#include "postgres/sqlstate.h"
+#include "store/spool_file.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -64,23 +66,36 @@ static bool count_folder(const char *spool, const char *name,
 static char *read_reason(int folder, const char *name)
 {
 	int fd = openat(folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+	struct spool_refusal refusal = { 0 };
 	struct buf text = { 0 };
-	const char *reason = NULL;
-	char *copy = NULL;
 
-	if (fd >= 0 && read_all(fd, NOTE_MAX, &text))
-		reason = strstr(text.data, "\nreason: ");
-	if (reason) {
-		reason += strlen("\nreason: ");
-		copy = xstrndup(reason, strcspn(reason, "\n"));
-	}
+	if (fd < 0 || !read_all(fd, NOTE_MAX, &text) || !text.length ||
+	    !spool_refusal_parse(text.data, &refusal))
+		refusal.reason = NULL;
 	if (fd >= 0)
 		close(fd);
 	buf_free(&text);
-	return copy;
+	return refusal.reason;
 }
 
-/* Names the events that the database refuses, with one of the reasons. */
+/* Reports how many events the database refuses, with one of the reasons. */
+static void report_refused(struct findings *f, size_t count, const char *reason)
+{
+	char sqlstate[6] = "", *remedy;
+
+	/* A reason begins with its SQLSTATE. */
+	if (reason)
+		snprintf(sqlstate, sizeof(sqlstate), "%s", reason);
+	remedy = xasprintf("%s; humcli-webhook spool list names the events, "
+			   "and humcli-webhook spool drain tries them now",
+			   sqlstate_advice(sqlstate));
+	report_finding(f, FINDING_FAILURE, "spool", remedy,
+		       "the database refuses %zu of the waiting events (%s)",
+		       count, reason ? reason : "the reason is unreadable");
+	free(remedy);
+}
+
+/* Looks for notes on events that the database refuses. */
 static void check_refused(struct findings *f, const char *spool)
 {
 	char *path = xasprintf("%s/refused", spool);
@@ -99,14 +114,7 @@ static void check_refused(struct findings *f, const char *spool)
 	if (d)
 		closedir(d);
 	if (count)
-		report_finding(
-			f, FINDING_FAILURE, "spool",
-			"check the triggers and constraints on humcli.events, "
-			"and PostgreSQL's log; humcli-webhook spool list names "
-			"the events, and humcli-webhook spool drain tries them "
-			"now",
-			"the database refuses %zu of the waiting events (%s)",
-			count, reason ? reason : "the reason is unreadable");
+		report_refused(f, count, reason);
 	free(reason);
 	free(path);
 }
