@@ -1,21 +1,23 @@
 #!/usr/bin/env node
-// Every event, also those that came while this did not run.
+// Processes every event, also those that arrived while this program was stopped.
 // npm install pg;  PGDATABASE=humcli node examples/consumer.mjs
 import pg from "pg";
 
 const NAME = "node";    // the subscription
+// Without PGHOST, pg would use TCP; libpq and psql use Debian's socket.
+const HOST = process.env.PGHOST ?? "/var/run/postgresql";
 
-// Your work. Once per event; after a crash in it, perhaps again.
+// Your work. It runs once per event; after a crash in it, perhaps again.
 async function process_task_update(payload) {
     console.log(payload.task_id, payload.status);
 }
 
-// Hands out what is there, until nothing is.
+// Processes all unread events.
 async function drain(db) {
     let rows;
     do {
         await db.query("BEGIN");
-        // (jsonb can't hold \u0000: then the columns have to do.)
+        // jsonb can't hold \u0000; then the columns are used.
         ({ rows } = await db.query(`SELECT position, coalesce(humcli.payload(payload),
             jsonb_build_object('task_id', task_id, 'status', status)) AS payload
             FROM humcli.fetch($1)`, [NAME]));
@@ -27,28 +29,28 @@ async function drain(db) {
     } while (rows.length);
 }
 
-// LISTENs first and looks then, so that nothing falls in between.
+// LISTEN comes before the first look, so that no event falls in between.
 async function listen(db) {
-    let wake, woken;
+    let notify, notified;
     const lost = new Promise((_, reject) => db.on("error", reject).on("end", reject));
-    const sleep = () => { woken = new Promise(resolve => { wake = resolve; }); };
+    const sleep = () => { notified = new Promise(resolve => { notify = resolve; }); };
     lost.catch(() => {});
     sleep();
-    db.on("notification", () => wake());
+    db.on("notification", () => notify());
     await db.connect();
     await db.query("SELECT humcli.subscribe($1)", [NAME]);
     await db.query("LISTEN humcli_events");
     for (;;) {
         await drain(db);
-        const timer = setTimeout(() => wake(), 30000);  // woken, or to be sure
-        await Promise.race([woken, lost]);
+        const timer = setTimeout(() => notify(), 30000);  // notified, or to be sure
+        await Promise.race([notified, lost]);
         clearTimeout(timer);
         sleep();
     }
 }
 
 for (;;) {
-    const db = new pg.Client();
+    const db = new pg.Client({ host: HOST });
     await listen(db).catch(error => console.log(String(error)));    // the connection is lost
     await db.end().catch(() => {});
     await new Promise(resolve => setTimeout(resolve, 1000));

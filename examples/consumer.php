@@ -1,22 +1,22 @@
 #!/usr/bin/env php
 <?php
-// Every event, also those that came while this did not run.
+// Processes every event, also those that arrived while this program was stopped.
 // apt-get install php-cli php-pgsql;  PGDATABASE=humcli examples/consumer.php
 
 const NAME = "php";     // the subscription
 
-// Your work. Once per event; after a crash in it, perhaps again.
+// Your work. It runs once per event; after a crash in it, perhaps again.
 function process_task_update($payload)
 {
     echo $payload["task_id"], " ", $payload["status"], "\n";
 }
 
-// Hands out what is there, until nothing is.
+// Processes all unread events.
 function drain($db)
 {
     do {
         pg_query($db, "BEGIN");
-        // (jsonb can't hold \u0000: then the columns have to do.)
+        // jsonb can't hold \u0000; then the columns are used.
         $rows = pg_fetch_all(pg_query_params($db, "SELECT position, coalesce(humcli.payload(payload),
             jsonb_build_object('task_id', task_id, 'status', status)) AS payload
             FROM humcli.fetch($1)", [NAME]));
@@ -28,7 +28,7 @@ function drain($db)
     } while ($rows);
 }
 
-// LISTENs first and looks then, so that nothing falls in between.
+// LISTEN comes before the first look, so that no event falls in between.
 function listen()
 {
     $db = pg_connect("", PGSQL_CONNECT_FORCE_NEW);
@@ -39,7 +39,7 @@ function listen()
         if (!pg_get_notify($db)) {
             $read = [pg_socket($db)];
             $none = null;
-            stream_select($read, $none, $none, 30);     // woken, or to be sure
+            stream_select($read, $none, $none, 30);     // notified, or to be sure
             pg_consume_input($db);
         }
         while (pg_get_notify($db));

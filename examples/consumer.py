@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Every event, also those that came while this did not run.
+"""Processes every event, also those that arrived while this program was stopped.
 
 apt-get install python3-psycopg2;  PGDATABASE=humcli examples/consumer.py
 """
@@ -12,16 +12,16 @@ NAME = "python"     # the subscription
 
 
 def process_task_update(payload):
-    """Your work. Once per event; after a crash in it, perhaps again."""
+    """Your work. It runs once per event; after a crash in it, perhaps again."""
     print(payload["task_id"], payload["status"], flush=True)
 
 
 def drain(connection):
-    """Hands out what is there, until nothing is."""
+    """Processes all unread events."""
     rows = True
     while rows:
         with connection, connection.cursor() as cursor:     # a transaction
-            # (jsonb can't hold \u0000: then the columns have to do.)
+            # jsonb can't hold \u0000; then the columns are used.
             cursor.execute("""SELECT position, coalesce(humcli.payload(payload),
                               jsonb_build_object('task_id', task_id, 'status', status))
                               FROM humcli.fetch(%s)""", [NAME])
@@ -33,7 +33,7 @@ def drain(connection):
 
 
 def listen():
-    """LISTENs first and looks then, so that nothing falls in between."""
+    """LISTEN comes before the first look, so that no event falls in between."""
     connection = psycopg2.connect("")
     with connection, connection.cursor() as cursor:
         cursor.execute("SELECT humcli.subscribe(%s)", [NAME])
@@ -41,7 +41,7 @@ def listen():
     while True:
         drain(connection)
         if not connection.notifies:
-            select.select([connection], [], [], 30)     # woken, or to be sure
+            select.select([connection], [], [], 30)     # notified, or to be sure
         connection.poll()
         connection.notifies.clear()
 
@@ -49,6 +49,6 @@ def listen():
 while True:
     try:
         listen()
-    except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:   # it is lost
+    except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:   # the connection is lost
         print(error, flush=True)
         time.sleep(1)

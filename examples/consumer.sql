@@ -1,10 +1,12 @@
--- Every event, also those that came while this did not run, by psql alone:
+-- Processes every event, also those that arrived while it did not run, by psql
+-- alone:
 --
 --	PGDATABASE=humcli psql -X -q -f examples/consumer.sql
 --
--- Hands out what is there, at most 100 events, in one transaction with your own
--- writes: they happen once, or not at all. Run it from cron; or, to be woken,
--- put it behind humcli-webhook listen.
+-- Each run reads at most 100 events in one transaction with your own writes, so
+-- that these happen once or not at all. The first run subscribes: events from
+-- then on are delivered. So run it once before you put it into cron or behind
+-- humcli-webhook listen.
 
 \set ON_ERROR_STOP on
 \set name psql

@@ -6,6 +6,8 @@ clean_environment() {
 	# shellcheck disable=SC2086	# names, one word each
 	unset CDPATH ${!HUMCLI_WEBHOOK_@} ${!PG@}
 	export LC_ALL=C.UTF-8
+	# An ordinary user of Debian has no sbin there, and lighttpd is in it.
+	export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 }
 
 # The scripts work on a copy in a temporary folder and do not change the
