@@ -30,6 +30,7 @@ int cmd_doctor(const struct verb *v, int argc, char **argv);
 int cmd_init(const struct verb *v, int argc, char **argv);
 int cmd_events(const struct verb *v, int argc, char **argv);
 int cmd_listen(const struct verb *v, int argc, char **argv);
+int cmd_metrics(const struct verb *v, int argc, char **argv);
 int cmd_probe(const struct verb *v, int argc, char **argv);
 int cmd_purge(const struct verb *v, int argc, char **argv);
 int cmd_quarantine(const struct verb *v, int argc, char **argv);

@@ -118,6 +118,10 @@ static const struct verb verbs[] = {
 	  "list what a pool has given up on, or try it again",
 	  "dead list\n"
 	  "dead redrive --pool agents" },
+	{ "metrics", cmd_metrics, "[--output FILE]",
+	  "print metrics for Prometheus's textfile collector",
+	  "metrics\n"
+	  "metrics --output /var/lib/prometheus/node-exporter/humcli.prom" },
 	{ "purge", cmd_purge, "--older-than INTERVAL\n--tests",
 	  "delete old tasks, or those of send and probe, from the database",
 	  "purge --older-than \"90 days\"\n"

@@ -329,6 +329,9 @@ def check_verbs(run, account):
     assert (done.returncode, done.stdout) == (75, "")
     assert "nothing was purged: 1 event is still in spool" in done.stderr
     assert run("spool", "list").stdout.count("\n") == 2
+    metrics = run("metrics")
+    assert 'humcli_spool_files{folder="new"} 1' in metrics.stdout and "humcli_up 1" in metrics.stdout
+    assert {each.stat().st_uid for each in (spool, *spool.iterdir())} == {61234}
     waiting.unlink()
     other = ["setpriv", f"--reuid={account.uid}", "--regid=61234", "--clear-groups"]
     done = run("purge", "--older-than", "2 days", before=other)

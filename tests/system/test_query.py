@@ -532,6 +532,76 @@ def test_purge_waits_for_the_spool(ask, database, tmp_path, folder):
     assert not (tmp_path / "none").exists()
 
 
+# ---- metrics
+
+
+def samples(text):
+    """The samples of Prometheus text by name and label, after a check of its
+    form: HELP and TYPE before the samples of each family, once."""
+    found, family, seen = {}, None, set()
+    for line in text.splitlines():
+        if line.startswith("# HELP "):
+            family = line.split(" ")[2]
+            assert family not in seen and len(line.split(" ", 3)[3]) > 5
+            seen.add(family)
+        elif line.startswith("# TYPE "):
+            assert line == f"# TYPE {family} gauge"
+        else:
+            match = re.fullmatch(r'([a-z_]+)(?:\{([a-z]+)="((?:[^"\\\n]|\\[\\n"])*)"\})? (-?[0-9.]+)',
+                                 line)
+            assert match and match[1] == family, line
+            found[match[1], match[3]] = float(match[4])
+    assert text.endswith("\n")
+    return found
+
+
+def test_metrics(ask, database, tmp_path):
+    put(database, Delivery("t1", "A"), Delivery("t1", "A", occurred_at=at(1)),
+        Delivery("t2", 'odd"\\\n', "X"), Delivery("task_test_1", "A", "X", at(3)))
+    quarantine_add(database, b"[]")
+    database.execute("SELECT humcli.subscribe('s', 'beginning')")
+    spool = tmp_path / "spool"
+    for name in ("", "tmp", "new", "failed"):
+        (spool / name).mkdir(mode=0o700)
+    (spool / "failed" / ("0" * 64)).write_bytes(b"12345")
+    done = ask("metrics", SPOOL=spool)
+    assert (done.returncode, done.err) == (OK, "")
+    found = samples(done.out)
+    assert found["humcli_build_info", found_label(found, "humcli_build_info")] == 1
+    newest = found.pop(("humcli_last_event_timestamp_seconds", None))
+    oldest = found.pop(("humcli_subscription_oldest_timestamp_seconds", "s"))
+    assert 0 <= newest - oldest < 60
+    assert {key: value for key, value in found.items() if key[0] != "humcli_build_info"} == {
+        ("humcli_up", None): 1, ("humcli_events", "A"): 2, ("humcli_events", 'odd\\"\\\\\\n'): 1,
+        ("humcli_repeats", None): 1, ("humcli_quarantined", None): 1, ("humcli_gaps", None): 1,
+        ("humcli_open_tasks", None): 2, ("humcli_subscription_pending", "s"): 3,
+        ("humcli_dead_letters", "s"): 0, ("humcli_spool_files", "new"): 0,
+        ("humcli_spool_files", "failed"): 1, ("humcli_spool_bytes", "new"): 0,
+        ("humcli_spool_bytes", "failed"): 5}
+
+    file = tmp_path / "humcli.prom"
+    file.write_text("old")
+    done = ask("metrics", "--output", file)
+    assert (done.returncode, done.out, done.err) == (OK, "", "")
+    assert samples(file.read_text())["humcli_up", None] == 1
+    assert file.stat().st_mode & 0o777 == 0o644
+    assert ask("metrics", "--output", tmp_path / "none" / "x").returncode == 73
+
+
+def found_label(found, name):
+    return next(label for key, label in found if key == name)
+
+
+def test_metrics_without_a_database(ask, tmp_path):
+    file = tmp_path / "humcli.prom"
+    for arguments in (["metrics"], ["metrics", "--output", file]):
+        done = ask(*arguments, DATABASE="host=/nowhere")
+        assert done.returncode == UNAVAILABLE
+        text = done.out or file.read_text()
+        assert samples(text)["humcli_up", None] == 0 and len(samples(text)) == 2
+    assert [each.name for each in tmp_path.iterdir() if "prom" in each.name] == ["humcli.prom"]
+
+
 # ---- dead
 
 

@@ -1,0 +1,273 @@
+/*
+ * metrics: prints what monitoring wants to know, as Prometheus text for the
+ * textfile collector of node_exporter. One query gives all rows of the
+ * database; the spool is looked at first, because root becomes postgres for the
+ * query. With --output a child process prints into a temporary file, which
+ * then replaces the file, so that no reader sees half of it.
+ */
+#include "config.h"
+
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "base/macros.h"
+#include "cli/program.h"
+#include "cli/query.h"
+#include "store/spool.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* Every family of metrics; all are gauges, because purge deletes rows. */
+static const struct family {
+	const char *name;
+	const char *help;
+} families[] = {
+	{ "humcli_build_info", "The version of humcli-webhook." },
+	{ "humcli_up", "1 if the database answers, else 0." },
+	{ "humcli_spool_files", "Files in the spool, by folder." },
+	{ "humcli_spool_bytes", "Bytes of the files in the spool." },
+	{ "humcli_events", "Recorded events, by status." },
+	{ "humcli_repeats", "Deliveries recorded as repeats of an event." },
+	{ "humcli_quarantined", "Signed bodies that are no events." },
+	{ "humcli_gaps", "Events whose previous status is not recorded." },
+	{ "humcli_open_tasks", "Tasks that have not ended, without tests." },
+	{ "humcli_last_event_timestamp_seconds",
+	  "When the newest event was recorded." },
+	{ "humcli_subscription_pending",
+	  "Events that a subscription or pool has not read; 10001 is more." },
+	{ "humcli_subscription_oldest_timestamp_seconds",
+	  "When the oldest pending event was recorded." },
+	{ "humcli_dead_letters", "Events that a pool has given up." },
+};
+
+/* Rows of: the family, the label's name and value or NULL, the value. */
+static const char metrics_sql[] =
+	"SELECT 'humcli_events', 'status', status, count(*)::text "
+	"FROM humcli.events GROUP BY status "
+	"UNION ALL SELECT 'humcli_repeats', NULL, NULL, count(*)::text "
+	"FROM humcli.repeats "
+	"UNION ALL SELECT 'humcli_quarantined', NULL, NULL, count(*)::text "
+	"FROM humcli.quarantine "
+	"UNION ALL SELECT 'humcli_gaps', NULL, NULL, count(*)::text "
+	"FROM humcli.gaps "
+	"UNION ALL SELECT 'humcli_open_tasks', NULL, NULL, count(*)::text "
+	"FROM humcli.tasks WHERE terminal IS NOT TRUE "
+	"AND strpos(task_id, 'task_test_') <> 1 "
+	"UNION ALL SELECT 'humcli_last_event_timestamp_seconds', NULL, NULL, "
+	"extract(epoch FROM max(recorded_at))::text FROM humcli.events "
+	"HAVING count(*) > 0 "
+	"UNION ALL SELECT 'humcli_subscription_pending', 'subscription', name, "
+	"pending::text FROM humcli.subscription_status "
+	"UNION ALL SELECT 'humcli_subscription_oldest_timestamp_seconds', "
+	"'subscription', name, extract(epoch FROM oldest)::text "
+	"FROM humcli.subscription_status WHERE oldest IS NOT NULL "
+	"UNION ALL SELECT 'humcli_dead_letters', 'subscription', name, "
+	"dead::text FROM humcli.subscription_status "
+	"ORDER BY 1, 3";
+
+/* Prints a label's value as the format escapes it. */
+static void print_escaped(const char *text)
+{
+	for (; *text; text++) {
+		if (*text == '\n')
+			fputs("\\n", stdout);
+		else if (*text == '"' || *text == '\\')
+			printf("\\%c", *text);
+		else
+			putchar(*text);
+	}
+}
+
+static void print_sample(const char *family, const char *label,
+			 const char *value, const char *number)
+{
+	fputs(family, stdout);
+	if (label) {
+		printf("{%s=\"", label);
+		print_escaped(value);
+		fputs("\"}", stdout);
+	}
+	printf(" %s\n", number);
+}
+
+static void print_header(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(families); i++) {
+		if (strcmp(families[i].name, name) == 0)
+			printf("# HELP %s %s\n# TYPE %s gauge\n", name,
+			       families[i].help, name);
+	}
+}
+
+static void print_one(const char *family, const char *label, const char *value,
+		      const char *number)
+{
+	print_header(family);
+	print_sample(family, label, value, number);
+}
+
+/* Prints the rows, which come sorted by their family. */
+static void print_rows(const struct rows *r)
+{
+	const char *family = "";
+
+	for (size_t n = 0; n < rows_count(r); n++) {
+		if (strcmp(family, rows_text(r, n, 0)) != 0) {
+			family = rows_text(r, n, 0);
+			print_header(family);
+		}
+		print_sample(family, rows_get(r, n, 1), rows_text(r, n, 2),
+			     rows_text(r, n, 3));
+	}
+}
+
+/* Prints what is in the spool. Returns EX_OK. */
+static int print_spool(void *context)
+{
+	const struct settings *settings = context;
+	static const struct {
+		enum spool_folder folder;
+		const char *name;
+	} folders[] = { { SPOOL_NEW, "new" }, { SPOOL_FAILED, "failed" } };
+	uint64_t bytes[ARRAY_SIZE(folders)] = { 0 };
+	size_t files[ARRAY_SIZE(folders)] = { 0 };
+	struct spool *s = spool_open(settings->spool, settings->spool_max);
+	char text[24];
+
+	if (!s)
+		return EX_OK;
+	for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
+		struct spool_list list;
+
+		if (!spool_list(s, folders[i].folder, &list))
+			continue;
+		files[i] = list.count;
+		for (size_t k = 0; k < list.count; k++)
+			bytes[i] += list.items[k].size;
+		spool_list_free(&list);
+	}
+	spool_close(s);
+	print_header("humcli_spool_files");
+	for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
+		snprintf(text, sizeof(text), "%zu", files[i]);
+		print_sample("humcli_spool_files", "folder", folders[i].name,
+			     text);
+	}
+	print_header("humcli_spool_bytes");
+	for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
+		snprintf(text, sizeof(text), "%llu",
+			 (unsigned long long)bytes[i]);
+		print_sample("humcli_spool_bytes", "folder", folders[i].name,
+			     text);
+	}
+	return EX_OK;
+}
+
+/*
+ * Prints what is in the spool, as its owner: a folder that root made there
+ * would be out of the responder's reach. Prints nothing for other users.
+ */
+static void print_spool_as_owner(struct settings *settings)
+{
+	struct stat st;
+	char *owner;
+	bool printed;
+	int code;
+
+	if (!*settings->spool || stat(settings->spool, &st) < 0)
+		return;
+	if (st.st_uid == geteuid()) {
+		(void)print_spool(settings);
+		return;
+	}
+	owner = cli_owner_name(settings->spool);
+	printed = cli_run_as(owner, print_spool, settings, &code);
+	if (!printed && geteuid() == 0)
+		fputs("# the spool can't be looked into\n", stdout);
+	free(owner);
+}
+
+/* Prints all metrics. Returns the exit code. */
+static int print_metrics(const struct verb *v)
+{
+	struct rows *rows = NULL;
+	struct query q;
+	int code = query_load(&q, v);
+
+	if (code == EX_OK) {
+		print_one("humcli_build_info", "version", PACKAGE_VERSION, "1");
+		print_spool_as_owner(&q.settings);
+		code = query_connect(&q);
+		if (code == EX_OK)
+			code = query_run(&q, metrics_sql, NULL, 0, &rows);
+		print_one("humcli_up", NULL, NULL, code == EX_OK ? "1" : "0");
+	}
+	if (rows)
+		print_rows(rows);
+	rows_free(rows);
+	query_close(&q);
+	return code;
+}
+
+/* Prints into fd, in a child process, which may become another user. */
+static int print_into(const struct verb *v, int fd)
+{
+	pid_t child = fork();
+	int status;
+
+	if (child == 0) {
+		int code = EX_OSERR;
+
+		if (dup2(fd, STDOUT_FILENO) >= 0)
+			code = print_metrics(v);
+		_exit(fflush(stdout) == 0 ? code : EX_IOERR);
+	}
+	while (child > 0 && waitpid(child, &status, 0) < 0) {
+		if (errno != EINTR)
+			return EX_OSERR;
+	}
+	return child > 0 && WIFEXITED(status) ? WEXITSTATUS(status) : EX_OSERR;
+}
+
+/* Replaces a file by the metrics; the file then also says that humcli_up is 0. */
+static int write_metrics(const struct verb *v, const char *path)
+{
+	char *temporary = xasprintf("%s.XXXXXX", path);
+	int fd = mkostemp(temporary, O_CLOEXEC);
+	int code = EX_CANTCREAT;
+
+	if (fd >= 0) {
+		code = print_into(v, fd);
+		if (code == EX_IOERR || fchmod(fd, 0644) < 0 || fsync(fd) < 0 ||
+		    rename(temporary, path) < 0) {
+			code = EX_CANTCREAT;
+			(void)unlink(temporary);
+		}
+		close(fd);
+	}
+	if (code == EX_CANTCREAT)
+		cli_error(v, "can't write %s: %s", path, strerror(errno));
+	free(temporary);
+	return code;
+}
+
+int cmd_metrics(const struct verb *v, int argc, char **argv)
+{
+	const char *output = NULL;
+	const struct cli_option options[] = {
+		{ "output", &output, NULL, "FILE",
+		  "replace this file instead of printing" },
+	};
+	int code;
+
+	if (!cli_options(v, &argc, &argv, options, ARRAY_SIZE(options), 0,
+			 &code))
+		return code;
+	return output ? write_metrics(v, output) : print_metrics(v);
+}
