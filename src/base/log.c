@@ -36,6 +36,7 @@
 enum {
 	PENDING_MAX_BYTES = 256 * 1024,
 	DIRECT_WAIT_MS = 1000,
+	GATHER_MS = 5,
 	LIMIT_MS = 60000
 };
 
@@ -281,6 +282,7 @@ static void write_lines(struct chunk *c, const struct buf *lines)
 static void *log_main(void *unused)
 {
 	struct buf lines = { 0 };
+	int64_t written_at = 0; /* ms, monotonic */
 
 	mutex_lock(&sink.lock);
 	for (;;) {
@@ -293,6 +295,15 @@ static void *log_main(void *unused)
 				  monotonic_ms() + LIMIT_MS);
 			continue;
 		}
+		/*
+		 * Under load lines are written together, because a wake-up of
+		 * this thread for each line costs more than the line.
+		 */
+		if (!sink.stopping && monotonic_ms() < written_at + GATHER_MS) {
+			cond_wait(&sink.changed, &sink.lock,
+				  written_at + GATHER_MS);
+			continue;
+		}
 		if (taken.length == 0 && lost == 0)
 			break;
 		lines.length = 0;
@@ -303,6 +314,7 @@ static void *log_main(void *unused)
 		mutex_unlock(&sink.lock);
 		write_lines(&c, &lines);
 		write_rest(&c, lost);
+		written_at = monotonic_ms();
 		mutex_lock(&sink.lock);
 		sink.writing = false;
 		sink.lost += c.lost;
@@ -347,10 +359,10 @@ static void finish_line(struct log_line *l, enum log_level level)
 	} else if (sink.pending.length + 1 + l->length > PENDING_MAX_BYTES) {
 		sink.lost++;
 	} else {
+		if (sink.pending.length == 0 && !sink.writing)
+			cond_signal(&sink.changed);
 		buf_add(&sink.pending, &prefix, 1);
 		buf_add(&sink.pending, l->text, l->length);
-		if (!sink.writing)
-			cond_signal(&sink.changed);
 	}
 	mutex_unlock(&sink.lock);
 }
