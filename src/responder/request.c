@@ -10,12 +10,16 @@
 #include <strings.h>
 #include <sys/stat.h>
 
+#include "base/alloc.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/parse.h"
 
 /* Limits of what is discarded of a body that is too large. */
 enum { DISCARD_MS = 1000, DISCARD_BYTES = 8 * 1024 * 1024 };
+
+/* The room for a body of unknown length, which then grows. */
+enum { USUAL_BODY = 511 };
 
 void request_init(struct request *r)
 {
@@ -122,11 +126,15 @@ static enum length_kind parse_content_length(const char *text, size_t max,
 	return LENGTH_GIVEN;
 }
 
-/* Reads to the end (BODY_COMPLETE), to a limit or to a fault. */
-static enum body_state read_to_end(struct request *r, size_t max_body,
-				   body_read_fn read_some, void *context)
+/*
+ * Reads to the end (BODY_COMPLETE), to a limit or to a fault. room is for how
+ * many bytes to allocate at once.
+ */
+static enum body_state read_to_end(struct request *r, size_t room,
+				   size_t max_body, body_read_fn read_some,
+				   void *context)
 {
-	struct buf body = { 0 };
+	struct buf body = { .data = xmalloc(room + 1), .capacity = room + 1 };
 	char chunk[8192];
 	long n;
 
@@ -171,7 +179,8 @@ void request_read_body(struct request *r, size_t max_body,
 	/* To the end although the length is known: a longer body is 400. */
 	r->state = kind == LENGTH_TOO_LARGE
 			   ? BODY_TOO_LARGE
-			   : read_to_end(r, max_body, read_some, context);
+			   : read_to_end(r, length ? length : USUAL_BODY,
+					 max_body, read_some, context);
 	if (r->state == BODY_TOO_LARGE)
 		discard_body(read_some, context);
 	r->body_read_at = monotonic_ms();
