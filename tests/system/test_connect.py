@@ -217,17 +217,16 @@ def test_verb_waits_as_long_as_psql(store, cli):
 # Settings of the role.
 
 @pytest.mark.parametrize("setting", [
-    "statement_timeout = '1ms'", "search_path = ''", "lock_timeout = '1ms'",
+    "statement_timeout = '3ms'", "search_path = ''", "lock_timeout = '1ms'",
     "default_transaction_isolation = 'serializable'"])
 def test_question_on_writes_under_settings_of_the_role(paths, store, setting):
-    """Connecting works at the first try, on each of several connections."""
+    """Each of several new sessions is accepted within the request's time."""
     role = dict(pair.split("=") for pair in store.login.split())["user"]
     store.query(f"ALTER ROLE {role} SET {setting}")
     try:
         for _ in range(8):
             with FastCGI(paths.responder, store.conninfo) as it:
-                assert it.post(event()).status in (200, 503)
-                assert "can't connect" not in it.log()
+                assert it.post(event()).body == RECORDED
     finally:
         store.query(f"ALTER ROLE {role} RESET ALL")
 
