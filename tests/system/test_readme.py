@@ -57,7 +57,7 @@ case $1 in -iu) shift 2; export PGUSER=postgres; cd / ;; esac
 exec "$@"
 """,
     "systemctl": "", "systemd-sysusers": "", "a2enmod": "", "a2enconf": "",
-    "lighty-enable-mod": "",
+    "lighty-enable-mod": "", "usermod": "",
     # Debian's Python, which has the packages that README names
     "python3": 'exec /usr/bin/python3 "$@"\n',
     # the group of the responder in this test
@@ -173,7 +173,8 @@ class Reader:
 
     def prepare(self):
         os.chmod(self.folder, 0o755)
-        for name in ("bin", "home", "etc/apache2/conf-available", "etc/lighttpd/conf-available"):
+        for name in ("bin", "home", "etc/apache2/conf-available", "etc/lighttpd/conf-available",
+                     "etc/nginx/snippets", "etc/caddy"):
             os.makedirs(self.path(name))
         chown_to_test_user(self.path("etc"))
         values = {"folder": self.folder, "stage": self.paths.stage,
