@@ -41,7 +41,7 @@ static const struct lifecycle {
 
 static struct post *add(struct plan *p)
 {
-	p->list = xrealloc(p->list, (p->count + 1) * sizeof(*p->list));
+	p->list = array_grow(p->list, p->count, sizeof(*p->list));
 	p->list[p->count] = (struct post){ 0 };
 	return &p->list[p->count++];
 }

@@ -105,8 +105,8 @@ static bool read_deliveries(struct vectors *all, const cJSON *file,
 	{
 		struct vector *v;
 
-		all->list = xrealloc(all->list,
-				     (all->count + 1) * sizeof(*all->list));
+		all->list =
+			array_grow(all->list, all->count, sizeof(*all->list));
 		v = &all->list[all->count++];
 		if (!read_vector(v, title, item)) {
 			buf_printf(errors,
@@ -144,8 +144,8 @@ static bool load_file(struct vectors *all, const char *path, struct buf *errors)
 		buf_printf(errors, "%s: not JSON\n", path);
 		goto out;
 	}
-	all->files = xrealloc(all->files,
-			      (all->file_count + 1) * sizeof(*all->files));
+	all->files =
+		array_grow(all->files, all->file_count, sizeof(*all->files));
 	all->files[all->file_count++] = file;
 out:
 	buf_free(&text);
