@@ -415,7 +415,7 @@ def test_it_says_how_to_install_the_pool(cli, cluster, template):
     ["--pool", "p", "--subscription", "s"], ["--subscription", "s", "--concurrency", "2"],
     ["--subscription", "s", "--lease", "5s"], ["--pool", "p", "--concurrency", "0"],
     ["--pool", "p", "--concurrency", "101"], ["--pool", "p", "--lease", "999ms"],
-    ["--pool", "p", "--lease", "25h"], ["--pool", "p", "--count", "1"], ["--concurrency", "2"]])
+    ["--pool", "p", "--lease", "25h"], ["--pool", "p", "--count", "0"], ["--concurrency", "2"]])
 def test_wrong_use(cli, arguments):
     done = cli("listen", *arguments)
     assert (done.returncode, done.out) == (USAGE, "") and "--" in done.err
