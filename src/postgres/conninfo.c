@@ -102,9 +102,10 @@ static void explain_refusal(const char *text, const char *message,
 static bool read_options(const char *text, struct conninfo *c,
 			 char fault[CONNINFO_FAULT_SIZE])
 {
-	/* The last of two options counts. */
-	const char *const keywords[] = { "dbname", invalid_option, NULL };
-	const char *const values[] = { text, "none of them", NULL };
+	/* The last of two options counts; a password spares ~/.pgpass. */
+	const char *const keywords[] = { "dbname", "password", invalid_option,
+					 NULL };
+	const char *const values[] = { text, "-", "none of them", NULL };
 	PGconn *conn = PQconnectStartParams(keywords, values, 1);
 
 	c->options = conn ? PQconninfo(conn) : NULL;

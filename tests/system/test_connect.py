@@ -131,6 +131,23 @@ def test_each_address_of_a_name(paths, store, spool, folder, first):
             assert proxy.accepted == 1
 
 
+def test_host_without_an_address(paths, store):
+    """The next host is tried, and the log names the one that has none."""
+    with FastCGI(paths.responder, f"host=none.invalid,{store.cluster.folder}"
+                 f" port=5432,{store.cluster.port} {store.login}") as it:
+        assert it.post(event()).body == RECORDED
+    with FastCGI(paths.responder, f"host=none.invalid {store.login}") as it:
+        assert it.post(event()).status == 503
+        assert eventually(lambda: 'host name \\"none.invalid\\"' in it.log())
+
+
+def test_address_and_name(paths, store):
+    """hostaddr is where to connect, and host is a name for TLS."""
+    with FastCGI(paths.responder, "host=db.example hostaddr=127.0.0.1"
+                 f" port={store.cluster.port} {store.login}") as it:
+        assert it.post(event()).body == RECORDED
+
+
 # Distant servers.
 
 def test_distant_server(paths, store, spool):
