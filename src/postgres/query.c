@@ -1,7 +1,8 @@
 /*
- * Owns every wait for a server that is connected. Knows neither the
- * connection's address nor what the statements mean. pq_query() sends without
- * blocking, and both of its loops wait in pq_wait().
+ * Owns the waits for an answer to one statement. Knows neither the connection's
+ * address nor what statements mean. Each function sends without blocking; the
+ * loops that send and receive wait in pq_wait(). The writer and the connector
+ * have loops of their own, because they wait for more than one answer.
  */
 #include "postgres/query.h"
 

@@ -1,7 +1,7 @@
 /*
  * Waiting for a PostgreSQL server, always with a deadline and a descriptor
- * that ends the wait. No file that knows libpq calls a function of libpq that
- * waits by itself.
+ * that ends the wait. No other file calls a function of libpq that waits
+ * without a limit.
  */
 #ifndef POSTGRES_QUERY_H
 #define POSTGRES_QUERY_H
@@ -27,23 +27,22 @@ PGresult *pq_query(PGconn *conn, const char *sql, const char *const *values,
 		   size_t n, int64_t deadline, int stop) MUST_CHECK;
 
 /*
- * As pq_query(), in a transaction of its own that is READ COMMITTED, with
- * write also READ WRITE, and in which no setting of a role or database
- * counts: neither a search_path that leads to objects of others nor a time
- * limit nor a form of times. Sends all at once, and nothing of it outlives the
- * transaction, because a pooler may give the session to others. Within a
- * transaction it is pq_query().
- */
-PGresult *pq_query_guarded(PGconn *conn, bool write, const char *sql,
-			   const char *const *values, size_t n,
-			   int64_t deadline, int stop) MUST_CHECK;
-
-/*
  * Does the same with a script: statements without values, separated by
  * semicolons, which are one transaction unless they say otherwise.
  */
 PGresult *pq_script(PGconn *conn, const char *sql, int64_t deadline,
 		    int stop) MUST_CHECK;
+
+/*
+ * Does the same as pq_query(), in a READ COMMITTED transaction of its own, with
+ * write also READ WRITE. No setting of a role or database counts in it: neither
+ * a search_path to objects of others, nor a time limit, nor a form of times.
+ * Nothing of it outlives the transaction, because a pooler may give the session
+ * to others. Within a transaction it is pq_query() alone.
+ */
+PGresult *pq_query_guarded(PGconn *conn, bool write, const char *sql,
+			   const char *const *values, size_t n,
+			   int64_t deadline, int stop) MUST_CHECK;
 
 /* Returns true if the statement of this result succeeded; false for NULL. */
 bool pq_succeeded(const PGresult *result) MUST_CHECK;
