@@ -104,6 +104,7 @@ char *cli_time(const char *text)
 		return NULL;
 	if (!parse_days(text, &us) && !parse_duration(text, &us))
 		return xstrdup(text);
-	format_time(wall_clock_us() - us, time);
+	/* No event is older than 1970, and format_time() knows no such time. */
+	format_time(max_i64(wall_clock_us() - us, 0), time);
 	return xstrdup(time);
 }

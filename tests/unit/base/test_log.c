@@ -59,6 +59,21 @@ static char *take_line(const struct scratch *s)
 	return line;
 }
 
+static void test_terminal(void **state)
+{
+	const struct scratch *s = *state;
+	char *text;
+
+	log_for_terminal("humcli-webhook events");
+	log_message(LEVEL_ERROR, "can't \"%s\" it", "x\x1b[31m\xff");
+	log_for_terminal(NULL);
+	text = scratch_read(s, "log");
+	assert_string_equal(text, "humcli-webhook events: can't "
+				  "\"x\\x1b[31m\\xff\" it\n");
+	free(text);
+	scratch_write(s, "log", 0600, "");
+}
+
 static void test_form(void **state)
 {
 	static const char time[] = "time=0000-00-00T00:00:00.000Z";
@@ -626,6 +641,7 @@ int main(void)
 		TEST(test_limit),	   TEST(test_limited),
 		TEST(test_started),	   TEST(test_stuck),
 		TEST(test_stuck_directly), TEST(test_full),
+		TEST(test_terminal),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
