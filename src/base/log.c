@@ -378,7 +378,10 @@ void log_start(void)
 	pthread_check(pthread_attr_setstacksize(&a, STACK_BYTES));
 	sigfillset(&all);
 	pthread_check(pthread_sigmask(SIG_SETMASK, &all, &before));
+	/* Under the lock, because other threads may log already. */
+	mutex_lock(&sink.lock);
 	sink.started = pthread_create(&sink.thread, &a, log_main, NULL) == 0;
+	mutex_unlock(&sink.lock);
 	pthread_check(pthread_sigmask(SIG_SETMASK, &before, NULL));
 	pthread_check(pthread_attr_destroy(&a));
 	if (!sink.started)

@@ -289,6 +289,8 @@ static enum gateway_end serve(struct responder *r, int listener,
 		return GATEWAY_FAILED;
 	if (source.spool)
 		r->drainer = drainer_start(&source);
+	/* After the others, which need a thread more than the log does. */
+	log_start();
 	log_message(LEVEL_INFO,
 		    "humcli-webhook " PACKAGE_VERSION " serves FastCGI on %s",
 		    where ? where : "its standard input");
@@ -309,7 +311,6 @@ static int serve_fcgi(const char *where)
 		goto out;
 	/* Before libfcgi installs handlers, which would swallow a signal. */
 	gateway_block_signals();
-	log_start();
 	if (geteuid() == 0)
 		log_message(LEVEL_WARNING,
 			    "running as root; start this as a user of its own");
@@ -357,8 +358,8 @@ _Noreturn static void serve_cgi(void)
 	gateway_block_signals();
 	gateway_cgi_start();
 	if (configure(&r, false)) {
-		log_start();
 		source = start_storage(&r, true);
+		log_start();
 	} else {
 		r.handler.settings = NULL;
 	}

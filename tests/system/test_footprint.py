@@ -227,14 +227,13 @@ def _limit_threads():
         yield library
 
 
-@pytest.mark.parametrize("threads_allowed", [0, 1])
 @pytest.mark.parametrize("with_spool", [True, False])
-def test_cgi_without_threads(paths, store, spool, limit_threads, threads_allowed, with_spool):
+def test_cgi_without_threads(paths, store, spool, limit_threads, with_spool):
     """If no thread can be started, the main thread spools the event, or the
-    process answers 503 itself. (The one thread may be the log's.)"""
+    process answers 503 itself."""
     if sanitized(paths.responder):
         pytest.skip("a sanitizer wants to be loaded first")
-    with ShortCGI(limit_threads, threads_allowed, paths.responder, store.conninfo,
+    with ShortCGI(limit_threads, 0, paths.responder, store.conninfo,
                   SPOOL=spool.path if with_spool else "") as it:
         answer = it.post(event())
         assert answer.seconds < 2
@@ -246,6 +245,16 @@ def test_cgi_without_threads(paths, store, spool, limit_threads, threads_allowed
             assert it.get("/health").status == 503
         assert it.post(event(), signature="0" * 64).status == 401
         assert "can't start the writer's thread" in it.log()
+
+
+def test_cgi_with_one_thread(paths, store, limit_threads):
+    """The one thread is the writer's; the log does without."""
+    if sanitized(paths.responder):
+        pytest.skip("a sanitizer wants to be loaded first")
+    with ShortCGI(limit_threads, 1, paths.responder, store.conninfo) as it:
+        body = event()
+        assert it.post(body).body == RECEIVED
+        assert task_of(body) in it.log()
 
 
 def test_fastcgi_without_threads(paths, store, limit_threads):

@@ -12,6 +12,7 @@ import threading
 
 import pytest
 
+from harness import fastcgi
 from harness.postgres import as_test_user
 from harness.responder import (CGI, FastCGI, chown_to_test_user, event, eventually,
                                task_of)
@@ -80,6 +81,22 @@ class StuckFifo(FastCGI):
         return self.reader
 
 
+class StuckSyslog(FastCGI):
+    """LOG is syslog, and nobody reads it."""
+
+    def start(self, where=None, listener=None):
+        self.reader = os.open("/dev/null", os.O_RDONLY)
+        self.settings["LOG"] = "syslog"
+        library = os.path.join(self.folder, "stuck_syslog.so")
+        source = os.path.join(os.path.dirname(fastcgi.__file__), "stuck_syslog.c")
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+        self.more_environment["LD_PRELOAD"] = library
+        super().start(where, listener)
+
+    def take_reader(self):
+        return self.reader
+
+
 class Limited(FastCGI):
     """LOG is a file that can't grow any more."""
 
@@ -87,6 +104,13 @@ class Limited(FastCGI):
         def limit():
             resource.setrlimit(resource.RLIMIT_FSIZE, (8192, resource.RLIM_INFINITY))
         return super().spawn(*arguments, preexec_fn=limit, **streams)
+
+
+def sanitized(program):
+    """Returns true if the program has a sanitizer."""
+    with open(program, "rb") as file:
+        text = file.read()
+    return b"__asan_init" in text or b"__tsan_init" in text
 
 
 def forge(responder, count):
@@ -97,9 +121,11 @@ def forge(responder, count):
         assert answer.seconds < 2, answer.seconds
 
 
-@pytest.mark.parametrize("kind", [StuckStderr, StuckFifo])
+@pytest.mark.parametrize("kind", [StuckStderr, StuckFifo, StuckSyslog])
 def test_stuck(paths, store, kind):
     """Events are recorded, /health is answered, and SIGTERM ends the process."""
+    if kind is StuckSyslog and sanitized(paths.responder):
+        pytest.skip("a sanitizer wants to be loaded first")
     with kind(paths.responder, store.conninfo) as responder:
         forge(responder, MANY)
         responder.assert_serving()
