@@ -1,7 +1,7 @@
 /*
- * Checks what the recorded events tell those who may read them. Tasks of
- * tests, task_test_..., are left out: they neither end nor have a whole
- * history.
+ * Checks what the recorded events tell, on a connection whose role may read
+ * them. Tasks of tests, task_test_..., are left out, because they neither end
+ * nor have a whole history.
  */
 #include "cli/doctor/connection.h"
 

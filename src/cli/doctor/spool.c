@@ -161,7 +161,7 @@ static void check_space(struct findings *f, const char *path)
 			"its file system has less than 64 MiB left");
 }
 
-/* What went wrong in a try; NULL: nothing. */
+/* The step of a trial that failed; NULL: none. */
 struct trial {
 	const char *step;
 	int error;
