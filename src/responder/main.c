@@ -182,11 +182,11 @@ static struct drain_source start_storage(struct responder *r, bool cgi)
 
 	h->spool = spool_open(r->settings.spool, r->settings.spool_max);
 	usable = h->spool && spool_is_usable(h->spool);
-	/* By a file, and for CGI not at each request. */
+	/* Writes a file, which would be too much for each CGI request. */
 	if (usable && !cgi && !spool_accepts(h->spool))
 		log_message(LEVEL_DEBUG, "the spool accepts nothing now");
 	/* Three quarters, because some may still be reading a request. */
-	h->queue = queue_new(h->spool != NULL, r->settings.in_flight * 3 / 4);
+	h->queue = queue_new(usable, r->settings.in_flight * 3 / 4);
 	if (!cgi)
 		h->verify_queue = verify_queue_new(verify_queue_processors());
 	if (cgi && usable)
@@ -343,7 +343,7 @@ static void drain_after_reply(const struct drain_source *source)
 {
 	struct drain_count count;
 
-	if (source->spool && source->queue && !spool_is_empty(source->spool) &&
+	if (source->spool && source->queue && spool_has_work(source->spool) &&
 	    queue_healthy(source->queue) &&
 	    !drain(source, CGI_DRAIN_FILES, monotonic_ms() + CGI_DRAIN_MS,
 		   &count))

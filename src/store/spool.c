@@ -167,6 +167,21 @@ bool spool_is_empty(struct spool *s)
 	return spool_count_sum(s->count).files == 0;
 }
 
+bool spool_has_work(struct spool *s)
+{
+	struct stat st;
+	DIR *dir;
+	bool found;
+
+	if (!spool_is_empty(s))
+		return true;
+	dir = open_listing(s, SPOOL_FAILED);
+	found = dir && next_file(dir, &st);
+	if (dir)
+		closedir(dir);
+	return found;
+}
+
 /* Waiting. */
 
 bool spool_wait(struct spool *s, int64_t earliest, int64_t until)

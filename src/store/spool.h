@@ -43,6 +43,11 @@ bool spool_accepts(struct spool *s) MUST_CHECK;
 /* Returns true if new/ is empty; may be wrong by what others did just now. */
 bool spool_is_empty(struct spool *s) MUST_CHECK;
 /*
+ * Returns true if a drain may find something: new/ is not empty, or failed/ is
+ * not, whose files an active secret may fit now.
+ */
+bool spool_has_work(struct spool *s) MUST_CHECK;
+/*
  * Waits until `earliest`, and then until a file is put or the time `until` is
  * reached (ms, monotonic). Returns true; false after spool_stop_waiting().
  */

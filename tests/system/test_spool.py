@@ -356,16 +356,21 @@ def test_the_secret_comes_too_late(paths, proxy, store, spool):
     assert_recorded_as(store, body, "second", received)
 
 
-@pytest.mark.parametrize("verb", [True, False], ids=["spool drain", "start"])
-def test_the_secret_comes_while_nothing_runs(verb, paths, proxy, store, spool):
-    """Each start and each spool drain tries the files of failed/."""
+@pytest.mark.parametrize("how", ["spool drain", "start", "cgi"])
+def test_the_secret_comes_while_nothing_runs(how, paths, proxy, store, spool):
+    """Each start, each spool drain and each CGI request tries the files of
+    failed/."""
     body, received = spooled_with_another_secret(paths, proxy, store, spool)
     name = sign(body, OTHER)
     os.rename(spool.file("new", name), spool.file("failed", name))
     secrets = {"main": SECRET, "second": OTHER}
-    if verb:
+    if how == "spool drain":
         with CGI(paths.responder, store.conninfo, SPOOL=spool.path, secrets=secrets) as it:
             assert cli(paths, it, "drain").stdout.startswith("1 recorded, 0 ")
+    elif how == "cgi":
+        with CGI(paths.responder, store.conninfo, SPOOL=spool.path, secrets=secrets) as it:
+            assert it.post(event()).body == RECEIVED
+            assert eventually(lambda: not spool.failed and not spool.waiting)
     else:
         with responder(paths, store.conninfo, spool, secrets=secrets):
             assert eventually(lambda: not spool.failed and not spool.waiting)
