@@ -32,12 +32,14 @@ bool drain_memory_renew(struct drain_memory *m, struct secrets *secrets)
 	set = secrets_acquire(secrets);
 	if (set == m->set) {
 		secrets_release(secrets, set);
-		return false;
+		return m->failed_left;
 	}
 	if (m->set)
 		secrets_release(secrets, m->set);
 	m->set = set;
 	forget(m);
+	m->failed_tried = 0;
+	m->failed_left = true;
 	return true;
 }
 

@@ -1,5 +1,5 @@
 /*
- * The files of new/ that no active secret fits. The drainer does not verify
+ * The drainer's memory of files that no active secret fits. It does not verify
  * them again until other secrets are active, because that costs a hash a
  * secret.
  */
@@ -22,11 +22,14 @@ struct drain_memory {
 	} * foreign; /* sorted by name, up to the last drain */
 	size_t sorted; /* of them */
 	size_t count;
+	size_t failed_tried; /* of failed/, the oldest, by these secrets */
+	bool failed_left; /* there are others */
 };
 
 /*
- * Returns true if the active secrets are others than at the last call; then the
- * memory has no files any more. Without a memory (NULL) this is always true.
+ * Forgets all if the active secrets are others than at the last call. Returns
+ * true if files of failed/ are to be tried. Without a memory (NULL) that is
+ * always so.
  */
 bool drain_memory_renew(struct drain_memory *m,
 			struct secrets *secrets) MUST_CHECK;

@@ -30,6 +30,7 @@ enum {
 	MIN_INTERVAL_MS = 100,
 	LIST_COST_FACTOR = 10, /* listing may take a tenth of the time */
 	RETRY_MS = 500, /* while the database takes nothing */
+	RETRY_FAILED_MS = 1000, /* in one drain */
 	BATCH_TIMEOUT_MS = 5000, /* then another process may have a try */
 	REFUSED_BATCHES_MAX = 3, /* in a row, then the database rests */
 	PAUSE_DOUBLINGS_MAX = 8
@@ -57,12 +58,18 @@ static bool signature_is_active(struct secrets *secrets,
 {
 	unsigned char given[HMAC_BYTES];
 	const struct secret_set *set;
+	const struct secret *named;
+	size_t count;
 	bool found;
 
 	if (!hmac_from_hex(e->signature, given))
 		return false;
 	set = secrets_acquire(secrets);
-	found = signature_find_secret(set->list, set->count, e->body, e->length,
+	/* Usually the secret that matched at first matches again. */
+	named = secret_set_find(set, e->secret_name, &count);
+	found = (named && signature_find_secret(named, count, e->body,
+						e->length, given)) ||
+		signature_find_secret(set->list, set->count, e->body, e->length,
 				      given);
 	secrets_release(secrets, set);
 	return found;
@@ -80,18 +87,29 @@ static bool bring_back(const struct drain_source *source, const char *name)
 	return fits && spool_retry(source->spool, name);
 }
 
+/*
+ * Brings back files of failed/. With a memory for a second at most, because
+ * thousands of files and secrets take long; the next drain goes on there.
+ */
 static void retry_failed(const struct drain_source *source, size_t max,
 			 int64_t until)
 {
+	struct drain_memory *m = source->memory;
+	int64_t limit = m	? monotonic_ms() + RETRY_FAILED_MS
+			: until ? until
+				: INT64_MAX;
+	size_t first = m ? m->failed_tried : 0, i, back = 0;
 	struct spool_list list;
-	size_t back = 0;
 
 	if (!spool_list(source->spool, SPOOL_FAILED, &list))
 		return;
-	for (size_t i = 0;
-	     i < list.count && i < max && !(until && monotonic_ms() >= until);
-	     i++)
+	for (i = first;
+	     i < list.count && i - first < max && monotonic_ms() < limit; i++)
 		back += bring_back(source, list.items[i].name);
+	if (m) {
+		m->failed_tried = i - back;
+		m->failed_left = i < list.count;
+	}
 	spool_list_free(&list);
 	if (back)
 		log_message(LEVEL_INFO,
@@ -289,7 +307,7 @@ static int compare_names(const void *a, const void *b)
 	return strcmp(x->name, y->name);
 }
 
-/* Files that were never refused first, then by the time to try again. */
+/* Compares by turn: never refused, by age; then by the time to try again. */
 static int compare_turns(const void *a, const void *b)
 {
 	const struct spool_item *x = a, *y = b;
@@ -362,7 +380,7 @@ static void drain_list(const struct drain_source *source,
 		size_t end = due - i < rest ? due : i + rest;
 
 		i += load_batch(source, list->items + i, end - i, &b, count);
-		/* The site's fault may be over: try all that it refused. */
+		/* The site's fault may be over, so all refused files are due. */
 		if (record_batch(source, &b, until, count))
 			due = list->count;
 		refused = count->refused - refused;
@@ -489,7 +507,7 @@ bool drainer_stop(struct drainer *d, int64_t deadline)
 	if (!d)
 		return true;
 	spool_stop_waiting(d->source.spool);
-	/* A disk can hang, and damaged files can be many. */
+	/* A disk can hang, and there may be many damaged files. */
 	if (!thread_join_until(d->thread, deadline))
 		return false;
 	drain_memory_free(&d->memory, d->source.secrets);
