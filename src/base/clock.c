@@ -44,13 +44,15 @@ int64_t wall_clock_us(void)
 
 void format_time(int64_t us, char text[TIME_TEXT_SIZE])
 {
-	time_t seconds = (time_t)(us / 1000000);
+	/* Rounds down before 1970, too. */
+	int64_t part = (us % 1000000 + 1000000) % 1000000;
+	time_t seconds = (time_t)((us - part) / 1000000);
 	struct tm utc;
 	size_t n;
 
 	if (!gmtime_r(&seconds, &utc))
 		abort();
-	n = strftime(text, TIME_TEXT_SIZE, "%Y-%m-%dT%H:%M:%S", &utc);
-	snprintf(text + n, TIME_TEXT_SIZE - n, ".%03dZ",
-		 (int)(us / 1000 % 1000));
+	n = (size_t)snprintf(text, TIME_TEXT_SIZE, "%04d", utc.tm_year + 1900);
+	n += strftime(text + n, TIME_TEXT_SIZE - n, "-%m-%dT%H:%M:%S", &utc);
+	snprintf(text + n, TIME_TEXT_SIZE - n, ".%03dZ", (int)(part / 1000));
 }

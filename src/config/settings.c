@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/fatal.h"
 #include "base/parse.h"
 #include "config/private_file.h"
 
@@ -490,7 +491,7 @@ static bool is_injected(const char *name, const char *value)
 	bool matches;
 
 	if (regcomp(&compiled, pattern, REG_EXTENDED | REG_NOSUB) != 0)
-		abort(); /* the pattern is wrong */
+		fatal("out of memory");
 	matches = regexec(&compiled, entry, 0, NULL, 0) == 0;
 	regfree(&compiled);
 	wipe_text(&entry);
