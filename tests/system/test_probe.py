@@ -161,8 +161,8 @@ class Receiver(http.server.BaseHTTPRequestHandler):
         self.end_headers()
 
     def judge(self, body, given):
-        if self.fault == "redirect":
-            return 301
+        if self.fault in ("redirect", "wrong path"):
+            return 301 if self.fault == "redirect" else 404
         signed = body
         try:
             payload = json.loads(body)
@@ -253,6 +253,15 @@ def test_nobody_there(probe):
     done = probe(f"http://127.0.0.1:{free_port()}/")
     assert done.returncode == UNAVAILABLE
     assert done.stdout == "" and "no answer" in done.stderr
+
+
+def test_a_wrong_path(probe):
+    """One sentence, rather than a FAIL for each vector."""
+    with receiver("wrong path") as url:
+        done = probe(url)
+    assert done.returncode == NEGATIVE
+    assert "all answered 404: is the path in the URL right?" in done.stderr
+    assert len(done.stdout.splitlines()) == 5
 
 
 def test_vectors_of_ones_own(probe, tmp_path):
