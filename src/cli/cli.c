@@ -28,6 +28,7 @@ static void print_error(const struct verb *v, const char *format, va_list args)
 static void print_error(const struct verb *v, const char *format, va_list args)
 {
 	fprintf(stderr, "humcli-webhook %s: ", v->name);
+	/* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): the caller's */
 	vfprintf(stderr, format, args);
 	fputc('\n', stderr);
 }

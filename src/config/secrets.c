@@ -219,12 +219,12 @@ static void files_add(struct files *f, char *path, const struct stat *st,
 /* Returns FOLDER/NAME; faster than xasprintf(). The caller frees it. */
 static char *join(const char *folder, const char *name)
 {
-	size_t first = strlen(folder), second = strlen(name) + 1;
-	char *path = xmalloc(first + 1 + second);
+	size_t size = strlen(folder) + 1 + strlen(name) + 1;
+	char *path = xmalloc(size);
+	char *end = stpcpy(path, folder);
 
-	memcpy(path, folder, first);
-	path[first] = '/';
-	memcpy(path + first + 1, name, second);
+	*end++ = '/';
+	(void)stpcpy(end, name);
 	return path;
 }
 

@@ -44,6 +44,8 @@ static bool start_of_day(int year, int month, int day, int64_t *seconds)
 	return year > 0 && t.tm_mon == month - 1 && t.tm_mday == day;
 }
 
+/* NOLINTBEGIN(cert-err34-c): only digits come here, at most four together. */
+
 /* Reads the seconds and their fraction, if there are any; *p moves on. */
 static bool parse_seconds(const char **p, int *seconds, int64_t *us)
 {
@@ -81,7 +83,9 @@ static bool parse_zone(const char *p, int64_t *seconds)
 	    !(length == 3 && matches(p + 1, "dd") &&
 	      sscanf(p + 1, "%2d", &hours) == 1))
 		return false;
-	*seconds = (*p == '-' ? -1 : 1) * (hours * 3600 + minutes * 60);
+	*seconds = (int64_t)hours * 3600 + (int64_t)minutes * 60;
+	if (*p == '-')
+		*seconds = -*seconds;
 	return hours <= 23 && minutes <= 59;
 }
 
@@ -112,3 +116,5 @@ bool timestamp_parse(const char *text, int64_t *us)
 	*us = seconds * 1000000 + fraction;
 	return true;
 }
+
+/* NOLINTEND(cert-err34-c) */

@@ -478,6 +478,7 @@ static struct attempt *poll_attempts(struct round *r)
 	fds[r->count] = (struct pollfd){ .fd = r->stop, .events = POLLIN };
 	n = poll(fds, r->count + 1, (int)max_i64(0, min_i64(left, INT_MAX)));
 	for (size_t i = 0; n > 0 && i < r->count && !done; i++) {
+		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): counted */
 		if (r->attempts[i].conn && fds[i].revents &&
 		    advance(r, &r->attempts[i]))
 			done = &r->attempts[i];

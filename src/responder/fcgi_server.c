@@ -231,7 +231,7 @@ static void start_watchdog(void)
 {
 	static const struct itimerval limit = {
 		.it_value = { .tv_sec = WATCHDOG_MS / 1000,
-			      .tv_usec = WATCHDOG_MS % 1000 * 1000 }
+			      .tv_usec = WATCHDOG_MS % 1000 * 1000L }
 	};
 
 	exit_on(SIGALRM);

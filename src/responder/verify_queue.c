@@ -143,7 +143,7 @@ void verify_queue_set_stop_deadline(struct verify_queue *q, int64_t deadline)
 
 void verify_queue_remember(struct verify_queue *q, const char *secret)
 {
-	char *name = NULL;
+	char *name;
 	size_t i;
 
 	mutex_lock(&q->lock);
@@ -152,12 +152,13 @@ void verify_queue_remember(struct verify_queue *q, const char *secret)
 			break;
 	}
 	/* The place of the same name, the first free one, or the last. */
-	if (q->recent[i] && strcmp(q->recent[i], secret) == 0)
-		name = q->recent[i];
-	else
-		free(q->recent[i]);
+	name = q->recent[i];
+	if (!name || strcmp(name, secret) != 0) {
+		free(name);
+		name = xstrdup(secret);
+	}
 	memmove(&q->recent[1], &q->recent[0], i * sizeof(q->recent[0]));
-	q->recent[0] = name ? name : xstrdup(secret);
+	q->recent[0] = name;
 	mutex_unlock(&q->lock);
 }
 

@@ -233,7 +233,7 @@ static enum spool_read compare_existing(struct spool *s,
 
 	if (got == SPOOL_READ_OK &&
 	    (f.entry.length != e->length ||
-	     memcmp(f.entry.body, e->body, e->length) != 0))
+	     (e->length && memcmp(f.entry.body, e->body, e->length) != 0)))
 		got = SPOOL_READ_DAMAGED;
 	spool_file_free(&f);
 	return got;

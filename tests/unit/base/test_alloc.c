@@ -65,6 +65,7 @@ static void test_array_grow(void **state)
 		list = moved;
 		list[i] = i;
 	}
+	assert_non_null(list);
 	for (size_t i = 0; i < COUNT; i++)
 		assert_int_equal(list[i], i);
 	/* The room doubles; it does not grow by one. */

@@ -21,8 +21,9 @@ static void run(const char *reply, bool take_back, struct buf *out)
 	assert_int_equal(pipe(ends), 0);
 	child = fork();
 	if (child == 0) {
-		dup2(ends[1], STDOUT_FILENO);
-		dup2(ends[1], STDERR_FILENO);
+		if (dup2(ends[1], STDOUT_FILENO) < 0 ||
+		    dup2(ends[1], STDERR_FILENO) < 0)
+			_exit(2);
 		fatal_set_reply(reply);
 		if (take_back)
 			fatal_set_reply(NULL);
