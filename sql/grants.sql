@@ -13,8 +13,10 @@ BEGIN
 	GRANT USAGE ON SCHEMA humcli TO humcli_writer, humcli_reader;
 
 	GRANT EXECUTE ON FUNCTION
+		humcli.record_batch(text[], text[], text[], text[], timestamptz[], timestamptz[], text[], text[], json[], interval, boolean),
 		humcli.record(text[], text[], text[], text[], timestamptz[], timestamptz[], text[], text[], json[], interval, boolean),
 		humcli.record_next(text, text, text, text, timestamptz, timestamptz, text, text, json),
+		humcli.notify(text[], text[]),
 		humcli.notify(bigint[]),
 		humcli.quarantine_add(timestamptz[], text[], text[], text[], bytea[])
 		TO humcli_writer;
@@ -24,6 +26,7 @@ BEGIN
 	-- The functions that a view calls run as the role that reads the view.
 	GRANT EXECUTE ON FUNCTION
 		humcli.payload(json),
+		humcli.event_types(text),
 		humcli.order_equal_times(text, timestamptz),
 		humcli.unread_events(txid_snapshot, txid_snapshot, bigint, bigint, text[], text[], bigint),
 		humcli.subscription_covers(humcli.subscriptions, text, text),

@@ -25,7 +25,7 @@ BEGIN
 	INSERT INTO humcli.schema_version (version) VALUES (ours) ON CONFLICT (version) DO NOTHING;
 END $$;
 
--- Events: one row a visit of a task to a status, see functions/record/record.sql.
+-- Events: one row a visit of a task to a status, see functions/record/record_batch.sql.
 DO $$ BEGIN IF to_regclass('humcli.events') IS NULL THEN
 	CREATE TABLE humcli.events (
 		id		bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -11,7 +11,7 @@ CREATE OR REPLACE FUNCTION humcli.claimable_heads(p_name text, p_present timesta
 RETURNS bigint[]
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
--- see functions/record/record.sql
+-- see functions/record/record_batch.sql
 SET enable_seqscan = off
 SET enable_bitmapscan = off
 SET enable_hashjoin = off

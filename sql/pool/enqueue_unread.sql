@@ -5,7 +5,7 @@ CREATE OR REPLACE FUNCTION humcli.enqueue_unread(s humcli.subscriptions, p_rows 
 RETURNS humcli.subscriptions
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
--- see functions/record/record.sql
+-- see functions/record/record_batch.sql
 SET enable_seqscan = off
 SET enable_bitmapscan = off
 SET enable_hashjoin = off

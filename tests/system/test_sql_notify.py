@@ -8,7 +8,7 @@ import pytest
 from psycopg2 import errors
 
 from harness.postgres import Cluster, Database, wait_until
-from harness.record_calls import Delivery, at, listen, notification, notifications, record
+from harness.record_calls import Delivery, at, listen, notification, notifications, record, record_batch
 
 
 @pytest.fixture(name="listener")
@@ -58,6 +58,32 @@ def test_record_notifies_when_asked(connection, listener):
     assert notified(connection, listener) == []
     record(connection, [Delivery("task_3", "A")])
     assert notified(connection, listener) == []
+
+
+@pytest.mark.parametrize("name", ("default", 'odd " \\ name'))
+def test_texts_of_a_batch(connection, listener, name):
+    """record_batch() returns the text of each new event, of a promoted one too.
+    notify() sends the texts as they are."""
+    first = [Delivery("task_1", "A", "PENDING", at(0)), Delivery("task_1", "A", "PENDING", at(9)),
+             Delivery("task_2", "B", "PENDING")]
+    second = [Delivery("task_1", "X", "A", at(5)), Delivery("task_2", "B", "PENDING"), Delivery("task_3", "A", "")]
+    first, second = ([d._replace(secret_name=name) for d in batch] for batch in (first, second))
+    rows = record_batch(connection, first)
+    assert [row[1] for row in rows] == ["recorded", "repeat", "recorded"]
+    assert [row[6] for row in rows] == [notification(rows[0][2], first[0], True), None,
+                                        notification(rows[2][2], first[2], True)]
+    rows = record_batch(connection, second)
+    assert [row[:2] for row in rows] == [(1, "recorded"), (1, "promoted"), (2, "duplicate"), (3, "recorded"),
+                                         (1, "gap")]
+    texts = [row[6] for row in rows]
+    assert texts == [
+        notification(rows[0][2], second[0], True), notification(rows[1][2], first[1], False), None,
+        notification(rows[3][2], second[2]._replace(previous_status=None), True),
+        '{"task_id":"task_1","kind":"hole"}']
+    with connection.cursor() as cursor:
+        cursor.execute("LISTEN humcli_gaps; SELECT humcli.notify(%s, %s)", [texts[:2], texts[4:]])
+    assert notified(connection, listener) == texts[:2]
+    assert [notify.payload for notify in connection.notifies] == texts[4:]
 
 
 @pytest.mark.parametrize("numbers", (None, []))

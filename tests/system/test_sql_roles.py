@@ -21,12 +21,16 @@ NEXT = "SELECT humcli.record_next('e', 't', 's', NULL, now(), now(), 'n', 'f', '
 # a statement, and the users that may run it
 MATRIX = [
     (RECORD, {"writer"}),
+    (RECORD.replace("record(", "record_batch("), {"writer"}),
     (NEXT, {"writer"}),
     (QUARANTINE_ADD, {"writer"}),
     ("SELECT humcli.notify(ARRAY[1])", {"writer"}),
     ("SELECT humcli.notify(NULL)", {"writer"}),
+    ("SELECT humcli.notify(NULL, NULL)", {"writer"}),
     ("SELECT humcli.payload('{}')", READERS),
     ("SELECT humcli.order_equal_times('t', now())", READERS),
+    ("SELECT humcli.event_types('t')", READERS),
+    ("SELECT humcli.time_before('t', '{}', now())", set()),
     ("SELECT humcli.lock_tasks(ARRAY['t'])", set()),
     ("SELECT humcli.repair_identity('events')", set()),
     ("SELECT humcli.identities_behind()", {"writer", *READERS}),
@@ -39,7 +43,7 @@ MATRIX = [
     *((f"SELECT humcli.{call}", set())
       for call in ("require_subscription('s')", "calling_role()", "complete_snapshot()",
                    "cursor_has_passed(NULL, 0, 0)", "open_next_window(NULL)", "save_cursor(NULL)",
-                   "update_cursor(NULL)", "notify_gaps(NULL)", "task_is_purgeable('t', now(), NULL)")),
+                   "update_cursor(NULL)", "opened_gaps(NULL)", "task_is_purgeable('t', now(), NULL)")),
     *((f"SELECT humcli.{call}", READERS)
       for call in ("has_foreign_xids('s')", "xid_to_bigint('3')", "cursor_horizon(NULL)",
                    "unread_events(NULL, NULL, 0, 0, NULL, NULL, 1)", "subscription_covers(NULL, 's', 'n')")),
@@ -126,7 +130,7 @@ def test_definer_functions(database):
         " EXISTS (SELECT FROM aclexplode(proacl) WHERE grantee = 0)"
         " FROM pg_proc WHERE pronamespace = 'humcli'::regnamespace")
     assert {row[0] for row in rows if row[3]} == {
-        "record", "record_next", "identities_behind", "notify", "quarantine_add", "subscribe", "fetch", "ack", "replay", "seek",
+        "record", "record_batch", "record_next", "identities_behind", "notify", "quarantine_add", "subscribe", "fetch", "ack", "replay", "seek",
         "unsubscribe", "purge", "purge_tests", "rebase"}
     for name, owner, config, definer, public in rows:
         assert owner == "humcli_owner" and not public, name

@@ -1,5 +1,6 @@
--- Returns the text of an event's notification. The body is a bare expression,
--- so that the planner can inline the call.
+-- Returns the text of an event's notification. The caller shrinks a text of more
+-- than 1,000 bytes to the id. The body is a bare expression, so that the planner
+-- can inline the call.
 CREATE OR REPLACE FUNCTION humcli.notification_payload(
 	p_id bigint,
 	p_task_id text,

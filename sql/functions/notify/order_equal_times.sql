@@ -39,10 +39,17 @@ DECLARE
 	w int;
 	i int;
 BEGIN
+	ids := ARRAY(SELECT e.id FROM humcli.events e
+		WHERE e.task_id = p_task_id AND e.event = ANY (humcli.event_types(p_task_id))
+			AND e.occurred_at = p_occurred_at);
+	IF cardinality(ids) < 2 THEN
+		RETURN ids;
+	END IF;
+
 	WITH history AS (
 		SELECT e.id, nullif(e.previous_status, '') AS previous, e.status
 		FROM humcli.events e
-		WHERE e.task_id = p_task_id AND e.occurred_at = p_occurred_at
+		WHERE e.id = ANY (ids)
 	), vertex AS (
 		SELECT s.status, row_number() OVER (ORDER BY s.status)::int AS place
 		FROM (SELECT DISTINCT h.status FROM history h) s
@@ -61,10 +68,6 @@ BEGIN
 			FROM (SELECT g.target, max(g.place) AS last FROM edge g GROUP BY g.target) f)
 	INTO ids, sources, targets, vertices, first, last
 	FROM edge e;
-
-	IF ids IS NULL THEN
-		RETURN '{}';
-	END IF;
 
 	next := first;
 	number := array_fill(0, ARRAY[vertices]);

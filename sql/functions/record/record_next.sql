@@ -5,8 +5,8 @@
 -- status, and the task has no repeat and is not retired. Such an event begins a
 -- visit, splits none and opens no gap, whatever the window.
 --
--- Returns the event's id; NULL if nothing was done. Then call humcli.record(),
--- which has the whole rule, in another transaction.
+-- Returns the event's id; NULL if nothing was done. Then call
+-- humcli.record_batch(), which has the whole rule, in another transaction.
 CREATE OR REPLACE FUNCTION humcli.record_next(
 	p_event text,
 	p_task_id text,
@@ -21,7 +21,7 @@ CREATE OR REPLACE FUNCTION humcli.record_next(
 RETURNS bigint
 LANGUAGE sql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
--- see functions/record/record.sql
+-- see functions/record/record_batch.sql
 SET enable_seqscan = off
 SET enable_bitmapscan = off
 SET jit = off
@@ -30,21 +30,22 @@ AS $$
 	-- the next statement sees every event recorded up to here.
 	SELECT set_config('humcli.locked', pg_try_advisory_xact_lock(1752526179, hashtext(p_task_id))::text, true);
 
-	-- Read the history once. Decline if the order of equal times matters, and
-	-- if the text is so long that notify() may send the id alone.
+	-- Look at the history once, at 17 events of it at most. Decline if the order of
+	-- equal times matters, and if the text may be longer than 1,000 bytes.
 	INSERT INTO humcli.events AS e (event, task_id, status, previous_status, occurred_at,
 		received_at, first_of_status, secret_name, signature, payload)
 	SELECT p_event, p_task_id, p_status, nullif(p_previous_status, ''), p_occurred_at,
 		p_received_at, h.same IS NULL, p_secret_name, p_signature, p_payload
 	FROM (
-		SELECT max(f.occurred_at) FILTER (WHERE f.status = nullif(p_previous_status, '')) AS before,
+		SELECT count(*) AS events,
+			max(f.occurred_at) FILTER (WHERE f.status = nullif(p_previous_status, '')) AS before,
 			max(f.occurred_at) FILTER (WHERE f.status IS DISTINCT FROM nullif(p_previous_status, '')) AS others,
 			max(f.occurred_at) FILTER (WHERE f.status = p_status) AS same,
 			max(f.occurred_at) FILTER (WHERE f.event <> p_event) AS other_type
-		FROM humcli.events f
-		WHERE f.task_id = p_task_id
+		FROM (SELECT v.event, v.status, v.occurred_at FROM humcli.events v
+			WHERE v.task_id = p_task_id LIMIT 17) f
 	) h
-	WHERE current_setting('humcli.locked') = 'true'
+	WHERE h.events < 17 AND current_setting('humcli.locked') = 'true'
 		AND current_setting('transaction_isolation') = 'read committed'
 		AND current_setting('synchronous_commit') <> 'off'
 		AND octet_length(p_task_id) + octet_length(p_status)

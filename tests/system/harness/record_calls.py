@@ -45,11 +45,11 @@ class Row(NamedTuple):
     previous_status: Optional[str] = None
 
 
-def record(connection, deliveries, window=WINDOW, notify=False):
-    """Calls humcli.record() with a batch; returns its rows."""
+def record_batch(connection, deliveries, window=WINDOW, notify=False, function="record_batch"):
+    """Calls humcli.record_batch(); returns its rows as tuples."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT * FROM humcli.record(%s::text[], %s::text[], %s::text[], %s::text[],"
+            f"SELECT * FROM humcli.{function}(%s::text[], %s::text[], %s::text[], %s::text[],"
             " %s::timestamptz[], %s::timestamptz[], %s::text[], %s::text[], %s::json[],"
             " %s::interval, %s)",
             ([d.event for d in deliveries], [d.task_id for d in deliveries],
@@ -57,7 +57,12 @@ def record(connection, deliveries, window=WINDOW, notify=False):
              [d.occurred_at for d in deliveries], [START] * len(deliveries),
              [d.secret_name for d in deliveries], [SIGNATURE] * len(deliveries),
              [d.payload for d in deliveries], window, notify))
-        return [Row(*row) for row in cursor.fetchall()]
+        return cursor.fetchall()
+
+
+def record(connection, deliveries, window=WINDOW, notify=False):
+    """Calls humcli.record() with a batch; returns its rows."""
+    return [Row(*row) for row in record_batch(connection, deliveries, window, notify, "record")]
 
 
 def record_next(connection, delivery):
