@@ -31,11 +31,9 @@ COLUMNS = ("event", "task_id", "status", "previous_status", "occurred_at", "rece
 ARRAYS = ", ".join(f"b.{name}" for name in COLUMNS)
 PLAIN = (f"INSERT INTO bench.events ({', '.join(COLUMNS)}, first_of_status)"
          f" SELECT i.*, true FROM bench.batches b, unnest({ARRAYS}) i WHERE b.step = %s AND b.number = %s")
-RECORD = ("SELECT place, outcome, id, notification FROM bench.batches b,"
+RECORD = ("SELECT place, outcome, notification FROM bench.batches b,"
           f" humcli.record_batch({ARRAYS}, '10 min') WHERE b.step = %s AND b.number = %s")
 NOTIFY = "SELECT humcli.notify(%s::text[], %s::text[])"
-OLD_RECORD = ("SELECT place, outcome, id, NULL FROM bench.batches b,"
-          f" humcli.record({ARRAYS}, '10 min') WHERE b.step = %s AND b.number = %s")
 
 
 class Backend:
@@ -87,19 +85,16 @@ def literal(texts):
     return "{" + ",".join('"' + re.sub(r'(["\\\\])', r"\\\1", text) + '"' for text in texts) + "}"
 
 
-def measure(backend, batches, batch, new):
+def measure(backend, batches, batch):
     """Records all batches in both ways; returns the times of each statement by
     case, in microseconds an event."""
     times = {case: {name: [] for name in ("insert", "record", "notify")} for case in CASES}
     for step in range(1, len(LINE)):
         for number in range(1, batches + 1):
             plain, _ = backend.run(PLAIN, step, number)
-            record, rows = backend.run(RECORD if new else OLD_RECORD, step, number)
+            record, rows = backend.run(RECORD, step, number)
             assert [row[:2] for row in rows] == [(place, "recorded") for place in range(1, batch + 1)], rows
-            if new:
-                notify, _ = backend.run(NOTIFY, literal(row[3] for row in rows), "{}")
-            else:
-                notify, _ = backend.run("SELECT humcli.notify(%s)", [row[2] for row in rows])
+            notify, _ = backend.run(NOTIFY, literal(row[2] for row in rows), "{}")
             if number > WARM_UP:
                 case = times[CASES[step > 1]]
                 case["insert"].append(plain / 1000 / batch)
@@ -114,20 +109,18 @@ def main():
     parser.add_argument("--batch", type=int, default=32, help="events in a batch (default 32)")
     parser.add_argument("--tasks", type=int, default=3200, help="tasks a round, each with 6 events (default 3200)")
     parser.add_argument("--rounds", type=int, default=3, help="(default 3)")
-    parser.add_argument("--sql", default=str(SOURCE / "sql/install.sql"), help="install.sql")
     options = parser.parse_args()
 
     cluster = Cluster(SETTINGS)
     try:
         database = Database(cluster, cluster.create_database())
-        database.psql("-q", "-v", "ON_ERROR_STOP=1", "-f", options.sql)
+        database.psql("-q", "-v", "ON_ERROR_STOP=1", "-f", str(SOURCE / "sql/install.sql"))
         backend = Backend(database)
-        new = database.execute("SELECT to_regproc('humcli.record_batch') IS NOT NULL")[0][0]
         print(f"batches of {options.batch}; microseconds of processor time an event, lower quartiles\n")
         print(f"{'':14}{'insert':>8}{'record':>8}{'notify':>8}{'ratio':>8}")
         for number in range(options.rounds):
             fill(database, options.tasks, options.batch, number)
-            for case, times in measure(backend, options.tasks // options.batch, options.batch, new).items():
+            for case, times in measure(backend, options.tasks // options.batch, options.batch).items():
                 insert, record, notify = (statistics.quantiles(times[name], n=4)[0] for name in ("insert", "record", "notify"))
                 print(f"{case:14}{insert:8.1f}{record:8.1f}{notify:8.1f}{(record + notify) / insert:8.2f}")
     finally:
