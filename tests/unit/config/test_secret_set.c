@@ -97,7 +97,7 @@ static void test_hmac(void **state)
 
 	(void)state;
 	for (int i = 0; i < 100; i++) {
-		char name[8];
+		char name[16];
 
 		snprintf(name, sizeof(name), "s%d", i);
 		secret_set_add(set, name, name, strlen(name));
