@@ -28,7 +28,7 @@ static const struct verb verbs[] = {
 	{ "doctor", cmd_doctor,
 #ifdef HAVE_CURL
 	  "[--json | --nagios] [--reader CONNINFO] [--user NAME]\n"
-	  "[--web-config PATTERN] [--http URL]\n"
+	  "[--web-config PATTERN] [--http URL] [--ping URL]\n"
 	  "[--cacert FILE | --insecure] " SECRET_USAGE "\n"
 	  "[URL]",
 #else

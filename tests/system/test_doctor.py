@@ -618,6 +618,41 @@ def web_server(handler, certificate=None):
         server.server_close()
 
 
+class Switch(http.server.BaseHTTPRequestHandler):
+    """A dead man's switch: counts its calls."""
+
+    protocol_version = "HTTP/1.1"
+    status = 200
+    calls = 0
+
+    def log_message(self, *_):
+        pass
+
+    def do_POST(self):
+        type(self).calls += 1
+        assert self.headers["Content-Length"] == "0"
+        self.send_response(self.status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+
+def test_a_dead_mans_switch(doctor):
+    """It is called if all is well, and only then."""
+    kind = type("Kind", (Switch,), {})
+    with web_server(kind) as port:
+        def run():
+            return doctor.run("--web-config", doctor.web,
+                              "--ping", f"http://127.0.0.1:{port}/uuid")
+
+        assert (run().returncode, kind.calls) == (FINE, 1)
+        kind.status = 500
+        done = run()
+        assert (done.returncode, kind.calls) == (69, 2)
+        assert "the answer is 500" in done.stderr
+        doctor.secret.chmod(0o644)
+        assert (run().returncode, kind.calls) == (FAILURE, 2)
+
+
 PAGE = "<!DOCTYPE html>\n<html><head>\n<title>{}\n  page</title></head><body>\n<p>x</body></html>"
 
 

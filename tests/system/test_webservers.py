@@ -470,6 +470,8 @@ def _units(paths):
 
 
 def test_units_are_valid(units, paths, tmp_path):
+    units = [*units, *(units[0].parent / f"humcli-webhook-doctor.{kind}"
+                       for kind in ("service", "timer"))]
     copies = [tmp_path / unit.name for unit in units]
     for unit, copy in zip(units, copies):
         copy.write_text(unit.read_text().replace("/usr/local", str(paths.stage)))

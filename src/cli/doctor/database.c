@@ -63,8 +63,9 @@ static const struct query_check setup_checks[] = {
 	  "current_user, count(*) FILTER (WHERE "
 	  "has_function_privilege(p.oid, 'EXECUTE'))) FROM pg_proc p "
 	  "JOIN pg_namespace n ON n.oid = p.pronamespace "
-	  "WHERE n.nspname = 'humcli' AND p.proname IN ('record', 'notify', "
-	  "'quarantine_add')",
+	  "WHERE n.nspname = 'humcli' AND "
+	  "p.proargtypes[0] <> 'bigint[]'::regtype AND "
+	  "p.proname IN ('record_batch', 'notify', 'quarantine_add')",
 	  "GRANT humcli_writer to this role; where a function is missing, run "
 	  "humcli-webhook init" },
 };

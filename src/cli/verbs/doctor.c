@@ -35,6 +35,7 @@ struct doctor_run {
 	struct secret_choice secret;
 	const char *url;
 	const char *plain;
+	const char *ping;
 	const char *cacert;
 	bool insecure;
 	const char *reader;
@@ -60,6 +61,33 @@ static int check_url(struct doctor_run *x)
 			       "there is no secret to sign with");
 	signing_keys_close(&keys);
 	return code == EX_USAGE ? code : EX_OK;
+}
+#endif
+
+#ifdef HAVE_CURL
+/* Calls a dead man's switch. Returns an exit code. */
+static int ping(const struct doctor_run *x)
+{
+	static const char *const headers[] = { "Content-Type: text/plain",
+					       NULL };
+	struct http_target target = { .url = x->ping };
+	struct http_answer answer = { 0 };
+	char reason[256];
+	struct http *h = http_open(&target, reason, sizeof(reason));
+	int code = EX_UNAVAILABLE;
+
+	if (!h)
+		cli_error(x->verb, "can't ping %s: %s", x->ping, reason);
+	else if (!http_post(h, headers, "", 0, &answer))
+		cli_error(x->verb, "can't ping %s: %s", x->ping, answer.reason);
+	else if (answer.status < 200 || answer.status > 299)
+		cli_error(x->verb, "can't ping %s: the answer is %ld", x->ping,
+			  answer.status);
+	else
+		code = EX_OK;
+	http_answer_free(&answer);
+	http_close(h);
+	return code;
 }
 #endif
 
@@ -190,6 +218,8 @@ int cmd_doctor(const struct verb *v, int argc, char **argv)
 #ifdef HAVE_CURL
 		{ "http", &x.plain, NULL, "URL",
 		  "where the receiver could be reached without TLS" },
+		{ "ping", &x.ping, NULL, "URL",
+		  "POST to this URL if all is well" },
 		{ "cacert", &x.cacert, NULL, "FILE",
 		  "trust the certificates in this PEM file" },
 		{ "insecure", NULL, &x.insecure, NULL,
@@ -225,5 +255,9 @@ int cmd_doctor(const struct verb *v, int argc, char **argv)
 	}
 	code = run(&x);
 	state = findings_end(&x.findings);
+#ifdef HAVE_CURL
+	if (x.ping && code == EX_OK && state == 0)
+		code = ping(&x);
+#endif
 	return code == EX_OK ? state : code;
 }
