@@ -239,20 +239,21 @@ enum spool_state spool_disk_prepare(struct spool_disk *d)
 
 /* Putting. */
 
-/* Returns a new name in tmp/, or in the folder's own .tmp/, which is made. */
-static char *tmp_name(struct spool_disk *d, int base, const char *own_folder)
+/* Returns a new name in a folder. The caller frees it. */
+static char *tmp_name(struct spool_disk *d, const char *folder)
 {
-	char *folder = own_folder ? xasprintf("%s/.tmp", own_folder)
-				  : xstrdup("tmp");
-	char *name = xasprintf("%s/%lld.%ld.%u", folder,
-			       (long long)wall_clock_us(), (long)getpid(),
-			       atomic_fetch_add(&d->serial, 1));
+	return xasprintf("%s/%lld.%ld.%u", folder, (long long)wall_clock_us(),
+			 (long)getpid(), atomic_fetch_add(&d->serial, 1));
+}
+
+/* Returns the hidden folder .tmp/ of a folder, which it makes. */
+static char *own_tmp(int base, const char *folder)
+{
+	char *path = xasprintf("%s/.tmp", folder);
 
 	/* If that fails, so does the file. */
-	if (own_folder)
-		(void)mkdirat(base, folder, 0700);
-	free(folder);
-	return name;
+	(void)mkdirat(base, path, 0700);
+	return path;
 }
 
 /* Makes a file that remove_if_stale() leaves alone while it is open. */
@@ -292,30 +293,35 @@ static bool rename_to_free(int base, const char *old, const char *new)
  * Returns false with errno set. A rename is tried whatever link() says, because
  * each file system without hard links has an error of its own for that.
  */
-static bool give_name(int base, const char *old, const char *new)
+static bool give_name(struct spool_disk *d, int base, const char *old,
+		      const char *new)
 {
 	if (linkat(base, old, base, new, 0) == 0)
 		return true;
-	return errno != EEXIST && rename_to_free(base, old, new);
+	if (errno == EEXIST || !rename_to_free(base, old, new))
+		return false;
+	atomic_store(&d->no_links, true);
+	return true;
 }
 
 /*
- * Writes a file under its final name in new/. *step says what it does. Returns
- * true if it did; false with errno set: EXDEV if new/ is a mount of its own and
- * own_tmp is false.
+ * Writes a file in the folder tmp, and gives it its final name. *step says what
+ * fails. Returns true if it did; false with errno set: EXDEV if the two are on
+ * different file systems.
  */
-static bool put_file(struct spool_disk *d, int base, const char *name,
-		     const struct buf *text, bool own_tmp, const char **step)
+static bool put_file(struct spool_disk *d, int base, const char *tmp_folder,
+		     const char *target, const struct buf *text,
+		     const char **step)
 {
-	char *target = xasprintf("new/%s", name);
-	char *tmp = tmp_name(d, base, own_tmp ? "new" : NULL);
+	char *tmp = tmp_name(d, tmp_folder);
 	int fd = create_tmp(base, tmp), saved;
 	bool ok = fd >= 0 && write_all(fd, text->data, text->length) &&
 		  fsync(fd) == 0;
 
+	*step = "write a file";
 	if (ok) {
-		*step = "link a file into new/";
-		ok = give_name(base, tmp, target);
+		*step = "link a file";
+		ok = give_name(d, base, tmp, target);
 	}
 	saved = errno;
 	if (fd >= 0)
@@ -326,27 +332,31 @@ static bool put_file(struct spool_disk *d, int base, const char *name,
 		saved = errno;
 	}
 	free(tmp);
-	free(target);
 	errno = saved;
 	return ok;
 }
 
-/* As spool_disk_put(), and *step says what failed. */
-static bool put(struct spool_disk *d, int base, const char *name,
-		const struct buf *text, const char **step)
+/* Puts a file into a folder, and syncs that; *step says what fails. */
+static bool put(struct spool_disk *d, int base, const char *tmp,
+		const char *folder, const char *name, const struct buf *text,
+		const char **step)
 {
-	bool own_tmp = atomic_load(&d->own_mount), ok;
+	char *target = xasprintf("%s/%s", folder, name);
+	bool crosses = atomic_load(&d->own_mount);
+	bool ok = !crosses && put_file(d, base, tmp, target, text, step);
 
-	*step = "write a file";
-	ok = put_file(d, base, name, text, own_tmp, step);
-	if (!ok && errno == EXDEV && !own_tmp) {
+	if (!ok && (crosses || errno == EXDEV)) {
+		char *own = own_tmp(base, folder);
+
 		atomic_store(&d->own_mount, true);
-		ok = put_file(d, base, name, text, true, step);
+		ok = put_file(d, base, own, target, text, step);
+		free(own);
 	}
 	if (ok) {
 		*step = "sync a folder";
-		ok = sync_folder(d, base, "new") && sync_above(d, base);
+		ok = sync_folder(d, base, folder) && sync_above(d, base);
 	}
+	free(target);
 	return ok;
 }
 
@@ -355,10 +365,15 @@ bool spool_disk_put(struct spool_disk *d, const char *name,
 {
 	const char *step;
 	int base = open_base(d);
-	bool ok = base >= 0 && put(d, base, name, text, &step);
+	bool ok = base >= 0 && put(d, base, "tmp", "new", name, text, &step);
 
 	close_keeping_errno(base);
 	return ok;
+}
+
+static const char *folder_or_base(int base, const char *folder)
+{
+	return faccessat(base, folder, F_OK, AT_EACCESS) == 0 ? folder : ".";
 }
 
 bool spool_disk_try(struct spool_disk *d, struct spool_trial *t)
@@ -367,21 +382,25 @@ bool spool_disk_try(struct spool_disk *d, struct spool_trial *t)
 	const struct buf text = { .data = content,
 				  .length = sizeof(content) - 1 };
 	int base = open_base(d);
+	const char *folder = folder_or_base(base, "new");
+	char *path = xasprintf("%s/%s", folder, trial_name);
 	bool ok = base >= 0;
 
 	t->step = "open the folder";
-	/* Another process may be trying: then the name works. */
+	/* A name that another process tries works. */
 	if (ok)
-		ok = put(d, base, trial_name, &text, &t->step) ||
+		ok = put(d, base, folder_or_base(base, "tmp"), folder,
+			 trial_name, &text, &t->step) ||
 		     errno == EEXIST;
 	if (ok) {
 		t->step = "remove a file";
-		ok = unlinkat(base, "new/.trial", 0) == 0 || errno == ENOENT;
+		ok = unlinkat(base, path, 0) == 0 || errno == ENOENT;
 	}
 	t->error = errno;
 	if (ok)
 		*t = (struct spool_trial){ 0 };
 	close_keeping_errno(base);
+	free(path);
 	return ok;
 }
 
@@ -430,15 +449,17 @@ static bool copy_file(int base, const char *old, const char *tmp)
 static bool move_by_copy(struct spool_disk *d, int base, const char *old,
 			 const char *to, const char *new, bool replace)
 {
-	char *tmp = tmp_name(d, base, to);
+	char *folder = own_tmp(base, to);
+	char *tmp = tmp_name(d, folder);
 	bool ok = copy_file(base, old, tmp) &&
 		  (replace ? renameat(base, tmp, base, new) == 0
-			   : give_name(base, tmp, new)) &&
+			   : give_name(d, base, tmp, new)) &&
 		  sync_folder(d, base, to) && unlinkat(base, old, 0) == 0;
 	int saved = errno;
 
 	(void)unlinkat(base, tmp, 0);
 	free(tmp);
+	free(folder);
 	errno = saved;
 	return ok;
 }

@@ -17,6 +17,7 @@ struct spool_disk {
 	char *path;
 	atomic_uint serial; /* of names in tmp/ */
 	atomic_bool own_mount; /* new/ is on another file system than tmp/ */
+	atomic_bool no_links; /* the file system has none; files are renamed */
 	atomic_bool sync_warned, lock_warned; /* each warning once */
 	struct log_limit not_private;
 	_Atomic uint64_t synced; /* the state of the folder that was synced */
@@ -64,9 +65,9 @@ struct spool_trial {
 
 /*
  * Writes, syncs, links and removes a hidden file as spool_disk_put() does,
- * because permissions do not tell of quotas and full or read-only disks. Call
- * spool_disk_prepare() before. Returns true if all worked; false with the step
- * that failed.
+ * because permissions do not tell of quotas and full or read-only disks. Makes
+ * no folder: if tmp/ or new/ is missing, the spool's own folder is tried.
+ * Returns true if all worked; false with the step that failed.
  */
 bool spool_disk_try(struct spool_disk *d, struct spool_trial *t) MUST_CHECK;
 

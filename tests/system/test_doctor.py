@@ -242,7 +242,7 @@ def test_a_spool_on_a_file_system_that_does_not_write(nobodys, options, said):
         ["unshare", "--mount", "sh", "-c", script, "sh", nobodys.program, "doctor", "--user",
          "nobody"], capture_output=True, text=True, timeout=60, check=False,
         env={"PATH": os.environ["PATH"], "HUMCLI_WEBHOOK_CONFIG": str(nobodys.config)})
-    assert f"can't be used: can't create a file: {said}" in done.stdout
+    assert f"can't be used: can't write a file: {said}" in done.stdout
 
 
 @ROOT

@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "cli/cli.h"
 #include "postgres/sqlstate.h"
+#include "store/spool_disk.h"
 #include "store/spool_file.h"
 
 #include <dirent.h>
@@ -161,96 +162,33 @@ static void check_space(struct findings *f, const char *path)
 			"its file system has less than 64 MiB left");
 }
 
-/* The step of a trial that failed; NULL: none. */
-struct trial {
-	const char *step;
-	int error;
-	bool no_links; /* the file system has no hard links */
-};
-
-static bool fail(struct trial *t, const char *step)
+static bool fail(struct spool_trial *t, const char *step)
 {
 	t->step = step;
 	t->error = errno;
 	return false;
 }
 
-/* Writes and syncs a file in one folder, and links it into another. */
-static bool try_files(struct trial *t, const char *from, const char *to)
+/* Uses a spool as the receiver does. Returns false with the failed step. */
+static bool try_spool(const char *spool, bool *no_links, struct spool_trial *t)
 {
-	int fd = open(from, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	bool ok = fd >= 0;
+	struct spool_disk disk = { .path = (char *)spool };
+	bool ok = spool_disk_try(&disk, t);
 
-	if (!ok)
-		fail(t, "create a file");
-	if (ok && !write_all(fd, "doctor\n", 7))
-		ok = fail(t, "write a file");
-	if (ok && fsync(fd) < 0)
-		ok = fail(t, "sync a file");
-	if (fd >= 0)
-		close(fd);
-	if (ok && link(from, to) < 0) {
-		/* The receiver renames in that case. */
-		t->no_links = errno == EPERM || errno == EOPNOTSUPP ||
-			      errno == ENOSYS || errno == EMLINK;
-		if (!t->no_links || rename(from, to) < 0)
-			ok = fail(t, "link a file");
-	}
-	if (ok && unlink(to) < 0)
-		ok = fail(t, "remove a file");
-	if (fd >= 0 && unlink(from) < 0 && errno != ENOENT)
-		ok = ok && fail(t, "remove a file");
-	return ok;
-}
-
-/* Syncs a folder, where the file system can. */
-static bool try_sync(struct trial *t, const char *path)
-{
-	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	bool ok = fd >= 0 && (fsync(fd) == 0 || errno == EINVAL ||
-			      errno == ENOTSUP || errno == EBADF);
-
-	if (!ok)
-		fail(t, "sync a folder");
-	if (fd >= 0)
-		close(fd);
-	return ok;
-}
-
-/* Uses the spool as the receiver does; tmp/ and new/ may be mounts. */
-static bool try_spool(struct trial *t, const char *spool)
-{
-	char *folders[2] = { xasprintf("%s/tmp", spool),
-			     xasprintf("%s/new", spool) };
-	char *paths[2];
-	bool ok;
-
-	for (int i = 0; i < 2; i++) {
-		bool there = access(folders[i], F_OK) == 0;
-
-		/* A leading dot: no process takes it for an event. */
-		paths[i] = xasprintf("%s/.doctor.%ld.%d",
-				     there ? folders[i] : spool, (long)getpid(),
-				     i);
-	}
-	ok = try_files(t, paths[0], paths[1]) && try_sync(t, spool);
-	for (int i = 0; i < 2; i++) {
-		free(paths[i]);
-		free(folders[i]);
-	}
+	*no_links = atomic_load(&disk.no_links);
 	return ok;
 }
 
 /* Returns true if the receiver can create a spool that is missing. */
-static bool try_to_create(struct trial *t, const char *spool)
+static bool try_to_create(struct spool_trial *t, const char *spool)
 {
 	char *path = xasprintf("%s.doctor.%ld", spool, (long)getpid());
-	bool ok = mkdir(path, 0700) == 0;
+	bool ok = mkdir(path, 0700) == 0, no_links;
 
 	if (!ok) {
 		fail(t, "create it");
 	} else {
-		ok = try_spool(t, path);
+		ok = try_spool(path, &no_links, t);
 		if (rmdir(path) < 0 && ok)
 			ok = fail(t, "remove a folder");
 	}
@@ -269,7 +207,7 @@ static char *creation_remedy(const char *spool)
 }
 
 static void report_trial(struct findings *f, const char *spool,
-			 const struct trial *t)
+			 const struct spool_trial *t)
 {
 	char *remedy = t->error == EACCES || t->error == EPERM ||
 				       t->error == ENOENT
@@ -327,8 +265,9 @@ static bool is_foreign(const struct stat *st)
 
 void doctor_spool(struct findings *f, const struct settings *s)
 {
-	struct trial t = { 0 };
+	struct spool_trial t = { 0 };
 	struct stat st;
+	bool no_links;
 
 	if (!*s->spool) {
 		report_finding(
@@ -368,9 +307,9 @@ void doctor_spool(struct findings *f, const struct settings *s)
 		free(remedy);
 		return;
 	}
-	if (!try_spool(&t, s->spool))
+	if (!try_spool(s->spool, &no_links, &t))
 		report_trial(f, s->spool, &t);
-	else if (t.no_links)
+	else if (no_links)
 		report_finding(f, FINDING_OK, "spool", NULL,
 			       "its file system has no hard links; files are "
 			       "renamed");
