@@ -106,10 +106,10 @@ struct database {
 	bool from_spool; /* the events below */
 	struct pending_request pending[MAX_PENDING]; /* oldest first */
 	size_t pending_count;
-	size_t *event_indexes; /* of humcli.record()'s inputs in the batch */
+	size_t *event_indexes; /* of humcli.record_batch()'s inputs in the batch */
 	size_t event_count;
 	struct record_rows rows; /* of the last result */
-	struct parameters events; /* kept until record() has its result */
+	struct parameters events; /* kept until record_batch() has its result */
 	struct parameters others;
 };
 
@@ -281,13 +281,14 @@ static bool end_transaction(struct database *db,
 
 static bool send_events(struct database *db)
 {
-	return send_statement(db,
-			      "SELECT place, outcome, id FROM humcli.record("
-			      "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-			      &db->events);
+	return send_statement(
+		db,
+		"SELECT place, outcome, notification FROM humcli.record_batch("
+		"$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+		&db->events);
 }
 
-/* Sends humcli.record() with the events as they stand. */
+/* Sends humcli.record_batch() with the events as they stand. */
 static bool send_record(struct database *db)
 {
 	const struct pending_request *p =
@@ -367,15 +368,17 @@ bool database_send_record(struct database *db, struct delivery *const *batch,
 	return ok;
 }
 
-bool database_send_notify(struct database *db, const int64_t *ids, size_t count)
+bool database_send_notify(struct database *db, struct text_list *events,
+			  struct text_list *gaps)
 {
 	const struct pending_request *p =
 		start_transaction(db, DATABASE_NOTIFY);
 
 	if (!p)
 		return false;
-	parameters_set_ids(&db->others, ids, count);
-	return send_statement(db, "SELECT humcli.notify($1)", &db->others) &&
+	parameters_set_texts(&db->others, events, gaps);
+	return send_statement(db, "SELECT humcli.notify($1, $2)",
+			      &db->others) &&
 	       end_transaction(db, p);
 }
 
@@ -440,9 +443,10 @@ static void read_tuples(struct database *db, const PGresult *result)
 		ok = record_rows_read(&db->rows, result, db->event_indexes,
 				      db->event_count);
 	if (!ok)
-		fail_request(p, "42804",
-			     "humcli.record() gave rows of another form; is "
-			     "sql/install.sql newer?");
+		fail_request(
+			p, "42804",
+			"humcli.record_batch() gave rows of another form; is "
+			"sql/install.sql newer?");
 }
 
 /*
@@ -479,7 +483,7 @@ static bool read_result(struct database *db, PGresult *result)
 /*
  * Returns true if humcli.record_next() declined, because the event is no usual
  * one; or if it does not exist, because the schema is older. Nothing was
- * recorded then, and humcli.record() has to do it.
+ * recorded then, and humcli.record_batch() has to do it.
  */
 static bool needs_full_record(const struct database *db)
 {

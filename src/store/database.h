@@ -12,6 +12,7 @@
 
 #include "base/macros.h"
 #include "event/delivery.h"
+#include "store/text_list.h"
 
 struct database;
 
@@ -57,9 +58,9 @@ struct record_options {
 };
 
 /*
- * Records deliveries in one transaction: humcli.record() for events,
+ * Records deliveries in one transaction: humcli.record_batch() for events,
  * humcli.quarantine_add() for deliveries with a reason. An empty batch (a probe)
- * still calls record(), which writes to the WAL, and so waits for all that a
+ * still calls that, which writes to the WAL, and so waits for all that a
  * commit waits for. With options.notify a single event tries
  * humcli.record_next() first. Returns false if the connection is gone.
  */
@@ -67,11 +68,11 @@ bool database_send_record(struct database *db, struct delivery *const *batch,
 			  size_t count,
 			  const struct record_options *options) MUST_CHECK;
 /*
- * Notifies the listeners of these events; without any, sends one empty
- * notification (a resync). Returns false if the connection is gone.
+ * Sends notifications: of events and of gaps. Without any, sends the empty one
+ * (a resync). Returns false if the connection is gone.
  */
-bool database_send_notify(struct database *db, const int64_t *ids,
-			  size_t count) MUST_CHECK;
+bool database_send_notify(struct database *db, struct text_list *events,
+			  struct text_list *gaps) MUST_CHECK;
 /* Asks for a round trip. Returns false if the connection is gone. */
 bool database_send_ping(struct database *db) MUST_CHECK;
 /* Returns the number of requests in flight. */
@@ -82,13 +83,14 @@ enum row_outcome {
 	ROW_DUPLICATE,
 	ROW_REPEAT,
 	ROW_BUSY, /* its task was locked for too long */
-	ROW_PROMOTED /* an earlier repeat, because of this delivery */
+	ROW_PROMOTED, /* an earlier repeat, because of this delivery */
+	ROW_GAP /* a gap that this delivery opened */
 };
 
 struct database_row {
 	size_t index; /* in the batch that was sent */
 	enum row_outcome outcome;
-	int64_t id; /* humcli.events.id; 0 if busy */
+	const char *notification; /* "" if there is none to send */
 };
 
 struct database_result {

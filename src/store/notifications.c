@@ -1,17 +1,14 @@
 /*
- * Owns the ids of events whose notification is still to be sent, and the
- * resync that makes up for lost ones. It must not know batches or the queue.
+ * Owns the notifications that are still to be sent, as humcli.record_batch()
+ * gave their texts, and the resync that makes up for lost ones. It must not know batches or the queue.
  * It is the writer's: only that thread calls these functions.
  *
- * notifications_send() sends all ids in a transaction of its own, one at a
+ * notifications_send() sends all of them in a transaction of its own, one at a
  * time. If that fails or its end is never seen, one resync is owed, because
  * any notification means "look now". A resync goes at most once a second.
  */
 #include "store/notifications.h"
 
-#include <stdlib.h>
-
-#include "base/alloc.h"
 #include "base/log.h"
 #include "postgres/sqlstate.h"
 
@@ -19,41 +16,50 @@ enum { RESYNC_INTERVAL_MS = 1000 };
 
 void notifications_free(struct notifications *n)
 {
-	free(n->ids);
+	text_list_free(&n->events);
+	text_list_free(&n->gaps);
 }
 
-void notifications_add(struct notifications *n, int64_t id)
+void notifications_add(struct notifications *n, const struct database_row *row)
 {
-	n->ids = array_grow(n->ids, n->count, sizeof(*n->ids));
-	n->ids[n->count++] = id;
+	if (*row->notification)
+		text_list_add(row->outcome == ROW_GAP ? &n->gaps : &n->events,
+			      row->notification);
+}
+
+static bool any_to_send(const struct notifications *n)
+{
+	return n->events.count || n->gaps.count;
 }
 
 int64_t notifications_due_at(const struct notifications *n)
 {
-	if (n->in_flight || !(n->count || n->resync_owed))
+	if (n->in_flight || !(any_to_send(n) || n->resync_owed))
 		return INT64_MAX;
-	return n->count ? INT64_MIN : n->resync_at;
+	return any_to_send(n) ? INT64_MIN : n->resync_at;
 }
 
 bool notifications_owed(const struct notifications *n)
 {
-	return n->in_flight || n->count || n->resync_owed;
+	return n->in_flight || any_to_send(n) || n->resync_owed;
 }
 
 bool notifications_send(struct notifications *n, struct database *db,
 			int64_t now)
 {
-	size_t count = n->count;
+	bool ok;
 
 	if (notifications_due_at(n) > now)
 		return true;
-	if (!count)
+	if (!any_to_send(n))
 		n->resync_at = now + RESYNC_INTERVAL_MS;
 	/* Any notification makes up for a lost one. */
 	n->resync_owed = false;
 	n->in_flight = true;
-	n->count = 0;
-	return database_send_notify(db, n->ids, count);
+	ok = database_send_notify(db, &n->events, &n->gaps);
+	text_list_clear(&n->events);
+	text_list_clear(&n->gaps);
+	return ok;
 }
 
 void notifications_sent(struct notifications *n,
@@ -74,8 +80,9 @@ void notifications_sent(struct notifications *n,
 
 void notifications_lost(struct notifications *n)
 {
-	if (n->in_flight || n->count)
+	if (n->in_flight || any_to_send(n))
 		n->resync_owed = true;
 	n->in_flight = false;
-	n->count = 0;
+	text_list_clear(&n->events);
+	text_list_clear(&n->gaps);
 }

@@ -10,8 +10,8 @@
 
 /* Zeroes are an empty one. Times are ms, monotonic. */
 struct notifications {
-	int64_t *ids; /* of events that were not notified yet */
-	size_t count;
+	struct text_list events; /* not sent yet */
+	struct text_list gaps;
 	bool in_flight;
 	bool resync_owed;
 	int64_t resync_at; /* a resync is not sent earlier */
@@ -20,8 +20,8 @@ struct notifications {
 
 void notifications_free(struct notifications *n);
 
-/* An event was committed. */
-void notifications_add(struct notifications *n, int64_t id);
+/* A row of humcli.record_batch() was committed; it may have a notification. */
+void notifications_add(struct notifications *n, const struct database_row *row);
 /* Returns when to send the next one; INT64_MAX if there is none to send. */
 int64_t notifications_due_at(const struct notifications *n) MUST_CHECK;
 /* Returns true until everything is sent and confirmed. */

@@ -13,7 +13,6 @@
 enum {
 	OID_BOOL = 16,
 	OID_BYTEA = 17,
-	OID_INT8 = 20,
 	OID_INT4 = 23,
 	OID_TEXT = 25,
 	OID_JSON = 114,
@@ -22,7 +21,6 @@ enum {
 	OID_JSON_ARRAY = 199,
 	OID_BYTEA_ARRAY = 1001,
 	OID_TEXT_ARRAY = 1009,
-	OID_INT8_ARRAY = 1016,
 	OID_TIMESTAMPTZ_ARRAY = 1185
 };
 
@@ -32,7 +30,7 @@ static const int64_t postgres_epoch = INT64_C(946684800000000);
 /* The bytes before the first element of an array, and before its data. */
 enum { ARRAY_HEAD = 20, ELEMENT_HEAD = 4 };
 
-/* The columns of an event, in the order of humcli.record(). */
+/* The columns of an event, in the order of humcli.record_batch(). */
 enum { EVENT_COLUMNS = 9, WINDOW = EVENT_COLUMNS, NOTIFY };
 static const unsigned event_types[EVENT_COLUMNS] = {
 	OID_TEXT,	 OID_TEXT, OID_TEXT, OID_TEXT, OID_TIMESTAMPTZ,
@@ -155,17 +153,42 @@ void parameters_set_quarantine(struct parameters *p,
 	}
 }
 
-void parameters_set_ids(struct parameters *p, const int64_t *ids, size_t count)
+void text_list_add(struct text_list *list, const char *text)
 {
-	static const unsigned types[] = { OID_INT8_ARRAY };
+	if (!list->count++)
+		array_start(&list->array, 0, OID_TEXT);
+	array_text(&list->array, text);
+}
+
+void text_list_clear(struct text_list *list)
+{
+	list->count = 0;
+	list->array.length = 0;
+}
+
+void text_list_free(struct text_list *list)
+{
+	buf_free(&list->array);
+}
+
+/* A list is an array but for the number of elements in its head. */
+static void set_texts(struct buf *b, const struct text_list *list)
+{
+	array_start(b, list->count, OID_TEXT);
+	if (list->count)
+		buf_add(b, list->array.data + ARRAY_HEAD,
+			list->array.length - ARRAY_HEAD);
+}
+
+void parameters_set_texts(struct parameters *p, const struct text_list *events,
+			  const struct text_list *gaps)
+{
+	static const unsigned types[] = { OID_TEXT_ARRAY, OID_TEXT_ARRAY };
 
 	p->types = types;
 	p->count = ARRAY_SIZE(types);
-	array_start(&p->values[0], count, OID_INT8);
-	for (size_t i = 0; i < count; i++) {
-		put32(&p->values[0], 8);
-		put64(&p->values[0], ids[i]);
-	}
+	set_texts(&p->values[0], events);
+	set_texts(&p->values[1], gaps);
 }
 
 void parameters_set_int(struct parameters *p, int value)

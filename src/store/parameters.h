@@ -11,6 +11,7 @@
 
 #include "base/buf.h"
 #include "event/delivery.h"
+#include "store/text_list.h"
 
 enum { PARAMETERS_MAX = 11 };
 
@@ -32,7 +33,7 @@ struct parameter_list {
 
 void parameters_free(struct parameters *p);
 
-/* Those of humcli.record(): the events of a batch, none with a reason. */
+/* Those of humcli.record_batch(): the events of a batch, none with a reason. */
 void parameters_set_events(struct parameters *p, struct delivery *const *events,
 			   size_t count, int64_t window_us, bool notify);
 /* Those of humcli.quarantine_add(): deliveries with a reason. */
@@ -40,7 +41,8 @@ void parameters_set_quarantine(struct parameters *p,
 			       struct delivery *const *deliveries,
 			       size_t count);
 /* Those of humcli.notify(). */
-void parameters_set_ids(struct parameters *p, const int64_t *ids, size_t count);
+void parameters_set_texts(struct parameters *p, const struct text_list *events,
+			  const struct text_list *gaps);
 /* One int4. */
 void parameters_set_int(struct parameters *p, int value);
 

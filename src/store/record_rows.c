@@ -5,7 +5,6 @@
 #include "store/record_rows.h"
 
 #include <arpa/inet.h>
-#include <endian.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +14,7 @@
 void record_rows_free(struct record_rows *rows)
 {
 	free(rows->list);
+	buf_free(&rows->texts);
 }
 
 static bool parse_outcome(const char *word, enum row_outcome *outcome)
@@ -22,7 +22,7 @@ static bool parse_outcome(const char *word, enum row_outcome *outcome)
 	static const char *const words[] = {
 		[ROW_RECORDED] = "recorded", [ROW_DUPLICATE] = "duplicate",
 		[ROW_REPEAT] = "repeat",     [ROW_BUSY] = "busy",
-		[ROW_PROMOTED] = "promoted",
+		[ROW_PROMOTED] = "promoted", [ROW_GAP] = "gap",
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
@@ -32,20 +32,6 @@ static bool parse_outcome(const char *word, enum row_outcome *outcome)
 		}
 	}
 	return false;
-}
-
-/* Reads an int8; NULL is 0. */
-static bool read_id(const PGresult *result, int i, int column, int64_t *id)
-{
-	uint64_t wire = 0;
-
-	if (!PQgetisnull(result, i, column)) {
-		if (PQgetlength(result, i, column) != sizeof(wire))
-			return false;
-		memcpy(&wire, PQgetvalue(result, i, column), sizeof(wire));
-	}
-	*id = (int64_t)be64toh(wire);
-	return true;
 }
 
 static bool read_row(const PGresult *result, int i, const size_t *indexes,
@@ -61,16 +47,28 @@ static bool read_row(const PGresult *result, int i, const size_t *indexes,
 	if (place < 1 || place > count)
 		return false;
 	row->index = indexes[place - 1];
-	return read_id(result, i, 2, &row->id);
+	return true;
 }
 
 static void reserve(struct record_rows *rows, size_t count)
 {
 	rows->count = 0;
+	rows->texts.length = 0;
 	if (rows->capacity >= count)
 		return;
 	rows->list = xrealloc(rows->list, count * sizeof(*rows->list));
 	rows->capacity = count;
+}
+
+/* Sets the pointers, once the memory of the texts does not move any more. */
+static void set_notifications(struct record_rows *rows)
+{
+	const char *text = rows->texts.data;
+
+	for (size_t i = 0; i < rows->count; i++) {
+		rows->list[i].notification = text;
+		text += strlen(text) + 1;
+	}
 }
 
 bool record_rows_read(struct record_rows *rows, const PGresult *result,
@@ -84,21 +82,24 @@ bool record_rows_read(struct record_rows *rows, const PGresult *result,
 	for (int i = 0; i < n; i++) {
 		if (!read_row(result, i, indexes, count, &rows->list[i]))
 			return false;
+		/* NULL is "" here. */
+		buf_add(&rows->texts, PQgetvalue(result, i, 2),
+			(size_t)PQgetlength(result, i, 2) + 1);
 		rows->count++;
 	}
+	set_notifications(rows);
 	return true;
 }
 
 bool record_rows_read_next(struct record_rows *rows, const PGresult *result,
 			   size_t index)
 {
-	struct database_row row = { .index = index, .outcome = ROW_RECORDED };
-
 	reserve(rows, 1);
-	if (PQntuples(result) != 1 || PQnfields(result) != 1 ||
-	    !read_id(result, 0, 0, &row.id))
+	if (PQntuples(result) != 1 || PQnfields(result) != 1)
 		return false;
-	rows->list[0] = row;
+	rows->list[0] = (struct database_row){ .index = index,
+					       .outcome = ROW_RECORDED,
+					       .notification = "" };
 	rows->count = !PQgetisnull(result, 0, 0);
 	return true;
 }

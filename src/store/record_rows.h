@@ -1,7 +1,8 @@
-/* The rows of humcli.record(), decoded. For the database alone. */
+/* The rows of humcli.record_batch(), decoded. For the database alone. */
 #ifndef RECORD_ROWS_H
 #define RECORD_ROWS_H
 
+#include "base/buf.h"
 #include "store/database.h"
 
 #include <libpq-fe.h>
@@ -11,20 +12,21 @@ struct record_rows {
 	struct database_row *list;
 	size_t count;
 	size_t capacity;
+	struct buf texts; /* the notifications, each with a NUL */
 };
 
 void record_rows_free(struct record_rows *rows);
 
 /*
- * Reads the rows of humcli.record(). indexes has, for each of the `count`
+ * Reads the rows of humcli.record_batch(). indexes has, for each of the `count`
  * events that were sent, its index in the batch. Returns false if the rows have
  * another form.
  */
 bool record_rows_read(struct record_rows *rows, const PGresult *result,
 		      const size_t *indexes, size_t count) MUST_CHECK;
 /*
- * The same for humcli.record_next(), which returns the id of the one event;
- * or NULL, which gives no row, if it declines.
+ * The same for humcli.record_next(), which notifies itself and returns the id
+ * of the one event; or NULL, which gives no row, if it declines.
  */
 bool record_rows_read_next(struct record_rows *rows, const PGresult *result,
 			   size_t index) MUST_CHECK;

@@ -101,10 +101,11 @@ static void apply_row(struct writer *w, struct batch *b,
 		busy->jobs[busy->count++] = j;
 		return;
 	case ROW_PROMOTED:
+	case ROW_GAP:
 		break;
 	}
 	if (!notifies_in_commit(w))
-		notifications_add(&w->notifications, row->id);
+		notifications_add(&w->notifications, row);
 }
 
 /*
