@@ -5,20 +5,23 @@ check_all() {
 	side_by_side all_release all_gcc all_clang all_without_curl all_sanitizers \
 		all_threads all_cppcheck all_texts all_distcheck all_other_builds
 	step "fuzzing, each harness for 60 s" "$work/source/tests/fuzz/run" || :
-	if [ -d "$work/stage-gcc" ]; then
-		system_tests "system tests, in random order" "$work/stage-gcc" \
-			-p tests.random_order tests/system
-	fi
-	if [ -d "$work/stage-sanitizers" ]; then
-		sanitized_system_tests
-	fi
-	if [ -d "$work/stage-threads" ]; then
-		threaded_system_tests
-	fi
+	# The tests wait more than they work, so two runs share the processors.
+	side_by_side all_system_tests other_system_tests
 	step "no sanitizer had a finding" no_reports || :
-	check_other_release
 	step "the benchmark, its short form" \
 		"$work/source/tests/bench/run" --short --output "$work/log" || :
+}
+
+all_system_tests() {
+	[ -d "$work/stage-gcc" ] || return 0
+	system_tests "system tests, in random order" "$work/stage-gcc" \
+		-p tests.random_order tests/system
+}
+
+other_system_tests() {
+	[ ! -d "$work/stage-sanitizers" ] || sanitized_system_tests
+	[ ! -d "$work/stage-threads" ] || threaded_system_tests
+	check_other_release
 }
 
 # The demo and the core check on the other Debian release.

@@ -354,7 +354,7 @@ def test_installation(cluster, pooled, paths, template):
     granted = {row[0] for row in database.execute(
         "SELECT proname FROM pg_proc WHERE pronamespace = 'humcli'::regnamespace"
         " AND has_function_privilege('humcli_consumer', oid, 'EXECUTE')")}
-    assert granted & (consumer | {"top_up", "bury"}) == consumer
+    assert granted & (consumer | {"enqueue_unread", "move_to_dead", "claimable_heads"}) == consumer
     assert not database.execute("SELECT 1 FROM pg_proc WHERE pronamespace = 'humcli'::regnamespace"
                                 " AND EXISTS (SELECT FROM aclexplode(proacl) WHERE grantee = 0)")
     cluster.drop_database(database.name)
