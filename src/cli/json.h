@@ -69,7 +69,7 @@ struct recorded {
 	char *payload; /* JSON, as it was signed */
 };
 
-/* It as one line of JSON. */
+/* Returns the event as one line of JSON; the caller frees it. */
 char *json_event_line(const struct recorded *r) MUST_CHECK;
 
 /* Returns a finding of the doctor; remedy may be NULL. */

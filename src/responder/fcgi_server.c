@@ -61,8 +61,8 @@ static int64_t stopping_since(struct server *s)
 }
 
 /*
- * A connection has ended: wakes the leader if it waits for capacity, or for
- * the last connection of a shutdown.
+ * Counts the end of a connection. Wakes the leader if it waits for capacity, or
+ * for the last connection of a shutdown.
  */
 static void connection_finished(void *context)
 {
@@ -109,9 +109,9 @@ enum wait {
 };
 
 /*
- * May the leader accept? Not if as many connections as are allowed are in
- * flight, nor if nobody would be left to find overdue requests. Call with
- * s->lock held.
+ * Returns true if the leader may accept a connection; false if as many as are
+ * allowed are in flight, or if no worker would be left to find overdue
+ * requests. Call with s->lock held.
  */
 static bool has_room(struct server *s)
 {

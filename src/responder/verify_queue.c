@@ -63,7 +63,7 @@ unsigned verify_queue_processors(void)
 	return count > 1 ? (unsigned)count - 1 : 1;
 }
 
-/* Behind those of the same cost. Call with q->lock held. */
+/* Inserts a check behind those of the same cost. Call with q->lock held. */
 static void add_waiting(struct verify_queue *q, struct waiting *new)
 {
 	struct waiting *before = TAILQ_LAST(&q->waiting, waiting_list);

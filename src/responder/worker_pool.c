@@ -138,8 +138,8 @@ bool worker_pool_can_spare_leader(struct worker_pool *p, unsigned in_flight)
 }
 
 /*
- * The leader has found work: makes sure that an idle worker is left to take
- * the lead. Call with p->leader_lock held, so that the next leader sees it.
+ * Makes the leader busy, because it found work, and starts a worker if none is
+ * left to take the lead. Call with p->leader_lock held, so that the next leader sees it.
  */
 static void become_busy(struct worker_pool *p)
 {

@@ -50,10 +50,11 @@ void worker_pool_wake_leader(struct worker_pool *p);
 int worker_pool_leader_fd(const struct worker_pool *p) MUST_CHECK;
 
 /*
- * May the leader take up a connection? Not if it is the last idle worker and
- * some of those in_flight are not with a worker: somebody has to find them
- * when they are overdue. Starts another worker if that helps. After false the
- * leader is woken when a worker becomes idle.
+ * Returns true if the leader may take up a connection; false if it is the last
+ * idle worker and some of the in_flight connections are not with a worker,
+ * because the leader has to find them when they are overdue. Starts another
+ * worker if that helps. After false the leader is woken when a worker becomes
+ * idle.
  */
 bool worker_pool_can_spare_leader(struct worker_pool *p,
 				  unsigned in_flight) MUST_CHECK;

@@ -4,7 +4,7 @@
  * It is the writer's: only that thread calls these functions.
  *
  * notifications_send() sends all of them in a transaction of its own, one at a
- * time. If that fails or its end is never seen, one resync is owed, because
+ * time. If that fails or its end is never seen, one resync is due, because
  * any notification means "look now". A resync goes at most once a second.
  */
 #include "store/notifications.h"
@@ -34,14 +34,14 @@ static bool any_to_send(const struct notifications *n)
 
 int64_t notifications_due_at(const struct notifications *n)
 {
-	if (n->in_flight || !(any_to_send(n) || n->resync_owed))
+	if (n->in_flight || !(any_to_send(n) || n->resync_due))
 		return INT64_MAX;
 	return any_to_send(n) ? INT64_MIN : n->resync_at;
 }
 
-bool notifications_owed(const struct notifications *n)
+bool notifications_pending(const struct notifications *n)
 {
-	return n->in_flight || any_to_send(n) || n->resync_owed;
+	return n->in_flight || any_to_send(n) || n->resync_due;
 }
 
 bool notifications_send(struct notifications *n, struct database *db,
@@ -54,7 +54,7 @@ bool notifications_send(struct notifications *n, struct database *db,
 	if (!any_to_send(n))
 		n->resync_at = now + RESYNC_INTERVAL_MS;
 	/* Any notification makes up for a lost one. */
-	n->resync_owed = false;
+	n->resync_due = false;
 	n->in_flight = true;
 	ok = database_send_notify(db, &n->events, &n->gaps);
 	text_list_clear(&n->events);
@@ -70,7 +70,7 @@ void notifications_sent(struct notifications *n,
 	n->in_flight = false;
 	if (result->committed)
 		return;
-	n->resync_owed = n->resync_owed || again;
+	n->resync_due = n->resync_due || again;
 	if (log_limit_pass(&n->failure_limit, result->sqlstate))
 		log_message(LEVEL_WARNING, "NOTIFY failed (%s): %s; %s",
 			    result->sqlstate, result->message,
@@ -81,7 +81,7 @@ void notifications_sent(struct notifications *n,
 void notifications_lost(struct notifications *n)
 {
 	if (n->in_flight || any_to_send(n))
-		n->resync_owed = true;
+		n->resync_due = true;
 	n->in_flight = false;
 	text_list_clear(&n->events);
 	text_list_clear(&n->gaps);

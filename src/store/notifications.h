@@ -1,5 +1,5 @@
 /*
- * The notifications that the writer owes to the listeners: of committed
+ * The notifications that the writer still has to send: of committed
  * events, and an empty one (a resync) for those that may have got lost.
  */
 #ifndef NOTIFICATIONS_H
@@ -13,7 +13,7 @@ struct notifications {
 	struct text_list events; /* not sent yet */
 	struct text_list gaps;
 	bool in_flight;
-	bool resync_owed;
+	bool resync_due;
 	int64_t resync_at; /* a resync is not sent earlier */
 	struct log_limit failure_limit;
 };
@@ -25,7 +25,7 @@ void notifications_add(struct notifications *n, const struct database_row *row);
 /* Returns when to send the next one; INT64_MAX if there is none to send. */
 int64_t notifications_due_at(const struct notifications *n) MUST_CHECK;
 /* Returns true until everything is sent and confirmed. */
-bool notifications_owed(const struct notifications *n) MUST_CHECK;
+bool notifications_pending(const struct notifications *n) MUST_CHECK;
 /* Sends what is due. Returns false if the connection is gone. */
 bool notifications_send(struct notifications *n, struct database *db,
 			int64_t now) MUST_CHECK;

@@ -155,7 +155,7 @@ static void enqueue(struct queue *q, struct entry *e)
 }
 
 /*
- * Nobody waits for this entry any more. Returns true if the caller must free
+ * Marks an entry that nobody waits for any more. Returns true if the caller must free
  * it; false if the writer will. Call with q->lock held.
  */
 static bool abandon(struct queue *q, struct entry *e)
@@ -171,7 +171,10 @@ static bool abandon(struct queue *q, struct entry *e)
 
 /* Deadlines. */
 
-/* As waiting_first(); with the breaker open all are overdue. */
+/*
+ * Returns what waiting_first() does; while the breaker is open, each entry is
+ * overdue.
+ */
 static struct entry *first_overdue(const struct queue *q, int64_t *when)
 {
 	struct entry *e = waiting_first(&q->waiting, when);
@@ -182,8 +185,8 @@ static struct entry *first_overdue(const struct queue *q, int64_t *when)
 }
 
 /*
- * An entry came or changed, so queue_overdue() may be due sooner. Call with
- * q->lock held.
+ * Wakes the thread that polls queue_overdue_fd(), if an entry that came or
+ * changed is due sooner than its next check. Call with q->lock held.
  */
 static void wake_overdue_watcher(struct queue *q)
 {
@@ -227,7 +230,7 @@ bool queue_submit(struct queue *q, struct delivery *d, int64_t deadline,
 	return !open;
 }
 
-/* When to call queue_overdue() again. Call with q->lock held. */
+/* Returns when to call queue_overdue() again. Call with q->lock held. */
 static int64_t schedule_check(struct queue *q, int64_t now)
 {
 	bool quiet = q->no_new_entry;
@@ -362,7 +365,7 @@ static bool wait_for_writer_probe(struct queue *q, int64_t deadline)
  * that would come behind the batch in flight. One thread does it for all that
  * wait. Returns false if there was no answer in time. Call with q->lock held.
  */
-static bool probe_beside_writer(struct queue *q, int64_t deadline)
+static bool probe_separately(struct queue *q, int64_t deadline)
 {
 	bool ok;
 
@@ -391,7 +394,7 @@ bool queue_healthy(struct queue *q)
 	if (breaker_is_current(&q->breaker, start))
 		asked = false;
 	else if (q->writer_busy && q->probe)
-		healthy = probe_beside_writer(q, deadline);
+		healthy = probe_separately(q, deadline);
 	else
 		healthy = wait_for_writer_probe(q, deadline);
 	/*

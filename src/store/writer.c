@@ -12,7 +12,7 @@
  * Threads: writer_main() runs in the thread that writer_start() starts, and
  * all of struct writer is that thread's, but for `settings` and `queue`.
  * Everything that other threads say comes through the queue. One function
- * runs in other threads: probe_beside(), from queue_healthy().
+ * runs in other threads: probe_separately(), from queue_healthy().
  */
 #include "store/writer.h"
 
@@ -199,7 +199,7 @@ static void connection_lost(struct writer *w)
 	notifications_lost(&w->notifications);
 	w->in_flight = NULL;
 	if (b)
-		w->notifications.resync_owed = true;
+		w->notifications.resync_due = true;
 	if (b && b->count)
 		batch_failed(w, b,
 			     &(struct database_result){
@@ -323,7 +323,7 @@ static bool send_batch(struct writer *w, struct batch *b)
 	 * one resync.
 	 */
 	if (w->first_batch_pending && !w->options.notify_in_commit)
-		w->notifications.resync_owed = true;
+		w->notifications.resync_due = true;
 	w->first_batch_pending = false;
 	w->options.warm_up = false;
 	ok = database_send_record(w->db, deliveries, b->count, &options);
@@ -443,7 +443,7 @@ static void check_connection(struct writer *w)
 			min_i64(w->stuck_timeout * 2, STUCK_TIMEOUT_MAX_MS);
 		connection_lost(w);
 	} else if (!database_pending(w->db) &&
-		   !notifications_owed(&w->notifications) &&
+		   !notifications_pending(&w->notifications) &&
 		   now - w->last_active >= w->settings->idle_disconnect) {
 		database_disconnect(w->db);
 	}
@@ -461,7 +461,7 @@ static bool may_end(const struct writer *w)
 	return monotonic_ms() >= w->view.stop_deadline ||
 	       w->view.breaker_open ||
 	       (!w->view.has_work && !w->in_flight &&
-		!notifications_owed(&w->notifications));
+		!notifications_pending(&w->notifications));
 }
 
 static void *writer_main(void *context)
@@ -485,7 +485,7 @@ static void *writer_main(void *context)
 
 /* Starting and ending. */
 
-static bool probe_beside(void *context, int64_t deadline)
+static bool probe_separately(void *context, int64_t deadline)
 {
 	const struct writer *w = context;
 
@@ -505,7 +505,7 @@ struct writer *writer_start(const struct settings *s, struct queue *q,
 	retries_init(&w->retries, q);
 	STAILQ_INIT(&w->unanswered);
 	w->db = database_new(s->database);
-	queue_set_probe(q, probe_beside, w);
+	queue_set_probe(q, probe_separately, w);
 	error = pthread_create(&w->thread, NULL, writer_main, w);
 	if (error) {
 		errno = error;

@@ -35,7 +35,7 @@ struct writer *writer_start(const struct settings *s, struct queue *q,
 			    const struct writer_options *options) MUST_CHECK;
 
 /*
- * Sends the notifications that are owed, until the deadline (ms, monotonic)
+ * Sends the notifications that are due, until the deadline (ms, monotonic)
  * at the latest, and ends the thread. Returns false if the thread is stuck:
  * the process can then only be left by _exit().
  */
