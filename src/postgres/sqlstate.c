@@ -27,7 +27,9 @@ bool sqlstate_is_data_error(const char *sqlstate)
 {
 	static const char *const prefixes[] = { "22", "54001", NULL };
 
-	return has_prefix_in(sqlstate, prefixes);
+	/* A sequence has reached its end; no data causes that. */
+	return has_prefix_in(sqlstate, prefixes) &&
+	       strcmp(sqlstate, "2200H") != 0;
 }
 
 bool sqlstate_is_transient(const char *sqlstate)
@@ -46,6 +48,11 @@ const char *sqlstate_advice(const char *sqlstate)
 		const char *prefix;
 		const char *advice;
 	} table[] = {
+		{ "2200H", "the identity sequence of a table in the schema "
+			   "humcli has reached its end: set it back, or raise "
+			   "its MAXVALUE" },
+		{ "27000", "drop the trigger or the rule on the tables of the "
+			   "schema humcli that takes rows away" },
 		{ "28", "check the role, its password and pg_hba.conf" },
 		{ "42501", "grant humcli_writer to the receiver's role" },
 		{ "3D", "run humcli-webhook doctor" },

@@ -49,7 +49,10 @@ static const char begin_transaction[] =
 	" '" statement_timeout "', true),"                              \
 	" pg_catalog.set_config('lock_timeout', '10s', true),"          \
 	" pg_catalog.set_config('idle_in_transaction_session_timeout'," \
-	" '60s', true)"
+	" '60s', true),"                                                \
+	" CASE WHEN pg_catalog.current_setting('transaction_timeout',"  \
+	" true) IS NOT NULL THEN"                                       \
+	" pg_catalog.set_config('transaction_timeout', '0', true) END"
 static const char set_transaction[] = SET_TRANSACTION("30s");
 /*
  * What comes out of the spool may not hold up live events for long. A file that

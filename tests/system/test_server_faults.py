@@ -4,6 +4,7 @@ another event. A trigger of the site raises the errors."""
 
 import concurrent.futures
 import contextlib
+import os
 import re
 import subprocess
 import time
@@ -364,3 +365,73 @@ def test_refused_at_the_commit(paths, site, spool):
     finally:
         site.query("DROP FUNCTION public.raise_late CASCADE")
     assert not in_quarantine(site, [bad])
+
+
+# ---- rows that vanish, and a sequence at its end
+
+SUPPRESS = """
+CREATE FUNCTION public.suppress() RETURNS trigger LANGUAGE plpgsql AS
+	'BEGIN RETURN NULL; END';
+CREATE TRIGGER suppress BEFORE INSERT ON humcli.{table} FOR EACH ROW
+	WHEN (NEW.signature = '{signature}') EXECUTE FUNCTION public.suppress()"""
+
+
+@contextlib.contextmanager
+def suppressed(site, table, body):
+    """A trigger of the site takes the row of this body away, without an error."""
+    site.query(SUPPRESS.format(table=table, signature=sign(body)))
+    try:
+        yield
+    finally:
+        site.query("DROP FUNCTION public.suppress() CASCADE")
+
+
+@pytest.mark.parametrize("kind", [FastCGI, CGI])
+@pytest.mark.parametrize("table", ["events", "repeats", "quarantine"])
+def test_a_row_that_a_trigger_takes_away(table, kind, paths, site, spool):
+    """It is never acknowledged as recorded: it is spooled, and recorded once the
+    trigger is gone. Its neighbours are recorded."""
+    first = event(timestamp="2026-03-01T12:00:00.000Z")
+    body = {"events": event(),
+            "repeats": first.replace(b"12:00:00", b"12:01:00"),
+            "quarantine": b'{"event":"x","n":"' + os.urandom(8).hex().encode() + b'"}'}[table]
+    with responder(paths, site, spool, kind) as it:
+        assert it.post(first).body == RECEIVED
+        with suppressed(site, table, body):
+            answer = it.post(body)
+            if table == "quarantine":
+                assert answer.status == 422, it.log()
+            else:
+                assert (answer.status, answer.body) == (200, SPOOLED), it.log()
+            assert it.post(event()).body in (RECEIVED, SPOOLED)
+            assert spool.waiting.count(sign(body)) == 1
+        assert "27000" in it.log()
+        if kind is CGI:
+            def drained():
+                it.post(event())
+                return not spool.waiting
+        else:
+            def drained():
+                return not spool.waiting
+        assert eventually(drained, 20), it.log()
+    [(count,)] = site.query(f"SELECT count(*) FROM humcli.{table} WHERE signature = %s", sign(body))
+    assert count == 1
+
+
+def test_a_sequence_at_its_end(paths, site, spool):
+    """No event causes that, so none is put into the quarantine."""
+    body = event()
+    [(last,)] = site.query("SELECT max(nextval(pg_get_serial_sequence('humcli.events', 'id')))"
+                           " FROM generate_series(1, 3)")
+    site.query("ALTER TABLE humcli.events ALTER id SET MAXVALUE %s", last)
+    try:
+        with responder(paths, site, spool) as it:
+            answer = it.post(body)
+            assert (answer.status, answer.body) == (200, SPOOLED), it.log()
+            assert "2200H" in it.log()
+            site.query("ALTER TABLE humcli.events ALTER id SET NO MAXVALUE")
+            assert eventually(lambda: not spool.waiting, 20), it.log()
+    finally:
+        site.query("ALTER TABLE humcli.events ALTER id SET NO MAXVALUE")
+    assert recorded(site, [body]) == 1
+    assert not in_quarantine(site, [body])

@@ -12,6 +12,8 @@ RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	written bigint;
 BEGIN
 	IF current_setting('synchronous_commit') = 'off' THEN
 		PERFORM set_config('synchronous_commit', 'on', true);
@@ -26,4 +28,12 @@ BEGIN
 		WITH ORDINALITY AS b (received_at, reason, secret_name, signature, body, place)
 	ORDER BY b.signature, b.place
 	ON CONFLICT (signature) DO UPDATE SET seen = q.seen + EXCLUDED.seen;
+	GET DIAGNOSTICS written = ROW_COUNT;
+
+	-- A trigger or a rule of the site took a row away without an error.
+	IF written < (SELECT count(DISTINCT s.signature) FROM unnest(p_signature) s (signature)) THEN
+		RAISE EXCEPTION 'humcli: a table took no row, and reported no error'
+			USING ERRCODE = 'triggered_data_change_violation',
+				HINT = 'A trigger or a rule on humcli.quarantine returns nothing. Drop it.';
+	END IF;
 END $$;

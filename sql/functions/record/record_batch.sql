@@ -83,7 +83,9 @@ DECLARE
 	x record;
 	before record;
 	after record;
+	half humcli.repeats;
 	retired humcli.retired;
+	lost_row boolean := false;
 	same_visit_before boolean;
 	same_visit_after boolean;
 	in_repeats boolean;
@@ -242,7 +244,14 @@ BEGIN
 			VALUES (x.event, x.task_id, x.status, x.previous_status, x.occurred_at,
 				x.received_at, x.secret_name, x.signature, x.payload)
 			ON CONFLICT (task_id, event, occurred_at, status) DO NOTHING;
+			IF NOT FOUND THEN
+				PERFORM FROM humcli.late l
+				WHERE l.task_id = x.task_id AND l.event = x.event
+					AND l.occurred_at = x.occurred_at AND l.status = x.status;
+			END IF;
+			lost_row := NOT FOUND;
 			outcome := 'duplicate';
+			EXIT WHEN lost_row;
 			RETURN NEXT;
 			CONTINUE;
 		END IF;
@@ -285,6 +294,13 @@ BEGIN
 				VALUES (x.event, x.task_id, x.status, x.previous_status, x.occurred_at,
 					x.received_at, x.secret_name, x.signature, x.payload)
 				ON CONFLICT (task_id, event, occurred_at, status) DO NOTHING;
+				IF NOT FOUND THEN
+					PERFORM FROM humcli.repeats r
+					WHERE r.task_id = x.task_id AND r.event = x.event
+						AND r.occurred_at = x.occurred_at AND r.status = x.status;
+				END IF;
+				lost_row := NOT FOUND;
+				EXIT WHEN lost_row;
 			END IF;
 			RETURN NEXT;
 			CONTINUE;
@@ -305,6 +321,8 @@ BEGIN
 			SELECT e.id INTO id FROM humcli.events e
 			WHERE e.task_id = x.task_id AND e.event = x.event
 				AND e.occurred_at = x.occurred_at AND e.status = x.status;
+			lost_row := NOT FOUND;
+			EXIT WHEN lost_row;
 			RETURN NEXT;
 			CONTINUE;
 		END IF;
@@ -322,6 +340,8 @@ BEGIN
 		-- Has the event split a visit and left a half without an event? Only for
 		-- such a half history_neighbor() returns a repeat.
 		CONTINUE WHEN coalesce(before.repeat_id, after.repeat_id) IS NULL;
+		SELECT r.* INTO half FROM humcli.repeats r
+		WHERE r.id = coalesce(before.repeat_id, after.repeat_id);
 		-- The promoted row has a new id and transaction id, so readers find it.
 		WITH promoted AS (
 			DELETE FROM humcli.repeats r
@@ -338,7 +358,14 @@ BEGIN
 			humcli.notification_payload(e.id, e.task_id, e.status, nullif(e.previous_status, ''),
 				false, e.secret_name)
 		INTO id, task_id, status, previous_status, notification;
-		CONTINUE WHEN NOT FOUND;
+		IF NOT FOUND THEN
+			PERFORM FROM humcli.events e
+			WHERE e.task_id = half.task_id AND e.event = half.event
+				AND e.occurred_at = half.occurred_at AND e.status = half.status;
+			lost_row := NOT FOUND;
+			EXIT WHEN lost_row;
+			CONTINUE;
+		END IF;
 		outcome := 'promoted';
 		IF octet_length(notification) > 1000 THEN
 			notification := format('{"id":"%s"}', id);
@@ -348,6 +375,14 @@ BEGIN
 		texts := texts || notification;
 		RETURN NEXT;
 	END LOOP;
+	-- A trigger or a rule of the site took a row away without an error. Nobody
+	-- may hear that it is recorded.
+	IF lost_row THEN
+		RAISE EXCEPTION 'humcli: a table took no row, and reported no error'
+			USING ERRCODE = 'triggered_data_change_violation',
+				HINT = 'A trigger or a rule on the tables of the schema humcli returns nothing. Drop it.';
+	END IF;
+
 
 	-- A commit that writes nothing waits neither for the disk nor for a
 	-- synchronous standby. A duplicate is acknowledged as durable, though, and
