@@ -338,7 +338,7 @@ def test_installation(cluster, pooled, paths, template):
     documented."""
     database = Database(cluster, cluster.create_database(template=pooled))
     look = ("SELECT proname, pg_get_functiondef(oid), proowner, proacl::text FROM pg_proc"
-            " WHERE pronamespace = 'humcli'::regnamespace ORDER BY 1")
+            " WHERE pronamespace = 'humcli'::regnamespace ORDER BY 1, 2")
     before = database.execute(look)
     folder = paths.source / "sql"
     text = subprocess.run(["awk", "-v", f"dir={folder}", "-f", folder / "flatten.awk", folder / "pool.sql"],

@@ -17,6 +17,7 @@ import pytest
 
 from harness import web_server_setups
 from harness.apache import Apache
+from harness.apache import Apache
 from harness.postgres import Database, wait_until
 from harness.responder import event, sign, task_of
 from harness.systemd import read_unit
@@ -148,19 +149,32 @@ def post_http2(server, body, folder, *options):
     return int(re.search(r":status: (\d+)", done.stdout)[1]), done.stdout
 
 
-def test_http2(setup, store, tmp_path):
+@pytest.fixture(name="http2_setup", params=web_server_setups.SETUPS)
+def _http2_setup(request, running, monkeypatch, paths, store):
+    """The same set-ups; an Apache of its own, with mod_http2."""
+    if not request.param.startswith("apache"):
+        yield running(request.param)
+        return
+    monkeypatch.setattr(Apache, "http2", True)
+    it = web_server_setups.make(request.param, paths, store.dsn())
+    yield it
+    print(it.logs())
+    it.close()
+
+
+def test_http2(http2_setup, store, tmp_path):
     body = event()
-    status, text = post_http2(setup.server, body, tmp_path)
+    status, text = post_http2(http2_setup.server, body, tmp_path)
     assert (status, RECEIVED.decode() in text) == (200, True), text
     assert recorded(store, [body]) == [body]
 
 
-def test_http2_without_a_length(setup, store, tmp_path):
+def test_http2_without_a_length(http2_setup, store, tmp_path):
     """HTTP/2 has no chunks; a body without a length just ends."""
     body = event()
-    status, text = post_http2(setup.server, body, tmp_path, "--no-content-length")
+    status, text = post_http2(http2_setup.server, body, tmp_path, "--no-content-length")
     assert "] send HEADERS" in text and "content-length: " not in text.split("recv (")[0]
-    assert status in HTTP2_UNSIZED.get(setup.name, {200}), text
+    assert status in HTTP2_UNSIZED.get(http2_setup.name, {200}), text
     assert recorded(store, [body]) == ([body] if status == 200 else [])
 
 

@@ -8,7 +8,7 @@ from harness.webserver import WebServer, adapt
 MODULES = "/usr/lib/apache2/modules"
 # The modules that Debian enables by default. The samples name the others.
 COMMON = ("mpm_event authz_core authz_host alias autoindex deflate dir env filter"
-          " http2 mime negotiation reqtimeout setenvif socache_shmcb").split()
+          " mime negotiation reqtimeout setenvif socache_shmcb").split()
 
 BASE = """\
 ServerRoot "{folder}"
@@ -16,7 +16,7 @@ DefaultRuntimeDir "{folder}/run"
 PidFile "{folder}/run/pid"
 ErrorLog "{folder}/error.log"
 ServerName localhost
-Protocols h2 http/1.1
+{protocols}
 TypesConfig /dev/null
 Listen 127.0.0.1:{plain}
 Listen 127.0.0.1:{tls}
@@ -66,13 +66,16 @@ def modules_of(sample):
 class Apache(WebServer):
     samples = "apache"
     override = "All"
+    # With mod_http2 a graceful restart breaks connections, HTTP/1.1 ones too.
+    http2 = False
 
     def configure(self):
         self.write("www/.htaccess", FRONT)
         self.write("www/index.html", "the front controller\n")
         tls = self.samples_folder / "tls.conf"
         modules = list(dict.fromkeys(
-            [*COMMON, "rewrite", *modules_of(self.sample), *modules_of(tls), *self.modules()]))
+            [*COMMON, "rewrite", *modules_of(self.sample), *modules_of(tls), *self.modules(),
+             *(["http2"] if self.http2 else [])]))
         self.write("sample.conf", self.adapted())
         self.write("tls.conf", adapt(tls, {
             "HUMCLI_HOST": "localhost", "HUMCLI_PORT": self.tls_port,
@@ -80,6 +83,7 @@ class Apache(WebServer):
         return self.write("apache2.conf", BASE.format(
             folder=self.folder, plain=self.plain_port, tls=self.tls_port,
             override=self.override,
+            protocols="Protocols h2 http/1.1" if self.http2 else "",
             modules="\n".join(f"LoadModule {name}_module {MODULES}/mod_{name}.so"
                               for name in self.modules_loaded(modules))))
 
