@@ -188,8 +188,8 @@ def test_what_writes_goes_to_the_primary(cli, cluster, pooled):
 
 
 def test_events(ask, database):
-    ids = put(database, Delivery("t1", "SUBMITTED", "IN_PROGRESS", at(0.5)),
-              Delivery("t\n2", "ÄNDERN", payload='{"a":\n"b"}'))
+    ids = put(database, Delivery("t1", "SUBMITTED", "IN_PROGRESS", at(0.5))) \
+        + put(database, Delivery("t\n2", "ÄNDERN", payload='{"a":\n"b"}'))
     first, second = objects(ask("events", "--json"))
     recorded = first.pop("recorded_at")
     assert list(first.items()) == [

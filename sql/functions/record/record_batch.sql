@@ -80,6 +80,10 @@ DECLARE
 	appended_tasks text[];	-- recorded by the fast way
 	appended_ids bigint[];
 	appended_texts text[];	-- notifications
+	some_tasks text[];	-- recorded by one pass of the fast way
+	some_ids bigint[];
+	some_texts text[];
+	gap_tasks text[];	-- recorded by the fast way, perhaps behind a gap
 	x record;
 	before record;
 	after record;
@@ -89,7 +93,7 @@ DECLARE
 	same_visit_before boolean;
 	same_visit_after boolean;
 	in_repeats boolean;
-	new_ids bigint[] := '{}';	-- recorded by the slow way
+	new_ids bigint[] := '{}';	-- recorded by the slow way, or perhaps behind a gap
 	new_places int[] := '{}';
 	texts text[] := '{}';
 	gaps text[] := '{}';
@@ -151,50 +155,61 @@ BEGIN
 	-- other event of its task, begins another visit than the last, and follows the
 	-- last status. In most batches all deliveries are such, and this costs a third
 	-- of the slow way. One look at the history decides. Tasks with more than 16
-	-- events, other event types, repeats or a retired row go the slow way.
-	WITH inserted AS (
-		INSERT INTO humcli.events AS e (event, task_id, status, previous_status, occurred_at,
-			received_at, first_of_status, secret_name, signature, payload)
-		SELECT i.event, i.task_id, i.status, i.previous_status, i.occurred_at,
-			i.received_at, h.same_status IS NULL, i.secret_name, i.signature, i.payload
-		FROM unnest(p_event, p_task_id, p_status, p_previous_status, p_occurred_at,
-			p_received_at, p_secret_name, p_signature, p_payload)
-			AS i (event, task_id, status, previous_status, occurred_at,
-			received_at, secret_name, signature, payload)
-		CROSS JOIN LATERAL (
-			SELECT count(*) AS events,
-				max(CASE WHEN f.event = i.event THEN f.occurred_at ELSE 'infinity' END) AS last,
-				max(f.occurred_at) FILTER (WHERE f.status = i.status) AS same_status,
-				max(f.occurred_at) FILTER (WHERE f.status IS DISTINCT FROM i.previous_status) AS not_previous
-			FROM (SELECT v.event, v.status, v.occurred_at FROM humcli.events v
-				WHERE v.task_id = i.task_id LIMIT 17) f
-		) h
-		WHERE i.task_id <> ALL (slow_tasks)
-			AND CASE WHEN h.events = 0
-				THEN coalesce(i.previous_status, 'PENDING') = 'PENDING'
-				ELSE h.events < 17 AND i.occurred_at > h.last
-					AND (h.same_status < h.last OR i.occurred_at - h.same_status > p_window) IS NOT FALSE
-					AND (i.previous_status IS NULL OR (h.not_previous < h.last) IS NOT FALSE)
-					AND NOT EXISTS (SELECT FROM humcli.repeats r WHERE r.task_id = i.task_id)
-				END
-			AND NOT EXISTS (SELECT FROM humcli.retired t WHERE t.task_id = i.task_id)
-		ON CONFLICT (task_id, event, occurred_at, status) DO NOTHING
-		RETURNING e.id, e.task_id, CASE WHEN is_plain THEN '{"id":"' || e.id || '","task_id":"' || e.task_id
-				|| '","status":"' || e.status
-				|| coalesce('","previous_status":"' || e.previous_status || '"', '","previous_status":null')
-				|| CASE WHEN e.first_of_status THEN ',"first":true,"secret":"' ELSE ',"first":false,"secret":"' END
-				|| e.secret_name || '"}'
-			ELSE humcli.notification_payload(e.id, e.task_id, e.status, e.previous_status,
-				e.first_of_status, e.secret_name)
-			END AS notification
-	)
-	SELECT array_agg(n.task_id), array_agg(n.id), array_agg(
-		CASE WHEN octet_length(n.notification) > 1000 THEN format('{"id":"%s"}', n.id) ELSE n.notification END)
-	INTO appended_tasks, appended_ids, appended_texts
-	FROM inserted n;
+	-- events, other event types, repeats or a retired row go the slow way. The
+	-- second pass records the events that may open a gap.
+	FOR pass IN 1..2 LOOP
+		WITH inserted AS (
+			INSERT INTO humcli.events AS e (event, task_id, status, previous_status, occurred_at,
+				received_at, first_of_status, secret_name, signature, payload)
+			SELECT i.event, i.task_id, i.status, i.previous_status, i.occurred_at,
+				i.received_at, h.same_status IS NULL, i.secret_name, i.signature, i.payload
+			FROM unnest(p_event, p_task_id, p_status, p_previous_status, p_occurred_at,
+				p_received_at, p_secret_name, p_signature, p_payload)
+				AS i (event, task_id, status, previous_status, occurred_at,
+				received_at, secret_name, signature, payload)
+			CROSS JOIN LATERAL (
+				SELECT count(*) AS events,
+					max(CASE WHEN f.event = i.event THEN f.occurred_at ELSE 'infinity' END) AS last,
+					max(f.occurred_at) FILTER (WHERE f.status = i.status) AS same_status,
+					max(f.occurred_at) FILTER (WHERE f.status IS DISTINCT FROM i.previous_status) AS not_previous
+				FROM (SELECT v.event, v.status, v.occurred_at FROM humcli.events v
+					WHERE v.task_id = i.task_id LIMIT 17) f
+			) h
+			WHERE i.task_id <> ALL (slow_tasks)
+				AND (pass = 1 OR i.task_id <> ALL (coalesce(appended_tasks, '{}')))
+				AND CASE WHEN h.events = 0
+					THEN pass = 2 OR coalesce(i.previous_status, 'PENDING') = 'PENDING'
+					ELSE h.events < 17 AND i.occurred_at > h.last
+						AND (h.same_status < h.last OR i.occurred_at - h.same_status > p_window) IS NOT FALSE
+						AND (pass = 2 OR i.previous_status IS NULL OR (h.not_previous < h.last) IS NOT FALSE)
+						AND NOT EXISTS (SELECT FROM humcli.repeats r WHERE r.task_id = i.task_id)
+					END
+				AND NOT EXISTS (SELECT FROM humcli.retired t WHERE t.task_id = i.task_id)
+			ON CONFLICT (task_id, event, occurred_at, status) DO NOTHING
+			RETURNING e.id, e.task_id, CASE WHEN is_plain THEN '{"id":"' || e.id || '","task_id":"' || e.task_id
+					|| '","status":"' || e.status
+					|| coalesce('","previous_status":"' || e.previous_status || '"', '","previous_status":null')
+					|| CASE WHEN e.first_of_status THEN ',"first":true,"secret":"' ELSE ',"first":false,"secret":"' END
+					|| e.secret_name || '"}'
+				ELSE humcli.notification_payload(e.id, e.task_id, e.status, e.previous_status,
+					e.first_of_status, e.secret_name)
+				END AS notification
+		)
+		SELECT array_agg(n.task_id), array_agg(n.id), array_agg(
+			CASE WHEN octet_length(n.notification) > 1000 THEN format('{"id":"%s"}', n.id) ELSE n.notification END)
+		INTO some_tasks, some_ids, some_texts
+		FROM inserted n;
+		appended_tasks := appended_tasks || some_tasks;
+		appended_ids := appended_ids || some_ids;
+		appended_texts := appended_texts || some_texts;
+		IF pass = 2 THEN
+			gap_tasks := some_tasks;
+		END IF;
+		EXIT WHEN cardinality(appended_tasks) = cardinality(p_task_id);
+	END LOOP;
 
 	-- Usually every delivery went the fast way, in this order.
-	IF appended_tasks = p_task_id THEN
+	IF gap_tasks IS NULL AND appended_tasks = p_task_id THEN
 		IF p_notify THEN
 			PERFORM humcli.notify(appended_texts, NULL);
 		END IF;
@@ -230,6 +245,10 @@ BEGIN
 			id := appended_ids[appended];
 			notification := appended_texts[appended];
 			texts := texts || notification;
+			IF x.task_id = ANY (gap_tasks) THEN
+				new_ids := new_ids || id;
+				new_places := new_places || place;
+			END IF;
 			RETURN NEXT;
 			CONTINUE;
 		END IF;
