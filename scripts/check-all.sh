@@ -21,32 +21,9 @@ all_system_tests() {
 other_system_tests() {
 	[ ! -d "$work/stage-sanitizers" ] || sanitized_system_tests
 	[ ! -d "$work/stage-threads" ] || threaded_system_tests
-	check_other_release
-}
-
-# The demo on the other Debian release; its core check is run by hand:
-# tests/other-release /src/scripts/check
-check_other_release() {
-	local log=$work/log/other-release status=0 started=$SECONDS
-	local passed failed skipped
-	"$work/source/tests/other-release" /src/scripts/demo --once >"$log" 2>&1 </dev/null || status=$?
-	if [ "$status" -eq 77 ]; then
-		count 0 0 1
-		printf 'SKIP  %s\n' "$(tail -n 1 "$log")"
-		return
-	fi
-	# the last lines of its runners
-	read -r passed failed skipped < <(awk '
-		/^[0-9]+ passed, [0-9]+ failed/ { p += $1; f += $3; s += $5 }
-		END { print p + 0, f + 0, s + 0 }' "$log")
-	if [ "$status" -eq 0 ]; then
-		passed=$((passed + 1))
-	elif [ "$failed" -eq 0 ]; then
-		failed=1
-	fi
-	[ "$failed" -eq 0 ] || sed 's/^/      | /' "$log"
-	count "$passed" "$failed" "$skipped"
-	report "the other Debian release" "$passed" "$failed" "$skipped" "$started"
+	# The core check there is run by hand: tests/other-release /src/scripts/check
+	step "the demo on the other Debian release" \
+		"$work/source/tests/other-release" /src/scripts/demo --once || :
 }
 
 # ---- builds
