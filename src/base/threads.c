@@ -12,6 +12,15 @@
 #include "base/clock.h"
 #include "base/fatal.h"
 
+/* GCC defines a macro for ThreadSanitizer; clang answers __has_feature(). */
+#ifdef __has_feature
+#define THREAD_SANITIZER __has_feature(thread_sanitizer)
+#elif defined(__SANITIZE_THREAD__)
+#define THREAD_SANITIZER 1
+#else
+#define THREAD_SANITIZER 0
+#endif
+
 void pthread_check(int error)
 {
 	if (error)
@@ -104,10 +113,11 @@ void wakeup_clear(int fd)
 
 bool thread_join_until(pthread_t thread, int64_t until)
 {
-#ifdef __SANITIZE_THREAD__
+#if THREAD_SANITIZER
 	/*
-	 * GCC 12's ThreadSanitizer does not know pthread_clockjoin_np() and
-	 * would report a leaked thread.
+	 * The ThreadSanitizers of GCC 12 and clang 14 do not know
+	 * pthread_clockjoin_np(). They would report a leaked thread, and a data
+	 * race on all that the thread wrote.
 	 */
 	struct timespec t =
 		timespec_of(wall_clock_us() / 1000 + until - monotonic_ms());
