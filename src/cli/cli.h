@@ -51,7 +51,7 @@ bool cli_is_like(const char *word, const char *name) MUST_CHECK;
 
 /* Prints "humcli-webhook VERB: ..." on stderr. */
 void cli_error(const struct verb *v, const char *format, ...) PRINTF(2, 3);
-/* Does the same and prints the verb's usage. Returns EX_USAGE. */
+/* Prints like cli_error(), then the verb's usage. Returns EX_USAGE. */
 int cli_usage_error(const struct verb *v, const char *format, ...) PRINTF(2, 3);
 /* Prints each line of errors like cli_error(). Returns EX_CONFIG. */
 int cli_config_errors(const struct verb *v, const struct buf *errors);

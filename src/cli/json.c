@@ -53,7 +53,7 @@ char *json_event_body(const struct event_fields *s)
 	return finish(object);
 }
 
-/* The members are not needed, only whether the text is valid. */
+/* Ignores a member, because only the validity of the text matters. */
 static void ignore_member(void *context, const struct json_token *key,
 			  const struct json_token *value)
 {
@@ -155,8 +155,8 @@ char *json_spool_line(const struct spooled *s)
 }
 
 /*
- * The payload stays as it was signed, except that a line break becomes a space:
- * both mean the same between tokens.
+ * Leaves the payload as it was signed, except that a line break becomes a
+ * space: both mean the same between tokens.
  */
 char *json_event_line(const struct recorded *r)
 {

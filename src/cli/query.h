@@ -26,9 +26,9 @@ struct query {
  * the exit code of an error that was reported.
  */
 int query_open(struct query *q, const struct verb *v) MUST_CHECK;
-/* Does the same for a verb that writes: a standby is passed over. */
+/* Opens the query for a verb that writes: a standby is passed over. */
 int query_open_primary(struct query *q, const struct verb *v) MUST_CHECK;
-/* The two halves of query_open_primary(), for a verb with work in between. */
+/* Load the settings, then connect: query_open_primary() in two halves. */
 int query_load(struct query *q, const struct verb *v) MUST_CHECK;
 int query_connect(struct query *q) MUST_CHECK;
 /* Closes the query, also after one of the functions above failed. */

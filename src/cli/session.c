@@ -258,9 +258,9 @@ enum query_status session_query(struct session *s, const char *query,
 }
 
 /*
- * For the session rather than a transaction. Behind a pooler the setting stays
- * with the server's connection, where it is harmless, because the pooler
- * closes idle ones itself. Servers before 14 do not have it.
+ * Sets the limit for the session rather than a transaction. Behind a pooler the
+ * setting stays with the server's connection, where it is harmless, because the
+ * pooler closes idle ones itself. Servers before 14 do not have it.
  */
 bool session_open_lasting(struct session *s)
 {

@@ -32,8 +32,8 @@ void session_free(struct session *s);
  */
 bool session_open(struct session *s) MUST_CHECK;
 /*
- * Does the same for a session that is idle for long: an idle_session_timeout
- * of the role or database does not end it.
+ * Connects like session_open(), for a session that is idle for long: an
+ * idle_session_timeout of the role or database does not end it.
  */
 bool session_open_lasting(struct session *s) MUST_CHECK;
 bool session_is_open(const struct session *s) MUST_CHECK;

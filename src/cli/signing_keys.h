@@ -33,7 +33,7 @@ struct signing_keys {
  */
 int signing_keys_open(struct signing_keys *k, const struct verb *v,
 		      const struct secret_choice *choice) MUST_CHECK;
-/* Does the same, but there must be exactly one secret, list[0]. */
+/* Loads and chooses, too, but there must be exactly one secret: list[0]. */
 int signing_keys_open_one(struct signing_keys *k, const struct verb *v,
 			  const struct secret_choice *choice) MUST_CHECK;
 /* Frees the secrets, also after one of the functions above failed. */

@@ -1,7 +1,7 @@
 /*
- * Starts and signals one command, and says how it ended. Knows nothing of retries and
- * leases. The payload is in a memfd rather than a pipe, because a command
- * that never reads its stdin must not block the consumer.
+ * Starts and signals one command, and says how it ended. Knows nothing of
+ * retries and leases. The payload is in a memfd rather than a pipe, because a
+ * command that never reads its stdin must not block the consumer.
  */
 #include "cli/consumer/command.h"
 

@@ -137,7 +137,7 @@ static void start_listening(struct event_listener *e, struct session *work)
 	e->due = monotonic_ms() + PROBE_MS;
 }
 
-/* The heartbeat: asks whether the connection still listens. */
+/* Asks whether the connection still listens: the heartbeat. */
 static void check_alive(struct event_listener *e)
 {
 	struct rows *rows = NULL;

@@ -15,7 +15,7 @@
 
 struct event_listener;
 
-/* The arguments are those of session_new(). */
+/* Returns a listener that is off. Its arguments are those of session_new(). */
 struct event_listener *event_listener_new(const char *conninfo,
 					  int stop) MUST_CHECK;
 void event_listener_free(struct event_listener *e);
@@ -27,9 +27,9 @@ enum listener_state {
 };
 
 /*
- * Does what is due: connects, LISTENs, sends the probe by work, checks that
- * the connection still listens. Call this before reading the tables, so that
- * no event falls between LISTEN and the read.
+ * Makes the steps that are due: connects, LISTENs, sends the probe by work,
+ * checks that the connection still listens. Call this before reading the
+ * tables, so that no event falls between LISTEN and the read.
  */
 enum listener_state event_listener_maintain(struct event_listener *e,
 					    struct session *work) MUST_CHECK;

@@ -244,8 +244,9 @@ enum query_status event_source_extend(const struct event_source *source,
 }
 
 /*
- * An event that is due and was not claimed waits for another event of its
- * task, or another worker has just claimed it: the least is one second.
+ * Asks for the earliest due time. The result is at least one second, because an
+ * event that is due and was not claimed waits for another event of its task, or
+ * another worker has just claimed it.
  */
 enum query_status event_source_next_due(const struct event_source *source,
 					struct session *s, int64_t *ms)

@@ -73,7 +73,7 @@ char *answer_text(bool answered, const struct http_answer *a)
 			 (int)(length < TEXT_MAX ? length : TEXT_MAX), body);
 }
 
-/* The fixes for the receiver's own answers. */
+/* Returns the fix for one of the receiver's own answers. */
 static const char *own_remedy(long status)
 {
 	switch (status) {
@@ -97,7 +97,7 @@ static const char *own_remedy(long status)
 	}
 }
 
-/* The fixes for pages of the web server. */
+/* Returns the fix for a page of the web server. */
 static const char *page_remedy(long status)
 {
 	switch (status) {

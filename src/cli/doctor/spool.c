@@ -257,7 +257,7 @@ static void check_content(struct findings *f, const struct settings *s,
 	check_space(f, s->spool);
 }
 
-/* A spool of somebody else can't be judged. */
+/* Returns true if the spool is another user's and so can't be judged. */
 static bool is_foreign(const struct stat *st)
 {
 	return geteuid() != 0 && st->st_uid != geteuid();

@@ -55,7 +55,7 @@ static void advise(const struct init *i, const char *command)
 	printf("    %s%s\n", as_root(i), command);
 }
 
-/* The command that copies a sample, unless a package has installed it. */
+/* Prints how to copy a sample, unless a package has installed it. */
 static void advise_copy(const struct init *i, const char *sample,
 			const char *place)
 {
@@ -66,7 +66,7 @@ static void advise_copy(const struct init *i, const char *sample,
 	free(path);
 }
 
-/* The commands that start the receiver, for a web server with its socket. */
+/* Prints how to start the receiver, for a web server with its socket. */
 static void advise_service(const struct init *i)
 {
 	if (has_systemd()) {
@@ -183,7 +183,7 @@ static void advise_server(const struct init *i)
 	advise_service(i);
 }
 
-/* The steps after an upgrade, when all that init creates existed. */
+/* Prints the steps after an upgrade, when all that init creates existed. */
 static void advise_upgrade(const struct init *i)
 {
 	puts("\nAll exists already. After an upgrade of the programs:\n");
@@ -205,7 +205,7 @@ static void advise_upgrade(const struct init *i)
 	}
 }
 
-/* The task of HumCLI's documentation, as in README. */
+/* Prints the task of HumCLI's documentation, as in README. */
 static void advise_task(const struct init *i, const char *url)
 {
 	printf("\nA task of HumCLI, with this receiver and secret:\n\n"

@@ -72,7 +72,7 @@ static int set_up(struct init *i)
 	return code;
 }
 
-/* Memory that a child process shares. */
+/* Returns memory that a child process shares; NULL on failure. */
 static bool *shared_flag(void)
 {
 	void *flag = mmap(NULL, sizeof(bool), PROT_READ | PROT_WRITE,

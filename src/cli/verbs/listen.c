@@ -177,7 +177,7 @@ struct options {
 	} worker;
 };
 
-/* The worker's name in the pool is HOST:PID. */
+/* Names the worker in the pool HOST:PID. */
 static void name_worker(struct worker_name *w)
 {
 	char host[HOST_NAME_MAX + 1] = "";

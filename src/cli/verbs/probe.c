@@ -159,9 +159,9 @@ static void judge_plain(struct probe *p, bool answered,
 	struct check_result row = { .group = "https",
 				    .name = "plain-http",
 				    .expected = "4xx or nobody",
-				    .why = "HumCLI asks for HTTPS; whoever is "
-					   "in between could read and replay "
-					   "what comes without",
+				    .why = "HumCLI asks for HTTPS; without "
+					   "it anybody in between could read "
+					   "and replay deliveries",
 				    .status = answered ? a->status : 0,
 				    .ms = a->ms };
 	bool refused = !answered || (a->status >= 400 && a->status < 500);

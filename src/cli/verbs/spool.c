@@ -60,7 +60,7 @@ static void add_spooled(struct table *t, const struct spooled *s)
 		table_add_cell(t, s->refused);
 }
 
-/* How often the database refused a file, and why; NULL if it did not. */
+/* Tells how often the database refused a file, and why; NULL if it did not. */
 static char *describe_refusal(const struct job *j, const char *name)
 {
 	struct spool_refusal note;
