@@ -39,11 +39,11 @@ static int explain_choice(const struct signing_keys *k, const struct verb *v,
 
 	list_names(k->set, &names);
 	if (name)
-		cli_error(v, "no live secret is named '%s'; live are: %s", name,
-			  names.length ? names.data : "none");
+		cli_error(v, "no active secret is named '%s'; active are: %s",
+			  name, names.length ? names.data : "none");
 	else
 		cli_error(v,
-			  "there are %zu live secrets: %s; choose one by "
+			  "there are %zu active secrets: %s; choose one by "
 			  "--secret-name NAME",
 			  k->set->count, names.data);
 	buf_free(&names);

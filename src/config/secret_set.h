@@ -1,4 +1,4 @@
-/* One state of the live secrets, in order of their names. */
+/* One state of the active secrets, in order of their names. */
 #ifndef SECRET_SET_H
 #define SECRET_SET_H
 

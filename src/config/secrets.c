@@ -1,15 +1,15 @@
 /*
- * Owns the live secrets, and finds out when their files change.
+ * Owns the active secrets, and finds out when their files change.
  * list_files() lists the files with their stamps, keep_unchanged() takes over
  * what is known of them, load_set() reads the others and makes a new set.
  * Knows nothing of signatures.
  *
  * Threads: every worker and the drainer call secrets_acquire(). The first that
  * finds a check due, CHECK_MS ms after the last, calls refresh(), without the
- * lock, because that takes a while with thousands of files. Meanwhile the others get
- * the old set while its check began at most USABLE_MS ms ago; else they wait.
- * A set has a reference count, so that a replaced set lives until its last
- * user releases it.
+ * lock, because that takes a while with thousands of files. Meanwhile the
+ * others get the old set while its check began at most USABLE_MS ms ago; else
+ * they wait. A set has a reference count, so that a replaced set lives until
+ * its last user releases it.
  */
 #include "config/secrets.h"
 
@@ -517,7 +517,7 @@ static void replace_set(struct secrets *s, struct secret_set *set)
 	s->set = set;
 	mutex_unlock(&s->lock);
 	set_unref(s, old);
-	log_message(LEVEL_INFO, "secrets changed: %zu are live", set->count);
+	log_message(LEVEL_INFO, "secrets changed: %zu are active", set->count);
 }
 
 /*

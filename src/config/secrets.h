@@ -1,6 +1,6 @@
 /*
- * The live secrets: SECRET, SECRET_FILE and the files of SECRET_DIR, each with
- * a name. A file that comes, changes or goes takes effect within 1 s.
+ * The active secrets: SECRET, SECRET_FILE and the files of SECRET_DIR, each
+ * with a name. A file that comes, changes or goes takes effect within 1 s.
  */
 #ifndef SECRETS_H
 #define SECRETS_H

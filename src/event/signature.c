@@ -151,12 +151,12 @@ const char *signature_verdict_text(enum signature_verdict v)
 	case SIGNATURE_NOT_HEX:
 		return "X-Signature is not 64 hex digits";
 	case SIGNATURE_NO_MATCH:
-		return "X-Signature matches no live secret";
+		return "X-Signature matches no active secret";
 	case SIGNATURE_NOT_NAMED:
 		return "X-Signature does not match the secret that the path "
 		       "names";
 	case SIGNATURE_UNKNOWN_NAME:
-		return "the path names no live secret";
+		return "the path names no active secret";
 	case SIGNATURE_TIMEOUT:
 		return "too many secrets to try in time";
 	}

@@ -1,6 +1,6 @@
 /*
  * The signature check: the value of X-Signature against the raw body and
- * every live secret. Knows neither the request nor the database.
+ * every active secret. Knows neither the request nor the database.
  */
 #ifndef SIGNATURE_H
 #define SIGNATURE_H
@@ -18,7 +18,7 @@ enum signature_verdict {
 	SIGNATURE_MISSING, /* no X-Signature */
 	SIGNATURE_REPEATED, /* given twice, or with a comma */
 	SIGNATURE_NOT_HEX, /* not 64 hex digits */
-	SIGNATURE_NO_MATCH, /* matches no live secret */
+	SIGNATURE_NO_MATCH, /* matches no active secret */
 	SIGNATURE_NOT_NAMED, /* matches not the secret that was named */
 	SIGNATURE_UNKNOWN_NAME, /* there is no secret of that name */
 	SIGNATURE_TIMEOUT /* not all secrets were tried before the deadline */
@@ -49,7 +49,7 @@ uint64_t signature_cost(struct secrets *secrets,
 			const struct signature_claim *claim) MUST_CHECK;
 
 /*
- * Checks the claim against the live secrets. On SIGNATURE_OK signature holds
+ * Checks the claim against the active secrets. On SIGNATURE_OK signature holds
  * the lowercase digits and *name the name of the secret that matched, which
  * the caller frees; otherwise *name is NULL. An unknown name takes the time of
  * a known one.

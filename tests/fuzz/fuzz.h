@@ -25,7 +25,7 @@ _Noreturn void check_failed(const char *file, int line, const char *what);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* The one live secret of the stand-in; its name is "main". */
+/* The one active secret of the stand-in; its name is "main". */
 extern const char fuzz_key[];
 
 struct secrets {

@@ -227,7 +227,7 @@ int cmd_doctor(const struct verb *v, int argc, char **argv)
 		{ "secret-file", &x.secret.file, NULL, "FILE",
 		  "the secret is in this file; read no settings" },
 		{ "secret-name", &x.secret.name, NULL, "NAME",
-		  "the live secret of this name (default: any)" },
+		  "the active secret of this name (default: any)" },
 #endif
 	};
 	int code, state;

@@ -323,7 +323,7 @@ int cmd_probe(const struct verb *v, int argc, char **argv)
 		{ "secret-file", &p.secret.file, NULL, "FILE",
 		  "the secret is in this file; read no settings" },
 		{ "secret-name", &p.secret.name, NULL, "NAME",
-		  "the live secret of this name (default: the only one)" },
+		  "the active secret of this name (default: the only one)" },
 	};
 	int code;
 

@@ -308,7 +308,7 @@ int cmd_send(const struct verb *v, int argc, char **argv)
 		{ "secret-file", &o.secret.file, NULL, "FILE",
 		  "the secret is in this file; read no settings" },
 		{ "secret-name", &o.secret.name, NULL, "NAME",
-		  "the live secret of this name (default: the only one)" },
+		  "the active secret of this name (default: the only one)" },
 	};
 	struct plan plan = { 0 };
 	int code;

@@ -14,7 +14,7 @@ int cmd_sign(const struct verb *v, int argc, char **argv)
 		{ "secret-file", &choice.file, NULL, "FILE",
 		  "the secret is in this file; read no settings" },
 		{ "secret-name", &choice.name, NULL, "NAME",
-		  "the live secret of this name (default: the only one)" },
+		  "the active secret of this name (default: the only one)" },
 	};
 	unsigned char digest[HMAC_BYTES];
 	char hex[HMAC_HEX + 1];

@@ -16,11 +16,10 @@ static int judge(const struct verb *v, const struct signing_keys *keys,
 	struct buf name = { 0 };
 
 	if (!s) {
-		cli_error(
-			v,
-			"the signature matches none of %zu live secret%s; was "
-			"the body changed on its way?",
-			keys->count, keys->count == 1 ? "" : "s");
+		cli_error(v,
+			  "the signature matches none of %zu active secret%s; "
+			  "was the body changed on its way?",
+			  keys->count, keys->count == 1 ? "" : "s");
 		return EXIT_NEGATIVE;
 	}
 	cli_escape(&name, s->name);
@@ -39,7 +38,7 @@ int cmd_verify(const struct verb *v, int argc, char **argv)
 		{ "secret-file", &choice.file, NULL, "FILE",
 		  "the secret is in this file; read no settings" },
 		{ "secret-name", &choice.name, NULL, "NAME",
-		  "the live secret of this name (default: all)" },
+		  "the active secret of this name (default: all)" },
 	};
 	unsigned char given[HMAC_BYTES];
 	struct buf body = { 0 };

@@ -1,4 +1,6 @@
-/* The live secrets: valid and invalid files, and when a change takes effect. */
+/*
+ * The active secrets: valid and invalid files, and when a change takes effect.
+ */
 #include "config/secrets.h"
 
 #include <fcntl.h>
@@ -78,8 +80,8 @@ static void open_good(struct world *w)
 		fail_msg("%s", w->errors.data);
 }
 
-/* Returns the live secrets as "name=key name=key", in their order. */
-static char *live(struct world *w)
+/* Returns the active secrets as "name=key name=key", in their order. */
+static char *active(struct world *w)
 {
 	const struct secret_set *set = secrets_acquire(w->secrets);
 	struct buf text = { 0 };
@@ -95,7 +97,7 @@ static char *live(struct world *w)
 
 static void expect_live(int line, struct world *w, const char *wanted)
 {
-	char *got = live(w);
+	char *got = active(w);
 
 	if (strcmp(got, wanted) != 0)
 		fail_msg("line %d: '%s', not '%s'", line, got, wanted);
@@ -109,13 +111,13 @@ static void pause_briefly(void)
 	nanosleep(&pause, NULL);
 }
 
-/* Expects that within 1 s the live secrets are these. */
+/* Expects that within 1 s the active secrets are these. */
 static void expect_soon(int line, struct world *w, const char *wanted)
 {
 	int64_t start = monotonic_ms();
 
 	for (;;) {
-		char *got = live(w);
+		char *got = active(w);
 		bool there = strcmp(got, wanted) == 0;
 
 		if (!there && monotonic_ms() - start > 1000)
@@ -145,7 +147,7 @@ static void expect_logged(int line, struct world *w, const char *what)
 	while (logged(w, what) == 0) {
 		if (monotonic_ms() - start > 5000)
 			fail_msg("line %d: '%s' was not logged", line, what);
-		free(live(w));
+		free(active(w));
 		pause_briefly();
 	}
 }
@@ -569,7 +571,7 @@ static void test_added_changed_removed(void **state)
 	scratch_write(&w->scratch, "secrets/c", 0600, "back");
 	expect_soon(__LINE__, w, "c=back");
 	assert_int_equal(logged(w, "level=error"), 0);
-	assert_int_equal(logged(w, "are live"), 6);
+	assert_int_equal(logged(w, "are active"), 6);
 }
 
 /* Two writes within one clock tick, of the same length. */
@@ -636,7 +638,7 @@ static void test_later_faults(void **state)
 	scratch_write(s, "secrets/b", 0600, "");
 	expect_logged(__LINE__, w, "/secrets/b: an empty secret");
 	expect_live(__LINE__, w, "a=one");
-	assert_int_equal(logged(w, "are live"), 0);
+	assert_int_equal(logged(w, "are active"), 0);
 	/* All files are read again, twice. */
 	scratch_write(s, "secrets/c", 0600, "three");
 	expect_soon(__LINE__, w, "a=one c=three");
@@ -693,7 +695,7 @@ static void expect_kept(int line, struct world *w, const char *wanted)
 	none.rlim_cur = (rlim_t)log + 1;
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
 	do {
-		char *got = live(w);
+		char *got = active(w);
 
 		kept = kept && strcmp(got, wanted) == 0;
 		free(got);
@@ -707,7 +709,7 @@ static void expect_kept(int line, struct world *w, const char *wanted)
 }
 
 /*
- * Without descriptors the old secrets stay live; changes take effect
+ * Without descriptors the old secrets stay active; changes take effect
  * afterwards.
  */
 static void test_out_of_descriptors(void **state)
