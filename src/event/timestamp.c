@@ -10,6 +10,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/macros.h"
+
 static bool matches_one(char c, char pattern)
 {
 	switch (pattern) {
@@ -65,28 +67,58 @@ static bool parse_seconds(const char **p, int *seconds, int64_t *us)
 	return isdigit((unsigned char)(*p)[-1]);
 }
 
+static int two_digits(const char *p)
+{
+	return (p[0] - '0') * 10 + p[1] - '0';
+}
+
+/* Reads an offset: +01:00, +0100 or +01; *p moves on. */
+static bool parse_offset(const char **p, int64_t *seconds)
+{
+	int sign = **p == '-' ? -1 : 1, hours, minutes = 0;
+
+	if (!matches(*p, "+dd") && !matches(*p, "-dd"))
+		return false;
+	hours = two_digits(*p + 1);
+	*p += 3;
+	if (matches(*p, ":dd") || matches(*p, "dd")) {
+		*p += **p == ':';
+		minutes = two_digits(*p);
+		*p += 2;
+	}
+	*seconds = sign * ((int64_t)hours * 3600 + (int64_t)minutes * 60);
+	return hours <= 23 && minutes <= 59;
+}
+
+/*
+ * Returns true for the end of the text, and for a zone's name behind its
+ * offset, which decides nothing: "[Europe/Paris]", or " CET" if is_offset.
+ */
+static bool is_zone_name(const char *p, bool is_offset)
+{
+	static const char capitals[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+	const char *end = p + strcspn(p, "]");
+
+	if (*p == '[')
+		return end > p + 1 && end[0] == ']' && end[1] == '\0';
+	if (*p == ' ' && is_offset)
+		return p[1] && p[1 + strspn(p + 1, capitals)] == '\0';
+	return *p == '\0';
+}
+
 /* Reads the rest of the text. */
 static bool parse_zone(const char *p, int64_t *seconds)
 {
-	int hours = 0, minutes = 0;
-	size_t length = strlen(p);
+	static const char *const names[] = { "Z", "z", "UTC", "GMT" };
 
 	*seconds = 0;
-	if (length == 1 && (*p == 'Z' || *p == 'z'))
-		return true;
-	if (*p != '+' && *p != '-')
-		return false;
-	if (!(length == 6 && matches(p + 1, "dd:dd") &&
-	      sscanf(p + 1, "%2d:%2d", &hours, &minutes) == 2) &&
-	    !(length == 5 && matches(p + 1, "dddd") &&
-	      sscanf(p + 1, "%2d%2d", &hours, &minutes) == 2) &&
-	    !(length == 3 && matches(p + 1, "dd") &&
-	      sscanf(p + 1, "%2d", &hours) == 1))
-		return false;
-	*seconds = (int64_t)hours * 3600 + (int64_t)minutes * 60;
-	if (*p == '-')
-		*seconds = -*seconds;
-	return hours <= 23 && minutes <= 59;
+	if (*p == ' ')
+		p++;
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		if (strncmp(p, names[i], strlen(names[i])) == 0)
+			return is_zone_name(p + strlen(names[i]), false);
+	}
+	return parse_offset(&p, seconds) && is_zone_name(p, true);
 }
 
 /* Returns true if a clock can show this; 60 s is a leap second. */
