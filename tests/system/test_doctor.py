@@ -668,7 +668,7 @@ PAGE = "<!DOCTYPE html>\n<html><head>\n<title>{}\n  page</title></head><body>\n<
     (503, '{"error":"Receiver is not configured; see its log"}',
      '503 {"error":"Receiver is not configured; see its log"}', "--check-config")])
 def test_an_answer_that_is_not_the_receivers(doctor, status, body, said, fix):
-    """One short line, and the fix of its row in README's table."""
+    """One short line, and the fix of its row in doc/trouble.md."""
     with web_server(type("Handler", (Page,), {"answer": (status, body)})) as port:
         done = doctor.run("--web-config", doctor.web, f"http://127.0.0.1:{port}/humcli")
         nagios = doctor.run("--nagios", f"http://127.0.0.1:{port}/humcli").stdout

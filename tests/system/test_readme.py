@@ -1,5 +1,6 @@
 """
-Runs the command blocks of README.md in their order, as a reader would.
+Runs the command blocks of README.md and of the pages behind it in their order,
+as a reader would. A block that a page before has is not run again.
 
 A comment before each block says how it is run here:
 
@@ -14,7 +15,7 @@ A comment before each block says how it is run here:
 The comment can also name the output: "; prints <text>", several times if needed.
 TASK is the task of an event that is sent in the meantime.
 
-The reader's own values come from the environment, as README says: HUMCLI_URL,
+The reader's own values come from the environment, as the pages say: HUMCLI_URL,
 HUMCLI_API, HUMCLI_API_KEY, DATABASE, USER and HOME. libpq's variables lead to
 the test's cluster. /usr/local/ is the stage here, /etc/ a temporary folder, and
 hooks.example.org this machine. STAND_INS replace sudo and the system's tools.
@@ -42,6 +43,9 @@ from harness.responder import chown_to_test_user, event, new_task, sign
 from harness.systemd import Service
 from harness.web_server_setups import SUEXEC, HostedApache
 
+# in the order of a reader who reads everything
+PAGES = ("README.md", "doc/install.md", "doc/shared-hosting.md", "doc/consumers.md",
+         "doc/humcli.md", "doc/operations.md", "doc/trouble.md")
 KINDS = ("run", "init", "by hand", "listen", "psql", "hosting", "not run")
 URL = "https://localhost/humcli"
 FENCE = re.compile(r"^( *)```(\w+)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
@@ -58,7 +62,7 @@ exec "$@"
 """,
     "systemctl": "", "systemd-sysusers": "", "a2enmod": "", "a2enconf": "",
     "lighty-enable-mod": "", "usermod": "",
-    # Debian's Python, which has the packages that README names
+    # Debian's Python, which has the packages that the pages name
     "python3": 'exec /usr/bin/python3 "$@"\n',
     # the group of the responder in this test
     "chgrp": 'shift; exec /usr/bin/chgrp {group} "$@"\n',
@@ -100,24 +104,30 @@ exec {stage}/bin/humcli-webhook "$@"
 
 
 class Block:
-    def __init__(self, text, match):
+    def __init__(self, page, text, match):
+        self.page = page
         indent, self.language, code = match.groups()
         self.line = text.count("\n", 0, match.start()) + 1
         self.code = re.sub(f"^{indent}", "", code, flags=re.MULTILINE)
         mark = MARK.search(text, 0, match.start())
-        assert mark, f"README.md:{self.line}: a block without a mark"
+        assert mark, f"{page}:{self.line}: a block without a mark"
         self.kind, *self.prints = re.split(r"; prints ", mark[1])
         self.kind, _, self.reason = self.kind.partition(": ")
-        assert self.kind in KINDS, f"README.md:{self.line}: {mark[1]}"
+        assert self.kind in KINDS, f"{page}:{self.line}: {mark[1]}"
 
     def __str__(self):
-        return f"README.md:{self.line} ({self.language}):\n{self.code}"
+        return f"{self.page}:{self.line} ({self.language}):\n{self.code}"
 
 
 def blocks(paths):
-    text = (paths.source / "README.md").read_text(encoding="utf-8")
-    found = [Block(text, match) for match in FENCE.finditer(text)]
-    assert text.count("```") == 2 * len(found)
+    """Returns the blocks of all pages, each once."""
+    found = []
+    for page in PAGES:
+        text = (paths.source / page).read_text(encoding="utf-8")
+        before = {block.code for block in found}
+        here = [Block(page, text, match) for match in FENCE.finditer(text)]
+        assert text.count("```") == 2 * len(here), page
+        found += [block for block in here if block.code not in before]
     return found
 
 
@@ -150,7 +160,7 @@ class HumCLI(http.server.BaseHTTPRequestHandler):
 
 
 class Reader:
-    """A reader of README and the reader's machine."""
+    """A reader of the pages and the reader's machine."""
 
     def __init__(self, paths, way):
         self.paths, self.way = paths, way
@@ -368,10 +378,10 @@ def reader(paths, request):
     it.close()
 
 
-def test_blocks_do_what_readme_says(reader, paths):
+def test_blocks_do_what_the_pages_say(reader, paths):
     for block in followed(paths, reader.way):
         if "php consumer.php" in block.code and not shutil.which("php"):
-            warnings.warn("no php here: README's PHP was not run")
+            warnings.warn("no php here: the PHP of doc/consumers.md was not run")
             continue
         if "HUMCLI_URL" in block.code and block.kind == "run" and not reader.site:
             reader.start_site()
@@ -392,7 +402,7 @@ def test_blocks_do_what_readme_says(reader, paths):
 
 
 def check_advice(paths, output):
-    """Checks that README has the lines that init prints for the web server."""
+    """Checks that install.md has the lines that init prints for the web server."""
     advice = words("\n".join(re.findall("^    (.*)$", output, re.MULTILINE)))
     advised = [block for block in blocks(paths) if "enable --now" in block.code
                and words(re.search("^systemctl.*(?=^END)", block.code, re.M | re.S)[0]
@@ -414,7 +424,7 @@ def check_task(reader):
     deadline = datetime.fromisoformat(task["deadline"].replace("Z", "+00:00"))
     assert deadline > datetime.now(timezone.utc)
     assert task["callback_url"] == URL
-    # made with the first secret, which README has removed since
+    # made with the first secret, which humcli.md has removed since
     assert re.fullmatch(r"whsec_[0-9a-f]{64}", task["callback_secret"])
     assert task["callback_secret"] != reader.secret()
     reader.deliver("task_readme_end")
@@ -428,24 +438,38 @@ def test_what_is_not_run_says_why(paths):
 
 
 def test_the_packages_are_those_of_the_scripts(paths):
-    text = (paths.source / "README.md").read_text(encoding="utf-8")
+    text = (paths.source / "doc/install.md").read_text(encoding="utf-8")
     command = re.search(r"apt-get install (gcc(?:.*\\\n)*.*)\n", text)[1]
     scripts = (paths.source / "scripts/packages").read_text(encoding="utf-8")
     build = re.search(r'^BUILD="([^"]*)"', scripts, re.MULTILINE)[1]
     assert sorted(command.replace("\\", " ").split()) == sorted(build.split())
 
 
+def anchors(text):
+    """Returns the anchors of a page: those of its headings, as GitHub makes
+    them, and those that are written out."""
+    found = set(re.findall(r'<a id="([^"]+)"', text))
+    for heading in re.findall(r"^#+ (.*)$", FENCE.sub("", text), re.MULTILINE):
+        anchor = re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+        assert anchor not in found, f"two of {anchor}"
+        found.add(anchor)
+    return found
+
+
 def test_links_lead_somewhere(paths):
-    for document in ("README.md", "NEWS.md", "SECURITY.md", "CONTRIBUTING.md", "doc/design.md"):
+    for document in (*PAGES, "NEWS.md", "SECURITY.md", "CONTRIBUTING.md", "doc/design.md",
+                     "doc/humcli-facts.md", "tests/bench/README.md", "tests/vectors/README.md"):
         path = paths.source / document
         text = path.read_text(encoding="utf-8")
-        headings = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
-                    for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
-        for target in re.findall(r"\]\(([^)]+)\)", text):
-            if target.startswith("#"):
-                assert target[1:] in headings, f"{document}: {target}"
-            elif "://" not in target:
-                assert (path.parent / target).exists(), f"{document}: {target}"
+        for target in re.findall(r"\]\(([^)]+)\)", FENCE.sub("", text)):
+            if "://" in target:
+                continue
+            name, _, anchor = target.partition("#")
+            other = path.parent / name if name else path
+            assert other.exists(), f"{document}: {target}"
+            if anchor:
+                assert anchor in anchors(other.read_text(encoding="utf-8")), \
+                    f"{document}: {target}"
 
 
 def test_design_has_the_sections_that_the_code_names(paths):

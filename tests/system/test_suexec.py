@@ -165,7 +165,7 @@ def test_an_event(host):
     ("", 0o775, "directory is writable by others"),
     ("webhook.cgi", 0o644, "file has no execute permission")])
 def test_a_mode_that_it_refuses(host, path, mode, reason):
-    """With a wrong mode suexec answers 500, as INSTALL.txt and README say. With
+    """With a wrong mode suexec answers 500, as INSTALL.txt and doc/trouble.md say. With
     0755 it works again."""
     place = os.path.join(host.home, "public_html/humcli", path)
     os.chmod(place, mode)

@@ -1,6 +1,6 @@
 /*
  * Tells the receiver's own answers, JSON, from pages of the web server, and
- * names the fix by the status: the rows of README's "Trouble". Pure functions.
+ * names the fix by the status: the rows of doc/trouble.md. Pure functions.
  */
 #include "cli/doctor/answer.h"
 
@@ -92,7 +92,7 @@ static const char *own_remedy(long status)
 		return "the receiver's log has the reason; for CGI: "
 		       "webhook.cgi --check-config";
 	default:
-		return "README's \"Trouble\" has a row for each answer; the "
+		return "doc/trouble.md has a row for each answer; the "
 		       "receiver's log has the reason";
 	}
 }

@@ -205,7 +205,7 @@ static void advise_upgrade(const struct init *i)
 	}
 }
 
-/* Prints the task of HumCLI's documentation, as in README. */
+/* Prints the task of HumCLI's documentation, as in doc/humcli.md. */
 static void advise_task(const struct init *i, const char *url)
 {
 	printf("\nA task of HumCLI, with this receiver and secret:\n\n"
