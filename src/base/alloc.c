@@ -66,3 +66,11 @@ void *array_grow(void *list, size_t count, size_t element_size)
 	return check_alloc(
 		reallocarray(list, count ? 2 * count : 1, element_size));
 }
+
+void wipe_text(char **text)
+{
+	if (*text)
+		explicit_bzero(*text, strlen(*text));
+	free(*text);
+	*text = NULL;
+}

@@ -19,6 +19,9 @@ char *xstrdup(const char *s) MUST_CHECK;
 char *xstrndup(const char *s, size_t length) MUST_CHECK;
 char *xasprintf(const char *format, ...) PRINTF(1, 2) MUST_CHECK;
 
+/* Overwrites *text, frees it, and sets it to NULL: for secrets. */
+void wipe_text(char **text);
+
 /*
  * Returns list, moved if necessary, with room for one element more than
  * count. The room doubles each time that count is a power of two, so the

@@ -1,5 +1,5 @@
 /*
- * Owns the table of settings, and reads it from the environment and one file.
+ * Owns where settings are read from: the environment and one file.
  * settings_load() sets the defaults of numbers, reads the file, then the
  * variables, and last the defaults of paths, which depend on the file. Each
  * source gives NAME=value to apply(); every fault becomes a line in the
@@ -11,7 +11,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <pwd.h>
 #include <regex.h>
 #include <stdio.h>
@@ -22,37 +21,13 @@
 
 #include "base/alloc.h"
 #include "base/fatal.h"
-#include "base/parse.h"
 #include "config/private_file.h"
+#include "config/settings_table.h"
 
 #define SERVICE_USER "humcli-webhook"
 
 static const char prefix[] = "HUMCLI_WEBHOOK_";
 enum { PREFIX_LENGTH = sizeof(prefix) - 1, FILE_LIMIT = 64 * 1024 };
-
-#define AT(field) offsetof(struct settings, field)
-
-const struct settings_key settings_keys[] = {
-	{ "DATABASE", "", TYPE_TEXT, AT(database), NULL, NULL },
-	{ "SECRET", "", TYPE_SECRET, AT(secret), NULL, NULL },
-	{ "SECRET_FILE", "", TYPE_PATH, AT(secret_file), NULL, NULL },
-	{ "SECRET_DIR", "", TYPE_PATH, AT(secret_dir), NULL, NULL },
-	{ "MAX_BODY", "64KiB", TYPE_SIZE, AT(max_body), "1KiB", "16MiB" },
-	{ "DEADLINE", "3s", TYPE_MS, AT(deadline), "200ms", "10s" },
-	{ "THREADS", "64", TYPE_COUNT, AT(threads), "1", "1024" },
-	{ "IN_FLIGHT", "512", TYPE_COUNT, AT(in_flight), "1", "65536" },
-	{ "BATCH", "256", TYPE_COUNT, AT(batch), "1", "4096" },
-	{ "REDELIVERY_WINDOW", "10min", TYPE_US, AT(redelivery_window), "0s",
-	  "168h" },
-	{ "IDLE_DISCONNECT", "60s", TYPE_MS, AT(idle_disconnect), "1s", "24h" },
-	{ "SPOOL", "$(localstatedir)/spool/humcli-webhook", TYPE_PATH,
-	  AT(spool), NULL, NULL },
-	{ "SPOOL_MAX", "256MiB", TYPE_SIZE, AT(spool_max), "64KiB", "1024GiB" },
-	{ "LOG", "stderr", TYPE_LOG, AT(log), NULL, NULL },
-	{ "LOG_LEVEL", "info", TYPE_LEVEL, AT(log_level), NULL, NULL },
-	{ "LOG_FORMAT", "logfmt", TYPE_FORMAT, AT(log_format), NULL, NULL },
-};
-const size_t settings_key_count = ARRAY_SIZE(settings_keys);
 
 /* The state of one call of settings_load(). */
 struct loader {
@@ -60,156 +35,8 @@ struct loader {
 	struct buf *errors;
 	const char *home_file; /* NULL if there is no home */
 	/* of the file, where the key is; 0: nowhere */
-	unsigned lines[ARRAY_SIZE(settings_keys)];
+	unsigned *lines;
 };
-
-static bool is_text(enum settings_type type)
-{
-	return type == TYPE_TEXT || type == TYPE_SECRET || type == TYPE_PATH ||
-	       type == TYPE_LOG;
-}
-
-static void *field(struct settings *s, const struct settings_key *key)
-{
-	return (char *)s + key->offset;
-}
-
-/*
- * Reads a number of a type: bytes, a count, or us for both durations. Returns
- * true if text has its form; false otherwise.
- */
-static bool parse_number(enum settings_type type, const char *text,
-			 uint64_t *value)
-{
-	int64_t us;
-
-	if (type == TYPE_SIZE)
-		return parse_size(text, value);
-	if (type == TYPE_COUNT)
-		return parse_u64(text, 0, UINT_MAX, value);
-	if (!parse_duration(text, &us))
-		return false;
-	*value = (uint64_t)us;
-	return true;
-}
-
-static bool set_number(struct settings *s, const struct settings_key *key,
-		       const char *text)
-{
-	uint64_t value, min, max;
-	void *to = field(s, key);
-
-	if (!parse_number(key->type, key->min, &min) ||
-	    !parse_number(key->type, key->max, &max))
-		abort(); /* the table is wrong */
-	if (!parse_number(key->type, text, &value) || value < min ||
-	    value > max)
-		return false;
-	if (key->type == TYPE_SIZE)
-		*(uint64_t *)to = value;
-	else if (key->type == TYPE_COUNT)
-		*(unsigned *)to = (unsigned)value;
-	else
-		*(int64_t *)to =
-			(int64_t)value / (key->type == TYPE_MS ? 1000 : 1);
-	return true;
-}
-
-static void wipe_text(char **text)
-{
-	if (*text)
-		explicit_bzero(*text, strlen(*text));
-	free(*text);
-	*text = NULL;
-}
-
-static bool set_text(struct settings *s, const struct settings_key *key,
-		     const char *text)
-{
-	char **to = field(s, key);
-	bool path = key->type == TYPE_PATH || key->type == TYPE_LOG;
-	bool word = key->type == TYPE_LOG ? strcmp(text, "stderr") == 0 ||
-						    strcmp(text, "syslog") == 0
-					  : *text == '\0';
-
-	/*
-	 * A relative path would be beside the CGI program, where a web server
-	 * may serve the file.
-	 */
-	if (path && !word && *text != '/')
-		return false;
-	if (key->type == TYPE_SECRET && *text == '\0')
-		return false;
-	wipe_text(to);
-	*to = xstrdup(text);
-	return true;
-}
-
-static bool set_value(struct settings *s, const struct settings_key *key,
-		      const char *text)
-{
-	if (is_text(key->type))
-		return set_text(s, key, text);
-	if (key->type == TYPE_LEVEL)
-		return log_level_parse(text, field(s, key));
-	if (key->type == TYPE_FORMAT)
-		return log_format_parse(text, field(s, key));
-	return set_number(s, key, text);
-}
-
-/*
- * Says what a valid value looks like. Never shows the value, because it may be
- * a secret.
- */
-static void explain_value(struct buf *errors, const struct settings_key *key)
-{
-	switch (key->type) {
-	case TYPE_TEXT:
-		break; /* every text is valid */
-	case TYPE_SECRET:
-		buf_printf(errors, "must not be empty\n");
-		break;
-	case TYPE_PATH:
-		buf_printf(errors, "must be an absolute path, or empty\n");
-		break;
-	case TYPE_LOG:
-		buf_printf(errors,
-			   "must be stderr, syslog or an absolute path\n");
-		break;
-	case TYPE_LEVEL:
-		buf_printf(errors, "must be error, warning, info or debug\n");
-		break;
-	case TYPE_FORMAT:
-		buf_printf(errors, "must be logfmt or json\n");
-		break;
-	case TYPE_SIZE:
-		buf_printf(errors,
-			   "must be an integer with B, KiB, MiB or GiB, from "
-			   "%s to %s\n",
-			   key->min, key->max);
-		break;
-	case TYPE_COUNT:
-		buf_printf(errors, "must be an integer from %s to %s\n",
-			   key->min, key->max);
-		break;
-	case TYPE_MS:
-	case TYPE_US:
-		buf_printf(errors,
-			   "must be a decimal with ms, s, min or h, from %s "
-			   "to %s\n",
-			   key->min, key->max);
-		break;
-	}
-}
-
-static const struct settings_key *find_key(const char *name)
-{
-	for (size_t i = 0; i < settings_key_count; i++) {
-		if (strcmp(settings_keys[i].name, name) == 0)
-			return &settings_keys[i];
-	}
-	return NULL;
-}
 
 /* Removes white space at both ends of text, in place. Returns its start. */
 static char *trim(char *text)
@@ -234,7 +61,7 @@ static void explain_name(struct buf *errors, const char *name)
 	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 				      "abcdefghijklmnopqrstuvwxyz0123456789_";
 
-	if (find_key(name))
+	if (settings_find_key(name))
 		buf_printf(errors, "%s must be written %s%s\n", name, prefix,
 			   name);
 	else if (strncmp(name, prefix, PREFIX_LENGTH) == 0 &&
@@ -263,15 +90,15 @@ static const struct settings_key *apply(struct loader *l, const char *where,
 	const struct settings_key *key = NULL;
 
 	if (strncmp(name, prefix, PREFIX_LENGTH) == 0)
-		key = find_key(name + PREFIX_LENGTH);
+		key = settings_find_key(name + PREFIX_LENGTH);
 	if (!key) {
 		buf_printf(l->errors, "%s: ", where);
 		explain_name(l->errors, name);
 		return NULL;
 	}
-	if (!set_value(l->s, key, value)) {
+	if (!settings_set_value(l->s, key, value)) {
 		buf_printf(l->errors, "%s: %s ", where, name);
-		explain_value(l->errors, key);
+		settings_explain_value(l->errors, key);
 	} else if (key->type == TYPE_SECRET && is_quoted(value)) {
 		log_message(LEVEL_WARNING,
 			    "%s: the quotes around %s count as part of it",
@@ -509,7 +336,7 @@ static void apply_environment(struct loader *l, char *const *environment)
 		name = xstrndup(entry, (size_t)(equals - entry));
 		value = xstrdup(equals + 1);
 		if (strcmp(name, "HUMCLI_WEBHOOK_CONFIG") != 0 &&
-		    (find_key(name + PREFIX_LENGTH) ||
+		    (settings_find_key(name + PREFIX_LENGTH) ||
 		     !is_injected(name, value)))
 			apply(l, "environment", name, trim(value));
 		free(name);
@@ -522,8 +349,8 @@ static void set_number_defaults(struct settings *s)
 	for (size_t i = 0; i < settings_key_count; i++) {
 		const struct settings_key *key = &settings_keys[i];
 
-		if (!is_text(key->type) &&
-		    !set_value(s, key, key->default_text))
+		if (!settings_is_text(key->type) &&
+		    !settings_set_value(s, key, key->default_text))
 			abort(); /* the table is wrong */
 	}
 }
@@ -611,7 +438,10 @@ struct settings_sources settings_sources(void)
 bool settings_load(struct settings *s, const struct settings_sources *places,
 		   struct buf *errors)
 {
-	struct loader l = { .s = s, .errors = errors };
+	struct loader l = { .s = s,
+			    .errors = errors,
+			    .lines = xcalloc(settings_key_count,
+					     sizeof(*l.lines)) };
 	size_t before = errors->length;
 	const char *credentials =
 		find_variable(places->environment, "CREDENTIALS_DIRECTORY");
@@ -629,14 +459,15 @@ bool settings_load(struct settings *s, const struct settings_sources *places,
 	apply_environment(&l, places->environment);
 	set_text_defaults(&l, places);
 	free(home_file);
+	free(l.lines);
 	return errors->length == before;
 }
 
 void settings_free(struct settings *s)
 {
 	for (size_t i = 0; i < settings_key_count; i++) {
-		if (is_text(settings_keys[i].type))
-			wipe_text(field(s, &settings_keys[i]));
+		if (settings_is_text(settings_keys[i].type))
+			wipe_text(settings_field(s, &settings_keys[i]));
 	}
 	free(s->file);
 	free(s->fault_log);

@@ -68,32 +68,4 @@ bool settings_load(struct settings *s, const struct settings_sources *places,
 /* Frees the members of s; secrets are overwritten first. */
 void settings_free(struct settings *s);
 
-enum settings_type {
-	TYPE_TEXT,
-	TYPE_SECRET, /* text with at least one character */
-	TYPE_PATH, /* absolute, or empty for none */
-	TYPE_LOG, /* stderr, syslog or an absolute path */
-	TYPE_LEVEL,
-	TYPE_FORMAT,
-	TYPE_SIZE, /* bytes */
-	TYPE_COUNT,
-	TYPE_MS, /* a duration kept in ms */
-	TYPE_US /* a duration kept in us */
-};
-
-/*
- * One row for each setting, in the order of the manual. The loader reads by
- * this table, and tests/check-docs compares the manual and the sample file with
- * it.
- */
-struct settings_key {
-	const char *name; /* without HUMCLI_WEBHOOK_ */
-	const char *default_text; /* without a settings file in the home */
-	enum settings_type type;
-	size_t offset; /* in struct settings */
-	const char *min, *max; /* of numbers, written as in the settings file */
-};
-extern const struct settings_key settings_keys[];
-extern const size_t settings_key_count;
-
 #endif

@@ -19,6 +19,7 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "base/parse.h"
+#include "config/settings_table.h"
 
 enum { MAX_VARIABLES = 32 };
 

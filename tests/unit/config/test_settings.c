@@ -16,6 +16,7 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/macros.h"
+#include "config/settings_table.h"
 #include "scratch.h"
 
 static int make_scratch(void **state)
