@@ -1,6 +1,6 @@
 /*
- * Rules for the modes of files with secrets. secrets.c and settings.c ask here
- * after opening a file. Knows neither settings nor secrets.
+ * Rules for the modes of files with secrets. secret_files.c and settings.c ask
+ * here after opening a file. Knows neither settings nor secrets.
  */
 #include "config/private_file.h"
 
