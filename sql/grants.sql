@@ -14,10 +14,8 @@ BEGIN
 
 	GRANT EXECUTE ON FUNCTION
 		humcli.record_batch(text[], text[], text[], text[], timestamptz[], timestamptz[], text[], text[], json[], interval, boolean),
-		humcli.record(text[], text[], text[], text[], timestamptz[], timestamptz[], text[], text[], json[], interval, boolean),
 		humcli.record_next(text, text, text, text, timestamptz, timestamptz, text, text, json),
 		humcli.notify(text[], text[]),
-		humcli.notify(bigint[]),
 		humcli.quarantine_add(timestamptz[], text[], text[], text[], bytea[])
 		TO humcli_writer;
 	GRANT EXECUTE ON FUNCTION humcli.identities_behind() TO humcli_writer, humcli_reader;

@@ -29,7 +29,6 @@ SET LOCAL client_min_messages = notice;
 \ir functions/notify/notify.sql
 \ir functions/record/record_next.sql
 \ir functions/record/record_batch.sql
-\ir functions/record/record.sql
 \ir functions/record/quarantine_add.sql
 \ir functions/subscribe/payload.sql
 \ir functions/subscribe/calling_role.sql
@@ -56,7 +55,6 @@ SET LOCAL client_min_messages = notice;
 \ir functions/subscribe/rebase.sql
 \ir plans.sql
 \ir status.sql
-\ir obsolete.sql
 \ir grants.sql
 
 COMMIT;

@@ -7,6 +7,5 @@ BEGIN
 		ALTER FUNCTION humcli.record_batch(text[], text[], text[], text[], timestamptz[], timestamptz[],
 			text[], text[], json[], interval, boolean) SET plan_cache_mode = force_generic_plan;
 		ALTER FUNCTION humcli.notify(text[], text[]) SET plan_cache_mode = force_generic_plan;
-		ALTER FUNCTION humcli.notify(bigint[]) SET plan_cache_mode = force_generic_plan;
 	END IF;
 END $$;

@@ -17,7 +17,7 @@ DO $$
 BEGIN
 	PERFORM pg_advisory_xact_lock(1752526179);	-- as in schema.sql
 	IF to_regclass('humcli.jobs') IS NULL THEN
-		RAISE EXCEPTION 'humcli: the schema humcli does not exist, or is older than version 2'
+		RAISE EXCEPTION 'humcli: the schema humcli does not exist'
 			USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Run install.sql first.';
 	END IF;
 END $$;

@@ -4,10 +4,8 @@
 -- 10,001 rows. "oldest" is the recording time of the first waiting event. The
 -- view has a file of its own, because it needs functions, and some functions
 -- need the other views.
-DO $$ BEGIN IF to_regclass('humcli.subscription_status') IS NULL
-	OR strpos(pg_get_viewdef(to_regclass('humcli.subscription_status')), 'secrets') = 0
-THEN
-	CREATE OR REPLACE VIEW humcli.subscription_status AS
+DO $$ BEGIN IF to_regclass('humcli.subscription_status') IS NULL THEN
+	CREATE VIEW humcli.subscription_status AS
 	SELECT s.name, s.owner, s.statuses, s.pool,
 		least(a.rows + r.rows + j.rows - j.claimed, 10001) AS pending,
 		(SELECT e.recorded_at FROM humcli.events e WHERE e.id = least(a.first, j.first)) AS oldest,

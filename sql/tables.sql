@@ -14,7 +14,7 @@ END IF; END $$;
 -- Steps from older versions belong here; max(version) tells which.
 DO $$
 DECLARE
-	ours constant int := 3;
+	ours constant int := 1;
 	theirs int := (SELECT max(v.version) FROM humcli.schema_version v);
 BEGIN
 	IF theirs > ours THEN
@@ -140,10 +140,6 @@ DO $$ BEGIN IF to_regclass('humcli.subscriptions') IS NULL THEN
 		longest_backoff	interval NOT NULL DEFAULT '1 h' CHECK (longest_backoff >= '0'),
 		secrets		text[]	-- NULL: all
 	) WITH (fillfactor = 30, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
-ELSIF NOT EXISTS (SELECT FROM pg_attribute a
-	WHERE a.attrelid = 'humcli.subscriptions'::regclass AND a.attname = 'secrets')
-THEN
-	ALTER TABLE humcli.subscriptions ADD COLUMN secrets text[];	-- no recording locks this table
 END IF; END $$;
 
 -- Replays: events that fetch() returns again, before all others.
@@ -184,8 +180,6 @@ DO $$ BEGIN IF to_regclass('humcli.jobs') IS NULL THEN
 		PRIMARY KEY (subscription, event_id)
 	);
 	CREATE INDEX dead_event ON humcli.dead (event_id);
-END IF; END $$;
-DO $$ BEGIN IF to_regclass('humcli.jobs_out') IS NULL THEN
 	CREATE INDEX jobs_out ON humcli.jobs (subscription, task_id, due) WHERE worker IS NOT NULL;
 END IF; END $$;
 

@@ -1,23 +1,21 @@
 -- The views. An existing view is not replaced, because that would wait for its
 -- readers, and they could wait for us. An upgrade replaces only the views that
--- it changes.
+-- it changes. It does not drop them, because sessions that record now have the
+-- old view in a cached plan.
 
 -- All deliveries: events, repeats, and the row that purge() left of a retired
--- task. The view of an older version is replaced and not dropped,
--- because sessions that record now have the old view in a cached plan.
-DO $$ BEGIN IF to_regclass('humcli.deliveries') IS NULL
-	OR strpos(pg_get_viewdef(to_regclass('humcli.deliveries')), 'NULLIF') = 0
-THEN
-	CREATE OR REPLACE VIEW humcli.deliveries AS
-	SELECT e.task_id, e.event, e.occurred_at, e.status, nullif(e.previous_status, '') AS previous_status,
+-- task.
+DO $$ BEGIN IF to_regclass('humcli.deliveries') IS NULL THEN
+	CREATE VIEW humcli.deliveries AS
+	SELECT e.task_id, e.event, e.occurred_at, e.status, e.previous_status,
 		e.id AS event_id, NULL::bigint AS repeat_id
 	FROM humcli.events e
 	UNION ALL
-	SELECT r.task_id, r.event, r.occurred_at, r.status, nullif(r.previous_status, ''),
+	SELECT r.task_id, r.event, r.occurred_at, r.status, r.previous_status,
 		NULL::bigint, r.id
 	FROM humcli.repeats r
 	UNION ALL
-	SELECT t.task_id, t.event, t.occurred_at, t.status, nullif(t.previous_status, ''),
+	SELECT t.task_id, t.event, t.occurred_at, t.status, t.previous_status,
 		t.event_id, NULL::bigint
 	FROM humcli.retired t;
 END IF; END $$;
@@ -25,13 +23,11 @@ END IF; END $$;
 -- Timeline: the history of each task in order. Events with equal times are ordered
 -- by order_equal_times(), which the view calls once for each such group: a row
 -- comes after the rows that it follows from.
-DO $$ BEGIN IF to_regclass('humcli.timeline') IS NULL
-	OR strpos(pg_get_viewdef(to_regclass('humcli.timeline')), 'order_equal_times') = 0
-THEN
-	CREATE OR REPLACE VIEW humcli.timeline AS
+DO $$ BEGIN IF to_regclass('humcli.timeline') IS NULL THEN
+	CREATE VIEW humcli.timeline AS
 	SELECT t.task_id,
 		row_number() OVER (PARTITION BY t.task_id ORDER BY t.occurred_at, t.rank, t.id) AS place,
-		t.id, t.event, t.status, nullif(t.previous_status, '') AS previous_status, t.occurred_at,
+		t.id, t.event, t.status, t.previous_status, t.occurred_at,
 		t.received_at, t.recorded_at,
 		t.first_of_status, s.event AS meaning, s.trigger, s.terminal, t.secret_name, t.payload
 	FROM (
@@ -57,10 +53,8 @@ END IF; END $$;
 -- when the missing event arrives. kind is 'start' if no event is recorded before
 -- it, 'hole' if another one is. The tasks of send and probe (task_test_...) have
 -- none.
-DO $$ BEGIN IF to_regclass('humcli.gaps') IS NULL
-	OR strpos(pg_get_viewdef(to_regclass('humcli.gaps')), 'task_test_') = 0
-THEN
-	CREATE OR REPLACE VIEW humcli.gaps AS
+DO $$ BEGIN IF to_regclass('humcli.gaps') IS NULL THEN
+	CREATE VIEW humcli.gaps AS
 	SELECT g.task_id, CASE WHEN g.status_before IS NULL THEN 'start' ELSE 'hole' END AS kind,
 		g.place, g.id, g.event, g.previous_status, g.status, g.occurred_at,
 		g.status_before, g.id_before, g.occurred_before
@@ -79,10 +73,8 @@ THEN
 END IF; END $$;
 
 -- Tasks: the current status of each task, which is the last row of its timeline.
-DO $$ BEGIN IF to_regclass('humcli.tasks') IS NULL
-	OR strpos(pg_get_viewdef(to_regclass('humcli.tasks')), 'secret_name') = 0
-THEN
-	CREATE OR REPLACE VIEW humcli.tasks AS
+DO $$ BEGIN IF to_regclass('humcli.tasks') IS NULL THEN
+	CREATE VIEW humcli.tasks AS
 	SELECT DISTINCT ON (l.task_id)
 		l.task_id, l.status, l.previous_status, l.occurred_at, l.id, l.event,
 		l.meaning, l.trigger, l.terminal, l.place AS events,

@@ -11,11 +11,6 @@
 -- Events are claimed in any order, or in the order of each task (see pool()).
 -- In the order of each task, one worker at a time chooses, because each must
 -- see what the others hold.
-DO $$ BEGIN IF NOT coalesce((SELECT 'signature' = ANY (p.proargnames) FROM pg_proc p
-	WHERE p.oid = to_regprocedure('humcli.claim(text, text, int, interval)')), true)
-THEN
-	DROP FUNCTION humcli.claim(text, text, int, interval);	-- of an older version, with fewer columns
-END IF; END $$;
 CREATE OR REPLACE FUNCTION humcli.claim(
 	name text,
 	worker text,

@@ -251,7 +251,7 @@ class Bench:
                 self.results.note("memory, MiB", name, contenders.memory(contender.roots))
 
     def postgresql(self):
-        """Measures humcli.record() by pgbench: the upper limit of
+        """Measures humcli.record_batch() by pgbench: the upper limit of
         PostgreSQL."""
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "record.sql")
         for disk in self.plan.disks:

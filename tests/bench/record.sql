@@ -1,6 +1,6 @@
 -- For pgbench: the responder's statement with a batch of events of new tasks.
 \set task random(1, 1000000000000000)
-SELECT count(*) FROM humcli.record(
+SELECT count(*) FROM humcli.record_batch(
 	array_fill('task.status_changed'::text, ARRAY[:batch]),
 	ARRAY(SELECT 'task_' || :task || '_' || i FROM generate_series(1, :batch) AS i),
 	array_fill('ESTIMATE_PENDING'::text, ARRAY[:batch]),

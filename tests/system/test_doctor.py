@@ -434,7 +434,7 @@ def test_a_pooler_in_transaction_mode(doctor, cluster, database):
 
 def record(database, status, previous, occurred, task="task_x"):
     database.execute(
-        "SELECT * FROM humcli.record(ARRAY['task.status_changed'], ARRAY['{task}'],"
+        "SELECT * FROM humcli.record_batch(ARRAY['task.status_changed'], ARRAY['{task}'],"
         f" ARRAY['{status}'], ARRAY['{previous}'], ARRAY[{occurred}]::timestamptz[],"
         " ARRAY[now()], ARRAY['main'], ARRAY[repeat('0', 64)], ARRAY['{}']::json[],"
         " interval '10 min', false)")

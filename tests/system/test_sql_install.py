@@ -3,6 +3,7 @@ users, and several times."""
 
 import os
 import threading
+from pathlib import Path
 
 import psycopg2
 import pytest
@@ -121,7 +122,7 @@ def test_twice(bare, template, cluster, paths, ways):
 
 
 def test_version(database):
-    assert database.execute("SELECT version FROM humcli.schema_version") == [(3,)]
+    assert database.execute("SELECT version FROM humcli.schema_version") == [(1,)]
 
 
 def test_quiet(bare, paths):
@@ -218,7 +219,7 @@ def test_under_load(database, paths):
 
 def test_newer_schema(bare, paths):
     by_psql(bare, paths)
-    bare.execute("INSERT INTO humcli.schema_version (version) VALUES (4)")
+    bare.execute("INSERT INTO humcli.schema_version (version) VALUES (2)")
     with pytest.raises(errors.ObjectNotInPrerequisiteState):
         by_string(bare, paths)
 
@@ -296,10 +297,50 @@ def test_humcli_sql(paths):
             assert part.read_text(encoding="ascii") in text, f"{part} is not in install.sql"
 
 
-def test_upgrade_from_version_1(bare, paths):
-    """An upgrade from version 1 under load keeps and delivers the old events.
-    The result is the same as a new installation."""
-    bare.psql("-v", "ON_ERROR_STOP=1", "-q", "-f", str(paths.source / "tests/data/humcli-version-1.sql"))
+# Upgrades from the SQL of each release, which tests/frozen-sql keeps.
+
+
+RELEASES = sorted(path.name[len("humcli-"):-len(".sql")]
+                  for path in (Path(__file__).parents[1] / "data").glob("humcli-*.sql")
+                  if not path.name.endswith("-pool.sql"))
+
+
+def install_release(database, paths, release, pool=False):
+    """Installs the SQL of a release."""
+    for part in ("", "-pool") if pool else ("",):
+        database.psql("-v", "ON_ERROR_STOP=1", "-q", "-f", str(paths.source / f"tests/data/humcli-{release}{part}.sql"))
+
+
+def same_as_new(database, paths, pool=False):
+    """Checks that an upgraded schema is the same as a new one."""
+    new = Database(database.cluster, database.cluster.create_database())
+    by_string(new, paths)
+    if pool:
+        new.psql("-v", "ON_ERROR_STOP=1", "-q", "-f", str(paths.source / "sql/pool.sql"))
+    assert [row for row in fingerprint(database) if row[0] != "version"] == [
+        row for row in fingerprint(new) if row[0] != "version"]
+    database.cluster.drop_database(new.name)
+
+
+def functions_of_writers(database):
+    """Returns the functions that a responder may call, with what they return."""
+    return set(database.execute("""
+        SELECT p.proname::text, pg_get_function_identity_arguments(p.oid), pg_get_function_result(p.oid)
+        FROM pg_proc p WHERE p.pronamespace = 'humcli'::regnamespace
+        AND has_function_privilege('humcli_writer', p.oid, 'EXECUTE')"""))
+
+
+def test_releases():
+    assert "0.1.0" in RELEASES
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_upgrade_under_load(bare, paths, release):
+    """An upgrade under load keeps and delivers the old events, and keeps each
+    function that the responder of the release calls."""
+    install_release(bare, paths, release)
+    called = functions_of_writers(bare)
+    assert {"record_batch", "record_next", "notify", "quarantine_add"} <= {row[0] for row in called}
     connection = bare.connect()
     record(connection, [Delivery("task_1", "A", None, at(i)) for i in range(3)] + [Delivery("task_2", "A")])
     done = threading.Event()
@@ -328,28 +369,21 @@ def test_upgrade_from_version_1(bare, paths):
         for thread in threads:
             thread.join()
     assert not failures
-    assert bare.execute("SELECT version FROM humcli.schema_version ORDER BY 1") == [(1,), (3,)]
+    assert called <= functions_of_writers(bare)
     with connection.cursor() as cursor:
         cursor.execute("SELECT humcli.subscribe('s', 'beginning'); SELECT id FROM humcli.fetch('s', 1000000)")
         got = sorted(row[0] for row in cursor.fetchall())
         cursor.execute("SELECT id FROM humcli.events ORDER BY id")
         assert got == [row[0] for row in cursor.fetchall()]
     connection.close()
-    new = Database(bare.cluster, bare.cluster.create_database())
-    by_string(new, paths)
-    # old names of functions stay for a receiver of version 1 that still runs
-    renamed = {("function", "beside"), ("function", "set_aside")}
-    assert [row for row in fingerprint(bare) if row[0] != "version" and row[:2] not in renamed] == [
-        row for row in fingerprint(new) if row[0] != "version"]
-    bare.cluster.drop_database(new.name)
+    same_as_new(bare, paths)
 
 
-def test_upgrade_from_version_2(bare, paths):
-    """An upgrade from version 2 keeps subscriptions, cursors and pools. The
-    result is the same as a new installation."""
-    data = paths.source / "tests/data"
-    bare.psql("-v", "ON_ERROR_STOP=1", "-q", "-f", str(data / "humcli-version-2.sql"),
-              "-f", str(data / "humcli-version-2-pool.sql"))
+@pytest.mark.parametrize("release", RELEASES)
+def test_upgrade_keeps_subscriptions(bare, paths, release):
+    """An upgrade keeps subscriptions, cursors and pools, with a window open and
+    a claim held."""
+    install_release(bare, paths, release, pool=True)
     connection = bare.connect()
     with connection.cursor() as cursor:
         cursor.execute("SELECT humcli.subscribe('s'), humcli.subscribe('p', 'now', '{A}')")
@@ -374,12 +408,7 @@ def test_upgrade_from_version_2(bare, paths):
         assert cursor.fetchall() == [("p", ["A"], None), ("s", None, None)]
         cursor.execute("SELECT humcli.subscribe('t', secrets => '{x}')")
     connection.close()
-    new = Database(bare.cluster, bare.cluster.create_database())
-    by_string(new, paths)
-    new.psql("-v", "ON_ERROR_STOP=1", "-q", "-f", str(paths.source / "sql/pool.sql"))
-    assert [row for row in fingerprint(bare) if row[0] != "version"] == [
-        row for row in fingerprint(new) if row[0] != "version"]
-    bare.cluster.drop_database(new.name)
+    same_as_new(bare, paths, pool=True)
 
 
 @pytest.mark.skipif("HUMCLI_STAGE" not in os.environ, reason="needs HUMCLI_STAGE")

@@ -1,4 +1,4 @@
-"""humcli.record() against a model of its rule, step by step."""
+"""humcli.record_batch() against a model of its rule, step by step."""
 
 import threading
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""humcli.record() and humcli.quarantine_add(): each case of the recording
+"""humcli.record_batch() and humcli.quarantine_add(): each case of the recording
 rule."""
 
 import threading
@@ -569,7 +569,7 @@ def test_bad_window(connection, window):
 
 def test_arrays_of_two_lengths(connection):
     with pytest.raises(errors.ArraySubscriptError):
-        run(connection, "SELECT humcli.record(ARRAY['e'], ARRAY['t', 'u'], ARRAY['s'], ARRAY['p'], ARRAY[now()],"
+        run(connection, "SELECT humcli.record_batch(ARRAY['e'], ARRAY['t', 'u'], ARRAY['s'], ARRAY['p'], ARRAY[now()],"
                         " ARRAY[now()], ARRAY['n'], ARRAY['f'], ARRAY['{}']::json[], '10 min')")
 
 
@@ -648,9 +648,8 @@ def test_plans_made_on_small_tables(database, connection):
     def calls(number):
         task = f"task_{number}"
         record(connection, [first(task), first(task, seconds=60), first(f"{task}_b")])
-        rows = record(connection, [Delivery(task, "DISPUTED", None, at(30)), first(task, seconds=10)])
+        rows = record(connection, [Delivery(task, "DISPUTED", None, at(30)), first(task, seconds=10)], notify=True)
         assert outcomes(rows) == ["recorded", "promoted", "repeat"]
-        run(connection, "SELECT humcli.notify(%s)", [row.id for row in rows])
 
     other = database.connect()
     record(other, [first(f"small_{i % 9}", seconds=i) for i in range(20)])
@@ -736,20 +735,6 @@ def test_empty_previous_status(connection, way):
     assert {d.previous_status for d in stored(connection, "events") + stored(connection, "repeats")} == {None}
     assert notifications(connection, 2)[0] == notification(rows[0].id, first(previous=None), True)
     assert one(connection, "SELECT count(*) FROM humcli.gaps") == 0
-
-
-def test_empty_previous_status_of_an_older_version(connection):
-    """An empty previous_status that an older version recorded counts as
-    none."""
-    record(connection, [first(previous=None), first("task_2", previous=None)])
-    run(connection, "UPDATE humcli.events SET previous_status = ''")
-    assert outcomes(record(connection, [first(previous=None, seconds=1), first("task_2", "A", "B", 1)])) == [
-        "repeat", "recorded"]
-    assert one(connection, "SELECT count(*) FROM humcli.gaps WHERE task_id = 'task_1'") == 0
-    for view in ("deliveries", "timeline", "tasks", "gaps"):
-        assert one(connection, f"SELECT count(*) FROM humcli.{view} WHERE previous_status = ''") == 0, view
-    run(connection, "DELETE FROM humcli.repeats")
-    assert outcomes(record(connection, [first(previous=None, seconds=1)])) == ["repeat"]
 
 
 # A visit of many deliveries.

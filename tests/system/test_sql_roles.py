@@ -12,7 +12,7 @@ TABLES = ("events", "repeats", "quarantine", "statuses", "schema_version", "reti
           "subscriptions", "replays", "jobs", "dead")
 VIEWS = ("deliveries", "timeline", "tasks", "gaps", "subscription_status")
 CONSUMERS = {"consumer", "admin"}
-RECORD = ("SELECT humcli.record(ARRAY['e'], ARRAY['t'], ARRAY['s'], ARRAY['p'], ARRAY[now()],"
+RECORD = ("SELECT humcli.record_batch(ARRAY['e'], ARRAY['t'], ARRAY['s'], ARRAY['p'], ARRAY[now()],"
           " ARRAY[now()], ARRAY['n'], ARRAY['f'], ARRAY['{}']::json[], '10 min', true)")
 QUARANTINE_ADD = ("SELECT humcli.quarantine_add(ARRAY[now()], ARRAY['r'], ARRAY['n'], ARRAY['f'], ARRAY['x'::bytea])")
 
@@ -21,11 +21,9 @@ NEXT = "SELECT humcli.record_next('e', 't', 's', NULL, now(), now(), 'n', 'f', '
 # a statement, and the users that may run it
 MATRIX = [
     (RECORD, {"writer"}),
-    (RECORD.replace("record(", "record_batch("), {"writer"}),
     (NEXT, {"writer"}),
     (QUARANTINE_ADD, {"writer"}),
-    ("SELECT humcli.notify(ARRAY[1])", {"writer"}),
-    ("SELECT humcli.notify(NULL)", {"writer"}),
+    ("SELECT humcli.notify(ARRAY['{}'], NULL)", {"writer"}),
     ("SELECT humcli.notify(NULL, NULL)", {"writer"}),
     ("SELECT humcli.payload('{}')", READERS),
     ("SELECT humcli.order_equal_times('t', now())", READERS),
@@ -60,7 +58,7 @@ MATRIX = [
     ("SELECT nextval('humcli.events_id_seq')", set()),
     ("CREATE TABLE humcli.mine ()", set()),
     ("CREATE FUNCTION humcli.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'", set()),
-    ("DROP FUNCTION humcli.notify(bigint[])", set()),
+    ("DROP FUNCTION humcli.notify(text[], text[])", set()),
     ("ALTER TABLE humcli.events DISABLE TRIGGER ALL", set()),
     ("SET ROLE humcli_owner", set()),
     ("DROP SCHEMA humcli CASCADE", set()),
@@ -130,7 +128,7 @@ def test_definer_functions(database):
         " EXISTS (SELECT FROM aclexplode(proacl) WHERE grantee = 0)"
         " FROM pg_proc WHERE pronamespace = 'humcli'::regnamespace")
     assert {row[0] for row in rows if row[3]} == {
-        "record", "record_batch", "record_next", "identities_behind", "notify", "quarantine_add", "subscribe", "fetch", "ack", "replay", "seek",
+        "record_batch", "record_next", "identities_behind", "notify", "quarantine_add", "subscribe", "fetch", "ack", "replay", "seek",
         "unsubscribe", "purge", "purge_tests", "rebase"}
     for name, owner, config, definer, public in rows:
         assert owner == "humcli_owner" and not public, name

@@ -25,29 +25,3 @@ BEGIN
 		PERFORM pg_notify('humcli_gaps', g.text) FROM unnest(p_gaps) AS g (text);
 	END IF;
 END $$;
-
--- Notifies of events by their ids, for a receiver of an older version that still
--- runs. Without an id it sends the empty notification.
-CREATE OR REPLACE FUNCTION humcli.notify(p_id bigint[])
-RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-SET enable_seqscan = off	-- see functions/record/record_batch.sql
-SET jit = off
-AS $$
-BEGIN
-	PERFORM humcli.notify(
-		ARRAY(
-			SELECT CASE WHEN octet_length(e.notification) > 1000 THEN format('{"id":"%s"}', e.id)
-				ELSE e.notification END
-			FROM (SELECT DISTINCT unnest(p_id) AS id) n
-			CROSS JOIN LATERAL (
-				SELECT v.id, humcli.notification_payload(v.id, v.task_id, v.status,
-					nullif(v.previous_status, ''), v.first_of_status, v.secret_name) AS notification
-				FROM humcli.events v
-				WHERE v.id = n.id
-				LIMIT 1		-- forces a look-up by the primary key
-			) e
-			ORDER BY e.id),
-		ARRAY(SELECT g.notification FROM humcli.opened_gaps(p_id) g));
-END $$;

@@ -57,7 +57,7 @@ BEGIN
 		FOR g IN
 			SELECT h.*
 			FROM (
-				SELECT v.id, v.occurred_at, nullif(v.previous_status, '') AS previous,
+				SELECT v.id, v.occurred_at, v.previous_status AS previous,
 					lag(v.id) OVER w AS id_before,
 					coalesce(lag(v.status) OVER w, retired_status) AS status_before,
 					max(CASE WHEN v.id <> ALL (p_id) THEN n.place END) OVER (ORDER BY n.place

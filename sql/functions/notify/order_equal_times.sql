@@ -47,7 +47,7 @@ BEGIN
 	END IF;
 
 	WITH history AS (
-		SELECT e.id, nullif(e.previous_status, '') AS previous, e.status
+		SELECT e.id, e.previous_status AS previous, e.status
 		FROM humcli.events e
 		WHERE e.id = ANY (ids)
 	), vertex AS (

@@ -104,7 +104,7 @@ BEGIN
 	END IF;
 	SELECT r.id INTO repeat_id FROM humcli.repeats r
 	WHERE r.task_id = p_task_id AND r.event = p_event
-		AND r.status = x.status AND nullif(r.previous_status, '') IS NOT DISTINCT FROM x.previous_status
+		AND r.status = x.status AND r.previous_status IS NOT DISTINCT FROM x.previous_status
 		AND (r.occurred_at, r.status) < (p_occurred_at, p_status)
 		AND (earlier.task_id IS NULL OR (r.occurred_at, r.status) > (earlier.occurred_at, earlier.status))
 	ORDER BY r.occurred_at, r.status

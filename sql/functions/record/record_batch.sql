@@ -122,7 +122,7 @@ BEGIN
 		PERFORM set_config('synchronous_commit', 'on', true);
 	END IF;
 
-	-- An empty previous_status counts as none; rows of older versions may have one.
+	-- An empty previous_status counts as none.
 	p_previous_status := array_replace(p_previous_status, '', NULL);
 
 	-- Lock the tasks until the commit, all that are free up to the first that is
@@ -284,7 +284,7 @@ BEGIN
 			RETURN NEXT;
 			CONTINUE;
 		END IF;
-		SELECT nullif(r.previous_status, '') AS previous_status INTO before FROM humcli.repeats r
+		SELECT r.previous_status INTO before FROM humcli.repeats r
 		WHERE r.task_id = x.task_id AND r.event = x.event
 			AND r.occurred_at = x.occurred_at AND r.status = x.status;
 		in_repeats := FOUND;
@@ -373,8 +373,8 @@ BEGIN
 			p.received_at, false, p.secret_name, p.signature, p.payload
 		FROM promoted p
 		ON CONFLICT (task_id, event, occurred_at, status) DO NOTHING
-		RETURNING e.id, e.task_id, e.status, nullif(e.previous_status, ''),
-			humcli.notification_payload(e.id, e.task_id, e.status, nullif(e.previous_status, ''),
+		RETURNING e.id, e.task_id, e.status, e.previous_status,
+			humcli.notification_payload(e.id, e.task_id, e.status, e.previous_status,
 				false, e.secret_name)
 		INTO id, task_id, status, previous_status, notification;
 		IF NOT FOUND THEN

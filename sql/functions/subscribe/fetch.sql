@@ -15,11 +15,6 @@
 -- In one transaction, fetch(), the caller's writes and ack() happen once or not
 -- at all. The subscription is locked meanwhile: a second consumer waits, and
 -- then gets the events that follow. A call that finds no event writes nothing.
-DO $$ BEGIN IF NOT coalesce((SELECT 'signature' = ANY (p.proargnames) FROM pg_proc p
-	WHERE p.oid = to_regprocedure('humcli.fetch(text, int)')), true)
-THEN
-	DROP FUNCTION humcli.fetch(text, int);	-- of an older version, with fewer columns
-END IF; END $$;
 CREATE OR REPLACE FUNCTION humcli.fetch(name text, max_rows int DEFAULT 100)
 RETURNS TABLE (
 	"position" text,

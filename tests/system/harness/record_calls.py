@@ -1,4 +1,4 @@
-"""Deliveries, and calls of humcli.record() with them."""
+"""Deliveries, and calls of humcli.record_batch() with them."""
 
 import json
 import select
@@ -35,7 +35,7 @@ class Delivery(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row that humcli.record() returns."""
+    """A row that humcli.record_batch() returns, without the notification."""
 
     place: int
     outcome: str
@@ -45,11 +45,11 @@ class Row(NamedTuple):
     previous_status: Optional[str] = None
 
 
-def record_batch(connection, deliveries, window=WINDOW, notify=False, function="record_batch"):
+def record_batch(connection, deliveries, window=WINDOW, notify=False):
     """Calls humcli.record_batch(); returns its rows as tuples."""
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT * FROM humcli.{function}(%s::text[], %s::text[], %s::text[], %s::text[],"
+            "SELECT * FROM humcli.record_batch(%s::text[], %s::text[], %s::text[], %s::text[],"
             " %s::timestamptz[], %s::timestamptz[], %s::text[], %s::text[], %s::json[],"
             " %s::interval, %s)",
             ([d.event for d in deliveries], [d.task_id for d in deliveries],
@@ -61,8 +61,8 @@ def record_batch(connection, deliveries, window=WINDOW, notify=False, function="
 
 
 def record(connection, deliveries, window=WINDOW, notify=False):
-    """Calls humcli.record() with a batch; returns its rows."""
-    return [Row(*row) for row in record_batch(connection, deliveries, window, notify, "record")]
+    """Calls humcli.record_batch(); returns its rows, without those of gaps."""
+    return [Row(*row[:6]) for row in record_batch(connection, deliveries, window, notify) if row[1] != "gap"]
 
 
 def record_next(connection, delivery):

@@ -60,7 +60,7 @@ def drain(connection, name, max_rows=100):
 
 
 def fill(database, count, statuses=("A",), first=1):
-    """Inserts that many events in one transaction, without humcli.record()."""
+    """Inserts that many events in one transaction, without humcli.record_batch()."""
     database.execute(
         "INSERT INTO humcli.events (event, task_id, status, previous_status, occurred_at, received_at,"
         " first_of_status, secret_name, signature, payload)"

@@ -1,5 +1,5 @@
 """
-A model of the rule of visits, by another algorithm than humcli.record(). The
+A model of the rule of visits, by another algorithm than humcli.record_batch(). The
 model keeps all deliveries of a task and event type. After each new delivery it
 computes all visits again. If a visit has no event, its earliest delivery
 becomes the event.

@@ -16,7 +16,7 @@ DO $$
 BEGIN
 	PERFORM pg_advisory_xact_lock(1752526179);	-- as in schema.sql
 	IF to_regclass('humcli.jobs') IS NULL THEN
-		RAISE EXCEPTION 'humcli: the schema humcli does not exist, or is older than version 2'
+		RAISE EXCEPTION 'humcli: the schema humcli does not exist'
 			USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Run install.sql first.';
 	END IF;
 END $$;
@@ -154,7 +154,7 @@ CREATE OR REPLACE FUNCTION humcli.enqueue_unread(s humcli.subscriptions, p_rows 
 RETURNS humcli.subscriptions
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
--- see functions/record/record.sql
+-- see functions/record/record_batch.sql
 SET enable_seqscan = off
 SET enable_bitmapscan = off
 SET enable_hashjoin = off
@@ -177,7 +177,7 @@ BEGIN
 
 	WITH next AS (
 		SELECT a.xid, a.id
-		FROM humcli.unread_events(s.done, until, s.win_xid, s.win_id, s.statuses, p_rows) a
+		FROM humcli.unread_events(s.done, until, s.win_xid, s.win_id, s.statuses, s.secrets, p_rows) a
 	), inserted AS (
 		INSERT INTO humcli.jobs (subscription, event_id, task_id, occurred_at)
 		SELECT s.name, e.id, e.task_id, e.occurred_at
@@ -235,7 +235,7 @@ CREATE OR REPLACE FUNCTION humcli.claimable_heads(p_name text, p_present timesta
 RETURNS bigint[]
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
--- see functions/record/record.sql
+-- see functions/record/record_batch.sql
 SET enable_seqscan = off
 SET enable_bitmapscan = off
 SET enable_hashjoin = off
@@ -347,11 +347,12 @@ RETURNS TABLE (
 	received_at timestamptz,
 	recorded_at timestamptz,
 	secret_name text,
-	payload json
+	payload json,
+	signature text
 )
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
--- see functions/record/record.sql
+-- see functions/record/record_batch.sql
 SET enable_seqscan = off
 SET enable_bitmapscan = off
 SET enable_hashjoin = off
@@ -387,7 +388,7 @@ BEGIN
 		LIMIT max_rows) r);
 	has_unread := (s.in_order OR ready < max_rows) AND (
 		EXISTS (SELECT FROM humcli.replays r WHERE r.subscription = s.name)
-		OR EXISTS (SELECT FROM humcli.unread_events(s.done, s.win, s.win_xid, s.win_id, s.statuses, 1))
+		OR EXISTS (SELECT FROM humcli.unread_events(s.done, s.win, s.win_xid, s.win_id, s.statuses, s.secrets, 1))
 		OR (humcli.open_next_window(s)).name IS NOT NULL);
 	IF NOT has_unread AND NOT EXISTS (
 		SELECT FROM humcli.jobs j WHERE j.subscription = s.name AND j.due <= present)
@@ -447,7 +448,7 @@ BEGIN
 			RETURNING j.event_id, j.claim_no, j.attempts
 		)
 		SELECT e.id, t.claim_no, t.attempts, e.event, e.task_id, e.status, e.previous_status, e.occurred_at,
-			e.received_at, e.recorded_at, e.secret_name, e.payload
+			e.received_at, e.recorded_at, e.secret_name, e.payload, e.signature
 		FROM taken t
 		JOIN humcli.events e ON e.id = t.event_id
 		ORDER BY e.occurred_at, e.id;

@@ -144,8 +144,8 @@ BEGIN
 	-- The rest of the installation creates its objects as the owner.
 	SET LOCAL ROLE humcli_owner;
 END $$;
--- The tables. An existing table is not altered, because its lock would block
--- every writer.
+-- The tables. An existing table of deliveries is not altered, because its lock
+-- would block every writer.
 --
 -- Compared text has the collation "C": bytes, the same on every system. One
 -- index then finds duplicates and neighbors.
@@ -160,7 +160,7 @@ END IF; END $$;
 -- Steps from older versions belong here; max(version) tells which.
 DO $$
 DECLARE
-	ours constant int := 2;
+	ours constant int := 1;
 	theirs int := (SELECT max(v.version) FROM humcli.schema_version v);
 BEGIN
 	IF theirs > ours THEN
@@ -171,7 +171,7 @@ BEGIN
 	INSERT INTO humcli.schema_version (version) VALUES (ours) ON CONFLICT (version) DO NOTHING;
 END $$;
 
--- Events: one row a visit of a task to a status, see functions/record/record.sql.
+-- Events: one row a visit of a task to a status, see functions/record/record_batch.sql.
 DO $$ BEGIN IF to_regclass('humcli.events') IS NULL THEN
 	CREATE TABLE humcli.events (
 		id		bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -283,7 +283,8 @@ DO $$ BEGIN IF to_regclass('humcli.subscriptions') IS NULL THEN
 		in_order	boolean NOT NULL DEFAULT false,
 		max_attempts	int NOT NULL DEFAULT 12 CHECK (max_attempts > 0),
 		backoff		interval NOT NULL DEFAULT '2 s' CHECK (backoff >= '0'),
-		longest_backoff	interval NOT NULL DEFAULT '1 h' CHECK (longest_backoff >= '0')
+		longest_backoff	interval NOT NULL DEFAULT '1 h' CHECK (longest_backoff >= '0'),
+		secrets		text[]	-- NULL: all
 	) WITH (fillfactor = 30, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
 END IF; END $$;
 
@@ -325,8 +326,6 @@ DO $$ BEGIN IF to_regclass('humcli.jobs') IS NULL THEN
 		PRIMARY KEY (subscription, event_id)
 	);
 	CREATE INDEX dead_event ON humcli.dead (event_id);
-END IF; END $$;
-DO $$ BEGIN IF to_regclass('humcli.jobs_out') IS NULL THEN
 	CREATE INDEX jobs_out ON humcli.jobs (subscription, task_id, due) WHERE worker IS NOT NULL;
 END IF; END $$;
 
@@ -353,6 +352,44 @@ INSERT INTO humcli.statuses AS s (status, event, trigger, terminal) VALUES
 	('CANCELLED', 'Cancelled', 'you cancelled the task', true)
 ON CONFLICT (status) DO UPDATE
 	SET event = EXCLUDED.event, trigger = EXCLUDED.trigger, terminal = EXCLUDED.terminal;
+-- Returns the event types of a task, with one look-up each, however many events
+-- the task has. With them, a time can be looked up in the index of the history.
+CREATE OR REPLACE FUNCTION humcli.event_types(p_task_id text)
+RETURNS text[]
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+-- see functions/record/record_batch.sql
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET jit = off
+AS $$
+DECLARE
+	type text COLLATE "C";
+	types text[] := '{}';
+BEGIN
+	SELECT e.event INTO type FROM humcli.events e WHERE e.task_id = p_task_id ORDER BY e.event LIMIT 1;
+	WHILE FOUND LOOP
+		types := types || type;
+		SELECT e.event INTO type FROM humcli.events e
+		WHERE e.task_id = p_task_id AND e.event > type
+		ORDER BY e.event LIMIT 1;
+	END LOOP;
+	RETURN types;
+END $$;
+-- Returns the latest occurred_at of a task's events before a time; NULL if there is
+-- none. p_types is event_types(p_task_id).
+CREATE OR REPLACE FUNCTION humcli.time_before(p_task_id text, p_types text[], p_time timestamptz)
+RETURNS timestamptz
+LANGUAGE sql STABLE
+AS $$
+	SELECT max(n.occurred_at)
+	FROM unnest(p_types) t (event)
+	CROSS JOIN LATERAL (
+		SELECT e.occurred_at FROM humcli.events e
+		WHERE e.task_id = p_task_id AND e.event = t.event AND e.occurred_at < p_time
+		ORDER BY e.occurred_at DESC LIMIT 1
+	) n
+$$;
 -- Returns the ids of a task's events with one occurred_at in the order of the
 -- timeline: a row comes after the rows that it follows from, then by id.
 --
@@ -394,10 +431,17 @@ DECLARE
 	w int;
 	i int;
 BEGIN
+	ids := ARRAY(SELECT e.id FROM humcli.events e
+		WHERE e.task_id = p_task_id AND e.event = ANY (humcli.event_types(p_task_id))
+			AND e.occurred_at = p_occurred_at);
+	IF cardinality(ids) < 2 THEN
+		RETURN ids;
+	END IF;
+
 	WITH history AS (
-		SELECT e.id, nullif(e.previous_status, '') AS previous, e.status
+		SELECT e.id, e.previous_status AS previous, e.status
 		FROM humcli.events e
-		WHERE e.task_id = p_task_id AND e.occurred_at = p_occurred_at
+		WHERE e.id = ANY (ids)
 	), vertex AS (
 		SELECT s.status, row_number() OVER (ORDER BY s.status)::int AS place
 		FROM (SELECT DISTINCT h.status FROM history h) s
@@ -416,10 +460,6 @@ BEGIN
 			FROM (SELECT g.target, max(g.place) AS last FROM edge g GROUP BY g.target) f)
 	INTO ids, sources, targets, vertices, first, last
 	FROM edge e;
-
-	IF ids IS NULL THEN
-		RETURN '{}';
-	END IF;
 
 	next := first;
 	number := array_fill(0, ARRAY[vertices]);
@@ -536,24 +576,22 @@ BEGIN
 END $$;
 -- The views. An existing view is not replaced, because that would wait for its
 -- readers, and they could wait for us. An upgrade replaces only the views that
--- it changes.
+-- it changes. It does not drop them, because sessions that record now have the
+-- old view in a cached plan.
 
 -- All deliveries: events, repeats, and the row that purge() left of a retired
--- task. The view of an older version is replaced and not dropped,
--- because sessions that record now have the old view in a cached plan.
-DO $$ BEGIN IF to_regclass('humcli.deliveries') IS NULL
-	OR strpos(pg_get_viewdef(to_regclass('humcli.deliveries')), 'NULLIF') = 0
-THEN
-	CREATE OR REPLACE VIEW humcli.deliveries AS
-	SELECT e.task_id, e.event, e.occurred_at, e.status, nullif(e.previous_status, '') AS previous_status,
+-- task.
+DO $$ BEGIN IF to_regclass('humcli.deliveries') IS NULL THEN
+	CREATE VIEW humcli.deliveries AS
+	SELECT e.task_id, e.event, e.occurred_at, e.status, e.previous_status,
 		e.id AS event_id, NULL::bigint AS repeat_id
 	FROM humcli.events e
 	UNION ALL
-	SELECT r.task_id, r.event, r.occurred_at, r.status, nullif(r.previous_status, ''),
+	SELECT r.task_id, r.event, r.occurred_at, r.status, r.previous_status,
 		NULL::bigint, r.id
 	FROM humcli.repeats r
 	UNION ALL
-	SELECT t.task_id, t.event, t.occurred_at, t.status, nullif(t.previous_status, ''),
+	SELECT t.task_id, t.event, t.occurred_at, t.status, t.previous_status,
 		t.event_id, NULL::bigint
 	FROM humcli.retired t;
 END IF; END $$;
@@ -561,13 +599,11 @@ END IF; END $$;
 -- Timeline: the history of each task in order. Events with equal times are ordered
 -- by order_equal_times(), which the view calls once for each such group: a row
 -- comes after the rows that it follows from.
-DO $$ BEGIN IF to_regclass('humcli.timeline') IS NULL
-	OR strpos(pg_get_viewdef(to_regclass('humcli.timeline')), 'order_equal_times') = 0
-THEN
-	CREATE OR REPLACE VIEW humcli.timeline AS
+DO $$ BEGIN IF to_regclass('humcli.timeline') IS NULL THEN
+	CREATE VIEW humcli.timeline AS
 	SELECT t.task_id,
 		row_number() OVER (PARTITION BY t.task_id ORDER BY t.occurred_at, t.rank, t.id) AS place,
-		t.id, t.event, t.status, nullif(t.previous_status, '') AS previous_status, t.occurred_at,
+		t.id, t.event, t.status, t.previous_status, t.occurred_at,
 		t.received_at, t.recorded_at,
 		t.first_of_status, s.event AS meaning, s.trigger, s.terminal, t.secret_name, t.payload
 	FROM (
@@ -591,7 +627,8 @@ END IF; END $$;
 -- task's first event is a gap only if its previous_status is not PENDING, because
 -- tasks begin there. An event without previous_status is no gap. A gap closes
 -- when the missing event arrives. kind is 'start' if no event is recorded before
--- it, 'hole' if another one is.
+-- it, 'hole' if another one is. The tasks of send and probe (task_test_...) have
+-- none.
 DO $$ BEGIN IF to_regclass('humcli.gaps') IS NULL THEN
 	CREATE VIEW humcli.gaps AS
 	SELECT g.task_id, CASE WHEN g.status_before IS NULL THEN 'start' ELSE 'hole' END AS kind,
@@ -607,6 +644,7 @@ DO $$ BEGIN IF to_regclass('humcli.gaps') IS NULL THEN
 		WINDOW w AS (PARTITION BY l.task_id ORDER BY l.place)
 	) g
 	WHERE g.previous_status <> coalesce(g.status_before, 'PENDING')
+		AND strpos(g.task_id, 'task_test_') <> 1
 	ORDER BY g.task_id, g.place;
 END IF; END $$;
 
@@ -615,7 +653,8 @@ DO $$ BEGIN IF to_regclass('humcli.tasks') IS NULL THEN
 	CREATE VIEW humcli.tasks AS
 	SELECT DISTINCT ON (l.task_id)
 		l.task_id, l.status, l.previous_status, l.occurred_at, l.id, l.event,
-		l.meaning, l.trigger, l.terminal, l.place AS events
+		l.meaning, l.trigger, l.terminal, l.place AS events,
+		l.secret_name
 	FROM humcli.timeline l
 	ORDER BY l.task_id, l.place DESC;
 END IF; END $$;
@@ -834,108 +873,146 @@ BEGIN
 	END IF;
 	SELECT r.id INTO repeat_id FROM humcli.repeats r
 	WHERE r.task_id = p_task_id AND r.event = p_event
-		AND r.status = x.status AND nullif(r.previous_status, '') IS NOT DISTINCT FROM x.previous_status
+		AND r.status = x.status AND r.previous_status IS NOT DISTINCT FROM x.previous_status
 		AND (r.occurred_at, r.status) < (p_occurred_at, p_status)
 		AND (earlier.task_id IS NULL OR (r.occurred_at, r.status) > (earlier.occurred_at, earlier.status))
 	ORDER BY r.occurred_at, r.status
 	LIMIT 1;
 END $$;
--- Notifies the channel humcli_gaps of each gap that some new events have
--- opened, before themselves or before the event that now follows them. No table
--- remembers these notifications; one may be lost, and the view humcli.gaps has
--- every gap.
-CREATE OR REPLACE FUNCTION humcli.notify_gaps(p_id bigint[])
-RETURNS void
-LANGUAGE plpgsql VOLATILE
+-- Returns the gaps that some new events have opened: before themselves, or before
+-- an older event that now follows one of them. A row has the event behind the
+-- gap, its task, the new event that opened it, and the notification. Each gap is
+-- in the view humcli.gaps, too.
+--
+-- The view reads a task's whole history. This reads only three groups of equal
+-- times for each new event: the one before it, its own, and the one after it.
+CREATE OR REPLACE FUNCTION humcli.opened_gaps(p_id bigint[])
+RETURNS TABLE (id bigint, task_id text, cause bigint, notification text)
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
--- see functions/record/record.sql
+-- see functions/record/record_batch.sql
 SET enable_seqscan = off
 SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
 SET jit = off
 AS $$
 DECLARE
-	task text;
+	x record;
+	g record;
+	types text[];
+	time_before timestamptz;
+	time_after timestamptz;
+	own bigint[];
+	ids bigint[];	-- the three groups in order
+	retired_status text;
+	older_status text;
+	older_time timestamptz;
+	seen bigint[] := '{}';
 BEGIN
-	-- Most events are the latest of their task, and follow the status before
-	-- them. Only the others need the view, which sorts the whole history.
-	FOR task IN
-		SELECT DISTINCT e.task_id
+	FOR x IN
+		SELECT v.task_id, v.occurred_at, min(v.id) AS id
 		FROM (SELECT DISTINCT unnest(p_id) AS id) n
 		CROSS JOIN LATERAL (
-			SELECT v.task_id, v.occurred_at, nullif(v.previous_status, '') AS previous_status
-			FROM humcli.events v
-			WHERE v.id = n.id
-			LIMIT 1
-		) e
-		CROSS JOIN LATERAL (
-			SELECT count(*) FILTER (WHERE f.occurred_at >= e.occurred_at) AS not_before,
-				array_agg(f.occurred_at ORDER BY f.occurred_at DESC)
-					FILTER (WHERE f.occurred_at < e.occurred_at) AS times,
-				(array_agg(f.status ORDER BY f.occurred_at DESC)
-					FILTER (WHERE f.occurred_at < e.occurred_at))[1] AS status
-			FROM humcli.events f
-			WHERE f.task_id = e.task_id
-		) b
-		WHERE b.not_before > 1 OR b.times[1] = b.times[2]
-			OR e.previous_status <> coalesce(b.status, 'PENDING')
-			OR b.status IS NULL AND (SELECT r.status FROM humcli.retired r WHERE r.task_id = e.task_id) IS NOT NULL
+			SELECT e.task_id, e.occurred_at, e.id FROM humcli.events e WHERE e.id = n.id LIMIT 1
+		) v
+		GROUP BY v.task_id, v.occurred_at
+		ORDER BY v.task_id, v.occurred_at
 	LOOP
-		-- One pass over the history. An event had no gap before it if it followed
-		-- the last of the older rows before it.
-		PERFORM pg_notify('humcli_gaps', format('{"task_id":%s,"kind":"%s"}', to_json(task),
-			CASE WHEN g.status_before IS NULL THEN 'start' ELSE 'hole' END))
-		FROM (
-			WITH history AS (
-				SELECT l.place, l.id, l.status, l.previous_status,
-					lag(l.id) OVER (ORDER BY l.place) AS id_before,
-					coalesce(lag(l.status) OVER (ORDER BY l.place),
-						(SELECT r.status FROM humcli.retired r WHERE r.task_id = task)) AS status_before,
-					max(CASE WHEN l.id <> ALL (p_id) THEN l.place END) OVER (ORDER BY l.place
-						ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS older_place
-				FROM humcli.timeline l
-				WHERE l.task_id = task
-			)
-			SELECT h.place, h.id, h.previous_status, h.id_before, h.status_before,
-				coalesce(o.status, (SELECT r.status FROM humcli.retired r WHERE r.task_id = task),
-					'PENDING') AS older_status
-			FROM history h
-			LEFT JOIN history o ON o.place = h.older_place
-		) g
-		WHERE g.previous_status <> coalesce(g.status_before, 'PENDING')
-			AND (g.id = ANY (p_id)
-				OR g.id_before = ANY (p_id) AND g.previous_status = g.older_status)
-		ORDER BY g.place;
+		types := humcli.event_types(x.task_id);
+		time_before := humcli.time_before(x.task_id, types, x.occurred_at);
+		SELECT min(n.occurred_at) INTO time_after
+		FROM unnest(types) t (event)
+		CROSS JOIN LATERAL (
+			SELECT e.occurred_at FROM humcli.events e
+			WHERE e.task_id = x.task_id AND e.event = t.event AND e.occurred_at > x.occurred_at
+			ORDER BY e.occurred_at LIMIT 1
+		) n;
+		own := humcli.order_equal_times(x.task_id, x.occurred_at);
+		ids := humcli.order_equal_times(x.task_id, time_before) || own
+			|| (humcli.order_equal_times(x.task_id, time_after))[1];
+		SELECT r.status INTO retired_status FROM humcli.retired r WHERE r.task_id = x.task_id;
+
+		-- An event had no gap before it if it followed the last of the older rows
+		-- before it.
+		FOR g IN
+			SELECT h.*
+			FROM (
+				SELECT v.id, v.occurred_at, v.previous_status AS previous,
+					lag(v.id) OVER w AS id_before,
+					coalesce(lag(v.status) OVER w, retired_status) AS status_before,
+					max(CASE WHEN v.id <> ALL (p_id) THEN n.place END) OVER (ORDER BY n.place
+						ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS older_place,
+					n.place
+				FROM unnest(ids) WITH ORDINALITY AS n (id, place)
+				CROSS JOIN LATERAL (
+					SELECT e.id, e.status, e.previous_status, e.occurred_at
+					FROM humcli.events e WHERE e.id = n.id LIMIT 1
+				) v
+				WINDOW w AS (ORDER BY n.place)
+			) h
+			WHERE h.occurred_at >= x.occurred_at AND h.id <> ALL (seen)
+				AND h.previous <> coalesce(h.status_before, 'PENDING')
+				AND (h.id = ANY (p_id) OR h.id_before = ANY (p_id))
+			ORDER BY h.place
+		LOOP
+			IF g.id <> ALL (p_id) THEN
+				older_status := NULL;
+				older_time := coalesce(time_before, x.occurred_at);
+				IF g.older_place IS NOT NULL THEN
+					SELECT e.status INTO older_status FROM humcli.events e WHERE e.id = ids[g.older_place];
+				END IF;
+				WHILE older_status IS NULL LOOP
+					older_time := humcli.time_before(x.task_id, types, older_time);
+					EXIT WHEN older_time IS NULL;
+					SELECT e.status INTO older_status
+					FROM unnest(humcli.order_equal_times(x.task_id, older_time)) WITH ORDINALITY AS n (id, place)
+					CROSS JOIN LATERAL (SELECT v.status FROM humcli.events v WHERE v.id = n.id LIMIT 1) e
+					WHERE n.id <> ALL (p_id)
+					ORDER BY n.place DESC LIMIT 1;
+				END LOOP;
+				CONTINUE WHEN g.previous <> coalesce(older_status, retired_status, 'PENDING');
+			END IF;
+			seen := seen || g.id;
+			id := g.id;
+			task_id := x.task_id;
+			cause := CASE WHEN g.id = ANY (p_id) THEN g.id ELSE g.id_before END;
+			notification := format('{"task_id":%s,"kind":"%s"}', to_json(x.task_id),
+				CASE WHEN g.status_before IS NULL THEN 'start' ELSE 'hole' END);
+			RETURN NEXT;
+		END LOOP;
 	END LOOP;
 END $$;
--- Returns the text of an event's notification. The body is a bare expression,
--- so that the planner can inline the call.
+-- Returns the text of an event's notification. The caller shrinks a text of more
+-- than 1,000 bytes to the id. The body is a bare expression, so that the planner
+-- can inline the call.
 CREATE OR REPLACE FUNCTION humcli.notification_payload(
 	p_id bigint,
 	p_task_id text,
 	p_status text,
 	p_previous_status text,
-	p_first_of_status boolean
+	p_first_of_status boolean,
+	p_secret_name text
 )
 RETURNS text
 LANGUAGE sql STABLE
 AS $$
-	SELECT format('{"id":"%s","task_id":%s,"status":%s,"previous_status":%s,"first":%s}',
+	SELECT format('{"id":"%s","task_id":%s,"status":%s,"previous_status":%s,"first":%s,"secret":%s}',
 		p_id, to_json(p_task_id), to_json(p_status),
-		coalesce(to_json(p_previous_status)::text, 'null'), to_json(p_first_of_status))
+		coalesce(to_json(p_previous_status)::text, 'null'), to_json(p_first_of_status),
+		to_json(p_secret_name))
 $$;
--- Notifies the channel humcli_events: one notification an event, or the empty
--- one, {}, if no event is named, which means "look now". A notification is a
--- hint; it may be lost, merged or forged.
+-- Sends notifications: texts of record_batch() for the channel humcli_events, and
+-- others for humcli_gaps. Without any it sends the empty one, {}, which means
+-- "look now". A notification is a hint; it may be lost, merged or forged.
 --
 -- Call this after the commit of the events, in a transaction of its own,
 -- because a notifying commit holds a lock of the whole cluster through its
 -- fsync and its wait for a standby.
-CREATE OR REPLACE FUNCTION humcli.notify(p_id bigint[])
+CREATE OR REPLACE FUNCTION humcli.notify(p_events text[], p_gaps text[])
 RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
-SET enable_seqscan = off	-- see functions/record/record.sql
-SET jit = off
 AS $$
 BEGIN
 	-- The commit takes the lock after this function has returned, so the
@@ -943,26 +1020,14 @@ BEGIN
 	-- another application would block our connection.
 	PERFORM set_config('lock_timeout', '250ms', true);
 
-	IF coalesce(cardinality(p_id), 0) = 0 THEN
+	IF coalesce(cardinality(p_events), 0) + coalesce(cardinality(p_gaps), 0) = 0 THEN
 		PERFORM pg_notify('humcli_events', '{}');
 		RETURN;
 	END IF;
-
-	PERFORM pg_notify('humcli_events', CASE WHEN octet_length(m.whole) > 1000
-		THEN format('{"id":"%s"}', m.id) ELSE m.whole END)
-	FROM (
-		SELECT e.id, e.whole
-		FROM (SELECT DISTINCT unnest(p_id) AS id) n
-		CROSS JOIN LATERAL (
-			SELECT v.id, humcli.notification_payload(v.id, v.task_id, v.status,
-				nullif(v.previous_status, ''), v.first_of_status) AS whole
-			FROM humcli.events v
-			WHERE v.id = n.id
-			LIMIT 1		-- forces a look-up by the primary key
-		) e
-		ORDER BY e.id
-	) m;
-	PERFORM humcli.notify_gaps(p_id);
+	PERFORM pg_notify('humcli_events', e.text) FROM unnest(p_events) AS e (text);
+	IF cardinality(p_gaps) > 0 THEN
+		PERFORM pg_notify('humcli_gaps', g.text) FROM unnest(p_gaps) AS g (text);
+	END IF;
 END $$;
 -- Records and notifies the usual event in one plain statement, for a backend
 -- that lives for one event, as under plain CGI. There, loading PL/pgSQL and
@@ -971,8 +1036,8 @@ END $$;
 -- status, and the task has no repeat and is not retired. Such an event begins a
 -- visit, splits none and opens no gap, whatever the window.
 --
--- Returns the event's id; NULL if nothing was done. Then call humcli.record(),
--- which has the whole rule, in another transaction.
+-- Returns the event's id; NULL if nothing was done. Then call
+-- humcli.record_batch(), which has the whole rule, in another transaction.
 CREATE OR REPLACE FUNCTION humcli.record_next(
 	p_event text,
 	p_task_id text,
@@ -987,7 +1052,7 @@ CREATE OR REPLACE FUNCTION humcli.record_next(
 RETURNS bigint
 LANGUAGE sql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
--- see functions/record/record.sql
+-- see functions/record/record_batch.sql
 SET enable_seqscan = off
 SET enable_bitmapscan = off
 SET jit = off
@@ -996,25 +1061,26 @@ AS $$
 	-- the next statement sees every event recorded up to here.
 	SELECT set_config('humcli.locked', pg_try_advisory_xact_lock(1752526179, hashtext(p_task_id))::text, true);
 
-	-- Read the history once. Decline if the order of equal times matters, and
-	-- if the text is so long that notify() may send the id alone.
+	-- Look at the history once, at 17 events of it at most. Decline if the order of
+	-- equal times matters, and if the text may be longer than 1,000 bytes.
 	INSERT INTO humcli.events AS e (event, task_id, status, previous_status, occurred_at,
 		received_at, first_of_status, secret_name, signature, payload)
 	SELECT p_event, p_task_id, p_status, nullif(p_previous_status, ''), p_occurred_at,
 		p_received_at, h.same IS NULL, p_secret_name, p_signature, p_payload
 	FROM (
-		SELECT max(f.occurred_at) FILTER (WHERE f.status = nullif(p_previous_status, '')) AS before,
+		SELECT count(*) AS events,
+			max(f.occurred_at) FILTER (WHERE f.status = nullif(p_previous_status, '')) AS before,
 			max(f.occurred_at) FILTER (WHERE f.status IS DISTINCT FROM nullif(p_previous_status, '')) AS others,
 			max(f.occurred_at) FILTER (WHERE f.status = p_status) AS same,
 			max(f.occurred_at) FILTER (WHERE f.event <> p_event) AS other_type
-		FROM humcli.events f
-		WHERE f.task_id = p_task_id
+		FROM (SELECT v.event, v.status, v.occurred_at FROM humcli.events v
+			WHERE v.task_id = p_task_id LIMIT 17) f
 	) h
-	WHERE current_setting('humcli.locked') = 'true'
+	WHERE h.events < 17 AND current_setting('humcli.locked') = 'true'
 		AND current_setting('transaction_isolation') = 'read committed'
 		AND current_setting('synchronous_commit') <> 'off'
 		AND octet_length(p_task_id) + octet_length(p_status)
-			+ coalesce(octet_length(p_previous_status), 0) <= 150
+			+ coalesce(octet_length(p_previous_status), 0) + octet_length(p_secret_name) <= 150
 		AND coalesce((SELECT max(m.id) FROM humcli.events m), 0)
 			<= coalesce(pg_sequence_last_value(pg_get_serial_sequence('humcli.events', 'id')), 0)
 		AND h.other_type IS NULL
@@ -1028,7 +1094,7 @@ AS $$
 	-- Notify as notify() does. Neither call returns NULL.
 	RETURNING CASE WHEN set_config('lock_timeout', '250ms', true) IS NOT NULL
 		AND pg_notify('humcli_events', humcli.notification_payload(e.id, p_task_id, p_status,
-			nullif(p_previous_status, ''), e.first_of_status)) IS NOT NULL
+			nullif(p_previous_status, ''), e.first_of_status, p_secret_name)) IS NOT NULL
 		THEN e.id END
 $$;
 -- The recording rule. Records a batch of signed deliveries.
@@ -1044,8 +1110,13 @@ $$;
 --			in humcli.repeats, and answered like a duplicate
 --	busy		another transaction holds the task's lock: try again
 --
--- Also returns a row a promotion (see below), with the place of the input that
--- caused it.
+-- Also returns two kinds of rows with the place of the input that caused them:
+--
+--	promoted	a repeat became an event, see below
+--	gap		a new gap; id is the event behind it
+--
+-- The column notification has the text for notify(): of a new event for the channel
+-- humcli_events, of a gap for humcli_gaps.
 --
 -- HumCLI's documentation says: drop a delivery that has the same task_id and
 -- status as an earlier one. Taken literally, that rule drops the second
@@ -1064,7 +1135,7 @@ $$;
 -- Farther apart than the window, the same status again is an event even if
 -- nothing is recorded in between, because the transition in between may have
 -- been lost.
-CREATE OR REPLACE FUNCTION humcli.record(
+CREATE OR REPLACE FUNCTION humcli.record_batch(
 	p_event text[],
 	p_task_id text[],
 	p_status text[],
@@ -1083,7 +1154,8 @@ RETURNS TABLE (
 	id bigint,
 	task_id text,
 	status text,
-	previous_status text
+	previous_status text,
+	notification text
 )
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -1097,17 +1169,35 @@ AS $$
 -- ON CONFLICT names columns; some of them are output columns of this function, too.
 #variable_conflict use_column
 DECLARE
-	busy text[];
-	repeated_tasks text[];	-- tasks with several deliveries in this batch
-	appended_ids bigint[];	-- by place: the id of an event recorded by the fast way
+	class constant int := 1752526179;	-- as in lock_tasks()
+	busy text[] := '{}';
+	slow_tasks text[] := '{}';	-- busy, or with several deliveries in this batch
+	is_behind boolean;	-- the identity sequence
+	has_several boolean;
+	has_missed boolean;
+	is_plain boolean;	-- no text needs an escape in JSON
+	appended_tasks text[];	-- recorded by the fast way
+	appended_ids bigint[];
+	appended_texts text[];	-- notifications
+	some_tasks text[];	-- recorded by one pass of the fast way
+	some_ids bigint[];
+	some_texts text[];
+	gap_tasks text[];	-- recorded by the fast way, perhaps behind a gap
 	x record;
 	before record;
 	after record;
+	half humcli.repeats;
 	retired humcli.retired;
+	lost_row boolean := false;
 	same_visit_before boolean;
 	same_visit_after boolean;
 	in_repeats boolean;
-	new_ids bigint[] := '{}';
+	new_ids bigint[] := '{}';	-- recorded by the slow way, or perhaps behind a gap
+	new_places int[] := '{}';
+	texts text[] := '{}';
+	gaps text[] := '{}';
+	is_first boolean;
+	appended int;
 BEGIN
 	IF NOT cardinality(p_event) = ALL (ARRAY[cardinality(p_task_id), cardinality(p_status),
 		cardinality(p_previous_status), cardinality(p_occurred_at), cardinality(p_received_at),
@@ -1131,63 +1221,100 @@ BEGIN
 		PERFORM set_config('synchronous_commit', 'on', true);
 	END IF;
 
-	-- An empty previous_status counts as none; rows of older versions may have one.
+	-- An empty previous_status counts as none.
 	p_previous_status := array_replace(p_previous_status, '', NULL);
 
-	-- Lock the tasks until the commit. A statement of its own, so that the
-	-- statements below see every event recorded up to here.
-	busy := humcli.lock_tasks(p_task_id);
-	repeated_tasks := ARRAY(SELECT t.id FROM unnest(p_task_id) AS t (id) GROUP BY t.id HAVING count(*) > 1);
-
-	-- A sequence behind its table would assign the ids of other events. Compare
-	-- here, because that costs less than an exception block.
-	IF (SELECT max(e.id) FROM humcli.events e)
-		> coalesce(pg_sequence_last_value(pg_get_serial_sequence('humcli.events', 'id')), 0)
-	THEN
+	-- Lock the tasks until the commit, all that are free up to the first that is
+	-- not, in the order of lock_tasks(). A statement of its own, so that the
+	-- statements below see every event recorded up to here. Also compare the
+	-- identity sequence, because a sequence behind its table would assign the ids of
+	-- other events. That costs less than an exception block.
+	SELECT (SELECT max(e.id) FROM humcli.events e) > coalesce(pg_sequence_last_value(coalesce(
+			to_regclass('humcli.events_id_seq'), pg_get_serial_sequence('humcli.events', 'id')::regclass)), 0),
+		cardinality(k.keys) < cardinality(p_task_id),
+		EXISTS (SELECT FROM unnest(k.keys) AS l (key) WHERE NOT pg_try_advisory_xact_lock(class, l.key)),
+		octet_length(to_json(k.names)::text) = octet_length(k.names) + 2	-- the quotes
+	INTO is_behind, has_several, has_missed, is_plain
+	FROM (SELECT ARRAY(SELECT DISTINCT hashtext(t.id) FROM unnest(p_task_id) AS t (id) ORDER BY 1) AS keys,
+		array_to_string(p_task_id || p_status || p_previous_status || p_secret_name, '') AS names
+		OFFSET 0) k;
+	IF has_missed THEN
+		busy := humcli.lock_tasks(p_task_id);
+		slow_tasks := busy;
+	END IF;
+	IF has_several THEN
+		slow_tasks := busy || ARRAY(
+			SELECT t.id FROM unnest(p_task_id) AS t (id) GROUP BY t.id HAVING count(*) > 1);
+	END IF;
+	IF is_behind THEN
 		PERFORM humcli.repair_identity('events');
 	END IF;
 
-	-- The fast way: one statement records each delivery that is later than
-	-- every other event of its task and begins another visit than the last. In
-	-- most batches all deliveries are such, and this costs a third of the slow
-	-- way. A task with repeats or a retired row goes the slow way. The look-ups
-	-- are scalar subqueries, because joins might read the tables whole.
-	WITH inserted AS (
-		INSERT INTO humcli.events AS e (event, task_id, status, previous_status, occurred_at,
-			received_at, first_of_status, secret_name, signature, payload)
-		SELECT i.event, i.task_id, i.status, i.previous_status, i.occurred_at,
-			i.received_at,
-			(SELECT f.id FROM humcli.events f
-				WHERE f.task_id = i.task_id AND f.status = i.status LIMIT 1) IS NULL,
-			i.secret_name, i.signature, i.payload
-		FROM unnest(p_event, p_task_id, p_status, p_previous_status, p_occurred_at,
-			p_received_at, p_secret_name, p_signature, p_payload)
-			AS i (event, task_id, status, previous_status, occurred_at,
-			received_at, secret_name, signature, payload)
-		WHERE i.task_id <> ALL (repeated_tasks) AND i.task_id <> ALL (busy)
-			AND coalesce((SELECT v.occurred_at < i.occurred_at AND (v.status <> i.status
-					OR nullif(v.previous_status, '') IS DISTINCT FROM i.previous_status
-					OR i.occurred_at - v.occurred_at > p_window)
-				FROM humcli.events v WHERE v.task_id = i.task_id AND v.event = i.event
-				ORDER BY v.occurred_at DESC, v.status DESC LIMIT 1), true)
-			AND (SELECT r.id FROM humcli.repeats r WHERE r.task_id = i.task_id LIMIT 1) IS NULL
-			AND (SELECT t.event_id FROM humcli.retired t WHERE t.task_id = i.task_id LIMIT 1) IS NULL
-		ON CONFLICT (task_id, event, occurred_at, status) DO NOTHING
-		RETURNING e.id, e.task_id
-	)
-	SELECT array_agg(n.id ORDER BY i.place) INTO appended_ids
-	FROM unnest(p_task_id) WITH ORDINALITY AS i (task_id, place)
-	LEFT JOIN inserted n ON n.task_id = i.task_id;
+	-- The fast way: one statement records each usual event. It is later than every
+	-- other event of its task, begins another visit than the last, and follows the
+	-- last status. In most batches all deliveries are such, and this costs a third
+	-- of the slow way. One look at the history decides. Tasks with more than 16
+	-- events, other event types, repeats or a retired row go the slow way. The
+	-- second pass records the events that may open a gap.
+	FOR pass IN 1..2 LOOP
+		WITH inserted AS (
+			INSERT INTO humcli.events AS e (event, task_id, status, previous_status, occurred_at,
+				received_at, first_of_status, secret_name, signature, payload)
+			SELECT i.event, i.task_id, i.status, i.previous_status, i.occurred_at,
+				i.received_at, h.same_status IS NULL, i.secret_name, i.signature, i.payload
+			FROM unnest(p_event, p_task_id, p_status, p_previous_status, p_occurred_at,
+				p_received_at, p_secret_name, p_signature, p_payload)
+				AS i (event, task_id, status, previous_status, occurred_at,
+				received_at, secret_name, signature, payload)
+			CROSS JOIN LATERAL (
+				SELECT count(*) AS events,
+					max(CASE WHEN f.event = i.event THEN f.occurred_at ELSE 'infinity' END) AS last,
+					max(f.occurred_at) FILTER (WHERE f.status = i.status) AS same_status,
+					max(f.occurred_at) FILTER (WHERE f.status IS DISTINCT FROM i.previous_status) AS not_previous
+				FROM (SELECT v.event, v.status, v.occurred_at FROM humcli.events v
+					WHERE v.task_id = i.task_id LIMIT 17) f
+			) h
+			WHERE i.task_id <> ALL (slow_tasks)
+				AND (pass = 1 OR i.task_id <> ALL (coalesce(appended_tasks, '{}')))
+				AND CASE WHEN h.events = 0
+					THEN pass = 2 OR coalesce(i.previous_status, 'PENDING') = 'PENDING'
+					ELSE h.events < 17 AND i.occurred_at > h.last
+						AND (h.same_status < h.last OR i.occurred_at - h.same_status > p_window) IS NOT FALSE
+						AND (pass = 2 OR i.previous_status IS NULL OR (h.not_previous < h.last) IS NOT FALSE)
+						AND NOT EXISTS (SELECT FROM humcli.repeats r WHERE r.task_id = i.task_id)
+					END
+				AND NOT EXISTS (SELECT FROM humcli.retired t WHERE t.task_id = i.task_id)
+			ON CONFLICT (task_id, event, occurred_at, status) DO NOTHING
+			RETURNING e.id, e.task_id, CASE WHEN is_plain THEN '{"id":"' || e.id || '","task_id":"' || e.task_id
+					|| '","status":"' || e.status
+					|| coalesce('","previous_status":"' || e.previous_status || '"', '","previous_status":null')
+					|| CASE WHEN e.first_of_status THEN ',"first":true,"secret":"' ELSE ',"first":false,"secret":"' END
+					|| e.secret_name || '"}'
+				ELSE humcli.notification_payload(e.id, e.task_id, e.status, e.previous_status,
+					e.first_of_status, e.secret_name)
+				END AS notification
+		)
+		SELECT array_agg(n.task_id), array_agg(n.id), array_agg(
+			CASE WHEN octet_length(n.notification) > 1000 THEN format('{"id":"%s"}', n.id) ELSE n.notification END)
+		INTO some_tasks, some_ids, some_texts
+		FROM inserted n;
+		appended_tasks := appended_tasks || some_tasks;
+		appended_ids := appended_ids || some_ids;
+		appended_texts := appended_texts || some_texts;
+		IF pass = 2 THEN
+			gap_tasks := some_tasks;
+		END IF;
+		EXIT WHEN cardinality(appended_tasks) = cardinality(p_task_id);
+	END LOOP;
 
-	-- Usually every delivery went the fast way.
-	IF array_position(appended_ids, NULL) IS NULL AND p_event <> '{}' THEN
+	-- Usually every delivery went the fast way, in this order.
+	IF gap_tasks IS NULL AND appended_tasks = p_task_id THEN
 		IF p_notify THEN
-			PERFORM humcli.notify(appended_ids);
+			PERFORM humcli.notify(appended_texts, NULL);
 		END IF;
 		RETURN QUERY
-		SELECT f.place::int, 'recorded', f.id, NULL, NULL, NULL
-		FROM unnest(appended_ids) WITH ORDINALITY AS f (id, place)
-		ORDER BY f.place;
+		SELECT f.place::int, 'recorded', f.id, NULL, NULL, NULL, f.notification
+		FROM unnest(appended_ids, appended_texts) WITH ORDINALITY AS f (id, notification, place);
 		RETURN;
 	END IF;
 
@@ -1205,15 +1332,22 @@ BEGIN
 		task_id := NULL;
 		status := NULL;
 		previous_status := NULL;
+		notification := NULL;
 
 		IF x.task_id = ANY (busy) THEN
 			RETURN NEXT;
 			CONTINUE;
 		END IF;
-		IF appended_ids[x.place] IS NOT NULL THEN
+		appended := array_position(appended_tasks, x.task_id);
+		IF appended IS NOT NULL THEN
 			outcome := 'recorded';
-			id := appended_ids[x.place];
-			new_ids := new_ids || id;
+			id := appended_ids[appended];
+			notification := appended_texts[appended];
+			texts := texts || notification;
+			IF x.task_id = ANY (gap_tasks) THEN
+				new_ids := new_ids || id;
+				new_places := new_places || place;
+			END IF;
 			RETURN NEXT;
 			CONTINUE;
 		END IF;
@@ -1228,7 +1362,14 @@ BEGIN
 			VALUES (x.event, x.task_id, x.status, x.previous_status, x.occurred_at,
 				x.received_at, x.secret_name, x.signature, x.payload)
 			ON CONFLICT (task_id, event, occurred_at, status) DO NOTHING;
+			IF NOT FOUND THEN
+				PERFORM FROM humcli.late l
+				WHERE l.task_id = x.task_id AND l.event = x.event
+					AND l.occurred_at = x.occurred_at AND l.status = x.status;
+			END IF;
+			lost_row := NOT FOUND;
 			outcome := 'duplicate';
+			EXIT WHEN lost_row;
 			RETURN NEXT;
 			CONTINUE;
 		END IF;
@@ -1242,7 +1383,7 @@ BEGIN
 			RETURN NEXT;
 			CONTINUE;
 		END IF;
-		SELECT nullif(r.previous_status, '') AS previous_status INTO before FROM humcli.repeats r
+		SELECT r.previous_status INTO before FROM humcli.repeats r
 		WHERE r.task_id = x.task_id AND r.event = x.event
 			AND r.occurred_at = x.occurred_at AND r.status = x.status;
 		in_repeats := FOUND;
@@ -1271,6 +1412,13 @@ BEGIN
 				VALUES (x.event, x.task_id, x.status, x.previous_status, x.occurred_at,
 					x.received_at, x.secret_name, x.signature, x.payload)
 				ON CONFLICT (task_id, event, occurred_at, status) DO NOTHING;
+				IF NOT FOUND THEN
+					PERFORM FROM humcli.repeats r
+					WHERE r.task_id = x.task_id AND r.event = x.event
+						AND r.occurred_at = x.occurred_at AND r.status = x.status;
+				END IF;
+				lost_row := NOT FOUND;
+				EXIT WHEN lost_row;
 			END IF;
 			RETURN NEXT;
 			CONTINUE;
@@ -1285,22 +1433,33 @@ BEGIN
 				AND x.status <> ALL (coalesce(retired.statuses, '{}')),
 			x.secret_name, x.signature, x.payload)
 		ON CONFLICT (task_id, event, occurred_at, status) DO NOTHING
-		RETURNING e.id INTO id;
+		RETURNING e.id, e.first_of_status INTO id, is_first;
 		IF NOT FOUND THEN
 			outcome := 'duplicate';
 			SELECT e.id INTO id FROM humcli.events e
 			WHERE e.task_id = x.task_id AND e.event = x.event
 				AND e.occurred_at = x.occurred_at AND e.status = x.status;
+			lost_row := NOT FOUND;
+			EXIT WHEN lost_row;
 			RETURN NEXT;
 			CONTINUE;
 		END IF;
 		outcome := 'recorded';
+		notification := humcli.notification_payload(id, x.task_id, x.status, x.previous_status,
+			is_first, x.secret_name);
+		IF octet_length(notification) > 1000 THEN
+			notification := format('{"id":"%s"}', id);
+		END IF;
 		new_ids := new_ids || id;
+		new_places := new_places || place;
+		texts := texts || notification;
 		RETURN NEXT;
 
 		-- Has the event split a visit and left a half without an event? Only for
 		-- such a half history_neighbor() returns a repeat.
 		CONTINUE WHEN coalesce(before.repeat_id, after.repeat_id) IS NULL;
+		SELECT r.* INTO half FROM humcli.repeats r
+		WHERE r.id = coalesce(before.repeat_id, after.repeat_id);
 		-- The promoted row has a new id and transaction id, so readers find it.
 		WITH promoted AS (
 			DELETE FROM humcli.repeats r
@@ -1313,25 +1472,59 @@ BEGIN
 			p.received_at, false, p.secret_name, p.signature, p.payload
 		FROM promoted p
 		ON CONFLICT (task_id, event, occurred_at, status) DO NOTHING
-		RETURNING e.id, e.task_id, e.status, e.previous_status
-		INTO id, task_id, status, previous_status;
-		CONTINUE WHEN NOT FOUND;
+		RETURNING e.id, e.task_id, e.status, e.previous_status,
+			humcli.notification_payload(e.id, e.task_id, e.status, e.previous_status,
+				false, e.secret_name)
+		INTO id, task_id, status, previous_status, notification;
+		IF NOT FOUND THEN
+			PERFORM FROM humcli.events e
+			WHERE e.task_id = half.task_id AND e.event = half.event
+				AND e.occurred_at = half.occurred_at AND e.status = half.status;
+			lost_row := NOT FOUND;
+			EXIT WHEN lost_row;
+			CONTINUE;
+		END IF;
 		outcome := 'promoted';
+		IF octet_length(notification) > 1000 THEN
+			notification := format('{"id":"%s"}', id);
+		END IF;
 		new_ids := new_ids || id;
+		new_places := new_places || place;
+		texts := texts || notification;
 		RETURN NEXT;
 	END LOOP;
+	-- A trigger or a rule of the site took a row away without an error. Nobody
+	-- may hear that it is recorded.
+	IF lost_row THEN
+		RAISE EXCEPTION 'humcli: a table took no row, and reported no error'
+			USING ERRCODE = 'triggered_data_change_violation',
+				HINT = 'A trigger or a rule on the tables of the schema humcli returns nothing. Drop it.';
+	END IF;
+
 
 	-- A commit that writes nothing waits neither for the disk nor for a
 	-- synchronous standby. A duplicate is acknowledged as durable, though, and
 	-- the first delivery's commit may still be waiting. Write a message, so that
 	-- this commit waits for every commit before it.
-	IF new_ids = '{}' THEN
+	IF texts = '{}' THEN
 		PERFORM pg_logical_emit_message(true, 'humcli', '');
 	END IF;
 
+	status := NULL;
+	previous_status := NULL;
+	FOR x IN SELECT g.* FROM humcli.opened_gaps(new_ids) g LOOP
+		place := new_places[array_position(new_ids, x.cause)];
+		outcome := 'gap';
+		id := x.id;
+		task_id := x.task_id;
+		notification := x.notification;
+		gaps := gaps || notification;
+		RETURN NEXT;
+	END LOOP;
+
 	-- A process that records a single event notifies in the same transaction.
-	IF p_notify AND new_ids <> '{}' THEN
-		PERFORM humcli.notify(new_ids);
+	IF p_notify AND texts <> '{}' THEN
+		PERFORM humcli.notify(texts, gaps);
 	END IF;
 END $$;
 -- Adds signed bodies that are no events to humcli.quarantine. A repeated body
@@ -1348,6 +1541,8 @@ RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	written bigint;
 BEGIN
 	IF current_setting('synchronous_commit') = 'off' THEN
 		PERFORM set_config('synchronous_commit', 'on', true);
@@ -1362,6 +1557,14 @@ BEGIN
 		WITH ORDINALITY AS b (received_at, reason, secret_name, signature, body, place)
 	ORDER BY b.signature, b.place
 	ON CONFLICT (signature) DO UPDATE SET seen = q.seen + EXCLUDED.seen;
+	GET DIAGNOSTICS written = ROW_COUNT;
+
+	-- A trigger or a rule of the site took a row away without an error.
+	IF written < (SELECT count(DISTINCT s.signature) FROM unnest(p_signature) s (signature)) THEN
+		RAISE EXCEPTION 'humcli: a table took no row, and reported no error'
+			USING ERRCODE = 'triggered_data_change_violation',
+				HINT = 'A trigger or a rule on humcli.quarantine returns nothing. Drop it.';
+	END IF;
 END $$;
 -- Returns a payload as jsonb; NULL if jsonb can't hold it, such as \u0000 or a
 -- lone surrogate, for which payload ->> 'x' would fail for the whole query. The
@@ -1525,7 +1728,8 @@ BEGIN
 END $$;
 -- Returns the events that are in snapshot p_until and not in the earlier
 -- snapshot p_done, after the place (p_xid, p_id), ordered by transaction id and
--- id. p_statuses limits them to some statuses; NULL means all.
+-- id. p_statuses limits them to some statuses and p_secrets to some secret names;
+-- NULL means all.
 --
 -- Reads three ranges of the index: (1) the rest of the transaction at p_xid;
 -- (2) the transactions running in the older snapshot and finished in the newer;
@@ -1537,9 +1741,10 @@ CREATE OR REPLACE FUNCTION humcli.unread_events(
 	p_xid bigint,
 	p_id bigint,
 	p_statuses text[],
+	p_secrets text[],
 	p_rows bigint
 )
-RETURNS TABLE (xid bigint, id bigint, status text)
+RETURNS TABLE (xid bigint, id bigint, status text, secret_name text)
 LANGUAGE plpgsql STABLE ROWS 100
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
@@ -1550,36 +1755,39 @@ BEGIN
 	-- EXECUTE makes a plan for these values, because a cached plan may read
 	-- and sort every row to return the first few.
 	RETURN QUERY EXECUTE '
-		SELECT a.xid, a.id, a.status
+		SELECT a.xid, a.id, a.status, a.secret_name
 		FROM (
-			(SELECT e.xid, e.id, e.status
+			(SELECT e.xid, e.id, e.status, e.secret_name
 			FROM humcli.events e
 			WHERE e.xid = $3 AND e.id > $4
 				AND ($5 IS NULL OR e.status = ANY ($5))
+				AND ($6 IS NULL OR e.secret_name = ANY ($6))
 			ORDER BY e.xid, e.id
-			LIMIT $6)
+			LIMIT $7)
 			UNION ALL
-			(SELECT e.xid, e.id, e.status
+			(SELECT e.xid, e.id, e.status, e.secret_name
 			FROM humcli.events e
 			WHERE e.xid = ANY (ARRAY(
 					SELECT x FROM txid_snapshot_xip($1) x
 					WHERE x > $3 AND txid_visible_in_snapshot(x, $2)))
 				AND ($5 IS NULL OR e.status = ANY ($5))
+				AND ($6 IS NULL OR e.secret_name = ANY ($6))
 			ORDER BY e.xid, e.id
-			LIMIT $6)
+			LIMIT $7)
 			UNION ALL
-			(SELECT e.xid, e.id, e.status
+			(SELECT e.xid, e.id, e.status, e.secret_name
 			FROM humcli.events e
 			WHERE e.xid >= greatest(txid_snapshot_xmax($1), $3 + 1)
 				AND e.xid < txid_snapshot_xmax($2)
 				AND txid_visible_in_snapshot(e.xid, $2)
 				AND ($5 IS NULL OR e.status = ANY ($5))
+				AND ($6 IS NULL OR e.secret_name = ANY ($6))
 			ORDER BY e.xid, e.id
-			LIMIT $6)
+			LIMIT $7)
 		) a
 		ORDER BY a.xid, a.id
-		LIMIT $6'
-	USING p_done, p_until, p_xid, p_id, p_statuses, p_rows;
+		LIMIT $7'
+	USING p_done, p_until, p_xid, p_id, p_statuses, p_secrets, p_rows;
 END $$;
 -- Returns whether a subscription's cursor has passed an event.
 CREATE OR REPLACE FUNCTION humcli.cursor_has_passed(s humcli.subscriptions, p_xid bigint, p_id bigint)
@@ -1590,10 +1798,18 @@ AS $$
 		OR s.win IS NOT NULL AND txid_visible_in_snapshot(p_xid, s.win)
 			AND (p_xid, p_id) <= (s.win_xid, s.win_id)
 $$;
+-- Returns whether a subscription is for events of this status and secret name.
+CREATE OR REPLACE FUNCTION humcli.subscription_covers(s humcli.subscriptions, p_status text, p_secret_name text)
+RETURNS boolean
+LANGUAGE sql IMMUTABLE
+AS $$
+	SELECT (s.statuses IS NULL OR p_status = ANY (s.statuses))
+		AND (s.secrets IS NULL OR p_secret_name = ANY (s.secrets))
+$$;
 -- Returns a subscription with its next window, once its window is read to the
 -- end. Without an event for the subscription in that window, the cursor is
--- moved past it if it holds more than 1,000 rows of other statuses, so that
--- they are not read each time. Returns NULL if there is neither.
+-- moved past it if it holds more than 1,000 rows that it does not
+-- cover, so that they are not read each time. Returns NULL if there is neither.
 CREATE OR REPLACE FUNCTION humcli.open_next_window(s humcli.subscriptions)
 RETURNS humcli.subscriptions
 LANGUAGE plpgsql VOLATILE
@@ -1605,15 +1821,15 @@ DECLARE
 	present constant txid_snapshot := humcli.complete_snapshot();
 	skipped bigint;
 BEGIN
-	IF EXISTS (SELECT FROM humcli.unread_events(base, present, 0, 0, s.statuses, 1)) THEN
+	IF EXISTS (SELECT FROM humcli.unread_events(base, present, 0, 0, s.statuses, s.secrets, 1)) THEN
 		s.done := base;
 		s.win := present;
 	ELSE
-		skipped := CASE WHEN s.statuses IS NULL THEN 0 ELSE (
-			SELECT count(*) FROM humcli.unread_events(base, present, 0, 0, NULL, max_skipped + 1)) END;
-		IF s.statuses IS NOT NULL AND s.win IS NOT NULL THEN
+		skipped := CASE WHEN coalesce(s.statuses, s.secrets) IS NULL THEN 0 ELSE (
+			SELECT count(*) FROM humcli.unread_events(base, present, 0, 0, NULL, NULL, max_skipped + 1)) END;
+		IF coalesce(s.statuses, s.secrets) IS NOT NULL AND s.win IS NOT NULL THEN
 			skipped := skipped + (
-				SELECT count(*) FROM humcli.unread_events(s.done, s.win, s.win_xid, s.win_id, NULL, max_skipped + 1));
+				SELECT count(*) FROM humcli.unread_events(s.done, s.win, s.win_xid, s.win_id, NULL, NULL, max_skipped + 1));
 		END IF;
 		IF skipped <= max_skipped THEN
 			RETURN NULL;
@@ -1627,13 +1843,15 @@ BEGIN
 END $$;
 -- Creates a durable subscription: fetch() returns every event from then on,
 -- also the events recorded while no consumer runs. It starts 'now' or at the
--- 'beginning' of the recorded events, and covers all statuses or some.
+-- 'beginning' of the recorded events, and covers all statuses or some,
+-- and all secret names or some.
 --
 -- Returns true if the subscription is new; false if it exists, unchanged.
 CREATE OR REPLACE FUNCTION humcli.subscribe(
 	name text,
 	start text DEFAULT 'now',
-	statuses text[] DEFAULT NULL
+	statuses text[] DEFAULT NULL,
+	secrets text[] DEFAULT NULL
 )
 RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -1654,6 +1872,10 @@ BEGIN
 		RAISE EXCEPTION 'humcli: invalid statuses: must be a list of names, or NULL for all'
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
+	IF cardinality(secrets) = 0 OR array_position(secrets, NULL) IS NOT NULL THEN
+		RAISE EXCEPTION 'humcli: invalid secrets: must be a list of names, or NULL for all'
+			USING ERRCODE = 'invalid_parameter_value';
+	END IF;
 	IF humcli.has_foreign_xids(NULL) THEN
 		RAISE EXCEPTION 'humcli: this database was restored from a dump of another cluster'
 			USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -1662,8 +1884,8 @@ BEGIN
 
 	-- '1:1:' is a snapshot from before the first transaction.
 	PERFORM humcli.repair_identity('subscriptions', 'generation');
-	INSERT INTO humcli.subscriptions AS n (name, owner, statuses, done)
-	VALUES (subscribe.name, humcli.calling_role(), subscribe.statuses, '1:1:')
+	INSERT INTO humcli.subscriptions AS n (name, owner, statuses, secrets, done)
+	VALUES (subscribe.name, humcli.calling_role(), subscribe.statuses, subscribe.secrets, '1:1:')
 	ON CONFLICT ON CONSTRAINT subscriptions_pkey DO NOTHING
 	RETURNING n.* INTO s;
 	IF NOT FOUND THEN
@@ -1705,11 +1927,12 @@ RETURNS TABLE (
 	received_at timestamptz,
 	recorded_at timestamptz,
 	secret_name text,
-	payload json
+	payload json,
+	signature text
 )
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
--- see functions/record/record.sql
+-- see functions/record/record_batch.sql
 SET enable_seqscan = off
 SET enable_bitmapscan = off
 SET enable_hashjoin = off
@@ -1737,7 +1960,7 @@ BEGIN
 		END IF;
 		has_replays := EXISTS (SELECT FROM humcli.replays r WHERE r.subscription = s.name);
 		has_unread := s.win IS NOT NULL AND EXISTS (
-			SELECT FROM humcli.unread_events(s.done, s.win, s.win_xid, s.win_id, s.statuses, 1));
+			SELECT FROM humcli.unread_events(s.done, s.win, s.win_xid, s.win_id, s.statuses, s.secrets, 1));
 		advanced := CASE WHEN NOT has_unread THEN humcli.open_next_window(s) END;
 		IF NOT has_replays AND NOT has_unread AND advanced.name IS NULL THEN
 			RETURN;
@@ -1765,13 +1988,13 @@ BEGIN
 		FROM replayed r
 		UNION ALL
 		SELECT coalesce((SELECT max(r.place) FROM replayed r), 0), a.xid, a.id, a.id
-		FROM humcli.unread_events(s.done, s.win, s.win_xid, s.win_id, s.statuses,
+		FROM humcli.unread_events(s.done, s.win, s.win_xid, s.win_id, s.statuses, s.secrets,
 			max_rows - (SELECT count(*) FROM replayed)) a
 		WHERE s.win IS NOT NULL
 	)
 	SELECT format('%s:%s:%s:%s', s.generation, f.place, f.xid, f.last_id),
 		e.id, e.event, e.task_id, e.status, e.previous_status, e.occurred_at,
-		e.received_at, e.recorded_at, e.secret_name, e.payload
+		e.received_at, e.recorded_at, e.secret_name, e.payload, e.signature
 	FROM found f
 	JOIN humcli.events e ON e.id = f.event_id
 	ORDER BY f.xid, f.last_id, f.place;
@@ -1828,7 +2051,7 @@ END $$;
 -- An event is added if the cursor has passed it and it meets every condition
 -- given: ids, a task, statuses, recorded at or after "since", recorded before
 -- "until". Events that the cursor has not passed are delivered anyway; statuses
--- that the subscription excludes stay excluded. fetch() returns added events
+-- and secrets that the subscription excludes stay excluded. fetch() returns added events
 -- first, in the order of their ids.
 CREATE OR REPLACE FUNCTION humcli.replay(
 	name text,
@@ -1867,7 +2090,7 @@ BEGIN
 			AND ($4 IS NULL OR e.status = ANY ($4))
 			AND ($5 IS NULL OR e.recorded_at >= $5)
 			AND ($6 IS NULL OR e.recorded_at < $6)
-			AND (($1).statuses IS NULL OR e.status = ANY (($1).statuses))
+			AND humcli.subscription_covers($1, e.status, e.secret_name)
 			AND humcli.cursor_has_passed($1, e.xid, e.id)
 		ORDER BY e.id
 		ON CONFLICT (event_id, subscription) DO NOTHING'
@@ -1932,7 +2155,7 @@ CREATE OR REPLACE FUNCTION humcli.task_is_purgeable(
 RETURNS boolean
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
--- see functions/record/record.sql
+-- see functions/record/record_batch.sql
 SET enable_seqscan = off
 SET enable_bitmapscan = off
 SET enable_hashjoin = off
@@ -1949,7 +2172,7 @@ BEGIN
 				OR EXISTS (SELECT FROM humcli.dead d WHERE d.event_id = e.id)
 				OR EXISTS (
 					SELECT FROM unnest(p_subscriptions) s
-					WHERE (s.statuses IS NULL OR e.status = ANY (s.statuses))
+					WHERE humcli.subscription_covers(s, e.status, e.secret_name)
 						AND NOT humcli.cursor_has_passed(s, e.xid, e.id)))
 	) AND NOT EXISTS (
 		SELECT FROM humcli.repeats r
@@ -2050,6 +2273,55 @@ BEGIN
 	DELETE FROM humcli.events e WHERE e.task_id = ANY (tasks);
 	RETURN cardinality(tasks);
 END $$;
+-- Deletes the whole histories of at most max_tasks test tasks and returns how
+-- many; call it until it returns 0. "humcli-webhook send" and "probe" name
+-- their tasks task_test_...; their age and the subscriptions do not count, and
+-- no row of them stays.
+CREATE OR REPLACE FUNCTION humcli.purge_tests(max_tasks int DEFAULT 1000)
+RETURNS int
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	tasks text[];
+	busy text[];
+BEGIN
+	-- Each task takes an advisory lock; the server has a few thousand.
+	IF max_tasks IS NULL OR max_tasks NOT BETWEEN 1 AND 2000 THEN
+		RAISE EXCEPTION 'humcli: max_tasks is % but must be from 1 to 2000', coalesce(max_tasks::text, 'NULL')
+			USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+		RAISE EXCEPTION 'humcli: purging needs READ COMMITTED, not %', current_setting('transaction_isolation')
+			USING ERRCODE = 'active_sql_transaction',
+			HINT = 'Begin the transaction with BEGIN ISOLATION LEVEL READ COMMITTED.';
+	END IF;
+
+	-- The range is that of the prefix; task_id has the collation "C".
+	tasks := ARRAY(
+		SELECT d.task_id FROM (
+			SELECT e.task_id FROM humcli.events e
+			UNION SELECT r.task_id FROM humcli.repeats r
+			UNION SELECT t.task_id FROM humcli.retired t
+			UNION SELECT l.task_id FROM humcli.late l) d
+		WHERE d.task_id >= 'task_test_' AND d.task_id < 'task_test`'
+		LIMIT max_tasks);
+	busy := humcli.lock_tasks(tasks);
+	tasks := ARRAY(SELECT t.id FROM unnest(tasks) t (id) WHERE t.id <> ALL (busy));
+
+	DELETE FROM humcli.replays r USING humcli.events e
+		WHERE e.task_id = ANY (tasks) AND r.event_id = e.id;
+	DELETE FROM humcli.jobs j USING humcli.events e
+		WHERE e.task_id = ANY (tasks) AND j.event_id = e.id;
+	DELETE FROM humcli.dead d USING humcli.events e
+		WHERE e.task_id = ANY (tasks) AND d.event_id = e.id;
+	DELETE FROM humcli.repeats r WHERE r.task_id = ANY (tasks);
+	DELETE FROM humcli.events e WHERE e.task_id = ANY (tasks);
+	DELETE FROM humcli.retired t WHERE t.task_id = ANY (tasks);
+	DELETE FROM humcli.late l WHERE l.task_id = ANY (tasks);
+	DELETE FROM humcli.quarantine q WHERE position('task_test_'::bytea IN q.body) > 0;
+	RETURN cardinality(tasks);
+END $$;
 -- Repairs the subscriptions after a dump was restored in a cluster whose
 -- transaction counter is behind that of the original cluster. The events that a
 -- subscription had not acknowledged are added like a replay, and its cursor is
@@ -2087,9 +2359,9 @@ BEGIN
 	PERFORM humcli.repair_identity('replays', 'place');
 	INSERT INTO humcli.replays (subscription, event_id)
 	SELECT u.name, e.id
-	FROM (SELECT v AS s, v.name, v.statuses, humcli.cursor_horizon(v) > humcli.xid_to_bigint(v.xmin) AS foreign
+	FROM (SELECT v AS s, v.name, humcli.cursor_horizon(v) > humcli.xid_to_bigint(v.xmin) AS foreign
 		FROM humcli.subscriptions v) u
-	JOIN humcli.events e ON (u.statuses IS NULL OR e.status = ANY (u.statuses))
+	JOIN humcli.events e ON humcli.subscription_covers(u.s, e.status, e.secret_name)
 		AND (NOT humcli.cursor_has_passed(u.s, e.xid, e.id)
 			OR u.foreign AND humcli.xid_to_bigint(e.xmin) - e.xid BETWEEN 0 AND 65535)
 	ORDER BY u.name, e.id
@@ -2108,20 +2380,20 @@ BEGIN
 	END LOOP;
 	RETURN true;
 END $$;
--- record() and notify() keep one plan for all values. A plan made for the
+-- record_batch() and notify() keep one plan for all values. A plan made for the
 -- arrays of each call would be the same, and would cost more than the work of a
 -- small batch. The setting exists from PostgreSQL 12 on.
 DO $$
 BEGIN
 	IF current_setting('server_version_num')::int >= 120000 THEN
-		ALTER FUNCTION humcli.record(text[], text[], text[], text[], timestamptz[], timestamptz[],
+		ALTER FUNCTION humcli.record_batch(text[], text[], text[], text[], timestamptz[], timestamptz[],
 			text[], text[], json[], interval, boolean) SET plan_cache_mode = force_generic_plan;
-		ALTER FUNCTION humcli.notify(bigint[]) SET plan_cache_mode = force_generic_plan;
+		ALTER FUNCTION humcli.notify(text[], text[]) SET plan_cache_mode = force_generic_plan;
 	END IF;
 END $$;
 -- The view of how far each subscription and pool is. Counts stop at 10,001,
 -- "more than 10,000", because a longer count is slow when many events wait. For
--- the same reason a subscription of some statuses is counted among the next
+-- the same reason a subscription of some statuses or secrets is counted among the next
 -- 10,001 rows. "oldest" is the recording time of the first waiting event. The
 -- view has a file of its own, because it needs functions, and some functions
 -- need the other views.
@@ -2130,18 +2402,19 @@ DO $$ BEGIN IF to_regclass('humcli.subscription_status') IS NULL THEN
 	SELECT s.name, s.owner, s.statuses, s.pool,
 		least(a.rows + r.rows + j.rows - j.claimed, 10001) AS pending,
 		(SELECT e.recorded_at FROM humcli.events e WHERE e.id = least(a.first, j.first)) AS oldest,
-		j.claimed, d.rows AS dead, s.last_seen, humcli.has_foreign_xids(s.name) AS needs_rebase
+		j.claimed, d.rows AS dead, s.last_seen, humcli.has_foreign_xids(s.name) AS needs_rebase,
+		s.secrets
 	FROM humcli.subscriptions s
 	CROSS JOIN LATERAL (
 		SELECT count(*) AS rows, min(n.id) AS first
 		FROM (
-			SELECT w.id, w.status
-			FROM humcli.unread_events(s.done, s.win, s.win_xid, s.win_id, NULL, 10001) w
+			SELECT w.id, w.status, w.secret_name
+			FROM humcli.unread_events(s.done, s.win, s.win_xid, s.win_id, NULL, NULL, 10001) w
 			UNION ALL
-			SELECT w.id, w.status
-			FROM humcli.unread_events(coalesce(s.win, s.done), txid_current_snapshot(), 0, 0, NULL, 10001) w
+			SELECT w.id, w.status, w.secret_name
+			FROM humcli.unread_events(coalesce(s.win, s.done), txid_current_snapshot(), 0, 0, NULL, NULL, 10001) w
 		) n
-		WHERE s.statuses IS NULL OR n.status = ANY (s.statuses)
+		WHERE humcli.subscription_covers(s, n.status, n.secret_name)
 	) a
 	CROSS JOIN LATERAL (
 		SELECT count(*) AS rows
@@ -2174,9 +2447,9 @@ BEGIN
 	GRANT USAGE ON SCHEMA humcli TO humcli_writer, humcli_reader;
 
 	GRANT EXECUTE ON FUNCTION
-		humcli.record(text[], text[], text[], text[], timestamptz[], timestamptz[], text[], text[], json[], interval, boolean),
+		humcli.record_batch(text[], text[], text[], text[], timestamptz[], timestamptz[], text[], text[], json[], interval, boolean),
 		humcli.record_next(text, text, text, text, timestamptz, timestamptz, text, text, json),
-		humcli.notify(bigint[]),
+		humcli.notify(text[], text[]),
 		humcli.quarantine_add(timestamptz[], text[], text[], text[], bytea[])
 		TO humcli_writer;
 	GRANT EXECUTE ON FUNCTION humcli.identities_behind() TO humcli_writer, humcli_reader;
@@ -2185,15 +2458,17 @@ BEGIN
 	-- The functions that a view calls run as the role that reads the view.
 	GRANT EXECUTE ON FUNCTION
 		humcli.payload(json),
+		humcli.event_types(text),
 		humcli.order_equal_times(text, timestamptz),
-		humcli.unread_events(txid_snapshot, txid_snapshot, bigint, bigint, text[], bigint),
+		humcli.unread_events(txid_snapshot, txid_snapshot, bigint, bigint, text[], text[], bigint),
+		humcli.subscription_covers(humcli.subscriptions, text, text),
 		humcli.cursor_horizon(humcli.subscriptions),
 		humcli.has_foreign_xids(text),
 		humcli.xid_to_bigint(xid)
 		TO humcli_reader;
 
 	GRANT EXECUTE ON FUNCTION
-		humcli.subscribe(text, text, text[]),
+		humcli.subscribe(text, text, text[], text[]),
 		humcli.fetch(text, int),
 		humcli.ack(text, text),
 		humcli.replay(text, bigint[], text, text[], timestamptz, timestamptz),
@@ -2201,7 +2476,7 @@ BEGIN
 		humcli.unsubscribe(text)
 		TO humcli_consumer;
 
-	GRANT EXECUTE ON FUNCTION humcli.purge(interval, int), humcli.rebase() TO humcli_admin;
+	GRANT EXECUTE ON FUNCTION humcli.purge(interval, int), humcli.purge_tests(int), humcli.rebase() TO humcli_admin;
 	GRANT DELETE ON humcli.quarantine, humcli.late TO humcli_admin;
 END $$;
 
