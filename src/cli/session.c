@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "postgres/connector.h"
+#include "postgres/limits.h"
 #include "postgres/query.h"
 #include "postgres/sqlstate.h"
 
@@ -170,19 +171,17 @@ enum query_status session_begin(struct session *s, int64_t limit)
 	enum query_status answer;
 
 	s->sqlstate[0] = s->message[0] = '\0';
-	result = pq_query(s->conn, "BEGIN ISOLATION LEVEL READ COMMITTED", NULL,
-			  0, monotonic_ms() + limit, s->stop);
+	/* In one message: the server sees no idle transaction in between. */
+	result = pq_script(
+		s->conn,
+		"BEGIN ISOLATION LEVEL READ COMMITTED;" SQL_SET_LIMITS("0", "0",
+								       "0"),
+		monotonic_ms() + limit, s->stop);
 	answer = classify_result(s, result);
 	PQclear(result);
 	if (answer == QUERY_LOST)
 		session_close(s);
-	if (answer != QUERY_OK)
-		return answer;
-	return session_query(
-		s,
-		"SELECT pg_catalog.set_config("
-		"'idle_in_transaction_session_timeout', '0', true)",
-		NULL, 0, limit, NULL);
+	return answer;
 }
 
 /* Appends keyword='value', escaped as libpq reads it. */

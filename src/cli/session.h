@@ -53,8 +53,8 @@ enum query_status {
 };
 
 /*
- * Begins a transaction, which may be idle until the connection is closed,
- * whatever idle_in_transaction_session_timeout says.
+ * Begins a transaction, which may be idle until the connection is closed: no
+ * time limit of a role or database counts in it.
  */
 enum query_status session_begin(struct session *s, int64_t limit) MUST_CHECK;
 

@@ -28,6 +28,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "postgres/conninfo.h"
+#include "postgres/limits.h"
 #include "postgres/query.h"
 
 /* An address that takes longer no longer holds up the next one. */
@@ -345,17 +346,17 @@ static void start_attempt(struct round *r)
 static bool ask(PGconn *conn)
 {
 	static const char question[] =
-		"BEGIN ISOLATION LEVEL READ COMMITTED;"
-		"SET LOCAL search_path = pg_catalog, pg_temp;"
-		"SET LOCAL statement_timeout = 0;"
-		"SELECT pg_catalog.pg_is_in_recovery(), CASE"
-		" pg_catalog.current_setting('transaction_read_only')"
-		" WHEN 'off' THEN 'off' ELSE (SELECT CASE WHEN source"
-		" OPERATOR(pg_catalog.=) ANY (ARRAY['database', 'user',"
-		" 'database user']) THEN 'off' ELSE 'on' END"
-		" FROM pg_catalog.pg_settings WHERE name"
-		" OPERATOR(pg_catalog.=) 'default_transaction_read_only') END;"
-		"COMMIT";
+		"BEGIN ISOLATION LEVEL READ COMMITTED;" SQL_SET_LIMITS(
+			"0", "0",
+			"0") ";SET LOCAL search_path = pg_catalog, pg_temp;"
+			     "SELECT pg_catalog.pg_is_in_recovery(), CASE"
+			     " pg_catalog.current_setting('transaction_read_only')"
+			     " WHEN 'off' THEN 'off' ELSE (SELECT CASE WHEN source"
+			     " OPERATOR(pg_catalog.=) ANY (ARRAY['database', 'user',"
+			     " 'database user']) THEN 'off' ELSE 'on' END"
+			     " FROM pg_catalog.pg_settings WHERE name"
+			     " OPERATOR(pg_catalog.=) 'default_transaction_read_only') END;"
+			     "COMMIT";
 
 	return PQsetnonblocking(conn, 1) == 0 &&
 	       PQsendQuery(conn, question) == 1 && PQflush(conn) >= 0;

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "postgres/limits.h"
 
 enum { STOP_GRACE_MS = 2000 };
 
@@ -160,15 +161,14 @@ enum { GUARDED_STATEMENT = 2 };
 static bool send_guarded(PGconn *conn, bool write, const char *sql,
 			 const char *const *values, size_t n)
 {
-	static const char settings[] =
-		"SELECT pg_catalog.set_config('search_path', "
-		"'pg_catalog, pg_temp', true), "
-		"pg_catalog.set_config('statement_timeout', '0', true), "
-		"pg_catalog.set_config('lock_timeout', '0', true), "
-		"pg_catalog.set_config('DateStyle', 'ISO', true), "
-		"pg_catalog.set_config('IntervalStyle', 'postgres', true), "
-		"pg_catalog.set_config('TimeZone', 'UTC', true), "
-		"pg_catalog.set_config('bytea_output', 'hex', true)";
+	static const char settings[] = SQL_SET_LIMITS(
+		"0", "0",
+		"0") ", pg_catalog.set_config('search_path', "
+		     "'pg_catalog, pg_temp', true), "
+		     "pg_catalog.set_config('DateStyle', 'ISO', true), "
+		     "pg_catalog.set_config('IntervalStyle', 'postgres', true), "
+		     "pg_catalog.set_config('TimeZone', 'UTC', true), "
+		     "pg_catalog.set_config('bytea_output', 'hex', true)";
 
 	return PQsetnonblocking(conn, 1) == 0 &&
 	       PQenterPipelineMode(conn) == 1 &&

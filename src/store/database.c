@@ -23,6 +23,7 @@
 #include "base/log.h"
 #include "postgres/connector.h"
 #include "postgres/conninfo.h"
+#include "postgres/limits.h"
 #include "postgres/query.h"
 #include "store/parameters.h"
 #include "store/record_rows.h"
@@ -44,21 +45,12 @@ enum session {
  */
 static const char begin_transaction[] =
 	"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
-#define SET_TRANSACTION(statement_timeout)                              \
-	"SELECT pg_catalog.set_config('statement_timeout',"             \
-	" '" statement_timeout "', true),"                              \
-	" pg_catalog.set_config('lock_timeout', '10s', true),"          \
-	" pg_catalog.set_config('idle_in_transaction_session_timeout'," \
-	" '60s', true),"                                                \
-	" CASE WHEN pg_catalog.current_setting('transaction_timeout',"  \
-	" true) IS NOT NULL THEN"                                       \
-	" pg_catalog.set_config('transaction_timeout', '0', true) END"
-static const char set_transaction[] = SET_TRANSACTION("30s");
+static const char set_transaction[] = SQL_SET_LIMITS("30s", "10s", "60s");
 /*
  * What comes out of the spool may not hold up live events for long. A file that
  * needs more time is tried alone, after growing pauses.
  */
-static const char set_spool_transaction[] = SET_TRANSACTION("4s");
+static const char set_spool_transaction[] = SQL_SET_LIMITS("4s", "10s", "60s");
 
 /*
  * The same for a session, if it is the one that we connected to ($1). A

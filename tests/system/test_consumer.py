@@ -571,6 +571,7 @@ SETTINGS = {
     "search_path": "nowhere", "DateStyle": "SQL, DMY", "TimeZone": "Asia/Kathmandu",
     "bytea_output": "escape", "row_security": "off", "default_transaction_read_only": "on",
     "plan_cache_mode": "force_generic_plan"}
+NEWER_SETTINGS = [(140000, "idle_session_timeout", "500ms"), (170000, "transaction_timeout", "200ms")]
 
 
 @pytest.fixture
@@ -578,8 +579,8 @@ def tuned(cluster, database):
     """A role whose settings somebody chose for other programs."""
     version = cluster.execute("SELECT current_setting('server_version_num')::int")[0][0]
     database.execute("CREATE ROLE tuned LOGIN IN ROLE humcli_consumer")
-    for name, value in {**SETTINGS, **({"idle_session_timeout": "500ms"}
-                                       if version >= 140000 else {})}.items():
+    newer = {name: value for since, name, value in NEWER_SETTINGS if version >= since}
+    for name, value in {**SETTINGS, **newer}.items():
         database.execute(f"ALTER ROLE tuned SET {name} = '{value}'")
     yield database.dsn("tuned")
     database.execute("DROP OWNED BY tuned")
