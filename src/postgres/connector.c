@@ -120,13 +120,26 @@ const char *connector_failure(const struct connector *c)
 	return c->failure.data;
 }
 
-static void log_notice(void *context, const char *message)
+/*
+ * Logs a notice of the server. Those of our own SQL functions tell of a fault
+ * that they repaired.
+ */
+static void log_notice(void *context, const PGresult *notice)
 {
-	char text[256];
+	const char *message =
+		PQresultErrorField(notice, PG_DIAG_MESSAGE_PRIMARY);
+	const char *hint = PQresultErrorField(notice, PG_DIAG_MESSAGE_HINT);
+	bool ours = message && strncmp(message, "humcli: ", 8) == 0;
+	char text[512], *whole;
 
 	(void)context;
-	pq_one_line(text, sizeof(text), message);
-	log_message(LEVEL_DEBUG, "postgresql: %s", text);
+	if (!message)
+		return;
+	whole = xasprintf("%s%s%s", message, hint ? "; " : "",
+			  hint ? hint : "");
+	pq_one_line(text, sizeof(text), whole);
+	free(whole);
+	log_message(ours ? LEVEL_WARNING : LEVEL_DEBUG, "postgresql: %s", text);
 }
 
 /* Failures. */
@@ -546,7 +559,7 @@ static PGconn *connect_round(struct round *r)
 		attempts_free(c->attempts, c->count);
 		c->attempts = NULL;
 		c->count = 0;
-		PQsetNoticeProcessor(conn, log_notice, NULL);
+		PQsetNoticeReceiver(conn, log_notice, NULL);
 	} else {
 		keep_attempts(r);
 	}

@@ -485,12 +485,25 @@ def test_a_pool_that_gave_up(doctor, database, paths):
     assert doctor.faults() == ({}, FINE)
 
 
+@pytest.mark.usefixtures("store")     # makes the role
 def test_a_sequence_that_is_behind(doctor, database):
     record(database, "CANCELLED", "PENDING", "now()")
     database.execute("SELECT setval(pg_get_serial_sequence('humcli.events', 'id'), 1, false)")
     assert doctor.faults() == ({"sequences": "behind their tables: events.id"}, WARNING)
+    # a role that may only record learns of it, too; by TCP root helps nothing
+    doctor.settings["DATABASE"] = database.dsn(WRITER, tcp=True)
+    assert doctor.faults() == ({"sequences": "behind their tables: events.id"}, WARNING)
     # what it says helps
     database.execute("SELECT setval(pg_get_serial_sequence('humcli.events', 'id'), max(id)) FROM humcli.events")
+    assert doctor.faults() == ({}, FINE)
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize("where", ["DATABASE {database}", "ROLE test_writer IN DATABASE {database}"])
+def test_a_read_only_default_of_the_role(where, doctor, database):
+    """Recording asks for READ WRITE, so that it does no harm."""
+    doctor.settings["DATABASE"] = database.dsn(WRITER)
+    database.execute(f"ALTER {where.format(database=database.name)} SET default_transaction_read_only = on")
     assert doctor.faults() == ({}, FINE)
 
 

@@ -435,3 +435,21 @@ def test_a_sequence_at_its_end(paths, site, spool):
         site.query("ALTER TABLE humcli.events ALTER id SET NO MAXVALUE")
     assert recorded(site, [body]) == 1
     assert not in_quarantine(site, [body])
+
+
+@pytest.mark.parametrize("kind", [FastCGI, CGI])
+def test_a_sequence_that_is_behind(kind, paths, site, spool):
+    """It is repaired, and our own log says so, whatever the role's settings."""
+    site.query("ALTER ROLE test_writer SET client_min_messages = error")
+    try:
+        with responder(paths, site, spool, kind) as it:
+            assert it.post(event()).body == RECEIVED
+            site.query("SELECT setval(pg_get_serial_sequence('humcli.events', 'id'), 1, false)")
+            body = event()
+            assert it.post(body).body == RECEIVED
+            [line] = [line for line in it.log().splitlines() if "humcli.events.id" in line]
+            assert "level=warning" in line and "behind its table" in line
+            assert "logical replication" in line
+    finally:
+        site.query("ALTER ROLE test_writer RESET client_min_messages")
+    assert recorded(site, [body]) == 1

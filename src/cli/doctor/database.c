@@ -70,6 +70,39 @@ static const struct query_check setup_checks[] = {
 	  "humcli-webhook init" },
 };
 
+/* For each role that may call identities_behind(): to record or to read. */
+static const struct query_check sequences_check = {
+	"sequences", NULL,
+	"SELECT CASE WHEN pg_catalog.cardinality(b.columns) > 0 THEN 1 "
+	"ELSE 0 END, CASE WHEN pg_catalog.cardinality(b.columns) > 0 "
+	"THEN pg_catalog.format('behind their tables: %s', "
+	"pg_catalog.array_to_string(b.columns, ', ')) "
+	"ELSE 'none is behind its table' END "
+	"FROM humcli.identities_behind() b (columns)",
+	"the next row repairs the sequence; for all of them now: SELECT "
+	"setval(pg_get_serial_sequence('humcli.TABLE', 'COLUMN'), "
+	"max(COLUMN)) FROM humcli.TABLE"
+};
+
+/* An older schema may lack the function, and the checks above say so. */
+static void check_sequences(struct findings *f, PGconn *conn)
+{
+	PGresult *r = doctor_query(
+		conn,
+		"SELECT 1 FROM pg_proc p "
+		"JOIN pg_namespace n ON n.oid = p.pronamespace "
+		"WHERE n.nspname = 'humcli' AND p.proname = $1::text "
+		"AND has_schema_privilege(n.oid, 'USAGE') "
+		"AND has_function_privilege(p.oid, 'EXECUTE')",
+		"identities_behind");
+	bool can_ask = PQresultStatus(r) == PGRES_TUPLES_OK &&
+		       PQntuples(r) == 1;
+
+	PQclear(r);
+	if (can_ask)
+		doctor_run_check(f, conn, &sequences_check);
+}
+
 /* Returns true if a notification on channel arrives in time. */
 static bool wait_for_notification(PGconn *conn, const char *channel)
 {
@@ -214,6 +247,7 @@ void doctor_database(struct findings *f, const char *conninfo,
 	report_connection(f, conn, monotonic_ms() - start);
 	for (size_t i = 0; i < ARRAY_SIZE(setup_checks); i++)
 		doctor_run_check(f, conn, &setup_checks[i]);
+	check_sequences(f, conn);
 	check_notify(f, conn, conninfo);
 	if (reader)
 		doctor_recorded(f, reader, false);

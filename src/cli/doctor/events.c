@@ -21,16 +21,6 @@ enum { SQL_LIMIT = 1 << 20 };
 #define NO_TEST(column) column " NOT LIKE 'task\\_test\\_%'"
 
 static const struct query_check data_checks[] = {
-	{ "sequences", "events",
-	  "SELECT CASE WHEN pg_catalog.cardinality(b.columns) > 0 THEN 1 "
-	  "ELSE 0 END, CASE WHEN pg_catalog.cardinality(b.columns) > 0 "
-	  "THEN pg_catalog.format('behind their tables: %s', "
-	  "pg_catalog.array_to_string(b.columns, ', ')) "
-	  "ELSE 'none is behind its table' END "
-	  "FROM humcli.identities_behind() b (columns)",
-	  "the next row repairs the sequence; for all of them now: SELECT "
-	  "setval(pg_get_serial_sequence('humcli.TABLE', 'COLUMN'), "
-	  "max(COLUMN)) FROM humcli.TABLE" },
 	{ "silence", "tasks",
 	  "SELECT CASE WHEN count(*) > 0 AND max(t.occurred_at) < "
 	  "now() - interval '24 h' THEN 1 ELSE 0 END, "
