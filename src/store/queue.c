@@ -8,59 +8,23 @@
  *
  * Threads: workers call queue_submit() and queue_healthy(); the leader polls
  * queue_overdue_fd() and calls queue_overdue(); the drainer blocks in
- * queue_submit_and_wait(). The writer calls all of batch.h, and calls
- * on_outcome of live entries. No function of others is called and nothing is
- * logged with q->lock held. An entry that is overdue while the writer has it
- * is marked abandoned, and the writer frees it.
+ * queue_submit_and_wait(). batch.c has the writer's side. No function of others
+ * is called and nothing is logged with q->lock held.
  */
-#include "store/batch.h"
+#include "store/queue.h"
 
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "base/fatal.h"
 #include "base/log.h"
 #include "base/threads.h"
-#include "store/waiting.h"
+#include "store/queue_state.h"
 
 enum {
-	BATCH_BYTES = 8 * 1024 * 1024,
-	BACKLOG_BATCH = 64, /* so that live events wait little behind it */
-	LIVE_BATCHES_MAX = 4, /* then the backlog has its turn */
 	PROBE_TIMEOUT_MS = 1000,
 	CHECK_INTERVAL_MS = 100 /* no deadline is shorter */
-};
-
-STAILQ_HEAD(entry_list, entry);
-
-struct queue {
-	pthread_mutex_t lock; /* guards what follows but the descriptors */
-	struct waiting waiting; /* live entries, also those the writer has */
-	struct entry_list live;
-	struct entry_list backlog;
-	size_t queued_count; /* in both */
-	unsigned live_batches; /* in a row, while the backlog waited */
-
-	int writer_wakeup; /* eventfd */
-	size_t wake_threshold; /* so many entries wake the writer; 0: none */
-	bool writer_busy; /* a transaction is in flight */
-	int overdue_wakeup; /* eventfd */
-	int64_t next_check; /* queue_overdue() is called by then */
-	bool no_new_entry; /* nothing was submitted since it was called */
-	pthread_cond_t backlog_done;
-
-	bool stopping;
-
-	struct breaker breaker;
-	bool probe_wanted; /* of the writer */
-	bool probing; /* a thread makes a round trip of its own */
-	pthread_cond_t probe_done;
-	bool (*probe)(void *context, int64_t deadline); /* NULL: none */
-	void *probe_context;
-	void (*on_round_trip)(void *context, enum round_trip);
-	void *round_trip_context;
 };
 
 struct queue *queue_new(bool breaker, size_t pressure_threshold)
@@ -97,16 +61,7 @@ void queue_on_round_trip(struct queue *q,
 	q->round_trip_context = context;
 }
 
-void queue_set_probe(struct queue *q,
-		     bool (*probe)(void *context, int64_t deadline),
-		     void *context)
-{
-	q->probe = probe;
-	q->probe_context = context;
-}
-
-/* Call without q->lock held. */
-static void report_round_trip(const struct queue *q, enum round_trip result)
+void queue_report_round_trip(const struct queue *q, enum round_trip result)
 {
 	if (q->on_round_trip)
 		q->on_round_trip(q->round_trip_context, result);
@@ -131,7 +86,7 @@ static struct entry *entry_new(struct delivery *d, outcome_fn on_outcome)
 	return e;
 }
 
-static void entry_free(struct entry *e)
+void queue_entry_free(struct entry *e)
 {
 	delivery_unref(e->job.delivery);
 	free(e);
@@ -184,11 +139,7 @@ static struct entry *first_overdue(const struct queue *q, int64_t *when)
 	return e;
 }
 
-/*
- * Wakes the thread that polls queue_overdue_fd(), if an entry that came or
- * changed is due sooner than its next check. Call with q->lock held.
- */
-static void wake_overdue_watcher(struct queue *q)
+void queue_wake_overdue_watcher(struct queue *q)
 {
 	int64_t when;
 
@@ -197,8 +148,6 @@ static void wake_overdue_watcher(struct queue *q)
 	q->next_check = INT64_MIN;
 	wakeup_signal(q->overdue_wakeup);
 }
-
-/* The side of the requests. */
 
 bool queue_submit(struct queue *q, struct delivery *d, int64_t deadline,
 		  outcome_fn on_outcome, void *context)
@@ -215,7 +164,7 @@ bool queue_submit(struct queue *q, struct delivery *d, int64_t deadline,
 		waiting_add(&q->waiting, e);
 		enqueue(q, e);
 		q->no_new_entry = false;
-		wake_overdue_watcher(q);
+		queue_wake_overdue_watcher(q);
 	}
 	mutex_unlock(&q->lock);
 	/*
@@ -224,9 +173,9 @@ bool queue_submit(struct queue *q, struct delivery *d, int64_t deadline,
 	 * leaves a backend behind.
 	 */
 	if (tries)
-		report_round_trip(q, ROUND_TRIP_FAILED);
+		queue_report_round_trip(q, ROUND_TRIP_FAILED);
 	if (open)
-		entry_free(e);
+		queue_entry_free(e);
 	return !open;
 }
 
@@ -249,7 +198,7 @@ static void report_open_breaker(struct queue *q)
 		    "events are spooled until a commit succeeds");
 	/* The writer probes from now on. */
 	wakeup_signal(q->writer_wakeup);
-	report_round_trip(q, ROUND_TRIP_FAILED);
+	queue_report_round_trip(q, ROUND_TRIP_FAILED);
 }
 
 void *queue_overdue(struct queue *q, int64_t *next)
@@ -276,7 +225,7 @@ void *queue_overdue(struct queue *q, int64_t *next)
 	if (opened)
 		report_open_breaker(q);
 	if (ours)
-		entry_free(e);
+		queue_entry_free(e);
 	return context;
 }
 
@@ -330,7 +279,7 @@ bool queue_submit_and_wait(struct queue *q, struct delivery **deliveries,
 	mutex_unlock(&q->lock);
 	for (size_t i = 0; i < count; i++) {
 		if (all[i])
-			entry_free(all[i]);
+			queue_entry_free(all[i]);
 	}
 	free(all);
 	return answered;
@@ -409,194 +358,10 @@ bool queue_healthy(struct queue *q)
 	return healthy;
 }
 
-/* The side of the writer. */
-
-struct batch *batch_new(size_t count)
-{
-	struct batch *b;
-
-	if (count > (SIZE_MAX - sizeof(*b)) / sizeof(b->jobs[0]))
-		fatal("out of memory");
-	return xcalloc(1, sizeof(*b) + count * sizeof(b->jobs[0]));
-}
-
-/* Call with q->lock held. */
-static struct batch *dequeue_batch(struct entry_list *list, size_t max)
-{
-	struct batch *b = batch_new(max);
-	struct entry *e;
-	size_t bytes = 0;
-
-	while (b->count < max && (e = STAILQ_FIRST(list))) {
-		bytes += e->job.delivery->length;
-		if (b->count && bytes > BATCH_BYTES)
-			break;
-		STAILQ_REMOVE_HEAD(list, queued);
-		e->is_queued = false;
-		b->jobs[b->count++] = &e->job;
-	}
-	return b;
-}
-
-struct batch *queue_take(struct queue *q, size_t max)
-{
-	struct batch *b = NULL;
-	bool live, backlog;
-
-	mutex_lock(&q->lock);
-	live = !STAILQ_EMPTY(&q->live);
-	backlog = !STAILQ_EMPTY(&q->backlog) && !q->breaker.open;
-	if (backlog && (!live || q->live_batches >= LIVE_BATCHES_MAX)) {
-		b = dequeue_batch(&q->backlog,
-				  max < BACKLOG_BATCH ? max : BACKLOG_BATCH);
-		b->from_spool = true;
-		q->live_batches = 0;
-	} else if (live) {
-		b = dequeue_batch(&q->live, max);
-		q->live_batches = backlog ? q->live_batches + 1 : 0;
-	}
-	q->queued_count -= b ? b->count : 0;
-	mutex_unlock(&q->lock);
-	return b;
-}
-
-struct batch *queue_drop_abandoned(struct queue *q, struct batch *b)
-{
-	size_t kept = 0;
-
-	mutex_lock(&q->lock);
-	for (size_t i = 0; i < b->count; i++) {
-		if (b->jobs[i]->entry->abandoned)
-			entry_free(b->jobs[i]->entry);
-		else
-			b->jobs[kept++] = b->jobs[i];
-	}
-	mutex_unlock(&q->lock);
-	b->count = kept;
-	if (kept)
-		return b;
-	free(b);
-	return NULL;
-}
-
-/*
- * Returns true if queue_complete() goes on with the entry: reports the outcome
- * unless it is abandoned, and frees it. Call with q->lock held.
- */
-static bool complete(struct queue *q, struct entry *e)
-{
-	if (e->abandoned)
-		return true;
-	e->completed = true;
-	if (!e->on_outcome)
-		return false;
-	if (e->job.outcome != OUTCOME_UNAVAILABLE &&
-	    e->job.outcome != OUTCOME_REFUSED) {
-		waiting_remove(&q->waiting, e);
-		return true;
-	}
-	/* The writer gave it up; queue_overdue() hands it out. */
-	waiting_expire(&q->waiting, e);
-	wake_overdue_watcher(q);
-	return false;
-}
-
-void queue_complete(struct queue *q, struct batch *b)
-{
-	size_t count = 0;
-
-	mutex_lock(&q->lock);
-	for (size_t i = 0; i < b->count; i++) {
-		if (b->jobs[i] && complete(q, b->jobs[i]->entry))
-			b->jobs[count++] = b->jobs[i];
-	}
-	cond_broadcast(&q->backlog_done);
-	mutex_unlock(&q->lock);
-	for (size_t i = 0; i < count; i++) {
-		struct entry *e = b->jobs[i]->entry;
-
-		if (!e->abandoned)
-			e->on_outcome(e->context, e->job.outcome);
-		entry_free(e);
-	}
-	free(b);
-}
-
-void queue_round_trip_done(struct queue *q, enum round_trip result)
-{
-	/* First, because the threads that wait may end the process. */
-	report_round_trip(q, result);
-	mutex_lock(&q->lock);
-	breaker_round_trip(&q->breaker, result, monotonic_ms());
-	q->probe_wanted = false;
-	cond_broadcast(&q->probe_done);
-	mutex_unlock(&q->lock);
-}
-
 void queue_restore_round_trip(struct queue *q, enum round_trip result,
 			      int64_t age)
 {
 	mutex_lock(&q->lock);
 	breaker_restore(&q->breaker, result, age, monotonic_ms());
 	mutex_unlock(&q->lock);
-}
-
-void queue_close_breaker(struct queue *q)
-{
-	bool closed;
-
-	mutex_lock(&q->lock);
-	closed = breaker_close(&q->breaker);
-	mutex_unlock(&q->lock);
-	if (closed)
-		log_message(LEVEL_INFO, "circuit breaker closed: the database "
-					"commits again");
-}
-
-struct queue_view queue_look(struct queue *q)
-{
-	struct queue_view view;
-
-	mutex_lock(&q->lock);
-	view = (struct queue_view){
-		.length = q->queued_count,
-		.has_work = !STAILQ_EMPTY(&q->live) ||
-			    (!STAILQ_EMPTY(&q->backlog) && !q->breaker.open),
-		.breaker_open = q->breaker.open,
-		.probe_wanted = q->probe_wanted,
-		.stopping = q->stopping,
-		.stop_deadline = q->waiting.stop_deadline,
-	};
-	mutex_unlock(&q->lock);
-	return view;
-}
-
-int queue_writer_fd(const struct queue *q)
-{
-	return q->writer_wakeup;
-}
-
-void queue_arm_wakeup(struct queue *q, size_t threshold)
-{
-	mutex_lock(&q->lock);
-	q->wake_threshold = threshold;
-	q->writer_busy = threshold == 0;
-	mutex_unlock(&q->lock);
-}
-
-void queue_disarm_wakeup(struct queue *q, bool woken)
-{
-	mutex_lock(&q->lock);
-	q->wake_threshold = 0;
-	mutex_unlock(&q->lock);
-	if (woken)
-		wakeup_clear(q->writer_wakeup);
-}
-
-void queue_stop(struct queue *q)
-{
-	mutex_lock(&q->lock);
-	q->stopping = true;
-	mutex_unlock(&q->lock);
-	wakeup_signal(q->writer_wakeup);
 }
