@@ -20,8 +20,8 @@
 
 enum {
 	BATCH_BYTES = 8 * 1024 * 1024,
-	BACKLOG_BATCH = 64, /* so that live events wait little behind it */
-	LIVE_BATCHES_MAX = 4 /* then the backlog has its turn */
+	SPOOLED_BATCH = 64, /* so that live events wait little behind it */
+	LIVE_BATCHES_MAX = 4 /* then spooled ones have their turn */
 };
 
 void queue_set_probe(struct queue *q,
@@ -62,19 +62,19 @@ static struct batch *dequeue_batch(struct entry_list *list, size_t max)
 struct batch *queue_take(struct queue *q, size_t max)
 {
 	struct batch *b = NULL;
-	bool live, backlog;
+	bool live, spooled;
 
 	mutex_lock(&q->lock);
 	live = !STAILQ_EMPTY(&q->live);
-	backlog = !STAILQ_EMPTY(&q->backlog) && !q->breaker.open;
-	if (backlog && (!live || q->live_batches >= LIVE_BATCHES_MAX)) {
-		b = dequeue_batch(&q->backlog,
-				  max < BACKLOG_BATCH ? max : BACKLOG_BATCH);
+	spooled = !STAILQ_EMPTY(&q->spooled) && !q->breaker.open;
+	if (spooled && (!live || q->live_batches >= LIVE_BATCHES_MAX)) {
+		b = dequeue_batch(&q->spooled,
+				  max < SPOOLED_BATCH ? max : SPOOLED_BATCH);
 		b->from_spool = true;
 		q->live_batches = 0;
 	} else if (live) {
 		b = dequeue_batch(&q->live, max);
-		q->live_batches = backlog ? q->live_batches + 1 : 0;
+		q->live_batches = spooled ? q->live_batches + 1 : 0;
 	}
 	q->queued_count -= b ? b->count : 0;
 	mutex_unlock(&q->lock);
@@ -131,7 +131,7 @@ void queue_complete(struct queue *q, struct batch *b)
 		if (b->jobs[i] && complete(q, b->jobs[i]->entry))
 			b->jobs[count++] = b->jobs[i];
 	}
-	cond_broadcast(&q->backlog_done);
+	cond_broadcast(&q->spooled_done);
 	mutex_unlock(&q->lock);
 	for (size_t i = 0; i < count; i++) {
 		struct entry *e = b->jobs[i]->entry;
@@ -174,7 +174,7 @@ struct queue_view queue_look(struct queue *q)
 	view = (struct queue_view){
 		.length = q->queued_count,
 		.has_work = !STAILQ_EMPTY(&q->live) ||
-			    (!STAILQ_EMPTY(&q->backlog) && !q->breaker.open),
+			    (!STAILQ_EMPTY(&q->spooled) && !q->breaker.open),
 		.breaker_open = q->breaker.open,
 		.probe_wanted = q->probe_wanted,
 		.stopping = q->stopping,

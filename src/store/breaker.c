@@ -29,7 +29,7 @@ void breaker_restore(struct breaker *b, enum round_trip result, int64_t age,
 	b->half_open = failed && !b->open;
 }
 
-bool breaker_trip(struct breaker *b)
+bool breaker_open(struct breaker *b)
 {
 	if (!b->enabled || b->open)
 		return false;

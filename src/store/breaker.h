@@ -37,7 +37,7 @@ void breaker_round_trip(struct breaker *b, enum round_trip result, int64_t now);
 void breaker_restore(struct breaker *b, enum round_trip result, int64_t age,
 		     int64_t now);
 /* Returns true if the breaker opened now; false if it was open or may not. */
-bool breaker_trip(struct breaker *b) MUST_CHECK;
+bool breaker_open(struct breaker *b) MUST_CHECK;
 /* Returns true if the breaker closed now; false if it was closed. */
 bool breaker_close(struct breaker *b) MUST_CHECK;
 /* Returns true once, to the delivery that tries for all processes. */

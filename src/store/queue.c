@@ -3,7 +3,7 @@
  * requests and writer. It must not know sockets, libpq or the spool.
  *
  * A live entry is in `waiting` until it has its outcome or is overdue, and in
- * `live` until the writer takes it. One out of the spool is in `backlog` until
+ * `live` until the writer takes it. One out of the spool is in `spooled` until
  * the writer takes it.
  *
  * Threads: workers call queue_submit() and queue_healthy(); the leader polls
@@ -34,9 +34,9 @@ struct queue *queue_new(bool breaker, size_t pressure_threshold)
 	q->breaker.enabled = breaker;
 	waiting_init(&q->waiting, pressure_threshold, breaker);
 	STAILQ_INIT(&q->live);
-	STAILQ_INIT(&q->backlog);
+	STAILQ_INIT(&q->spooled);
 	mutex_init(&q->lock);
-	cond_init(&q->backlog_done);
+	cond_init(&q->spooled_done);
 	cond_init(&q->probe_done);
 	q->writer_wakeup = wakeup_new();
 	q->overdue_wakeup = wakeup_new();
@@ -45,7 +45,7 @@ struct queue *queue_new(bool breaker, size_t pressure_threshold)
 
 void queue_free(struct queue *q)
 {
-	cond_destroy(&q->backlog_done);
+	cond_destroy(&q->spooled_done);
 	cond_destroy(&q->probe_done);
 	mutex_destroy(&q->lock);
 	close(q->overdue_wakeup);
@@ -94,7 +94,7 @@ void queue_entry_free(struct entry *e)
 
 static struct entry_list *list_of(struct queue *q, const struct entry *e)
 {
-	return e->on_outcome ? &q->live : &q->backlog;
+	return e->on_outcome ? &q->live : &q->spooled;
 }
 
 /* Call with q->lock held. */
@@ -211,7 +211,7 @@ void *queue_overdue(struct queue *q, int64_t *next)
 	mutex_lock(&q->lock);
 	e = first_overdue(q, &when);
 	if (e && now >= when) {
-		opened = !e->completed && breaker_trip(&q->breaker);
+		opened = !e->completed && breaker_open(&q->breaker);
 		context = e->context;
 		waiting_remove(&q->waiting, e);
 		ours = abandon(q, e);
@@ -240,7 +240,7 @@ static void wait_for_outcome(struct queue *q, const struct entry *e,
 {
 	while (!e->completed && q->waiting.stop_deadline == INT64_MAX &&
 	       monotonic_ms() < deadline)
-		cond_wait(&q->backlog_done, &q->lock, deadline);
+		cond_wait(&q->spooled_done, &q->lock, deadline);
 }
 
 /* Call with q->lock held. */
@@ -290,7 +290,7 @@ void queue_set_stop_deadline(struct queue *q, int64_t deadline)
 	mutex_lock(&q->lock);
 	q->waiting.stop_deadline = deadline;
 	q->waiting.stop_requested_at = monotonic_ms();
-	cond_broadcast(&q->backlog_done);
+	cond_broadcast(&q->spooled_done);
 	mutex_unlock(&q->lock);
 }
 

@@ -21,9 +21,9 @@ struct queue {
 	pthread_mutex_t lock; /* guards what follows but the descriptors */
 	struct waiting waiting; /* live entries, also those the writer has */
 	struct entry_list live;
-	struct entry_list backlog;
+	struct entry_list spooled;
 	size_t queued_count; /* in both */
-	unsigned live_batches; /* in a row, while the backlog waited */
+	unsigned live_batches; /* in a row, while spooled entries waited */
 
 	int writer_wakeup; /* eventfd */
 	size_t wake_threshold; /* so many entries wake the writer; 0: none */
@@ -31,7 +31,7 @@ struct queue {
 	int overdue_wakeup; /* eventfd */
 	int64_t next_check; /* queue_overdue() is called by then */
 	bool no_new_entry; /* nothing was submitted since it was called */
-	pthread_cond_t backlog_done;
+	pthread_cond_t spooled_done;
 
 	bool stopping;
 

@@ -13,7 +13,7 @@
 struct entry {
 	TAILQ_ENTRY(entry) by_deadline; /* in struct waiting */
 	TAILQ_ENTRY(entry) by_age; /* in struct waiting */
-	STAILQ_ENTRY(entry) queued; /* in queue.live or .backlog */
+	STAILQ_ENTRY(entry) queued; /* in queue.live or .spooled */
 	struct job job;
 	outcome_fn on_outcome; /* NULL: queue_submit_and_wait() waits */
 	void *context;

@@ -18,15 +18,15 @@
 enum { NOW = 1000000 };
 
 /* A disabled one never opens; opening and closing are reported once. */
-static void test_trip(void **state)
+static void test_open(void **state)
 {
 	struct breaker off = { .enabled = false }, on = { .enabled = true };
 
 	(void)state;
-	assert_false(breaker_trip(&off));
+	assert_false(breaker_open(&off));
 	assert_false(off.open);
-	assert_true(breaker_trip(&on));
-	assert_false(breaker_trip(&on));
+	assert_true(breaker_open(&on));
+	assert_false(breaker_open(&on));
 	assert_true(on.open);
 	assert_true(breaker_close(&on));
 	assert_false(breaker_close(&on));
@@ -150,7 +150,7 @@ static void test_files(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_trip),
+		cmocka_unit_test(test_open),
 		cmocka_unit_test(test_restore),
 		cmocka_unit_test(test_health),
 		cmocka_unit_test(test_files),
