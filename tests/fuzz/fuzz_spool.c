@@ -22,7 +22,7 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/log.h"
-#include "store/drainer.h"
+#include "store/drain.h"
 
 static const char signature_key[] = "\nsignature: ";
 

@@ -14,7 +14,7 @@
 #include "cli/table.h"
 #include "config/secrets.h"
 #include "config/settings.h"
-#include "store/drainer.h"
+#include "store/drain.h"
 #include "store/writer.h"
 
 #include <errno.h>
