@@ -2,26 +2,17 @@
  * metrics: prints what monitoring wants to know, as Prometheus text for the
  * textfile collector of node_exporter. One query gives all rows of the
  * database; the spool is looked at first, because root becomes postgres for the
- * query. With --output a child process prints into a temporary file, which
- * then replaces the file, so that no reader sees half of it.
+ * query.
  */
 #include "config.h"
 
-#include "base/alloc.h"
-#include "base/buf.h"
 #include "base/macros.h"
-#include "cli/program.h"
 #include "cli/query.h"
-#include "store/spool.h"
+#include "cli/replace_file.h"
+#include "cli/spool_sums.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 /* Every family of metrics; all are gauges, because purge deletes rows. */
 static const struct family {
@@ -127,70 +118,26 @@ static void print_rows(const struct rows *r)
 	}
 }
 
-/* Prints what is in the spool. Returns EX_OK. */
-static int print_spool(void *context)
+static void print_folders(const char *family, uint64_t new, uint64_t failed)
 {
-	const struct settings *settings = context;
-	static const struct {
-		enum spool_folder folder;
-		const char *name;
-	} folders[] = { { SPOOL_NEW, "new" }, { SPOOL_FAILED, "failed" } };
-	uint64_t bytes[ARRAY_SIZE(folders)] = { 0 };
-	size_t files[ARRAY_SIZE(folders)] = { 0 };
-	struct spool *s = spool_open(settings->spool, settings->spool_max);
 	char text[24];
 
-	if (!s)
-		return EX_OK;
-	for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
-		struct spool_list list;
-
-		if (!spool_list(s, folders[i].folder, &list))
-			continue;
-		files[i] = list.count;
-		for (size_t k = 0; k < list.count; k++)
-			bytes[i] += list.items[k].size;
-		spool_list_free(&list);
-	}
-	spool_close(s);
-	print_header("humcli_spool_files");
-	for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
-		snprintf(text, sizeof(text), "%zu", files[i]);
-		print_sample("humcli_spool_files", "folder", folders[i].name,
-			     text);
-	}
-	print_header("humcli_spool_bytes");
-	for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
-		snprintf(text, sizeof(text), "%llu",
-			 (unsigned long long)bytes[i]);
-		print_sample("humcli_spool_bytes", "folder", folders[i].name,
-			     text);
-	}
-	return EX_OK;
+	print_header(family);
+	snprintf(text, sizeof(text), "%llu", (unsigned long long)new);
+	print_sample(family, "folder", "new", text);
+	snprintf(text, sizeof(text), "%llu", (unsigned long long)failed);
+	print_sample(family, "folder", "failed", text);
 }
 
-/*
- * Prints what is in the spool, as its owner: a folder that root made there
- * would be out of the responder's reach. Prints nothing for other users.
- */
-static void print_spool_as_owner(struct settings *settings)
+/* Prints what is in the spool; nothing if this user may not look into it. */
+static void print_spool(const struct settings *settings)
 {
-	struct stat st;
-	char *owner;
-	bool printed;
-	int code;
+	struct spool_sums sums;
 
-	if (!*settings->spool || stat(settings->spool, &st) < 0)
+	if (!cli_spool_sums(settings, &sums))
 		return;
-	if (st.st_uid == geteuid()) {
-		(void)print_spool(settings);
-		return;
-	}
-	owner = cli_owner_name(settings->spool);
-	printed = cli_run_as(owner, print_spool, settings, &code);
-	if (!printed && geteuid() == 0)
-		fputs("# the spool can't be looked into\n", stdout);
-	free(owner);
+	print_folders("humcli_spool_files", sums.new.files, sums.failed.files);
+	print_folders("humcli_spool_bytes", sums.new.bytes, sums.failed.bytes);
 }
 
 /* Prints all metrics. Returns the exit code. */
@@ -202,7 +149,7 @@ static int print_metrics(const struct verb *v)
 
 	if (code == EX_OK) {
 		print_one("humcli_build_info", "version", PACKAGE_VERSION, "1");
-		print_spool_as_owner(&q.settings);
+		print_spool(&q.settings);
 		code = query_connect(&q);
 		if (code == EX_OK)
 			code = query_run(&q, metrics_sql, NULL, 0, &rows);
@@ -212,48 +159,6 @@ static int print_metrics(const struct verb *v)
 		print_rows(rows);
 	rows_free(rows);
 	query_close(&q);
-	return code;
-}
-
-/* Prints into fd, in a child process, which may become another user. */
-static int print_into(const struct verb *v, int fd)
-{
-	pid_t child = fork();
-	int status;
-
-	if (child == 0) {
-		int code = EX_OSERR;
-
-		if (dup2(fd, STDOUT_FILENO) >= 0)
-			code = print_metrics(v);
-		_exit(fflush(stdout) == 0 ? code : EX_IOERR);
-	}
-	while (child > 0 && waitpid(child, &status, 0) < 0) {
-		if (errno != EINTR)
-			return EX_OSERR;
-	}
-	return child > 0 && WIFEXITED(status) ? WEXITSTATUS(status) : EX_OSERR;
-}
-
-/* Replaces a file by the metrics; the file then also says that humcli_up is 0. */
-static int write_metrics(const struct verb *v, const char *path)
-{
-	char *temporary = xasprintf("%s.XXXXXX", path);
-	int fd = mkostemp(temporary, O_CLOEXEC);
-	int code = EX_CANTCREAT;
-
-	if (fd >= 0) {
-		code = print_into(v, fd);
-		if (code == EX_IOERR || fchmod(fd, 0644) < 0 || fsync(fd) < 0 ||
-		    rename(temporary, path) < 0) {
-			code = EX_CANTCREAT;
-			(void)unlink(temporary);
-		}
-		close(fd);
-	}
-	if (code == EX_CANTCREAT)
-		cli_error(v, "can't write %s: %s", path, strerror(errno));
-	free(temporary);
 	return code;
 }
 
@@ -269,5 +174,6 @@ int cmd_metrics(const struct verb *v, int argc, char **argv)
 	if (!cli_options(v, &argc, &argv, options, ARRAY_SIZE(options), 0,
 			 &code))
 		return code;
-	return output ? write_metrics(v, output) : print_metrics(v);
+	return output ? cli_replace_file(v, output, 0644, print_metrics)
+		      : print_metrics(v);
 }
