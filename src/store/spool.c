@@ -1,8 +1,8 @@
 /*
  * Owns the state of the spool: whether it can be used, how much it holds, and
- * what waits for the drainer. spool_file.c knows the form of a file,
- * spool_disk.c the folders and syncs, spool_count.c the sums. It must not know
- * secrets, events or the database.
+ * what waits for the drainer. spool_listing.c reads the folders, spool_file.c
+ * knows the form of a file, spool_disk.c how a file survives a crash,
+ * spool_count.c the sums. It must not know secrets, events or the database.
  *
  * Workers, the drainer and the command line call any function at any time. The
  * lock guards some flags. Nothing is read or written under it, because a slow
@@ -13,9 +13,7 @@
  */
 #include "store/spool.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -27,17 +25,13 @@
 #include "base/threads.h"
 #include "store/spool_count.h"
 #include "store/spool_disk.h"
+#include "store/spool_listing.h"
 #include "store/spool_note.h"
 
 enum {
-	FILE_MAX = 17 * 1024 * 1024, /* the largest MAX_BODY, and the headers */
 	CHARGE_MIN = 4096, /* what a small file counts */
 	TRIAL_MS = 1000 /* for so long the result of a trial is used */
 };
-
-static const char *const folders[] = { [SPOOL_NEW] = "new",
-				       [SPOOL_FAILED] = "failed",
-				       [SPOOL_REFUSED] = "refused" };
 
 /* Kinds of failures, each with a rate-limited log. */
 enum failure_kind { USE, FULL, WRITE, READ, NOTE, REMOVE, FAILURE_KINDS };
@@ -69,48 +63,12 @@ static bool is_lost(int error)
 	return error == ENOENT || error == ENOTDIR || error == ESTALE;
 }
 
-/* Folders. */
-
-/* Opens a folder for readdir(). Returns NULL with errno set. */
-static DIR *open_listing(struct spool *s, enum spool_folder folder)
-{
-	int fd = spool_disk_open(&s->disk, folders[folder]);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-
-	if (!dir && fd >= 0)
-		close(fd);
-	return dir;
-}
-
-/*
- * Returns the next file of a folder, without hidden ones, and its status.
- * Returns NULL at the end.
- */
-static const char *next_file(DIR *dir, struct stat *st)
-{
-	const struct dirent *e;
-
-	while ((e = readdir(dir))) {
-		if (*e->d_name != '.' && fstatat(dirfd(dir), e->d_name, st,
-						 AT_SYMLINK_NOFOLLOW) == 0)
-			return e->d_name;
-	}
-	return NULL;
-}
-
-/* A spool_scan_fn for new/. */
+/* Counts new/, as a spool_scan_fn. */
 static bool scan_new(void *context, struct spool_sum *found)
 {
-	struct spool *s = context;
-	DIR *dir = open_listing(s, SPOOL_NEW);
-	struct stat st;
+	const struct spool *s = context;
 
-	if (!dir)
-		return is_lost(errno);
-	while (next_file(dir, &st))
-		spool_sum_add(found, (uint64_t)st.st_size);
-	closedir(dir);
-	return true;
+	return spool_listing_sum(&s->disk, SPOOL_NEW, found) || is_lost(errno);
 }
 
 /* Opening. */
@@ -169,17 +127,8 @@ bool spool_is_empty(struct spool *s)
 
 bool spool_has_work(struct spool *s)
 {
-	struct stat st;
-	DIR *dir;
-	bool found;
-
-	if (!spool_is_empty(s))
-		return true;
-	dir = open_listing(s, SPOOL_FAILED);
-	found = dir && next_file(dir, &st);
-	if (dir)
-		closedir(dir);
-	return found;
+	return !spool_is_empty(s) ||
+	       spool_listing_has_file(&s->disk, SPOOL_FAILED);
 }
 
 /* Waiting. */
@@ -337,109 +286,36 @@ bool spool_accepts(struct spool *s)
 }
 /* Listing. */
 
-static int compare_age(const void *a, const void *b)
-{
-	const struct spool_item *x = a, *y = b;
-
-	if (x->mtime != y->mtime)
-		return x->mtime < y->mtime ? -1 : 1;
-	return strcmp(x->name, y->name);
-}
-
-static void add_item(struct spool_list *list, const char *name,
-		     const struct stat *st)
-{
-	list->items =
-		array_grow(list->items, list->count, sizeof(*list->items));
-	list->items[list->count++] = (struct spool_item){
-		.name = xstrdup(name),
-		.mtime = spool_time(&st->st_mtim),
-		.size = (uint64_t)st->st_size,
-	};
-}
+/* Listing and reading. */
 
 bool spool_list(struct spool *s, enum spool_folder folder,
 		struct spool_list *list)
 {
 	bool counts = folder == SPOOL_NEW && spool_count_begin(s->count);
+	bool ok = spool_listing_read(&s->disk, folder, list);
 	struct spool_sum found = { 0 };
-	DIR *dir = open_listing(s, folder);
-	const char *name;
-	struct stat st;
 
-	*list = (struct spool_list){ 0 };
-	if (!dir && is_lost(errno) && make_ready(s))
-		dir = open_listing(s, folder);
-	while (dir && (name = next_file(dir, &st))) {
-		add_item(list, name, &st);
-		spool_sum_add(&found, (uint64_t)st.st_size);
-	}
+	if (!ok && is_lost(errno) && make_ready(s))
+		ok = spool_listing_read(&s->disk, folder, list);
+	for (size_t i = 0; i < list->count; i++)
+		spool_sum_add(&found, list->items[i].size);
 	if (counts) {
 		int saved = errno;
 
-		spool_count_end(s->count, dir ? &found : NULL);
+		spool_count_end(s->count, ok ? &found : NULL);
 		errno = saved;
 	}
-	if (!dir)
-		return false;
-	closedir(dir);
-	if (list->count)
-		qsort(list->items, list->count, sizeof(list->items[0]),
-		      compare_age);
-	return true;
-}
-
-void spool_list_free(struct spool_list *list)
-{
-	for (size_t i = 0; i < list->count; i++)
-		free(list->items[i].name);
-	free(list->items);
-	*list = (struct spool_list){ 0 };
-}
-
-/* Reading. */
-
-/*
- * Returns what errno says of a file: permanent errors mean that it is damaged,
- * all others that it is read again later.
- */
-static enum spool_read classify_read_error(struct spool *s)
-{
-	switch (errno) {
-	case ENOENT:
-		return SPOOL_READ_GONE;
-	case ELOOP: /* a symbolic link */
-	case ENXIO: /* a socket */
-	case EACCES:
-	case EPERM:
-	case EFBIG:
-		return SPOOL_READ_DAMAGED;
-	default:
-		log_failure(s, READ, "can't read a file");
-		return SPOOL_READ_LATER;
-	}
+	return ok;
 }
 
 enum spool_read spool_read(struct spool *s, enum spool_folder folder,
 			   const char *name, struct spool_file *file)
 {
-	char *path = xasprintf("%s/%s/%s", s->disk.path, folders[folder], name);
-	int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	struct stat st;
-	enum spool_read got = SPOOL_READ_DAMAGED;
+	enum spool_read got =
+		spool_listing_read_file(&s->disk, folder, name, file);
 
-	free(path);
-	*file = (struct spool_file){ 0 };
-	if (fd < 0)
-		return classify_read_error(s);
-	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
-		if (!read_all(fd, FILE_MAX, &file->text))
-			got = classify_read_error(s);
-		else if (spool_file_parse(file) &&
-			 strcmp(file->entry.signature, name) == 0)
-			got = SPOOL_READ_OK;
-	}
-	close(fd);
+	if (got == SPOOL_READ_LATER)
+		log_failure(s, READ, "can't read a file");
 	return got;
 }
 

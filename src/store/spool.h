@@ -15,6 +15,7 @@
 
 #include "base/macros.h"
 #include "store/spool_file.h"
+#include "store/spool_listing.h"
 
 struct spool;
 
@@ -55,35 +56,9 @@ bool spool_wait(struct spool *s, int64_t earliest, int64_t until) MUST_CHECK;
 /* Ends all waiting, now and later. */
 void spool_stop_waiting(struct spool *s);
 
-/*
- * refused/ has a note for each file of new/ that the database refused though
- * its event is not at fault. The note's mtime is the time to try again.
- */
-enum spool_folder { SPOOL_NEW, SPOOL_FAILED, SPOOL_REFUSED };
-
-/* The files of a folder, oldest first. */
-struct spool_list {
-	struct spool_item {
-		char *name;
-		int64_t mtime; /* us since 1970 */
-		uint64_t size; /* bytes */
-		int64_t retry_at; /* for the drainer: us, 0 if not refused */
-	} * items;
-	size_t count;
-};
-
 /* Returns false with errno set if the folder can't be read. */
 bool spool_list(struct spool *s, enum spool_folder folder,
 		struct spool_list *list) MUST_CHECK;
-void spool_list_free(struct spool_list *list);
-
-enum spool_read {
-	SPOOL_READ_OK,
-	SPOOL_READ_GONE, /* another process removed it */
-	SPOOL_READ_LATER, /* no descriptor left, or a fault of the disk */
-	SPOOL_READ_DAMAGED /* not a file of this form or version */
-};
-
 /* Reads a file. The caller frees it by spool_file_free(), whatever came. */
 enum spool_read spool_read(struct spool *s, enum spool_folder folder,
 			   const char *name,
