@@ -76,7 +76,7 @@ static bool scan_new(void *context, struct spool_sum *found)
 /* Makes the folders that are missing. Returns false with errno set. */
 static bool make_ready(struct spool *s)
 {
-	enum spool_state state = spool_disk_prepare(&s->disk);
+	enum spool_state state = spool_folders_prepare(&s->disk);
 
 	atomic_store(&s->state, state);
 	if (state == SPOOL_READY)
@@ -210,7 +210,7 @@ static bool write_event(struct spool *s, const struct spool_entry *e,
 {
 	/* One that is there already may not have been synced yet. */
 	if (has_event(s, e))
-		return spool_disk_sync_new(&s->disk);
+		return spool_folders_sync_new(&s->disk);
 	if (!spool_count_reserve(s->count, text->length, s->max_bytes)) {
 		errno = ENOSPC;
 		log_failure(s, FULL, "full (HUMCLI_WEBHOOK_SPOOL_MAX)");
@@ -224,7 +224,7 @@ static bool write_event(struct spool *s, const struct spool_entry *e,
 	spool_count_settle(s->count, text->length, false);
 	/* Another thread or process was faster. */
 	return errno == EEXIST && has_event(s, e) &&
-	       spool_disk_sync_new(&s->disk);
+	       spool_folders_sync_new(&s->disk);
 }
 
 bool spool_put(struct spool *s, const struct spool_entry *e)

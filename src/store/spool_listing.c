@@ -26,7 +26,7 @@ static const char *const folders[] = { [SPOOL_NEW] = "new",
 /* Opens a folder for readdir(). Returns NULL with errno set. */
 static DIR *open_listing(const struct spool_disk *d, enum spool_folder folder)
 {
-	int fd = spool_disk_open(d, folders[folder]);
+	int fd = spool_folders_open(d, folders[folder]);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 
 	if (!dir && fd >= 0)
