@@ -18,6 +18,11 @@ BEGIN
 		humcli.notify(text[], text[]),
 		humcli.quarantine_add(timestamptz[], text[], text[], text[], bytea[])
 		TO humcli_writer;
+	GRANT EXECUTE ON FUNCTION
+		humcli.record_status_read(text, text, bigint, timestamptz, timestamptz, text, json),
+		humcli.add_reading(text, timestamptz, int, text, text),
+		humcli.add_reconcile_run(timestamptz, int, int, int, int, text)
+		TO humcli_reconciler;
 	GRANT EXECUTE ON FUNCTION humcli.identities_behind() TO humcli_writer, humcli_reader;
 
 	GRANT SELECT ON ALL TABLES IN SCHEMA humcli TO humcli_reader;
@@ -26,6 +31,7 @@ BEGIN
 		humcli.payload(json),
 		humcli.event_types(text),
 		humcli.order_equal_times(text, timestamptz),
+		humcli.is_status_read(text, text, timestamptz, timestamptz),
 		humcli.unread_events(txid_snapshot, txid_snapshot, bigint, bigint, text[], text[], bigint),
 		humcli.subscription_covers(humcli.subscriptions, text, text),
 		humcli.cursor_horizon(humcli.subscriptions),

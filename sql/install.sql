@@ -19,6 +19,7 @@ SET LOCAL client_min_messages = notice;
 \ir functions/notify/event_types.sql
 \ir functions/notify/time_before.sql
 \ir functions/notify/order_equal_times.sql
+\ir functions/reconcile/is_status_read.sql
 \ir views.sql
 \ir functions/record/repair_identity.sql
 \ir functions/record/identities_behind.sql
@@ -30,6 +31,9 @@ SET LOCAL client_min_messages = notice;
 \ir functions/record/record_next.sql
 \ir functions/record/record_batch.sql
 \ir functions/record/quarantine_add.sql
+\ir functions/reconcile/record_status_read.sql
+\ir functions/reconcile/add_reading.sql
+\ir functions/reconcile/add_reconcile_run.sql
 \ir functions/subscribe/payload.sql
 \ir functions/subscribe/calling_role.sql
 \ir functions/subscribe/xid_to_bigint.sql

@@ -37,10 +37,12 @@ DO $$ BEGIN IF to_regclass('humcli.events') IS NULL THEN
 		received_at	timestamptz NOT NULL,
 		recorded_at	timestamptz NOT NULL DEFAULT clock_timestamp(),
 		first_of_status	boolean NOT NULL,
-		secret_name	text NOT NULL,
-		signature	text NOT NULL,
+		secret_name	text,	-- NULL, as the signature: read by reconcile, not received
+		signature	text,
 		payload		json NOT NULL,
 		xid		bigint NOT NULL DEFAULT txid_current(),
+		key_name	text,	-- of reconcile: the API key, named like the agent's secret
+		CHECK (event = 'api.status_read' OR (secret_name IS NOT NULL AND signature IS NOT NULL)),
 		UNIQUE (task_id, event, occurred_at, status)
 	);
 	-- Ids are assigned before the commit, so subscriptions read by transaction id.
@@ -184,25 +186,56 @@ DO $$ BEGIN IF to_regclass('humcli.jobs') IS NULL THEN
 END IF; END $$;
 
 -- The event types of HumCLI's documentation. No constraint refers to this table,
--- so an unknown status is recorded.
+-- so an unknown status is recorded. The API names two fields with times; when you
+-- learn another name, set timestamp_field by an UPDATE. An upgrade keeps it.
 DO $$ BEGIN IF to_regclass('humcli.statuses') IS NULL THEN
 	CREATE TABLE humcli.statuses (
 		status		text COLLATE "C" PRIMARY KEY,
 		event		text NOT NULL,
 		trigger		text NOT NULL,
-		terminal	boolean NOT NULL
+		terminal	boolean NOT NULL,
+		timestamp_field	text	-- of an answer of HumCLI's API: when the task got this status
 	);
 END IF; END $$;
-INSERT INTO humcli.statuses AS s (status, event, trigger, terminal) VALUES
-	('PENDING', 'Estimate rejected', 'you rejected the estimate', false),
-	('ESTIMATE_PENDING', 'Operator accepted', 'operator submitted time estimate', false),
-	('ACCEPTED', 'Estimate approved', 'you approved the estimate', false),
-	('IN_PROGRESS', 'Work started', 'operator started working', false),
-	('SUBMITTED', 'Proof submitted', 'operator submitted proof', false),
-	('VERIFIED', 'Auto-verified', 'AI Guardian approved', false),
-	('COMPLETED', 'Completed', 'task finalized, escrow released', true),
-	('MANUAL_REVIEW', 'Manual review needed', 'AI Guardian confidence too low', false),
-	('DISPUTED', 'Disputed', 'you rejected the proof', false),
-	('CANCELLED', 'Cancelled', 'you cancelled the task', true)
+INSERT INTO humcli.statuses AS s (status, event, trigger, terminal, timestamp_field) VALUES
+	('PENDING', 'Estimate rejected', 'you rejected the estimate', false, 'created_at'),
+	('ESTIMATE_PENDING', 'Operator accepted', 'operator submitted time estimate', false, NULL),
+	('ACCEPTED', 'Estimate approved', 'you approved the estimate', false, 'accepted_at'),
+	('IN_PROGRESS', 'Work started', 'operator started working', false, NULL),
+	('SUBMITTED', 'Proof submitted', 'operator submitted proof', false, NULL),
+	('VERIFIED', 'Auto-verified', 'AI Guardian approved', false, NULL),
+	('COMPLETED', 'Completed', 'task finalized, escrow released', true, NULL),
+	('MANUAL_REVIEW', 'Manual review needed', 'AI Guardian confidence too low', false, NULL),
+	('DISPUTED', 'Disputed', 'you rejected the proof', false, NULL),
+	('CANCELLED', 'Cancelled', 'you cancelled the task', true, NULL)
 ON CONFLICT (status) DO UPDATE
 	SET event = EXCLUDED.event, trigger = EXCLUDED.trigger, terminal = EXCLUDED.terminal;
+
+-- Readings: the answers of HumCLI's API to a question about one task, whole. A body
+-- that is no JSON is kept as a JSON string; NULL: there is no body that can be kept.
+DO $$ BEGIN IF to_regclass('humcli.readings') IS NULL THEN
+	CREATE TABLE humcli.readings (
+		id		bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+		task_id		text COLLATE "C" NOT NULL,
+		read_at		timestamptz NOT NULL DEFAULT clock_timestamp(),
+		http_status	int NOT NULL,
+		body		json,
+		key_name	text NOT NULL
+	);
+	CREATE INDEX readings_task ON humcli.readings (task_id, read_at);
+END IF; END $$;
+
+-- Runs of humcli-webhook reconcile that asked HumCLI, one row each.
+DO $$ BEGIN IF to_regclass('humcli.reconcile_runs') IS NULL THEN
+	CREATE TABLE humcli.reconcile_runs (
+		id		bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+		started_at	timestamptz NOT NULL,
+		ended_at	timestamptz NOT NULL DEFAULT clock_timestamp(),
+		requests	int NOT NULL,	-- to HumCLI
+		tasks		int NOT NULL,	-- whose status HumCLI told
+		repaired	int NOT NULL,	-- events recorded
+		denied		int NOT NULL,	-- tasks that no key may read
+		fault		text		-- why the run is not whole; NULL: it is
+	);
+	CREATE INDEX reconcile_runs_ended_at ON humcli.reconcile_runs (ended_at);
+END IF; END $$;

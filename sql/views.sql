@@ -53,21 +53,32 @@ END IF; END $$;
 -- when the missing event arrives. kind is 'start' if no event is recorded before
 -- it, 'hole' if another one is. The tasks of send and probe (task_test_...) have
 -- none.
+--
+-- A status that reconcile read is a gap of its own, of kind 'read', until the webhook
+-- of that status arrives. It is left out between other events, because nobody knows
+-- which of them it missed. An event that follows on it has no further gap.
 DO $$ BEGIN IF to_regclass('humcli.gaps') IS NULL THEN
 	CREATE VIEW humcli.gaps AS
-	SELECT g.task_id, CASE WHEN g.status_before IS NULL THEN 'start' ELSE 'hole' END AS kind,
+	SELECT g.task_id, CASE WHEN g.was_read THEN 'read' WHEN g.status_before IS NULL THEN 'start' ELSE 'hole' END AS kind,
 		g.place, g.id, g.event, g.previous_status, g.status, g.occurred_at,
 		g.status_before, g.id_before, g.occurred_before
 	FROM (
 		SELECT l.task_id, l.place, l.id, l.event, l.previous_status, l.status, l.occurred_at,
-			CASE WHEN l.place = 1 THEN r.status ELSE lag(l.status) OVER w END AS status_before,
-			CASE WHEN l.place = 1 THEN r.event_id ELSE lag(l.id) OVER w END AS id_before,
-			CASE WHEN l.place = 1 THEN r.occurred_at ELSE lag(l.occurred_at) OVER w END AS occurred_before
+			l.event = 'api.status_read' AS was_read,
+			coalesce(lag(l.status) OVER w, r.status) AS status_before,
+			coalesce(lag(l.id) OVER w, r.event_id) AS id_before,
+			coalesce(lag(l.occurred_at) OVER w, r.occurred_at) AS occurred_before
 		FROM humcli.timeline l
 		LEFT JOIN humcli.retired r ON r.task_id = l.task_id
-		WINDOW w AS (PARTITION BY l.task_id ORDER BY l.place)
+		WINDOW w AS (PARTITION BY l.task_id, l.event = 'api.status_read' ORDER BY l.place)
 	) g
-	WHERE g.previous_status <> coalesce(g.status_before, 'PENDING')
+	WHERE CASE WHEN g.was_read
+		THEN NOT EXISTS (SELECT FROM humcli.events e
+			WHERE e.task_id = g.task_id AND e.status = g.status AND e.id > g.id
+				AND e.event <> 'api.status_read')
+		ELSE g.previous_status <> coalesce(g.status_before, 'PENDING')
+			AND NOT humcli.is_status_read(g.task_id, g.previous_status, g.occurred_before, g.occurred_at)
+		END
 		AND strpos(g.task_id, 'task_test_') <> 1
 	ORDER BY g.task_id, g.place;
 END IF; END $$;

@@ -29,6 +29,7 @@ END $$;
 --	humcli_reader	may read everything
 --	humcli_consumer	may use subscriptions
 --	humcli_admin	may purge
+--	humcli_reconciler	for humcli-webhook reconcile: may record what HumCLI's API says
 --
 -- Without the right to create roles (CREATEROLE), the roles are left out, and
 -- everything works as the one user who installs it.
@@ -47,7 +48,8 @@ BEGIN
 			('humcli_writer', ''),
 			('humcli_reader', ''),
 			('humcli_consumer', 'IN ROLE humcli_reader'),
-			('humcli_admin', 'IN ROLE humcli_consumer')
+			('humcli_admin', 'IN ROLE humcli_consumer'),
+			('humcli_reconciler', 'IN ROLE humcli_reader')
 		LOOP
 			CONTINUE WHEN to_regrole(new.column1) IS NOT NULL;
 			BEGIN
@@ -68,7 +70,7 @@ BEGIN
 	END IF;
 
 	IF (SELECT count(*) FROM pg_roles r WHERE r.rolname IN ('humcli_owner', 'humcli_writer',
-			'humcli_reader', 'humcli_consumer', 'humcli_admin')) < 5
+			'humcli_reader', 'humcli_consumer', 'humcli_admin', 'humcli_reconciler')) < 6
 		OR NOT pg_has_role('humcli_owner', acting)
 	THEN
 		IF NOT pg_has_role((SELECT n.nspowner FROM pg_namespace n WHERE n.nspname = 'humcli'), 'USAGE') THEN

@@ -58,6 +58,7 @@ END $$;
 --	humcli_reader	may read everything
 --	humcli_consumer	may use subscriptions
 --	humcli_admin	may purge
+--	humcli_reconciler	for humcli-webhook reconcile: may record what HumCLI's API says
 --
 -- Without the right to create roles (CREATEROLE), the roles are left out, and
 -- everything works as the one user who installs it.
@@ -76,7 +77,8 @@ BEGIN
 			('humcli_writer', ''),
 			('humcli_reader', ''),
 			('humcli_consumer', 'IN ROLE humcli_reader'),
-			('humcli_admin', 'IN ROLE humcli_consumer')
+			('humcli_admin', 'IN ROLE humcli_consumer'),
+			('humcli_reconciler', 'IN ROLE humcli_reader')
 		LOOP
 			CONTINUE WHEN to_regrole(new.column1) IS NOT NULL;
 			BEGIN
@@ -97,7 +99,7 @@ BEGIN
 	END IF;
 
 	IF (SELECT count(*) FROM pg_roles r WHERE r.rolname IN ('humcli_owner', 'humcli_writer',
-			'humcli_reader', 'humcli_consumer', 'humcli_admin')) < 5
+			'humcli_reader', 'humcli_consumer', 'humcli_admin', 'humcli_reconciler')) < 6
 		OR NOT pg_has_role('humcli_owner', acting)
 	THEN
 		IF NOT pg_has_role((SELECT n.nspowner FROM pg_namespace n WHERE n.nspname = 'humcli'), 'USAGE') THEN
@@ -183,10 +185,12 @@ DO $$ BEGIN IF to_regclass('humcli.events') IS NULL THEN
 		received_at	timestamptz NOT NULL,
 		recorded_at	timestamptz NOT NULL DEFAULT clock_timestamp(),
 		first_of_status	boolean NOT NULL,
-		secret_name	text NOT NULL,
-		signature	text NOT NULL,
+		secret_name	text,	-- NULL, as the signature: read by reconcile, not received
+		signature	text,
 		payload		json NOT NULL,
 		xid		bigint NOT NULL DEFAULT txid_current(),
+		key_name	text,	-- of reconcile: the API key, named like the agent's secret
+		CHECK (event = 'api.status_read' OR (secret_name IS NOT NULL AND signature IS NOT NULL)),
 		UNIQUE (task_id, event, occurred_at, status)
 	);
 	-- Ids are assigned before the commit, so subscriptions read by transaction id.
@@ -330,28 +334,59 @@ DO $$ BEGIN IF to_regclass('humcli.jobs') IS NULL THEN
 END IF; END $$;
 
 -- The event types of HumCLI's documentation. No constraint refers to this table,
--- so an unknown status is recorded.
+-- so an unknown status is recorded. The API names two fields with times; when you
+-- learn another name, set timestamp_field by an UPDATE. An upgrade keeps it.
 DO $$ BEGIN IF to_regclass('humcli.statuses') IS NULL THEN
 	CREATE TABLE humcli.statuses (
 		status		text COLLATE "C" PRIMARY KEY,
 		event		text NOT NULL,
 		trigger		text NOT NULL,
-		terminal	boolean NOT NULL
+		terminal	boolean NOT NULL,
+		timestamp_field	text	-- of an answer of HumCLI's API: when the task got this status
 	);
 END IF; END $$;
-INSERT INTO humcli.statuses AS s (status, event, trigger, terminal) VALUES
-	('PENDING', 'Estimate rejected', 'you rejected the estimate', false),
-	('ESTIMATE_PENDING', 'Operator accepted', 'operator submitted time estimate', false),
-	('ACCEPTED', 'Estimate approved', 'you approved the estimate', false),
-	('IN_PROGRESS', 'Work started', 'operator started working', false),
-	('SUBMITTED', 'Proof submitted', 'operator submitted proof', false),
-	('VERIFIED', 'Auto-verified', 'AI Guardian approved', false),
-	('COMPLETED', 'Completed', 'task finalized, escrow released', true),
-	('MANUAL_REVIEW', 'Manual review needed', 'AI Guardian confidence too low', false),
-	('DISPUTED', 'Disputed', 'you rejected the proof', false),
-	('CANCELLED', 'Cancelled', 'you cancelled the task', true)
+INSERT INTO humcli.statuses AS s (status, event, trigger, terminal, timestamp_field) VALUES
+	('PENDING', 'Estimate rejected', 'you rejected the estimate', false, 'created_at'),
+	('ESTIMATE_PENDING', 'Operator accepted', 'operator submitted time estimate', false, NULL),
+	('ACCEPTED', 'Estimate approved', 'you approved the estimate', false, 'accepted_at'),
+	('IN_PROGRESS', 'Work started', 'operator started working', false, NULL),
+	('SUBMITTED', 'Proof submitted', 'operator submitted proof', false, NULL),
+	('VERIFIED', 'Auto-verified', 'AI Guardian approved', false, NULL),
+	('COMPLETED', 'Completed', 'task finalized, escrow released', true, NULL),
+	('MANUAL_REVIEW', 'Manual review needed', 'AI Guardian confidence too low', false, NULL),
+	('DISPUTED', 'Disputed', 'you rejected the proof', false, NULL),
+	('CANCELLED', 'Cancelled', 'you cancelled the task', true, NULL)
 ON CONFLICT (status) DO UPDATE
 	SET event = EXCLUDED.event, trigger = EXCLUDED.trigger, terminal = EXCLUDED.terminal;
+
+-- Readings: the answers of HumCLI's API to a question about one task, whole. A body
+-- that is no JSON is kept as a JSON string; NULL: there is no body that can be kept.
+DO $$ BEGIN IF to_regclass('humcli.readings') IS NULL THEN
+	CREATE TABLE humcli.readings (
+		id		bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+		task_id		text COLLATE "C" NOT NULL,
+		read_at		timestamptz NOT NULL DEFAULT clock_timestamp(),
+		http_status	int NOT NULL,
+		body		json,
+		key_name	text NOT NULL
+	);
+	CREATE INDEX readings_task ON humcli.readings (task_id, read_at);
+END IF; END $$;
+
+-- Runs of humcli-webhook reconcile that asked HumCLI, one row each.
+DO $$ BEGIN IF to_regclass('humcli.reconcile_runs') IS NULL THEN
+	CREATE TABLE humcli.reconcile_runs (
+		id		bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+		started_at	timestamptz NOT NULL,
+		ended_at	timestamptz NOT NULL DEFAULT clock_timestamp(),
+		requests	int NOT NULL,	-- to HumCLI
+		tasks		int NOT NULL,	-- whose status HumCLI told
+		repaired	int NOT NULL,	-- events recorded
+		denied		int NOT NULL,	-- tasks that no key may read
+		fault		text		-- why the run is not whole; NULL: it is
+	);
+	CREATE INDEX reconcile_runs_ended_at ON humcli.reconcile_runs (ended_at);
+END IF; END $$;
 -- Returns the event types of a task, with one look-up each, however many events
 -- the task has. With them, a time can be looked up in the index of the history.
 CREATE OR REPLACE FUNCTION humcli.event_types(p_task_id text)
@@ -574,6 +609,22 @@ BEGIN
 
 	RETURN ARRAY(SELECT r.id FROM unnest(ids, depths) r (id, depth) ORDER BY r.depth, r.id);
 END $$;
+-- Returns whether reconcile read this status of a task from HumCLI's API between two
+-- times; p_from is NULL if there is no earlier limit.
+CREATE OR REPLACE FUNCTION humcli.is_status_read(
+	p_task_id text,
+	p_status text,
+	p_from timestamptz,
+	p_until timestamptz
+)
+RETURNS boolean
+LANGUAGE sql STABLE
+AS $$
+	SELECT EXISTS (
+		SELECT FROM humcli.events e
+		WHERE e.task_id = p_task_id AND e.event = 'api.status_read' AND e.status = p_status
+			AND e.occurred_at BETWEEN coalesce(p_from, '-infinity') AND p_until)
+$$;
 -- The views. An existing view is not replaced, because that would wait for its
 -- readers, and they could wait for us. An upgrade replaces only the views that
 -- it changes. It does not drop them, because sessions that record now have the
@@ -629,21 +680,32 @@ END IF; END $$;
 -- when the missing event arrives. kind is 'start' if no event is recorded before
 -- it, 'hole' if another one is. The tasks of send and probe (task_test_...) have
 -- none.
+--
+-- A status that reconcile read is a gap of its own, of kind 'read', until the webhook
+-- of that status arrives. It is left out between other events, because nobody knows
+-- which of them it missed. An event that follows on it has no further gap.
 DO $$ BEGIN IF to_regclass('humcli.gaps') IS NULL THEN
 	CREATE VIEW humcli.gaps AS
-	SELECT g.task_id, CASE WHEN g.status_before IS NULL THEN 'start' ELSE 'hole' END AS kind,
+	SELECT g.task_id, CASE WHEN g.was_read THEN 'read' WHEN g.status_before IS NULL THEN 'start' ELSE 'hole' END AS kind,
 		g.place, g.id, g.event, g.previous_status, g.status, g.occurred_at,
 		g.status_before, g.id_before, g.occurred_before
 	FROM (
 		SELECT l.task_id, l.place, l.id, l.event, l.previous_status, l.status, l.occurred_at,
-			CASE WHEN l.place = 1 THEN r.status ELSE lag(l.status) OVER w END AS status_before,
-			CASE WHEN l.place = 1 THEN r.event_id ELSE lag(l.id) OVER w END AS id_before,
-			CASE WHEN l.place = 1 THEN r.occurred_at ELSE lag(l.occurred_at) OVER w END AS occurred_before
+			l.event = 'api.status_read' AS was_read,
+			coalesce(lag(l.status) OVER w, r.status) AS status_before,
+			coalesce(lag(l.id) OVER w, r.event_id) AS id_before,
+			coalesce(lag(l.occurred_at) OVER w, r.occurred_at) AS occurred_before
 		FROM humcli.timeline l
 		LEFT JOIN humcli.retired r ON r.task_id = l.task_id
-		WINDOW w AS (PARTITION BY l.task_id ORDER BY l.place)
+		WINDOW w AS (PARTITION BY l.task_id, l.event = 'api.status_read' ORDER BY l.place)
 	) g
-	WHERE g.previous_status <> coalesce(g.status_before, 'PENDING')
+	WHERE CASE WHEN g.was_read
+		THEN NOT EXISTS (SELECT FROM humcli.events e
+			WHERE e.task_id = g.task_id AND e.status = g.status AND e.id > g.id
+				AND e.event <> 'api.status_read')
+		ELSE g.previous_status <> coalesce(g.status_before, 'PENDING')
+			AND NOT humcli.is_status_read(g.task_id, g.previous_status, g.occurred_before, g.occurred_at)
+		END
 		AND strpos(g.task_id, 'task_test_') <> 1
 	ORDER BY g.task_id, g.place;
 END IF; END $$;
@@ -888,6 +950,7 @@ END $$;
 --
 -- The view reads a task's whole history. This reads only three groups of equal
 -- times for each new event: the one before it, its own, and the one after it.
+-- Statuses that reconcile read stand for themselves, as in the view.
 CREATE OR REPLACE FUNCTION humcli.opened_gaps(p_id bigint[])
 RETURNS TABLE (id bigint, task_id text, cause bigint, notification text)
 LANGUAGE plpgsql STABLE
@@ -903,6 +966,7 @@ DECLARE
 	x record;
 	g record;
 	types text[];
+	has_reads boolean;	-- the task has events that reconcile read
 	time_before timestamptz;
 	time_after timestamptz;
 	own bigint[];
@@ -922,6 +986,8 @@ BEGIN
 		ORDER BY v.task_id, v.occurred_at
 	LOOP
 		types := humcli.event_types(x.task_id);
+		has_reads := 'api.status_read' = ANY (types);
+		types := array_remove(types, 'api.status_read');
 		time_before := humcli.time_before(x.task_id, types, x.occurred_at);
 		SELECT min(n.occurred_at) INTO time_after
 		FROM unnest(types) t (event)
@@ -931,8 +997,11 @@ BEGIN
 			ORDER BY e.occurred_at LIMIT 1
 		) n;
 		own := humcli.order_equal_times(x.task_id, x.occurred_at);
-		ids := humcli.order_equal_times(x.task_id, time_before) || own
-			|| (humcli.order_equal_times(x.task_id, time_after))[1];
+		ids := humcli.order_equal_times(x.task_id, time_after);
+		IF NOT has_reads THEN
+			ids := ids[1:1];	-- else the first may be such an event
+		END IF;
+		ids := humcli.order_equal_times(x.task_id, time_before) || own || ids;
 		SELECT r.status INTO retired_status FROM humcli.retired r WHERE r.task_id = x.task_id;
 
 		-- An event had no gap before it if it followed the last of the older rows
@@ -941,21 +1010,24 @@ BEGIN
 			SELECT h.*
 			FROM (
 				SELECT v.id, v.occurred_at, v.previous_status AS previous,
-					lag(v.id) OVER w AS id_before,
+					lag(v.id) OVER w AS id_before, lag(v.occurred_at) OVER w AS time_before,
 					coalesce(lag(v.status) OVER w, retired_status) AS status_before,
 					max(CASE WHEN v.id <> ALL (p_id) THEN n.place END) OVER (ORDER BY n.place
 						ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS older_place,
 					n.place
 				FROM unnest(ids) WITH ORDINALITY AS n (id, place)
 				CROSS JOIN LATERAL (
-					SELECT e.id, e.status, e.previous_status, e.occurred_at
+					SELECT e.id, e.event, e.status, e.previous_status, e.occurred_at
 					FROM humcli.events e WHERE e.id = n.id LIMIT 1
 				) v
+				WHERE v.event <> 'api.status_read'
 				WINDOW w AS (ORDER BY n.place)
 			) h
 			WHERE h.occurred_at >= x.occurred_at AND h.id <> ALL (seen)
 				AND h.previous <> coalesce(h.status_before, 'PENDING')
 				AND (h.id = ANY (p_id) OR h.id_before = ANY (p_id))
+				AND NOT (has_reads AND humcli.is_status_read(x.task_id, h.previous,
+					h.time_before, h.occurred_at))
 			ORDER BY h.place
 		LOOP
 			IF g.id <> ALL (p_id) THEN
@@ -969,8 +1041,8 @@ BEGIN
 					EXIT WHEN older_time IS NULL;
 					SELECT e.status INTO older_status
 					FROM unnest(humcli.order_equal_times(x.task_id, older_time)) WITH ORDINALITY AS n (id, place)
-					CROSS JOIN LATERAL (SELECT v.status FROM humcli.events v WHERE v.id = n.id LIMIT 1) e
-					WHERE n.id <> ALL (p_id)
+					CROSS JOIN LATERAL (SELECT v.event, v.status FROM humcli.events v WHERE v.id = n.id LIMIT 1) e
+					WHERE n.id <> ALL (p_id) AND e.event <> 'api.status_read'
 					ORDER BY n.place DESC LIMIT 1;
 				END LOOP;
 				CONTINUE WHEN g.previous <> coalesce(older_status, retired_status, 'PENDING');
@@ -1002,7 +1074,7 @@ AS $$
 	SELECT format('{"id":"%s","task_id":%s,"status":%s,"previous_status":%s,"first":%s,"secret":%s}',
 		p_id, to_json(p_task_id), to_json(p_status),
 		coalesce(to_json(p_previous_status)::text, 'null'), to_json(p_first_of_status),
-		to_json(p_secret_name))
+		coalesce(to_json(p_secret_name)::text, 'null'))
 $$;
 -- Sends notifications: texts of record_batch() for the channel humcli_events, and
 -- others for humcli_gaps. Without any it sends the empty one, {}, which means
@@ -1568,6 +1640,160 @@ BEGIN
 				HINT = 'A trigger or a rule on humcli.quarantine returns nothing. Drop it.';
 	END IF;
 END $$;
+-- Records a status that HumCLI's API tells and no webhook did, as an event of its
+-- own type, api.status_read. Nobody signed it: secret_name and signature are NULL.
+-- p_last_id is the last event of the task's timeline as the caller compared it, or
+-- the event_id of its retired row; NULL if there is neither.
+--
+-- Returns the outcome, the event's id, and the status recorded before:
+--
+--	recorded	a new event
+--	current		the timeline ends in this status already
+--	changed		the timeline has another end than p_last_id: compare again
+--	busy		another transaction holds the task's lock: try again
+--
+-- Takes the lock that record_batch() takes. So a webhook is recorded either before
+-- this function looks, or after its commit.
+--
+-- p_occurred_at is the API's own time of the status, NULL if there is none. A time
+-- that is not later than the last event belongs to an earlier visit. Then the time
+-- of reading is taken; if our clock is behind, the time just after the last event.
+CREATE OR REPLACE FUNCTION humcli.record_status_read(
+	p_task_id text,
+	p_status text,
+	p_last_id bigint,
+	p_occurred_at timestamptz,
+	p_read_at timestamptz,
+	p_key_name text,
+	p_payload json,
+	OUT outcome text,
+	OUT id bigint,
+	OUT previous_status text
+)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+-- see functions/record/record_batch.sql
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET jit = off
+AS $$
+DECLARE
+	busy text[];
+	retired humcli.retired;
+	last_id bigint;
+	last_time timestamptz;
+	is_first boolean;
+	notification text;
+BEGIN
+	-- See record_batch().
+	IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+		RAISE EXCEPTION 'humcli: recording needs READ COMMITTED, not %', current_setting('transaction_isolation')
+			USING ERRCODE = 'active_sql_transaction',
+			HINT = 'Begin the transaction with BEGIN ISOLATION LEVEL READ COMMITTED.';
+	END IF;
+	IF current_setting('synchronous_commit') = 'off' THEN
+		PERFORM set_config('synchronous_commit', 'on', true);
+	END IF;
+
+	-- A statement of its own, so that those below see every event before the lock.
+	busy := humcli.lock_tasks(ARRAY[p_task_id]);
+	IF busy <> '{}' THEN
+		outcome := 'busy';
+		RETURN;
+	END IF;
+
+	SELECT t.* INTO retired FROM humcli.retired t WHERE t.task_id = p_task_id;
+	SELECT t.id, t.status, t.occurred_at INTO last_id, previous_status, last_time
+	FROM humcli.tasks t WHERE t.task_id = p_task_id;
+	IF NOT FOUND THEN
+		last_id := retired.event_id;
+		previous_status := retired.status;
+		last_time := retired.occurred_at;
+	END IF;
+	IF previous_status = p_status THEN
+		outcome := 'current';
+		id := last_id;
+		RETURN;
+	END IF;
+	IF last_id IS DISTINCT FROM p_last_id THEN
+		outcome := 'changed';
+		id := last_id;
+		RETURN;
+	END IF;
+
+	p_occurred_at := CASE
+		WHEN last_time IS NULL THEN coalesce(p_occurred_at, p_read_at)
+		WHEN p_occurred_at > last_time THEN p_occurred_at
+		ELSE greatest(p_read_at, last_time + interval '1 microsecond') END;
+
+	PERFORM humcli.repair_identity('events');
+	INSERT INTO humcli.events AS e (event, task_id, status, previous_status, occurred_at,
+		received_at, first_of_status, secret_name, signature, payload, key_name)
+	VALUES ('api.status_read', p_task_id, p_status, previous_status, p_occurred_at, p_read_at,
+		NOT EXISTS (SELECT FROM humcli.events f WHERE f.task_id = p_task_id AND f.status = p_status)
+			AND p_status <> ALL (coalesce(retired.statuses, '{}')),
+		NULL, NULL, p_payload, p_key_name)
+	RETURNING e.id, e.first_of_status INTO id, is_first;
+	-- See record_batch().
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'humcli: a table took no row, and reported no error'
+			USING ERRCODE = 'triggered_data_change_violation',
+				HINT = 'A trigger or a rule on the tables of the schema humcli returns nothing. Drop it.';
+	END IF;
+	outcome := 'recorded';
+
+	notification := humcli.notification_payload(id, p_task_id, p_status, previous_status, is_first, NULL);
+	IF octet_length(notification) > 1000 THEN
+		notification := format('{"id":"%s"}', id);
+	END IF;
+	PERFORM humcli.notify(ARRAY[notification],
+		ARRAY[format('{"task_id":%s,"kind":"read"}', to_json(p_task_id))]);
+END $$;
+-- Keeps an answer of HumCLI's API about one task in humcli.readings. A body that
+-- is no JSON is kept as a JSON string.
+CREATE OR REPLACE FUNCTION humcli.add_reading(
+	p_task_id text,
+	p_read_at timestamptz,
+	p_http_status int,
+	p_body text,	-- NULL if it can't be text of this database
+	p_key_name text
+)
+RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	kept json;
+BEGIN
+	BEGIN
+		kept := p_body::json;
+	EXCEPTION WHEN data_exception OR statement_too_complex THEN
+		kept := to_json(p_body);
+	END;
+	PERFORM humcli.repair_identity('readings');
+	INSERT INTO humcli.readings (task_id, read_at, http_status, body, key_name)
+	VALUES (p_task_id, p_read_at, p_http_status, kept, p_key_name);
+END $$;
+-- Keeps that humcli-webhook reconcile ran, for doctor and metrics, and deletes the
+-- runs that are older than 90 days.
+CREATE OR REPLACE FUNCTION humcli.add_reconcile_run(
+	p_started_at timestamptz,
+	p_requests int,
+	p_tasks int,
+	p_repaired int,
+	p_denied int,
+	p_fault text
+)
+RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM humcli.repair_identity('reconcile_runs');
+	INSERT INTO humcli.reconcile_runs (started_at, requests, tasks, repaired, denied, fault)
+	VALUES (p_started_at, p_requests, p_tasks, p_repaired, p_denied, p_fault);
+	DELETE FROM humcli.reconcile_runs r WHERE r.ended_at < now() - interval '90 days';
+END $$;
 -- Returns a payload as jsonb; NULL if jsonb can't hold it, such as \u0000 or a
 -- lone surrogate, for which payload ->> 'x' would fail for the whole query. The
 -- function is not PARALLEL SAFE, because its exception block is a
@@ -1731,7 +1957,8 @@ END $$;
 -- Returns the events that are in snapshot p_until and not in the earlier
 -- snapshot p_done, after the place (p_xid, p_id), ordered by transaction id and
 -- id. p_statuses limits them to some statuses and p_secrets to some secret names;
--- NULL means all.
+-- NULL means all. An event that reconcile read has the name of its key, which is
+-- named like the secret of the same agent.
 --
 -- Reads three ranges of the index: (1) the rest of the transaction at p_xid;
 -- (2) the transactions running in the older snapshot and finished in the newer;
@@ -1759,31 +1986,31 @@ BEGIN
 	RETURN QUERY EXECUTE '
 		SELECT a.xid, a.id, a.status, a.secret_name
 		FROM (
-			(SELECT e.xid, e.id, e.status, e.secret_name
+			(SELECT e.xid, e.id, e.status, coalesce(e.secret_name, e.key_name) AS secret_name
 			FROM humcli.events e
 			WHERE e.xid = $3 AND e.id > $4
 				AND ($5 IS NULL OR e.status = ANY ($5))
-				AND ($6 IS NULL OR e.secret_name = ANY ($6))
+				AND ($6 IS NULL OR coalesce(e.secret_name, e.key_name) = ANY ($6))
 			ORDER BY e.xid, e.id
 			LIMIT $7)
 			UNION ALL
-			(SELECT e.xid, e.id, e.status, e.secret_name
+			(SELECT e.xid, e.id, e.status, coalesce(e.secret_name, e.key_name) AS secret_name
 			FROM humcli.events e
 			WHERE e.xid = ANY (ARRAY(
 					SELECT x FROM txid_snapshot_xip($1) x
 					WHERE x > $3 AND txid_visible_in_snapshot(x, $2)))
 				AND ($5 IS NULL OR e.status = ANY ($5))
-				AND ($6 IS NULL OR e.secret_name = ANY ($6))
+				AND ($6 IS NULL OR coalesce(e.secret_name, e.key_name) = ANY ($6))
 			ORDER BY e.xid, e.id
 			LIMIT $7)
 			UNION ALL
-			(SELECT e.xid, e.id, e.status, e.secret_name
+			(SELECT e.xid, e.id, e.status, coalesce(e.secret_name, e.key_name) AS secret_name
 			FROM humcli.events e
 			WHERE e.xid >= greatest(txid_snapshot_xmax($1), $3 + 1)
 				AND e.xid < txid_snapshot_xmax($2)
 				AND txid_visible_in_snapshot(e.xid, $2)
 				AND ($5 IS NULL OR e.status = ANY ($5))
-				AND ($6 IS NULL OR e.secret_name = ANY ($6))
+				AND ($6 IS NULL OR coalesce(e.secret_name, e.key_name) = ANY ($6))
 			ORDER BY e.xid, e.id
 			LIMIT $7)
 		) a
@@ -2092,7 +2319,7 @@ BEGIN
 			AND ($4 IS NULL OR e.status = ANY ($4))
 			AND ($5 IS NULL OR e.recorded_at >= $5)
 			AND ($6 IS NULL OR e.recorded_at < $6)
-			AND humcli.subscription_covers($1, e.status, e.secret_name)
+			AND humcli.subscription_covers($1, e.status, coalesce(e.secret_name, e.key_name))
 			AND humcli.cursor_has_passed($1, e.xid, e.id)
 		ORDER BY e.id
 		ON CONFLICT (event_id, subscription) DO NOTHING'
@@ -2174,7 +2401,7 @@ BEGIN
 				OR EXISTS (SELECT FROM humcli.dead d WHERE d.event_id = e.id)
 				OR EXISTS (
 					SELECT FROM unnest(p_subscriptions) s
-					WHERE humcli.subscription_covers(s, e.status, e.secret_name)
+					WHERE humcli.subscription_covers(s, e.status, coalesce(e.secret_name, e.key_name))
 						AND NOT humcli.cursor_has_passed(s, e.xid, e.id)))
 	) AND NOT EXISTS (
 		SELECT FROM humcli.repeats r
@@ -2273,6 +2500,10 @@ BEGIN
 			statuses = EXCLUDED.statuses, retired_at = EXCLUDED.retired_at;
 	DELETE FROM humcli.repeats r WHERE r.task_id = ANY (tasks);
 	DELETE FROM humcli.events e WHERE e.task_id = ANY (tasks);
+	-- Also the old readings of tasks that nothing is recorded of.
+	DELETE FROM humcli.readings r
+	WHERE r.task_id = ANY (tasks) OR (r.read_at < cutoff
+		AND NOT EXISTS (SELECT FROM humcli.events e WHERE e.task_id = r.task_id));
 	RETURN cardinality(tasks);
 END $$;
 -- Deletes the whole histories of at most max_tasks test tasks and returns how
@@ -2320,6 +2551,7 @@ BEGIN
 	DELETE FROM humcli.repeats r WHERE r.task_id = ANY (tasks);
 	DELETE FROM humcli.events e WHERE e.task_id = ANY (tasks);
 	DELETE FROM humcli.retired t WHERE t.task_id = ANY (tasks);
+	DELETE FROM humcli.readings r WHERE r.task_id = ANY (tasks);
 	DELETE FROM humcli.late l WHERE l.task_id = ANY (tasks);
 	DELETE FROM humcli.quarantine q WHERE position('task_test_'::bytea IN q.body) > 0;
 	RETURN cardinality(tasks);
@@ -2363,7 +2595,7 @@ BEGIN
 	SELECT u.name, e.id
 	FROM (SELECT v AS s, v.name, humcli.cursor_horizon(v) > humcli.xid_to_bigint(v.xmin) AS foreign
 		FROM humcli.subscriptions v) u
-	JOIN humcli.events e ON humcli.subscription_covers(u.s, e.status, e.secret_name)
+	JOIN humcli.events e ON humcli.subscription_covers(u.s, e.status, coalesce(e.secret_name, e.key_name))
 		AND (NOT humcli.cursor_has_passed(u.s, e.xid, e.id)
 			OR u.foreign AND humcli.xid_to_bigint(e.xmin) - e.xid BETWEEN 0 AND 65535)
 	ORDER BY u.name, e.id
@@ -2454,6 +2686,11 @@ BEGIN
 		humcli.notify(text[], text[]),
 		humcli.quarantine_add(timestamptz[], text[], text[], text[], bytea[])
 		TO humcli_writer;
+	GRANT EXECUTE ON FUNCTION
+		humcli.record_status_read(text, text, bigint, timestamptz, timestamptz, text, json),
+		humcli.add_reading(text, timestamptz, int, text, text),
+		humcli.add_reconcile_run(timestamptz, int, int, int, int, text)
+		TO humcli_reconciler;
 	GRANT EXECUTE ON FUNCTION humcli.identities_behind() TO humcli_writer, humcli_reader;
 
 	GRANT SELECT ON ALL TABLES IN SCHEMA humcli TO humcli_reader;
@@ -2462,6 +2699,7 @@ BEGIN
 		humcli.payload(json),
 		humcli.event_types(text),
 		humcli.order_equal_times(text, timestamptz),
+		humcli.is_status_read(text, text, timestamptz, timestamptz),
 		humcli.unread_events(txid_snapshot, txid_snapshot, bigint, bigint, text[], text[], bigint),
 		humcli.subscription_covers(humcli.subscriptions, text, text),
 		humcli.cursor_horizon(humcli.subscriptions),

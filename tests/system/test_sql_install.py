@@ -12,7 +12,8 @@ from psycopg2 import errors, extensions
 from harness.postgres import Cluster, Database, wait_until
 from harness.record_calls import SIGNATURE, START, Delivery, at, outcomes, record
 
-ROLES = ("humcli_admin", "humcli_consumer", "humcli_owner", "humcli_reader", "humcli_writer")
+ROLES = ("humcli_admin", "humcli_consumer", "humcli_owner", "humcli_reader", "humcli_reconciler",
+         "humcli_writer")
 
 
 @pytest.fixture(name="bare")

@@ -6,10 +6,10 @@ from psycopg2 import errors
 
 from harness.record_calls import Delivery, outcomes, record, record_next, stored
 
-WHO = ("writer", "reader", "consumer", "admin", "stranger")
-READERS = {"reader", "consumer", "admin"}
+WHO = ("writer", "reader", "consumer", "admin", "reconciler", "stranger")
+READERS = {"reader", "consumer", "admin", "reconciler"}
 TABLES = ("events", "repeats", "quarantine", "statuses", "schema_version", "retired", "late",
-          "subscriptions", "replays", "jobs", "dead")
+          "subscriptions", "replays", "jobs", "dead", "readings", "reconcile_runs")
 VIEWS = ("deliveries", "timeline", "tasks", "gaps", "subscription_status")
 CONSUMERS = {"consumer", "admin"}
 RECORD = ("SELECT humcli.record_batch(ARRAY['e'], ARRAY['t'], ARRAY['s'], ARRAY['p'], ARRAY[now()],"
@@ -25,6 +25,10 @@ MATRIX = [
     (QUARANTINE_ADD, {"writer"}),
     ("SELECT humcli.notify(ARRAY['{}'], NULL)", {"writer"}),
     ("SELECT humcli.notify(NULL, NULL)", {"writer"}),
+    ("SELECT humcli.record_status_read('t', 's', NULL, NULL, now(), 'k', '{}')", {"reconciler"}),
+    ("SELECT humcli.add_reading('t', now(), 200, '{}', 'k')", {"reconciler"}),
+    ("SELECT humcli.add_reconcile_run(now(), 1, 1, 1, 0, NULL)", {"reconciler"}),
+    ("SELECT humcli.is_status_read('t', 's', NULL, now())", READERS),
     ("SELECT humcli.payload('{}')", READERS),
     ("SELECT humcli.order_equal_times('t', now())", READERS),
     ("SELECT humcli.event_types('t')", READERS),
@@ -116,8 +120,9 @@ def test_roles(cluster, database):
         " OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls)") == []
     assert cluster.execute(
         "SELECT m.roleid::regrole::text, m.member::regrole::text FROM pg_auth_members m"
-        " WHERE m.member::regrole::text LIKE 'humcli%' ORDER BY 1") == [
-            ("humcli_consumer", "humcli_admin"), ("humcli_reader", "humcli_consumer")]
+        " WHERE m.member::regrole::text LIKE 'humcli%' ORDER BY 1, 2") == [
+            ("humcli_consumer", "humcli_admin"), ("humcli_reader", "humcli_consumer"),
+            ("humcli_reader", "humcli_reconciler")]
 
 
 def test_definer_functions(database):
@@ -128,7 +133,8 @@ def test_definer_functions(database):
         " EXISTS (SELECT FROM aclexplode(proacl) WHERE grantee = 0)"
         " FROM pg_proc WHERE pronamespace = 'humcli'::regnamespace")
     assert {row[0] for row in rows if row[3]} == {
-        "record_batch", "record_next", "identities_behind", "notify", "quarantine_add", "subscribe", "fetch", "ack", "replay", "seek",
+        "record_batch", "record_next", "record_status_read", "add_reading", "add_reconcile_run",
+        "identities_behind", "notify", "quarantine_add", "subscribe", "fetch", "ack", "replay", "seek",
         "unsubscribe", "purge", "purge_tests", "rebase"}
     for name, owner, config, definer, public in rows:
         assert owner == "humcli_owner" and not public, name

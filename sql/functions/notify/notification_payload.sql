@@ -15,5 +15,5 @@ AS $$
 	SELECT format('{"id":"%s","task_id":%s,"status":%s,"previous_status":%s,"first":%s,"secret":%s}',
 		p_id, to_json(p_task_id), to_json(p_status),
 		coalesce(to_json(p_previous_status)::text, 'null'), to_json(p_first_of_status),
-		to_json(p_secret_name))
+		coalesce(to_json(p_secret_name)::text, 'null'))
 $$;

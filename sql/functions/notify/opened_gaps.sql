@@ -5,6 +5,7 @@
 --
 -- The view reads a task's whole history. This reads only three groups of equal
 -- times for each new event: the one before it, its own, and the one after it.
+-- Statuses that reconcile read stand for themselves, as in the view.
 CREATE OR REPLACE FUNCTION humcli.opened_gaps(p_id bigint[])
 RETURNS TABLE (id bigint, task_id text, cause bigint, notification text)
 LANGUAGE plpgsql STABLE
@@ -20,6 +21,7 @@ DECLARE
 	x record;
 	g record;
 	types text[];
+	has_reads boolean;	-- the task has events that reconcile read
 	time_before timestamptz;
 	time_after timestamptz;
 	own bigint[];
@@ -39,6 +41,8 @@ BEGIN
 		ORDER BY v.task_id, v.occurred_at
 	LOOP
 		types := humcli.event_types(x.task_id);
+		has_reads := 'api.status_read' = ANY (types);
+		types := array_remove(types, 'api.status_read');
 		time_before := humcli.time_before(x.task_id, types, x.occurred_at);
 		SELECT min(n.occurred_at) INTO time_after
 		FROM unnest(types) t (event)
@@ -48,8 +52,11 @@ BEGIN
 			ORDER BY e.occurred_at LIMIT 1
 		) n;
 		own := humcli.order_equal_times(x.task_id, x.occurred_at);
-		ids := humcli.order_equal_times(x.task_id, time_before) || own
-			|| (humcli.order_equal_times(x.task_id, time_after))[1];
+		ids := humcli.order_equal_times(x.task_id, time_after);
+		IF NOT has_reads THEN
+			ids := ids[1:1];	-- else the first may be such an event
+		END IF;
+		ids := humcli.order_equal_times(x.task_id, time_before) || own || ids;
 		SELECT r.status INTO retired_status FROM humcli.retired r WHERE r.task_id = x.task_id;
 
 		-- An event had no gap before it if it followed the last of the older rows
@@ -58,21 +65,24 @@ BEGIN
 			SELECT h.*
 			FROM (
 				SELECT v.id, v.occurred_at, v.previous_status AS previous,
-					lag(v.id) OVER w AS id_before,
+					lag(v.id) OVER w AS id_before, lag(v.occurred_at) OVER w AS time_before,
 					coalesce(lag(v.status) OVER w, retired_status) AS status_before,
 					max(CASE WHEN v.id <> ALL (p_id) THEN n.place END) OVER (ORDER BY n.place
 						ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS older_place,
 					n.place
 				FROM unnest(ids) WITH ORDINALITY AS n (id, place)
 				CROSS JOIN LATERAL (
-					SELECT e.id, e.status, e.previous_status, e.occurred_at
+					SELECT e.id, e.event, e.status, e.previous_status, e.occurred_at
 					FROM humcli.events e WHERE e.id = n.id LIMIT 1
 				) v
+				WHERE v.event <> 'api.status_read'
 				WINDOW w AS (ORDER BY n.place)
 			) h
 			WHERE h.occurred_at >= x.occurred_at AND h.id <> ALL (seen)
 				AND h.previous <> coalesce(h.status_before, 'PENDING')
 				AND (h.id = ANY (p_id) OR h.id_before = ANY (p_id))
+				AND NOT (has_reads AND humcli.is_status_read(x.task_id, h.previous,
+					h.time_before, h.occurred_at))
 			ORDER BY h.place
 		LOOP
 			IF g.id <> ALL (p_id) THEN
@@ -86,8 +96,8 @@ BEGIN
 					EXIT WHEN older_time IS NULL;
 					SELECT e.status INTO older_status
 					FROM unnest(humcli.order_equal_times(x.task_id, older_time)) WITH ORDINALITY AS n (id, place)
-					CROSS JOIN LATERAL (SELECT v.status FROM humcli.events v WHERE v.id = n.id LIMIT 1) e
-					WHERE n.id <> ALL (p_id)
+					CROSS JOIN LATERAL (SELECT v.event, v.status FROM humcli.events v WHERE v.id = n.id LIMIT 1) e
+					WHERE n.id <> ALL (p_id) AND e.event <> 'api.status_read'
 					ORDER BY n.place DESC LIMIT 1;
 				END LOOP;
 				CONTINUE WHEN g.previous <> coalesce(older_status, retired_status, 'PENDING');

@@ -90,5 +90,9 @@ BEGIN
 			statuses = EXCLUDED.statuses, retired_at = EXCLUDED.retired_at;
 	DELETE FROM humcli.repeats r WHERE r.task_id = ANY (tasks);
 	DELETE FROM humcli.events e WHERE e.task_id = ANY (tasks);
+	-- Also the old readings of tasks that nothing is recorded of.
+	DELETE FROM humcli.readings r
+	WHERE r.task_id = ANY (tasks) OR (r.read_at < cutoff
+		AND NOT EXISTS (SELECT FROM humcli.events e WHERE e.task_id = r.task_id));
 	RETURN cardinality(tasks);
 END $$;

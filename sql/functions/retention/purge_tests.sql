@@ -43,6 +43,7 @@ BEGIN
 	DELETE FROM humcli.repeats r WHERE r.task_id = ANY (tasks);
 	DELETE FROM humcli.events e WHERE e.task_id = ANY (tasks);
 	DELETE FROM humcli.retired t WHERE t.task_id = ANY (tasks);
+	DELETE FROM humcli.readings r WHERE r.task_id = ANY (tasks);
 	DELETE FROM humcli.late l WHERE l.task_id = ANY (tasks);
 	DELETE FROM humcli.quarantine q WHERE position('task_test_'::bytea IN q.body) > 0;
 	RETURN cardinality(tasks);

@@ -25,7 +25,7 @@ BEGIN
 				OR EXISTS (SELECT FROM humcli.dead d WHERE d.event_id = e.id)
 				OR EXISTS (
 					SELECT FROM unnest(p_subscriptions) s
-					WHERE humcli.subscription_covers(s, e.status, e.secret_name)
+					WHERE humcli.subscription_covers(s, e.status, coalesce(e.secret_name, e.key_name))
 						AND NOT humcli.cursor_has_passed(s, e.xid, e.id)))
 	) AND NOT EXISTS (
 		SELECT FROM humcli.repeats r

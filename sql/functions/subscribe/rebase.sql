@@ -37,7 +37,7 @@ BEGIN
 	SELECT u.name, e.id
 	FROM (SELECT v AS s, v.name, humcli.cursor_horizon(v) > humcli.xid_to_bigint(v.xmin) AS foreign
 		FROM humcli.subscriptions v) u
-	JOIN humcli.events e ON humcli.subscription_covers(u.s, e.status, e.secret_name)
+	JOIN humcli.events e ON humcli.subscription_covers(u.s, e.status, coalesce(e.secret_name, e.key_name))
 		AND (NOT humcli.cursor_has_passed(u.s, e.xid, e.id)
 			OR u.foreign AND humcli.xid_to_bigint(e.xmin) - e.xid BETWEEN 0 AND 65535)
 	ORDER BY u.name, e.id

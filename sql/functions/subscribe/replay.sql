@@ -43,7 +43,7 @@ BEGIN
 			AND ($4 IS NULL OR e.status = ANY ($4))
 			AND ($5 IS NULL OR e.recorded_at >= $5)
 			AND ($6 IS NULL OR e.recorded_at < $6)
-			AND humcli.subscription_covers($1, e.status, e.secret_name)
+			AND humcli.subscription_covers($1, e.status, coalesce(e.secret_name, e.key_name))
 			AND humcli.cursor_has_passed($1, e.xid, e.id)
 		ORDER BY e.id
 		ON CONFLICT (event_id, subscription) DO NOTHING'

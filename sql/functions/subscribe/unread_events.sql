@@ -1,7 +1,8 @@
 -- Returns the events that are in snapshot p_until and not in the earlier
 -- snapshot p_done, after the place (p_xid, p_id), ordered by transaction id and
 -- id. p_statuses limits them to some statuses and p_secrets to some secret names;
--- NULL means all.
+-- NULL means all. An event that reconcile read has the name of its key, which is
+-- named like the secret of the same agent.
 --
 -- Reads three ranges of the index: (1) the rest of the transaction at p_xid;
 -- (2) the transactions running in the older snapshot and finished in the newer;
@@ -29,31 +30,31 @@ BEGIN
 	RETURN QUERY EXECUTE '
 		SELECT a.xid, a.id, a.status, a.secret_name
 		FROM (
-			(SELECT e.xid, e.id, e.status, e.secret_name
+			(SELECT e.xid, e.id, e.status, coalesce(e.secret_name, e.key_name) AS secret_name
 			FROM humcli.events e
 			WHERE e.xid = $3 AND e.id > $4
 				AND ($5 IS NULL OR e.status = ANY ($5))
-				AND ($6 IS NULL OR e.secret_name = ANY ($6))
+				AND ($6 IS NULL OR coalesce(e.secret_name, e.key_name) = ANY ($6))
 			ORDER BY e.xid, e.id
 			LIMIT $7)
 			UNION ALL
-			(SELECT e.xid, e.id, e.status, e.secret_name
+			(SELECT e.xid, e.id, e.status, coalesce(e.secret_name, e.key_name) AS secret_name
 			FROM humcli.events e
 			WHERE e.xid = ANY (ARRAY(
 					SELECT x FROM txid_snapshot_xip($1) x
 					WHERE x > $3 AND txid_visible_in_snapshot(x, $2)))
 				AND ($5 IS NULL OR e.status = ANY ($5))
-				AND ($6 IS NULL OR e.secret_name = ANY ($6))
+				AND ($6 IS NULL OR coalesce(e.secret_name, e.key_name) = ANY ($6))
 			ORDER BY e.xid, e.id
 			LIMIT $7)
 			UNION ALL
-			(SELECT e.xid, e.id, e.status, e.secret_name
+			(SELECT e.xid, e.id, e.status, coalesce(e.secret_name, e.key_name) AS secret_name
 			FROM humcli.events e
 			WHERE e.xid >= greatest(txid_snapshot_xmax($1), $3 + 1)
 				AND e.xid < txid_snapshot_xmax($2)
 				AND txid_visible_in_snapshot(e.xid, $2)
 				AND ($5 IS NULL OR e.status = ANY ($5))
-				AND ($6 IS NULL OR e.secret_name = ANY ($6))
+				AND ($6 IS NULL OR coalesce(e.secret_name, e.key_name) = ANY ($6))
 			ORDER BY e.xid, e.id
 			LIMIT $7)
 		) a
