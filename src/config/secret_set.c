@@ -70,6 +70,19 @@ const struct secret *secret_set_find(const struct secret_set *set,
 	return end > low ? &set->list[low] : NULL;
 }
 
+bool secret_name_fits_path(const char *name, size_t length)
+{
+	static const char allowed[] = "abcdefghijklmnopqrstuvwxyz"
+				      "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				      "0123456789._-";
+	static const char health[] = "health";
+
+	return length > 0 && length <= SECRET_PATH_NAME_MAX && *name != '.' &&
+	       strspn(name, allowed) >= length &&
+	       !(length == sizeof(health) - 1 &&
+		 memcmp(name, health, length) == 0);
+}
+
 bool secret_set_equal(const struct secret_set *a, const struct secret_set *b)
 {
 	if (a->count != b->count)

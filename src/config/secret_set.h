@@ -39,6 +39,16 @@ const struct secret *secret_set_find(const struct secret_set *set,
 				     const char *name,
 				     size_t *count) MUST_CHECK;
 
+/* The longest name of a secret in a path. */
+enum { SECRET_PATH_NAME_MAX = 64 };
+
+/*
+ * Returns true if the path of a request can name a secret so: at most
+ * SECRET_PATH_NAME_MAX letters, digits, '.', '_' and '-', no '.' first, and not
+ * "health".
+ */
+bool secret_name_fits_path(const char *name, size_t length) MUST_CHECK;
+
 /* Returns true if both have the same names and keys; false otherwise. */
 bool secret_set_equal(const struct secret_set *a,
 		      const struct secret_set *b) MUST_CHECK;

@@ -242,11 +242,7 @@ bool request_is_health(const struct request *r)
 static bool copy_name(const char *text, size_t length,
 		      char name[SECRET_NAME_SIZE])
 {
-	static const char allowed[] = "abcdefghijklmnopqrstuvwxyz"
-				      "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-				      "0123456789._-";
-	bool ok = length > 0 && length < SECRET_NAME_SIZE && *text != '.' &&
-		  strspn(text, allowed) >= length;
+	bool ok = secret_name_fits_path(text, length);
 
 	memcpy(name, text, ok ? length : 0);
 	name[ok ? length : 0] = '\0';
@@ -258,8 +254,7 @@ static enum path_kind judge_rest(const char *rest, size_t length,
 				 char name[SECRET_NAME_SIZE])
 {
 	*name = '\0';
-	if (*rest != '/' || (length == strlen("/health") &&
-			     memcmp(rest, "/health", length) == 0))
+	if (*rest != '/')
 		return PATH_MOUNT;
 	return copy_name(rest + 1, length - 1, name) ? PATH_SECRET : PATH_MOUNT;
 }
@@ -300,8 +295,7 @@ static enum path_kind judge_path(const struct request *r, const char *path,
 	size_t before = slash ? (size_t)(slash - path) : 0;
 
 	*name = '\0';
-	if (before == 0 || ends_in(path, length, "/health") ||
-	    !copy_name(slash + 1, length - before - 1, name))
+	if (before == 0 || !copy_name(slash + 1, length - before - 1, name))
 		return PATH_MOUNT;
 	if (is_program(r, name)) {
 		*name = '\0';

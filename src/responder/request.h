@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "base/macros.h"
+#include "config/secret_set.h"
 
 enum body_state {
 	BODY_COMPLETE,
@@ -73,7 +74,7 @@ bool request_is_identity(const struct request *r) MUST_CHECK;
 /* Returns true for GET or HEAD of …/health. */
 bool request_is_health(const struct request *r) MUST_CHECK;
 
-enum { SECRET_NAME_SIZE = 64 + 1 };
+enum { SECRET_NAME_SIZE = SECRET_PATH_NAME_MAX + 1 };
 
 enum path_kind {
 	PATH_MOUNT, /* names no secret: all are tried */
