@@ -82,6 +82,21 @@ char *cli_owner_name(const char *path)
 		     : xasprintf("%lu", (unsigned long)st.st_uid);
 }
 
+char *cli_receiver_user(void)
+{
+	static const char usual[] = "humcli-webhook";
+	const struct group *group;
+	struct stat st;
+
+	if (getenv("HUMCLI_WEBHOOK_CONFIG") ||
+	    stat(SYSCONFDIR "/humcli-webhook.conf", &st) < 0)
+		return NULL;
+	group = st.st_gid ? getgrgid(st.st_gid) : NULL;
+	if (group && getpwnam(group->gr_name))
+		return xstrdup(group->gr_name);
+	return getpwnam(usual) ? xstrdup(usual) : NULL;
+}
+
 bool cli_switch_user(const char *name)
 {
 	const struct passwd *user = getpwnam(name);

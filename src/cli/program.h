@@ -27,6 +27,12 @@ const char *cli_program_name(void) MUST_CHECK;
  */
 char *cli_owner_name(const char *path) MUST_CHECK;
 /*
+ * Returns the receiver's user of an installation for the whole system: the one
+ * whose group may read the settings. NULL without such an installation, or if
+ * the environment names other settings. The caller frees it.
+ */
+char *cli_receiver_user(void) MUST_CHECK;
+/*
  * Becomes a user for good. Returns false if there is no such user or we are not
  * root.
  */

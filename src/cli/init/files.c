@@ -7,13 +7,11 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
-#include "base/hmac.h"
-#include "base/random.h"
+#include "cli/new_file.h"
+#include "cli/new_secret.h"
 #include "config/secrets.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,20 +30,6 @@ static int fail(const struct init *i, const char *path)
 static mode_t file_mode(const struct init *i, mode_t group, mode_t alone)
 {
 	return i->home ? alone : group;
-}
-
-/* Syncs the folder of a new name. Some file systems can't: no error then. */
-static bool sync_parent(const char *path)
-{
-	char *copy = xstrdup(path);
-	int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	bool ok = fd >= 0 &&
-		  (fsync(fd) == 0 || errno == EINVAL || errno == ENOTSUP);
-
-	if (fd >= 0)
-		close(fd);
-	free(copy);
-	return ok;
 }
 
 /* Creates the folders above path that are missing, for all to enter. */
@@ -86,62 +70,34 @@ static int make_folder(struct init *i, const struct folder *f)
 	/* chown() clears the set-group-ID bit, so chmod() comes last. */
 	if (!make_parents(f->path) || mkdir(f->path, 0700) < 0 ||
 	    (!i->home && chown(f->path, f->uid, i->gid) < 0) ||
-	    chmod(f->path, f->mode) < 0 || !sync_parent(f->path))
+	    chmod(f->path, f->mode) < 0 || !new_file_sync_parent(f->path))
 		return fail(i, f->path);
 	return EX_OK;
 }
 
-static bool write_and_sync(const struct init *i, int fd, mode_t mode,
-			   const struct buf *text)
-{
-	return write_all(fd, text->data, text->length) &&
-	       (i->home || fchown(fd, 0, i->gid) == 0) &&
-	       fchmod(fd, mode) == 0 && fsync(fd) == 0;
-}
-
-/* Creates a file at once with its content; never replaces another. */
+/* Creates a file of root's, or of the account's own. */
 static int make_file(struct init *i, const char *path, mode_t mode,
 		     const struct buf *text)
 {
-	char *folder = xstrdup(path), *temporary = NULL;
-	int fd = -1, code = EX_OK;
+	const struct new_file how = { .mode = mode,
+				      .chown = !i->home,
+				      .gid = i->gid };
 
 	init_report(i, false, "%s, mode %04o", path, (unsigned)mode);
-	if (i->dry_run)
-		goto out;
-	/* The leading dot: a running receiver skips the file. */
-	temporary = xasprintf("%s/.init.XXXXXX", dirname(folder));
-	fd = mkostemp(temporary, O_CLOEXEC);
-	if (fd < 0 || !write_and_sync(i, fd, mode, text) ||
-	    link(temporary, path) < 0)
-		code = fail(i, path);
-	if (fd >= 0) {
-		unlink(temporary);
-		close(fd);
-	}
-	if (code == EX_OK && !sync_parent(path))
-		code = fail(i, path);
-out:
-	free(temporary);
-	free(folder);
-	return code;
+	if (i->dry_run || new_file_create(path, &how, text))
+		return EX_OK;
+	return fail(i, path);
 }
 
 static int make_secret(struct init *i, const char *path)
 {
-	unsigned char drawn[HMAC_BYTES];
-	char hex[HMAC_HEX + 1];
 	struct buf text = { 0 };
 	int code;
 
-	if (!random_bytes(drawn, sizeof(drawn)))
+	if (!secret_draw(&text))
 		return fail(i, path);
-	hmac_to_hex(drawn, hex);
-	buf_printf(&text, "whsec_%s", hex);
 	code = make_file(i, path, file_mode(i, 0640, 0600), &text);
 	buf_wipe(&text);
-	explicit_bzero(hex, sizeof(hex));
-	explicit_bzero(drawn, sizeof(drawn));
 	return code;
 }
 

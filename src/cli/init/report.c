@@ -6,6 +6,7 @@
 #include "cli/init/init.h"
 
 #include "base/alloc.h"
+#include "cli/new_secret.h"
 #include "cli/program.h"
 
 #include <libgen.h>
@@ -231,20 +232,9 @@ static void advise_task(const struct init *i, const char *url)
 	       url, as_root(i), i->secret);
 }
 
-static char *guess_url(const struct init *i)
-{
-	char host[256];
-
-	if (gethostname(host, sizeof(host)) < 0)
-		snprintf(host, sizeof(host), "hooks.example.org");
-	host[sizeof(host) - 1] = '\0';
-	return xasprintf("https://%s/humcli%s", host,
-			 i->home ? "/webhook.cgi" : "");
-}
-
 void init_print_next_steps(const struct init *i)
 {
-	char *url = i->url ? xstrdup(i->url) : guess_url(i);
+	char *url = i->url ? xstrdup(i->url) : secret_guess_url(i->home);
 	const char *program = cli_program_name();
 	bool upgrade = !*i->made && !i->steps;
 

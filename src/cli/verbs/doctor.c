@@ -18,11 +18,8 @@
 #include "config/settings.h"
 
 #include <errno.h>
-#include <grp.h>
-#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #ifdef HAVE_CURL
@@ -162,25 +159,6 @@ static void check_events_as_postgres(struct doctor_run *x)
 			       "events as");
 }
 
-/*
- * Returns the receiver's user of an installation for the whole system: the one
- * whose group may read the settings. NULL without such an installation.
- */
-static const char *system_user(void)
-{
-	static const char usual[] = "humcli-webhook";
-	const struct group *group;
-	struct stat st;
-
-	if (getenv("HUMCLI_WEBHOOK_CONFIG") ||
-	    stat(SYSCONFDIR "/humcli-webhook.conf", &st) < 0)
-		return NULL;
-	group = st.st_gid ? getgrgid(st.st_gid) : NULL;
-	if (group && getpwnam(group->gr_name))
-		return xstrdup(group->gr_name);
-	return getpwnam(usual) ? usual : NULL;
-}
-
 static int run(struct doctor_run *x)
 {
 	struct findings *f = &x->findings;
@@ -196,7 +174,7 @@ static int run(struct doctor_run *x)
 		return EX_OK;
 	}
 	if (f->by_root && !x->user)
-		x->user = system_user();
+		x->user = cli_receiver_user();
 	code = x->user ? check_as_user(x) : check_all(x);
 	check_events_as_postgres(x);
 	return code;
