@@ -35,6 +35,7 @@ int cmd_probe(const struct verb *v, int argc, char **argv);
 int cmd_purge(const struct verb *v, int argc, char **argv);
 int cmd_quarantine(const struct verb *v, int argc, char **argv);
 int cmd_replay(const struct verb *v, int argc, char **argv);
+int cmd_secret(const struct verb *v, int argc, char **argv);
 int cmd_send(const struct verb *v, int argc, char **argv);
 int cmd_sign(const struct verb *v, int argc, char **argv);
 int cmd_spool(const struct verb *v, int argc, char **argv);

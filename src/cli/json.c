@@ -154,6 +154,35 @@ char *json_spool_line(const struct spooled *s)
 	return finish(object);
 }
 
+char *json_secret_line(const struct listed_secret *s)
+{
+	cJSON *object = check_alloc_cjson(cJSON_CreateObject());
+
+	put_any(object, "name", s->name);
+	check_alloc_cjson(
+		cJSON_AddBoolToObject(object, "accepted", s->accepted));
+	put_any(object, "problem", s->problem);
+	check_alloc_cjson(cJSON_AddBoolToObject(object, "in_path", s->in_path));
+	put_any(object, "file", s->file);
+	put(object, "mode", s->mode);
+	put_any(object, "owner", s->owner);
+	put_any(object, "group", s->group);
+	put(object, "changed", s->changed);
+	return finish(object);
+}
+
+char *json_added_secret(const char *name, const char *file, const char *url,
+			const char *secret)
+{
+	cJSON *object = check_alloc_cjson(cJSON_CreateObject());
+
+	put(object, "name", name);
+	put_any(object, "file", file);
+	put_any(object, "callback_url", url);
+	put(object, "callback_secret", secret);
+	return finish(object);
+}
+
 /*
  * Leaves the payload as it was signed, except that a line break becomes a
  * space: both mean the same between tokens.

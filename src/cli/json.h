@@ -55,6 +55,24 @@ struct spooled {
 
 char *json_spool_line(const struct spooled *s) MUST_CHECK;
 
+/* A secret of the settings; a field that does not apply is NULL. */
+struct listed_secret {
+	const char *name;
+	const char *file;
+	bool accepted; /* by the receiver */
+	bool in_path; /* a path can carry the name */
+	const char *problem;
+	const char *mode;
+	char *owner, *group;
+	const char *changed;
+};
+
+char *json_secret_line(const struct listed_secret *s) MUST_CHECK;
+
+/* Returns a secret that was added, with its text. */
+char *json_added_secret(const char *name, const char *file, const char *url,
+			const char *secret) MUST_CHECK;
+
 /* An event of humcli.events; a field that is NULL there is NULL. */
 struct recorded {
 	char *id;

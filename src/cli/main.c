@@ -38,6 +38,13 @@ static const struct verb verbs[] = {
 	  "check all that the receiver needs, and say what helps",
 	  "doctor\n"
 	  "doctor --nagios https://agent.example/humcli" },
+	{ "secret", cmd_secret,
+	  "add [--url URL] [--json] NAME\n"
+	  "list [--json | --wide]\n"
+	  "remove [--force] NAME",
+	  "add, list and remove the secrets that the receiver accepts",
+	  "secret add --url https://agent.example/humcli agent-7\n"
+	  "secret list" },
 	{ "sign", cmd_sign, SECRET_USAGE " [FILE]",
 	  "print the signature of a file or of stdin",
 	  "sign event.json\n"

@@ -468,6 +468,17 @@ def test_send(cli, receiver):
         == ("task.status_changed", "SUBMITTED", "IN_PROGRESS")
 
 
+def test_send_posts_to_the_address_that_names_the_secret(cli, receiver):
+    for name in ("main", "not for a path"):
+        cli.secret_file(f"secrets/{name}", b"whsec_x")
+    for name, url in (("main", receiver.url), ("main", f"{receiver.url}/main"),
+                      ("main", f"{receiver.url}/?a=b/main"), ("not for a path", receiver.url)):
+        assert cli("send", "--secret-name", name, url,
+                   SECRET_DIR=cli.folder / "secrets").returncode == OK
+    assert [path for _, path, _, _ in receiver.requests] == \
+        ["/humcli/main", "/humcli/main", "/humcli/main?a=b/main", "/humcli"]
+
+
 def test_send_takes_a_new_task_each_time(cli, receiver):
     for _ in range(2):
         assert cli("send", receiver.url).returncode == OK

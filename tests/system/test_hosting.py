@@ -141,7 +141,7 @@ def test_by_its_own_instructions(paths, host):
     assert stat.S_IMODE(os.stat(secret_file).st_mode) == 0o600
     assert re.search(r'"callback_secret": "\$\(cat (\S+)\)"', done.stdout)[1] == \
         f"{HOME}/.humcli-webhook/secrets/main"
-    assert '"callback_url": "https://you.example/humcli/webhook.cgi"' in done.stdout
+    assert '"callback_url": "https://you.example/humcli/webhook.cgi/main"' in done.stdout
     assert "public_html/humcli/webhook.cgi is there" in done.stdout
     # the printed command works
     doctor = re.search(r"^    (\S*humcli-webhook doctor) https://you.example/humcli/webhook.cgi$",

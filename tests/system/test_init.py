@@ -95,7 +95,7 @@ def test_an_account(account, cluster, empty, paths):
     assert sorted(os.listdir(account.hidden)) == ["humcli-webhook.conf", "secrets"]
     assert f"HUMCLI_WEBHOOK_DATABASE={dsn}\n" in config.read_text()
     assert has_schema(cluster, empty)
-    assert '"callback_url": "https://me.example/humcli/x.cgi"' in done.stdout
+    assert '"callback_url": "https://me.example/humcli/x.cgi/main"' in done.stdout
     assert f'"callback_secret": "$(cat {secret})"' in done.stdout
     # the program is not in PATH
     assert f"\n    {account.program} doctor https://me.example/humcli/x.cgi\n" in done.stdout
@@ -178,7 +178,7 @@ def test_the_curl(account, cluster, empty):
                          check=True, env={**account.environment,
                                           "PATH": f"{account.home}:{os.environ['PATH']}"})
     sent = json.loads(ran.stdout)
-    assert sent["callback_url"] == "https://me.example/"
+    assert sent["callback_url"] == "https://me.example/main"
     assert sent["callback_secret"] == (account.hidden / "secrets/main").read_text()
     assert {"title", "description", "reward_usd", "deadline", "proof_requirements",
             "task_type"} < set(sent)
@@ -388,6 +388,41 @@ def test_the_system(account, cluster, paths):
             assert "ok    gaps         " in looked.stdout
             assert "FAIL" not in looked.stdout
             check_verbs(run, account)
+        finally:
+            cluster.drop_database(name)
+
+
+@ROOT
+def test_secrets_of_the_system(account, cluster, paths):
+    """As init: the receiver's group may read the file, and nobody else."""
+    name = f"secret_{os.getpid()}"
+    dsn = f"host={cluster.folder} port={cluster.port} dbname={name}"
+    with system(account, cluster, paths) as run:
+        try:
+            assert run("init", "--database", dsn).returncode == OK
+            folder = run.etc / "humcli-webhook.secrets"
+            done = run("secret", "add", "agent", "--url", "https://agent.example/humcli")
+            assert (done.returncode, done.stderr) == (OK, "")
+            status = (folder / "agent").stat()
+            assert (status.st_uid, status.st_gid, mode(folder / "agent")) == (0, 61234, 0o640)
+            # a folder that somebody made by hand
+            os.chown(folder, 0, 0)
+            folder.chmod(0o755)
+            assert run("secret", "add", "second").returncode == OK
+            status = (folder / "second").stat()
+            assert (status.st_gid, mode(folder / "second")) == (61234, 0o640)
+            # of a file that root alone can read the receiver's user knows
+            os.chown(folder / "agent", 0, 0)
+            listed = {one["name"]: one["problem"] for one in map(
+                json.loads, run("secret", "list", "--json").stdout.splitlines())}
+            assert listed == {"agent": "Permission denied", "main": None, "second": None}
+            other = ["setpriv", f"--reuid={account.uid}", "--regid=61234", "--clear-groups"]
+            done = run("secret", "add", "third", before=other)
+            assert (done.returncode, done.stdout) == (NOPERM, "")
+            assert "run it with sudo" in done.stderr
+            done = run("secret", "remove", "second", before=other)
+            assert (done.returncode, done.stdout) == (NOPERM, "")
+            assert run("secret", "remove", "second").returncode == OK
         finally:
             cluster.drop_database(name)
 

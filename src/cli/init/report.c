@@ -209,6 +209,9 @@ static void advise_upgrade(const struct init *i)
 /* Prints the task of HumCLI's documentation, as in doc/humcli.md. */
 static void advise_task(const struct init *i, const char *url)
 {
+	const char *name = strrchr(i->secret, '/') + 1;
+	char *callback_url = secret_url(url, name);
+
 	printf("\nA task of HumCLI, with this receiver and secret:\n\n"
 	       "curl -sS https://api.humcli.com/api/v1/tasks "
 	       "-H \"X-API-Key: $HUMCLI_API_KEY\" \\\n"
@@ -229,7 +232,8 @@ static void advise_task(const struct init *i, const char *url)
 	       "  \"callback_secret\": \"$(%scat %s)\"\n"
 	       "}\n"
 	       "END\n",
-	       url, as_root(i), i->secret);
+	       callback_url, as_root(i), i->secret);
+	free(callback_url);
 }
 
 void init_print_next_steps(const struct init *i)

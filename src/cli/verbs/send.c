@@ -11,6 +11,7 @@
 #include "cli/cli.h"
 #include "cli/http.h"
 #include "cli/json.h"
+#include "cli/new_secret.h"
 #include "cli/probe/lifecycle.h"
 #include "cli/signing_keys.h"
 
@@ -308,9 +309,10 @@ int cmd_send(const struct verb *v, int argc, char **argv)
 		{ "secret-file", &o.secret.file, NULL, "FILE",
 		  "the secret is in this file; read no settings" },
 		{ "secret-name", &o.secret.name, NULL, "NAME",
-		  "the active secret of this name (default: the only one)" },
+		  "the active secret of this name, and the URL that names it (default: the only one)" },
 	};
 	struct plan plan = { 0 };
+	char *url;
 	int code;
 
 	if (!cli_options(v, &argc, &argv, options, ARRAY_SIZE(options), 1,
@@ -318,7 +320,8 @@ int cmd_send(const struct verb *v, int argc, char **argv)
 		return code;
 	if (argc < 1)
 		return cli_usage_error(v, "the URL is missing");
-	o.target.url = argv[0];
+	url = secret_url(argv[0], o.secret.name ? o.secret.name : "");
+	o.target.url = url;
 	code = check(v, &o);
 	if (code == EX_OK)
 		code = plan_all(v, &o, &plan);
@@ -327,5 +330,6 @@ int cmd_send(const struct verb *v, int argc, char **argv)
 	if (code == EX_OK)
 		code = post_all(v, &o, &plan);
 	plan_free(&plan);
+	free(url);
 	return code;
 }
