@@ -24,6 +24,7 @@ SET LOCAL client_min_messages = notice;
 \ir functions/record/repair_identity.sql
 \ir functions/record/identities_behind.sql
 \ir functions/record/lock_tasks.sql
+\ir functions/record/eventless_half.sql
 \ir functions/record/history_neighbor.sql
 \ir functions/notify/opened_gaps.sql
 \ir functions/notify/notification_payload.sql

@@ -68,6 +68,7 @@ DO $$ BEGIN IF to_regclass('humcli.repeats') IS NULL THEN
 		secret_name	text NOT NULL,
 		signature	text NOT NULL,
 		payload		json NOT NULL,
+		event_id	bigint,	-- the visit's event, see functions/record/history_neighbor.sql
 		UNIQUE (task_id, event, occurred_at, status)
 	);
 END IF; END $$;

@@ -216,6 +216,7 @@ DO $$ BEGIN IF to_regclass('humcli.repeats') IS NULL THEN
 		secret_name	text NOT NULL,
 		signature	text NOT NULL,
 		payload		json NOT NULL,
+		event_id	bigint,	-- the visit's event, see functions/record/history_neighbor.sql
 		UNIQUE (task_id, event, occurred_at, status)
 	);
 END IF; END $$;
@@ -831,29 +832,23 @@ BEGIN
 
 	RETURN ARRAY(SELECT DISTINCT t.id FROM unnest(p_task_id) AS t (id) WHERE hashtext(t.id) = ANY (missed));
 END $$;
--- Returns the nearest delivery on one side of a point in a task's history of one
--- event type, and the event of that delivery's visit. It looks for the event on
--- this side only. If there is none, it returns the visit's earliest repeat on this
--- side instead.
+-- Returns the earliest repeat of a half that an event leaves without an event when
+-- it splits a visit. The point is that of the splitting event; the half is the part
+-- of the nearest delivery's visit on one side of it. Returns NULL if the half has an
+-- event, or if the nearest delivery is an event itself.
 --
--- It does not walk along the visit, because each visit has an event. Between two
--- neighboring events there are only repeats of their visits: first those of the
--- earlier one, then those of the later one. So the event of a repeat is one of the
--- two. If only one of them has the repeat's status and previous_status, it is that
--- one. If both have, the steps in between decide.
-CREATE OR REPLACE FUNCTION humcli.history_neighbor(
+-- It does not look at each delivery, because the event of a repeat is one of the two
+-- neighboring events, see history_neighbor(). If both have the repeat's status and
+-- previous_status, the steps in between decide.
+CREATE OR REPLACE FUNCTION humcli.eventless_half(
 	p_task_id text,
 	p_event text,
 	p_occurred_at timestamptz,
 	p_status text,
 	p_later boolean,	-- which side
-	p_window interval,
-	OUT occurred_at timestamptz,
-	OUT status text,
-	OUT previous_status text,
-	OUT event_id bigint,
-	OUT repeat_id bigint
+	p_window interval
 )
+RETURNS bigint
 LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
@@ -862,7 +857,7 @@ DECLARE
 	later humcli.deliveries;
 	mine humcli.deliveries;
 	other humcli.deliveries;
-	start record;
+	start_id bigint;
 BEGIN
 	-- Equal times are ordered by the bytes of the status. No third level is
 	-- needed, because task, event type, time and status together are unique.
@@ -879,12 +874,8 @@ BEGIN
 		ORDER BY v.occurred_at DESC, v.status DESC
 		LIMIT 1;
 	END IF;
-	occurred_at := x.occurred_at;
-	status := x.status;
-	previous_status := x.previous_status;
-	event_id := x.event_id;
 	IF x.repeat_id IS NULL THEN
-		RETURN;
+		RETURN NULL;
 	END IF;
 
 	SELECT v.* INTO earlier FROM humcli.deliveries v
@@ -906,11 +897,10 @@ BEGIN
 			OR greatest(mine.occurred_at, x.occurred_at) - least(mine.occurred_at, x.occurred_at)
 				<= p_window
 		THEN
-			event_id := mine.event_id;
-			RETURN;
+			RETURN NULL;
 		END IF;
 		-- The row behind the last step that is too long, if there is one.
-		SELECT s.repeat_id INTO start
+		SELECT s.repeat_id INTO start_id
 		FROM (
 			SELECT v.occurred_at, v.status, v.repeat_id,
 				v.occurred_at - lag(v.occurred_at) OVER (ORDER BY v.occurred_at, v.status) AS step
@@ -923,25 +913,100 @@ BEGIN
 		WHERE s.step > p_window
 		ORDER BY s.occurred_at DESC, s.status DESC
 		LIMIT 1;
-		IF NOT FOUND THEN
-			event_id := mine.event_id;
-			RETURN;
-		END IF;
-		repeat_id := CASE WHEN p_later THEN x.repeat_id ELSE start.repeat_id END;
-		RETURN;
+		RETURN CASE WHEN FOUND AND p_later THEN x.repeat_id ELSE start_id END;
 	END IF;
 
 	IF p_later THEN
-		repeat_id := x.repeat_id;
-		RETURN;
+		RETURN x.repeat_id;
 	END IF;
-	SELECT r.id INTO repeat_id FROM humcli.repeats r
+	SELECT r.id INTO start_id FROM humcli.repeats r
 	WHERE r.task_id = p_task_id AND r.event = p_event
 		AND r.status = x.status AND r.previous_status IS NOT DISTINCT FROM x.previous_status
 		AND (r.occurred_at, r.status) < (p_occurred_at, p_status)
 		AND (earlier.task_id IS NULL OR (r.occurred_at, r.status) > (earlier.occurred_at, earlier.status))
 	ORDER BY r.occurred_at, r.status
 	LIMIT 1;
+	RETURN start_id;
+END $$;
+-- Returns the nearest delivery on one side of a point in a task's history of one
+-- event type. event_id is the event of that delivery's visit, on any side;
+-- repeat_id is the delivery's own if it is a repeat.
+--
+-- Each visit has an event. Between two neighboring events there are only repeats of
+-- their visits: first those of the earlier one, then those of the later one. So the
+-- event of a repeat is one of the two. If only one of them has the repeat's status
+-- and previous_status, it is that one. If both have, the repeat's own event_id
+-- decides. It may name an event that is no longer a neighbor, because the visit was
+-- split. Only then eventless_half() looks at the steps in between.
+CREATE OR REPLACE FUNCTION humcli.history_neighbor(
+	p_task_id text,
+	p_event text,
+	p_occurred_at timestamptz,
+	p_status text,
+	p_later boolean,	-- which side
+	p_window interval,
+	OUT occurred_at timestamptz,
+	OUT status text,
+	OUT previous_status text,
+	OUT event_id bigint,
+	OUT repeat_id bigint
+)
+LANGUAGE plpgsql STABLE
+AS $$
+DECLARE
+	x humcli.deliveries;		-- the nearest delivery
+	earlier humcli.deliveries;	-- the nearest event on each side
+	later humcli.deliveries;
+	is_earlier boolean;	-- its visit can be that of the event
+	is_later boolean;
+BEGIN
+	-- Equal times are ordered by the bytes of the status. No third level is
+	-- needed, because task, event type, time and status together are unique.
+	IF p_later THEN
+		SELECT v.* INTO x FROM humcli.deliveries v
+		WHERE v.task_id = p_task_id AND v.event = p_event
+			AND (v.occurred_at, v.status) > (p_occurred_at, p_status)
+		ORDER BY v.occurred_at, v.status
+		LIMIT 1;
+	ELSE
+		SELECT v.* INTO x FROM humcli.deliveries v
+		WHERE v.task_id = p_task_id AND v.event = p_event
+			AND (v.occurred_at, v.status) < (p_occurred_at, p_status)
+		ORDER BY v.occurred_at DESC, v.status DESC
+		LIMIT 1;
+	END IF;
+	occurred_at := x.occurred_at;
+	status := x.status;
+	previous_status := x.previous_status;
+	event_id := x.event_id;
+	repeat_id := x.repeat_id;
+	IF x.repeat_id IS NULL THEN
+		RETURN;
+	END IF;
+
+	SELECT v.* INTO earlier FROM humcli.deliveries v
+	WHERE v.task_id = p_task_id AND v.event = p_event AND v.event_id IS NOT NULL
+		AND (v.occurred_at, v.status) < (p_occurred_at, p_status)
+	ORDER BY v.occurred_at DESC, v.status DESC
+	LIMIT 1;
+	SELECT v.* INTO later FROM humcli.deliveries v
+	WHERE v.task_id = p_task_id AND v.event = p_event AND v.event_id IS NOT NULL
+		AND (v.occurred_at, v.status) > (p_occurred_at, p_status)
+	ORDER BY v.occurred_at, v.status
+	LIMIT 1;
+	is_earlier := earlier.status = x.status AND earlier.previous_status IS NOT DISTINCT FROM x.previous_status;
+	is_later := later.status = x.status AND later.previous_status IS NOT DISTINCT FROM x.previous_status;
+	IF is_earlier AND is_later THEN
+		SELECT r.event_id INTO event_id FROM humcli.repeats r
+		WHERE r.id = x.repeat_id AND r.event_id IN (earlier.event_id, later.event_id);
+		IF NOT FOUND THEN
+			is_earlier := (humcli.eventless_half(p_task_id, p_event, p_occurred_at, p_status,
+				p_later, p_window) IS NULL) <> p_later;
+			event_id := CASE WHEN is_earlier THEN earlier.event_id ELSE later.event_id END;
+		END IF;
+	ELSE
+		event_id := CASE WHEN is_earlier THEN earlier.event_id WHEN is_later THEN later.event_id END;
+	END IF;
 END $$;
 -- Returns the gaps that some new events have opened: before themselves, or before
 -- an older event that now follows one of them. A row has the event behind the
@@ -1482,9 +1547,9 @@ BEGIN
 			IF NOT in_repeats THEN
 				PERFORM humcli.repair_identity('repeats');
 				INSERT INTO humcli.repeats (event, task_id, status, previous_status, occurred_at,
-					received_at, secret_name, signature, payload)
+					received_at, secret_name, signature, payload, event_id)
 				VALUES (x.event, x.task_id, x.status, x.previous_status, x.occurred_at,
-					x.received_at, x.secret_name, x.signature, x.payload)
+					x.received_at, x.secret_name, x.signature, x.payload, id)
 				ON CONFLICT (task_id, event, occurred_at, status) DO NOTHING;
 				IF NOT FOUND THEN
 					PERFORM FROM humcli.repeats r
@@ -1529,15 +1594,17 @@ BEGIN
 		texts := texts || notification;
 		RETURN NEXT;
 
-		-- Has the event split a visit and left a half without an event? Only for
-		-- such a half history_neighbor() returns a repeat.
+		-- Has the event split a visit and left a half without an event?
 		CONTINUE WHEN coalesce(before.repeat_id, after.repeat_id) IS NULL;
 		SELECT r.* INTO half FROM humcli.repeats r
-		WHERE r.id = coalesce(before.repeat_id, after.repeat_id);
+		WHERE r.id = coalesce(
+			humcli.eventless_half(x.task_id, x.event, x.occurred_at, x.status, false, p_window),
+			humcli.eventless_half(x.task_id, x.event, x.occurred_at, x.status, true, p_window));
+		CONTINUE WHEN NOT FOUND;
 		-- The promoted row has a new id and transaction id, so readers find it.
 		WITH promoted AS (
 			DELETE FROM humcli.repeats r
-			WHERE r.id = coalesce(before.repeat_id, after.repeat_id)
+			WHERE r.id = half.id
 			RETURNING r.*
 		)
 		INSERT INTO humcli.events AS e (event, task_id, status, previous_status, occurred_at,
@@ -1558,6 +1625,13 @@ BEGIN
 			EXIT WHEN lost_row;
 			CONTINUE;
 		END IF;
+		-- The other repeats of that half have this event from now on.
+		UPDATE humcli.repeats AS r SET event_id = record_batch.id
+		WHERE r.task_id = half.task_id AND r.event = half.event AND r.event_id = half.event_id
+			AND (r.occurred_at, r.status) > (half.occurred_at, half.status)
+			AND ((r.occurred_at, r.status) < (x.occurred_at, x.status COLLATE "C")
+				OR half.occurred_at > x.occurred_at
+				OR (half.occurred_at = x.occurred_at AND half.status > x.status COLLATE "C"));
 		outcome := 'promoted';
 		IF octet_length(notification) > 1000 THEN
 			notification := format('{"id":"%s"}', id);

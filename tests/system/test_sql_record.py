@@ -740,17 +740,21 @@ def test_empty_previous_status(connection, way):
 # A visit of many deliveries.
 
 
+@pytest.mark.parametrize("beyond", (False, True))
 @pytest.mark.parametrize("step", (1, -1))
-def test_long_visit(connection, step):
-    """One more costs no walk along all of them. The limit is far from what it
-    needs, and a fifth of what walking takes."""
+def test_long_visit(connection, step, beyond):
+    """One more costs no walk along all of them, also with another event of the
+    status beyond them. The limit is far from what it needs, and a fifth of what
+    walking takes."""
     record(connection, [first()])
-    run(connection, "INSERT INTO humcli.repeats (event, task_id, status, previous_status, occurred_at,"
-        " received_at, secret_name, signature, payload)"
-        " SELECT e.event, e.task_id, e.status, e.previous_status, e.occurred_at + i * interval '1 s' * %s,"
-        " e.received_at, e.secret_name, e.signature, e.payload"
-        " FROM humcli.events e, generate_series(1, 20000) i", step)
     number = one(connection, "SELECT id FROM humcli.events")
+    run(connection, "INSERT INTO humcli.repeats (event, task_id, status, previous_status, occurred_at,"
+        " received_at, secret_name, signature, payload, event_id)"
+        " SELECT e.event, e.task_id, e.status, e.previous_status, e.occurred_at + i * interval '1 s' * %s,"
+        " e.received_at, e.secret_name, e.signature, e.payload, e.id"
+        " FROM humcli.events e, generate_series(1, 20000) i", step)
+    if beyond:
+        assert outcomes(record(connection, [first(seconds=step * 30000)])) == ["recorded"]
     run(connection, "SET statement_timeout = '3 s'")
     rows = record(connection, [first(seconds=step * (20000 + i)) for i in range(1, 251)]
                   + [first(seconds=step * (i + .5)) for i in range(5000, 5250)])
@@ -758,5 +762,10 @@ def test_long_visit(connection, step):
     run(connection, "SET statement_timeout = 0")
     rows = record(connection, [first(status="A", seconds=step * 15000.2)])
     assert outcomes(rows) == ["recorded", "promoted"]
-    rows = record(connection, [first(seconds=step * (20000 + i)) for i in range(251, 255)])
-    assert {row.outcome for row in rows} == {"repeat"} and number not in {row.id for row in rows}
+    promoted = rows[1].id
+    run(connection, "SET statement_timeout = '3 s'")
+    # In each half, one has the promoted event and one the first.
+    rows = record(connection, [first(seconds=step * (20000 + i)) for i in range(251, 451)])
+    assert {(row.outcome, row.id) for row in rows} == {("repeat", promoted)}
+    rows = record(connection, [first(seconds=step * (i + .5)) for i in range(1000, 1200)])
+    assert {(row.outcome, row.id) for row in rows} == {("repeat", number)}

@@ -38,6 +38,7 @@ MATRIX = [
     ("SELECT humcli.identities_behind()", {"writer", *READERS}),
     ("SELECT humcli.notification_payload(1, 't', 's', NULL, true, 'n')", set()),
     ("SELECT humcli.history_neighbor('t', 'e', now(), 's', true, '10 min')", set()),
+    ("SELECT humcli.eventless_half('t', 'e', now(), 's', true, '10 min')", set()),
     ("SELECT humcli.subscribe('mine')", CONSUMERS),
     *((f"SELECT humcli.subscribe('mine'); SELECT humcli.{call}", CONSUMERS)
       for call in ("fetch('mine')", "replay('mine', ids => ARRAY[1])", "seek('mine', 'now')", "unsubscribe('mine')")),

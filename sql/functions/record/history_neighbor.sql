@@ -1,13 +1,13 @@
 -- Returns the nearest delivery on one side of a point in a task's history of one
--- event type, and the event of that delivery's visit. It looks for the event on
--- this side only. If there is none, it returns the visit's earliest repeat on this
--- side instead.
+-- event type. event_id is the event of that delivery's visit, on any side;
+-- repeat_id is the delivery's own if it is a repeat.
 --
--- It does not walk along the visit, because each visit has an event. Between two
--- neighboring events there are only repeats of their visits: first those of the
--- earlier one, then those of the later one. So the event of a repeat is one of the
--- two. If only one of them has the repeat's status and previous_status, it is that
--- one. If both have, the steps in between decide.
+-- Each visit has an event. Between two neighboring events there are only repeats of
+-- their visits: first those of the earlier one, then those of the later one. So the
+-- event of a repeat is one of the two. If only one of them has the repeat's status
+-- and previous_status, it is that one. If both have, the repeat's own event_id
+-- decides. It may name an event that is no longer a neighbor, because the visit was
+-- split. Only then eventless_half() looks at the steps in between.
 CREATE OR REPLACE FUNCTION humcli.history_neighbor(
 	p_task_id text,
 	p_event text,
@@ -27,9 +27,8 @@ DECLARE
 	x humcli.deliveries;		-- the nearest delivery
 	earlier humcli.deliveries;	-- the nearest event on each side
 	later humcli.deliveries;
-	mine humcli.deliveries;
-	other humcli.deliveries;
-	start record;
+	is_earlier boolean;	-- its visit can be that of the event
+	is_later boolean;
 BEGIN
 	-- Equal times are ordered by the bytes of the status. No third level is
 	-- needed, because task, event type, time and status together are unique.
@@ -50,6 +49,7 @@ BEGIN
 	status := x.status;
 	previous_status := x.previous_status;
 	event_id := x.event_id;
+	repeat_id := x.repeat_id;
 	IF x.repeat_id IS NULL THEN
 		RETURN;
 	END IF;
@@ -64,49 +64,17 @@ BEGIN
 		AND (v.occurred_at, v.status) > (p_occurred_at, p_status)
 	ORDER BY v.occurred_at, v.status
 	LIMIT 1;
-	mine := CASE WHEN p_later THEN later ELSE earlier END;
-	other := CASE WHEN p_later THEN earlier ELSE later END;
-
-	IF mine.status = x.status AND mine.previous_status IS NOT DISTINCT FROM x.previous_status THEN
-		IF other.status IS DISTINCT FROM x.status
-			OR other.previous_status IS DISTINCT FROM x.previous_status
-			OR greatest(mine.occurred_at, x.occurred_at) - least(mine.occurred_at, x.occurred_at)
-				<= p_window
-		THEN
-			event_id := mine.event_id;
-			RETURN;
-		END IF;
-		-- The row behind the last step that is too long, if there is one.
-		SELECT s.repeat_id INTO start
-		FROM (
-			SELECT v.occurred_at, v.status, v.repeat_id,
-				v.occurred_at - lag(v.occurred_at) OVER (ORDER BY v.occurred_at, v.status) AS step
-			FROM humcli.deliveries v
-			WHERE v.task_id = p_task_id AND v.event = p_event
-				AND v.occurred_at >= least(mine.occurred_at, x.occurred_at)
-				AND v.occurred_at <= greatest(mine.occurred_at, x.occurred_at)
-				AND v.status = x.status
-		) s
-		WHERE s.step > p_window
-		ORDER BY s.occurred_at DESC, s.status DESC
-		LIMIT 1;
+	is_earlier := earlier.status = x.status AND earlier.previous_status IS NOT DISTINCT FROM x.previous_status;
+	is_later := later.status = x.status AND later.previous_status IS NOT DISTINCT FROM x.previous_status;
+	IF is_earlier AND is_later THEN
+		SELECT r.event_id INTO event_id FROM humcli.repeats r
+		WHERE r.id = x.repeat_id AND r.event_id IN (earlier.event_id, later.event_id);
 		IF NOT FOUND THEN
-			event_id := mine.event_id;
-			RETURN;
+			is_earlier := (humcli.eventless_half(p_task_id, p_event, p_occurred_at, p_status,
+				p_later, p_window) IS NULL) <> p_later;
+			event_id := CASE WHEN is_earlier THEN earlier.event_id ELSE later.event_id END;
 		END IF;
-		repeat_id := CASE WHEN p_later THEN x.repeat_id ELSE start.repeat_id END;
-		RETURN;
+	ELSE
+		event_id := CASE WHEN is_earlier THEN earlier.event_id WHEN is_later THEN later.event_id END;
 	END IF;
-
-	IF p_later THEN
-		repeat_id := x.repeat_id;
-		RETURN;
-	END IF;
-	SELECT r.id INTO repeat_id FROM humcli.repeats r
-	WHERE r.task_id = p_task_id AND r.event = p_event
-		AND r.status = x.status AND r.previous_status IS NOT DISTINCT FROM x.previous_status
-		AND (r.occurred_at, r.status) < (p_occurred_at, p_status)
-		AND (earlier.task_id IS NULL OR (r.occurred_at, r.status) > (earlier.occurred_at, earlier.status))
-	ORDER BY r.occurred_at, r.status
-	LIMIT 1;
 END $$;

@@ -309,9 +309,9 @@ BEGIN
 			IF NOT in_repeats THEN
 				PERFORM humcli.repair_identity('repeats');
 				INSERT INTO humcli.repeats (event, task_id, status, previous_status, occurred_at,
-					received_at, secret_name, signature, payload)
+					received_at, secret_name, signature, payload, event_id)
 				VALUES (x.event, x.task_id, x.status, x.previous_status, x.occurred_at,
-					x.received_at, x.secret_name, x.signature, x.payload)
+					x.received_at, x.secret_name, x.signature, x.payload, id)
 				ON CONFLICT (task_id, event, occurred_at, status) DO NOTHING;
 				IF NOT FOUND THEN
 					PERFORM FROM humcli.repeats r
@@ -356,15 +356,17 @@ BEGIN
 		texts := texts || notification;
 		RETURN NEXT;
 
-		-- Has the event split a visit and left a half without an event? Only for
-		-- such a half history_neighbor() returns a repeat.
+		-- Has the event split a visit and left a half without an event?
 		CONTINUE WHEN coalesce(before.repeat_id, after.repeat_id) IS NULL;
 		SELECT r.* INTO half FROM humcli.repeats r
-		WHERE r.id = coalesce(before.repeat_id, after.repeat_id);
+		WHERE r.id = coalesce(
+			humcli.eventless_half(x.task_id, x.event, x.occurred_at, x.status, false, p_window),
+			humcli.eventless_half(x.task_id, x.event, x.occurred_at, x.status, true, p_window));
+		CONTINUE WHEN NOT FOUND;
 		-- The promoted row has a new id and transaction id, so readers find it.
 		WITH promoted AS (
 			DELETE FROM humcli.repeats r
-			WHERE r.id = coalesce(before.repeat_id, after.repeat_id)
+			WHERE r.id = half.id
 			RETURNING r.*
 		)
 		INSERT INTO humcli.events AS e (event, task_id, status, previous_status, occurred_at,
@@ -385,6 +387,13 @@ BEGIN
 			EXIT WHEN lost_row;
 			CONTINUE;
 		END IF;
+		-- The other repeats of that half have this event from now on.
+		UPDATE humcli.repeats AS r SET event_id = record_batch.id
+		WHERE r.task_id = half.task_id AND r.event = half.event AND r.event_id = half.event_id
+			AND (r.occurred_at, r.status) > (half.occurred_at, half.status)
+			AND ((r.occurred_at, r.status) < (x.occurred_at, x.status COLLATE "C")
+				OR half.occurred_at > x.occurred_at
+				OR (half.occurred_at = x.occurred_at AND half.status > x.status COLLATE "C"));
 		outcome := 'promoted';
 		IF octet_length(notification) > 1000 THEN
 			notification := format('{"id":"%s"}', id);
