@@ -1,6 +1,6 @@
 /*
  * What humcli-webhook init does, a file each: the user, files, the database,
- * and the report with the steps that are left.
+ * the report, and the steps that are left for the web servers.
  */
 #ifndef INIT_H
 #define INIT_H
@@ -62,5 +62,14 @@ int init_database(struct init *i, const struct settings *s) MUST_CHECK;
 
 /* Prints what is left to do, as commands to paste. */
 void init_print_next_steps(const struct init *i);
+
+/* Prints the commands for the web servers that are installed, or the one given. */
+void init_print_server_steps(const struct init *i);
+
+/* Prints the commands after an upgrade, when all that init creates existed. */
+void init_print_upgrade_steps(const struct init *i);
+
+/* Returns "sudo " unless root runs init without it: sudo may be missing. */
+const char *init_sudo(const struct init *i);
 
 #endif

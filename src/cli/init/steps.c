@@ -1,0 +1,190 @@
+/*
+ * Prints the commands that are left for the web servers that are installed, and
+ * those after an upgrade: with or without systemd, with or without sudo.
+ */
+#include "cli/init/init.h"
+
+#include "base/alloc.h"
+#include "cli/program.h"
+
+#include <libgen.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static bool has_systemd(void)
+{
+	return access("/run/systemd/system", F_OK) == 0;
+}
+
+static bool is_installed(const struct init *i, const char *server,
+			 const char *program, const char *other)
+{
+	if (i->server)
+		return strcmp(i->server, server) == 0;
+	return access(program, X_OK) == 0 ||
+	       (other && access(other, X_OK) == 0);
+}
+
+const char *init_sudo(const struct init *i)
+{
+	if (i->home || (geteuid() == 0 && !getenv("SUDO_USER")))
+		return "";
+	return "sudo ";
+}
+
+static void advise(const struct init *i, const char *command)
+{
+	printf("    %s%s\n", init_sudo(i), command);
+}
+
+/* Prints how to copy a sample, unless a package has installed it. */
+static void advise_copy(const struct init *i, const char *sample,
+			const char *place)
+{
+	char *path = cli_data_path(sample);
+
+	if (access(place, F_OK) != 0)
+		printf("    %scp %s \\\n        %s\n", init_sudo(i), path,
+		       place);
+	free(path);
+}
+
+/* Prints how to start the receiver, for a web server with its socket. */
+static void advise_service(const struct init *i)
+{
+	if (has_systemd()) {
+		advise(i, "systemctl daemon-reload");
+		advise(i, "systemctl enable --now humcli-webhook.socket");
+		return;
+	}
+	advise_copy(i, "sysv/humcli-webhook", "/etc/init.d/humcli-webhook");
+	advise(i, "chmod 755 /etc/init.d/humcli-webhook");
+	if (access("/usr/sbin/update-rc.d", X_OK) == 0)
+		advise(i, "update-rc.d humcli-webhook defaults");
+	advise(i, "/etc/init.d/humcli-webhook start");
+}
+
+static void advise_reload(const struct init *i, const char *by_systemd,
+			  const char *otherwise)
+{
+	advise(i, has_systemd() ? by_systemd : otherwise);
+}
+
+/* Returns true if the web server itself starts the receiver, as --user. */
+static bool is_started_by_server(const struct init *i)
+{
+	return strcmp(i->user, INIT_USER) != 0;
+}
+
+static void advise_apache(const struct init *i)
+{
+	static const char place[] =
+		"/etc/apache2/conf-available/humcli-webhook.conf";
+
+	puts("\nApache:\n");
+	if (is_started_by_server(i)) {
+		advise_copy(i, "apache/fcgid.conf", place);
+		advise(i, "a2enmod -q alias fcgid rewrite ssl");
+	} else {
+		advise_service(i);
+		advise_copy(i, "apache/proxy_fcgi.conf", place);
+		advise(i, "a2enmod -q proxy proxy_fcgi rewrite ssl");
+	}
+	advise(i, "a2enconf -q humcli-webhook");
+	advise_reload(i, "systemctl reload apache2", "apachectl graceful");
+}
+
+static void advise_lighttpd(const struct init *i)
+{
+	static const char place[] =
+		"/etc/lighttpd/conf-available/60-humcli-webhook.conf";
+
+	puts("\nlighttpd:\n");
+	if (is_started_by_server(i)) {
+		advise_copy(i, "lighttpd/spawn.conf", place);
+	} else {
+		advise_service(i);
+		advise_copy(i, "lighttpd/socket.conf", place);
+	}
+	advise(i, "lighty-enable-mod humcli-webhook");
+	advise_reload(i, "systemctl restart lighttpd",
+		      "/etc/init.d/lighttpd restart");
+}
+
+/* Returns true if webhook.cgi exists, as the hosting bundle installs it. */
+static bool has_cgi(const struct init *i)
+{
+	char *folder = xstrdup(i->config);
+	char *path = xasprintf("%s/public_html/humcli/webhook.cgi",
+			       dirname(dirname(folder)));
+	bool found = access(path, X_OK) == 0;
+
+	if (found)
+		printf("\nThe web server: %s is there, at the URL of the "
+		       "folder humcli of your site.\n",
+		       path);
+	free(path);
+	free(folder);
+	return found;
+}
+
+static void advise_hosting(void)
+{
+	char *sample = cli_data_path("apache/htaccess");
+	char *program = cli_responder_path();
+
+	printf("\nThe web server, with the site in ~/public_html:\n\n"
+	       "    mkdir -p ~/public_html/humcli && cd ~/public_html/humcli\n"
+	       "    cp %s .htaccess\n"
+	       "    cp %s webhook.cgi\n"
+	       "    chmod 755 . webhook.cgi && ./webhook.cgi --check-config\n",
+	       sample, program);
+	free(program);
+	free(sample);
+}
+
+void init_print_server_steps(const struct init *i)
+{
+	bool apache = is_installed(i, "apache", "/usr/sbin/apache2",
+				   "/usr/sbin/httpd");
+	bool lighttpd = is_installed(i, "lighttpd", "/usr/sbin/lighttpd", NULL);
+
+	if (i->home) {
+		if (!has_cgi(i))
+			advise_hosting();
+		return;
+	}
+	if (apache)
+		advise_apache(i);
+	if (lighttpd)
+		advise_lighttpd(i);
+	if (apache || lighttpd)
+		return;
+	puts("\nNo Apache or lighttpd was found here. For another web server, "
+	     "this starts the\nreceiver, FastCGI at "
+	     "/run/humcli-webhook/sock:\n");
+	advise_service(i);
+}
+
+void init_print_upgrade_steps(const struct init *i)
+{
+	puts("\nAll exists already. After an upgrade of the programs:\n");
+	if (i->home) {
+		char *program = cli_responder_path();
+
+		printf("    cd ~/public_html/humcli && cp %s new.cgi && "
+		       "mv new.cgi webhook.cgi\n",
+		       program);
+		free(program);
+	} else if (is_started_by_server(i)) {
+		advise_reload(i, "systemctl reload apache2",
+			      "apachectl graceful");
+	} else if (has_systemd()) {
+		advise(i, "systemctl daemon-reload");
+		advise(i, "systemctl try-restart humcli-webhook.service");
+	} else {
+		advise(i, "/etc/init.d/humcli-webhook restart");
+	}
+}
