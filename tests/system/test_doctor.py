@@ -520,7 +520,9 @@ def test_quarantine(doctor, database):
 @pytest.mark.parametrize("line", [
     "LimitRequestBody 1000", "\tFcgidMaxRequestLen 60000", "server.max-request-size = 32",
     "FcgidIOTimeout 2", "ProxyTimeout 3", "server.stream-request-body = 1",
-    "SetInputFilter DEFLATE"])
+    "SetInputFilter DEFLATE", "\tclient_max_body_size 63k;", "client_max_body_size 1000;",
+    "fastcgi_read_timeout 3s;", "fastcgi_read_timeout 4500ms;", "fastcgi_request_buffering off;",
+    "\t\t\tmax_size 64KB", "max_size 1000", "read_timeout 1s500ms"])
 def test_a_limit_that_is_too_low(doctor, line):
     doctor.web.write_text(f"# {line}\n{line}\n")
     faults, code = doctor.faults()
@@ -528,11 +530,21 @@ def test_a_limit_that_is_too_low(doctor, line):
     assert ":2: " in faults["web server"]
 
 
+@pytest.mark.parametrize("line", [
+    "client_max_body_size 64k;", "client_max_body_size 0;", "client_max_body_size 10M;",
+    "client_max_body_size $size;", "fastcgi_read_timeout 1m;", "fastcgi_read_timeout 5;",
+    "fastcgi_request_buffering on;", "max_size 64KiB", "max_size 1MB", "max_size {$SIZE}",
+    "max_size 1.5MB", "read_timeout 1m30s", "read_timeout 5000ms", "ProxyTimeout 60"])
+def test_a_limit_that_is_high_enough(doctor, line):
+    doctor.web.write_text(f"{line}\n")
+    assert doctor.faults() == ({}, FINE)
+
+
 def test_the_shipped_limits_are_fine(doctor, paths):
-    for pattern in ("apache/*", "lighttpd/*"):
+    for pattern in ("apache/*", "lighttpd/*", "nginx/*", "caddy/*"):
         done = doctor.run("--web-config", paths.stage / "share/humcli-webhook" / pattern)
         assert done.returncode == FINE
-        assert re.search(r"web server +no limit in [4-9] files", done.stdout)
+        assert re.search(r"web server +no limit in [2-9] files", done.stdout)
 
 
 # ---- a receiver by its URL
