@@ -21,7 +21,7 @@ static const struct verb verbs[] = {
 	{ "init", cmd_init,
 	  "[--home | --user NAME] [--dry-run] [--steps] [--url URL]\n"
 	  "[--database CONNINFO] [--admin CONNINFO]\n"
-	  "[--server apache|lighttpd]",
+	  "[--server apache|lighttpd|nginx|caddy]",
 	  "set up settings, a secret and the database; say what is left",
 	  "init --url https://agent.example/humcli\n"
 	  "init --home --database \"dbname=mine user=me\"" },

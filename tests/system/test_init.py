@@ -212,7 +212,8 @@ def test_bad_settings_are_left_alone(account):
 
 
 @pytest.mark.parametrize("arguments, said", [
-    (["--server", "iis"], "--server is apache or lighttpd"),
+    (["--server", "iis"], "--server is apache, lighttpd, nginx or caddy"),
+    (["--server", "nginx", "--user", "www-data"], "leave out --user"),
     (["--url", "http://x/"], "has to start with https://"),
     (["x"], "one argument too many"),
 ])
@@ -298,10 +299,10 @@ def system(account, cluster, paths):
               " mount -t tmpfs -o mode=755 none /run; mount -t tmpfs none /var/log;"
               " test -z \"$SYSTEMD\" || mkdir -p /run/systemd/system;")
 
-    def run(*arguments, script=None, before=(), **others):
+    def run(*arguments, script=None, before=(), spaces=(), **others):
         script = script or f'exec {shlex.join(before)} "$0" "$@"'
         return account.run("-ec", mounts + script, "/usr/local/bin/humcli-webhook", *arguments,
-                           program="sh", wrap=["unshare", "--mount"], user={}, **others)
+                           program="sh", wrap=["unshare", "--mount", *spaces], user={}, **others)
 
     run.etc, run.var = folder / "etc", folder / "var"
     yield run
@@ -458,6 +459,80 @@ def test_without_systemd(account, cluster, paths):
     assert done.stdout.count("ok    socket       the receiver answers: ok") == 2
     assert "FAIL" not in done.stdout and "systemctl" not in done.stdout
     assert done.stdout.count("serves FastCGI") == 2
+
+
+# a site with TLS as the user has it; the lines that init prints go where it says
+SITES = {
+    "nginx": ("nginx", """\
+        cp -r /etc/nginx /mnt/nginx
+        mount --bind /mnt/nginx /etc/nginx
+        rm -f /etc/nginx/sites-enabled/* /etc/nginx/modules-enabled/*
+        cat >/etc/nginx/sites-enabled/site <<'END'
+server {
+	listen 443 ssl;
+	server_name localhost;
+	ssl_certificate /mnt/site.pem;
+	ssl_certificate_key /mnt/key.pem;
+	# LINE1
+	location / { return 404; }
+}
+END
+        mkdir /var/log/nginx
+        nginx
+        site=/etc/nginx/sites-enabled/site
+    """),
+    "caddy": ("Caddy", """\
+        cp -r /etc/caddy /mnt/caddy
+        mount --bind /mnt/caddy /etc/caddy
+        cat >/etc/caddy/Caddyfile <<'END'
+# LINE1
+https://localhost {
+	tls /mnt/site.pem /mnt/key.pem
+	# LINE2
+	respond 404
+}
+END
+        caddy start --config /etc/caddy/Caddyfile
+        site=/etc/caddy/Caddyfile
+    """)}
+
+
+@ROOT
+@pytest.mark.parametrize("server", SITES)
+def test_a_server_with_its_own_file(account, cluster, paths, server):
+    """The printed commands and lines make nginx and Caddy pass events on."""
+    name = f"init_{os.getpid()}"
+    dsn = f"host={cluster.folder} port={cluster.port} dbname={name}"
+    title, site = SITES[server]
+    script = f"""
+        ip link set lo up
+        export HOME=/mnt SSL_CERT_FILE=/mnt/site.pem
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 \
+            -subj /CN=localhost -addext subjectAltName=DNS:localhost \
+            -keyout /mnt/key.pem -out /mnt/site.pem
+        {site}
+        "$0" init --database "$1" --server {server} --url https://localhost/humcli >/mnt/steps
+        sed -n '/^{title}:/,/^Then this/s/^    //p' /mnt/steps >/mnt/commands
+        sed -n 's/^#     //p' /mnt/commands | while IFS= read -r line; do
+            number=$((number + 1))
+            sed -i "s|# LINE$number|$line|" "$site"
+        done
+        grep -v -e update-rc.d -e usermod /mnt/commands | sh -ex
+        for try in $(seq 100); do    # the reload goes on in the background
+            curl -sf https://localhost/humcli/health && break || sleep 0.1
+        done
+        "$0" send --cacert /mnt/site.pem https://localhost/humcli
+        "$0" doctor --cacert /mnt/site.pem https://localhost/humcli || :
+    """
+    with system(account, cluster, paths) as run:
+        try:
+            done = run(dsn, script=script, spaces=["--net", "--pid", "--fork", "--kill-child", "--mount-proc"])
+        finally:
+            cluster.drop_database(name)
+    assert done.returncode == OK, done.stderr
+    assert '{"received":true}' in done.stdout
+    assert "FAIL" not in done.stdout and "none of its" not in done.stdout
+    assert "ok    web server   no limit in" in done.stdout
 
 
 @ROOT

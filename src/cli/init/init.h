@@ -22,7 +22,7 @@ struct init {
 	const char *url; /* the callback_url; NULL: a guess */
 	const char *database; /* conninfo; NULL: a default */
 	const char *admin; /* conninfo to install with; NULL: see there */
-	const char *server; /* "apache" or "lighttpd"; NULL: the installed */
+	const char *server; /* known; NULL: those that are installed */
 	const char *user; /* the receiver's user, for the whole system */
 	bool steps; /* print all steps, also if all exists */
 
@@ -65,6 +65,11 @@ void init_print_next_steps(const struct init *i);
 
 /* Prints the commands for the web servers that are installed, or the one given. */
 void init_print_server_steps(const struct init *i);
+
+bool init_knows_server(const char *name);
+
+/* Returns false for a web server that speaks to a socket only. */
+bool init_server_starts_programs(const char *name);
 
 /* Prints the commands after an upgrade, when all that init creates existed. */
 void init_print_upgrade_steps(const struct init *i);

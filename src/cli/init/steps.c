@@ -5,6 +5,7 @@
 #include "cli/init/init.h"
 
 #include "base/alloc.h"
+#include "base/macros.h"
 #include "cli/program.h"
 
 #include <libgen.h>
@@ -16,15 +17,6 @@
 static bool has_systemd(void)
 {
 	return access("/run/systemd/system", F_OK) == 0;
-}
-
-static bool is_installed(const struct init *i, const char *server,
-			 const char *program, const char *other)
-{
-	if (i->server)
-		return strcmp(i->server, server) == 0;
-	return access(program, X_OK) == 0 ||
-	       (other && access(other, X_OK) == 0);
 }
 
 const char *init_sudo(const struct init *i)
@@ -113,6 +105,94 @@ static void advise_lighttpd(const struct init *i)
 		      "/etc/init.d/lighttpd restart");
 }
 
+/* Prints the lines that the user adds to a file of the web server. */
+static void advise_lines(const char *where, const char *line)
+{
+	printf("    # %s:\n    #     %s\n", where, line);
+}
+
+static void advise_nginx(const struct init *i)
+{
+	puts("\nnginx:\n");
+	advise_service(i);
+	advise_copy(i, "nginx/socket.conf",
+		    "/etc/nginx/snippets/humcli-webhook.conf");
+	advise_lines("add to the site's server block with TLS, before its "
+		     "locations",
+		     "include snippets/humcli-webhook.conf;");
+	advise(i, "nginx -t");
+	advise_reload(i, "systemctl reload nginx", "nginx -s reload");
+}
+
+static void advise_caddy(const struct init *i)
+{
+	puts("\nCaddy:\n");
+	advise_service(i);
+	advise(i, "usermod -a -G www-data caddy");
+	advise_copy(i, "caddy/socket.conf", "/etc/caddy/humcli-webhook.conf");
+	advise_lines("add to the top of /etc/caddy/Caddyfile",
+		     "import /etc/caddy/humcli-webhook.conf");
+	advise_lines("and to the site's block", "import humcli-webhook");
+	/* A reload would leave Caddy in the groups that it had. */
+	if (has_systemd()) {
+		advise(i, "systemctl restart caddy");
+	} else {
+		advise(i, "caddy stop");
+		advise(i, "caddy start --config /etc/caddy/Caddyfile");
+	}
+}
+
+static const struct server {
+	const char *name;
+	const char *programs[2];
+	void (*advise)(const struct init *);
+	bool starts_programs; /* by FastCGI or CGI, as its own user */
+} servers[] = {
+	{ "apache",
+	  { "/usr/sbin/apache2", "/usr/sbin/httpd" },
+	  advise_apache,
+	  true },
+	{ "lighttpd", { "/usr/sbin/lighttpd" }, advise_lighttpd, true },
+	{ "nginx", { "/usr/sbin/nginx" }, advise_nginx, false },
+	{ "caddy", { "/usr/bin/caddy" }, advise_caddy, false },
+};
+
+static const struct server *find_server(const char *name)
+{
+	for (size_t n = 0; n < ARRAY_SIZE(servers); n++) {
+		if (strcmp(servers[n].name, name) == 0)
+			return &servers[n];
+	}
+	return NULL;
+}
+
+bool init_knows_server(const char *name)
+{
+	return find_server(name) != NULL;
+}
+
+bool init_server_starts_programs(const char *name)
+{
+	const struct server *server = find_server(name);
+
+	return server && server->starts_programs;
+}
+
+/* Returns true for the server of --server; without it, for an installed one. */
+static bool is_wanted(const struct init *i, const struct server *server)
+{
+	if (i->server)
+		return strcmp(i->server, server->name) == 0;
+	if (is_started_by_server(i) && !server->starts_programs)
+		return false;
+	for (size_t n = 0; n < ARRAY_SIZE(server->programs); n++) {
+		if (server->programs[n] &&
+		    access(server->programs[n], X_OK) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* Returns true if webhook.cgi exists, as the hosting bundle installs it. */
 static bool has_cgi(const struct init *i)
 {
@@ -147,22 +227,22 @@ static void advise_hosting(void)
 
 void init_print_server_steps(const struct init *i)
 {
-	bool apache = is_installed(i, "apache", "/usr/sbin/apache2",
-				   "/usr/sbin/httpd");
-	bool lighttpd = is_installed(i, "lighttpd", "/usr/sbin/lighttpd", NULL);
+	bool found = false;
 
 	if (i->home) {
 		if (!has_cgi(i))
 			advise_hosting();
 		return;
 	}
-	if (apache)
-		advise_apache(i);
-	if (lighttpd)
-		advise_lighttpd(i);
-	if (apache || lighttpd)
+	for (size_t n = 0; n < ARRAY_SIZE(servers); n++) {
+		if (is_wanted(i, &servers[n])) {
+			servers[n].advise(i);
+			found = true;
+		}
+	}
+	if (found)
 		return;
-	puts("\nNo Apache or lighttpd was found here. For another web server, "
+	puts("\nNo web server was found here that init knows. For another one "
 	     "this starts the\nreceiver, FastCGI at "
 	     "/run/humcli-webhook/sock:\n");
 	advise_service(i);

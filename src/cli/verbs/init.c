@@ -84,9 +84,13 @@ static bool *shared_flag(void)
 /* Refuses values that init can't use. */
 static int check_options(const struct verb *v, const struct init *i)
 {
-	if (i->server && strcmp(i->server, "apache") != 0 &&
-	    strcmp(i->server, "lighttpd") != 0)
-		return cli_usage_error(v, "--server is apache or lighttpd");
+	if (i->server && !init_knows_server(i->server))
+		return cli_usage_error(
+			v, "--server is apache, lighttpd, nginx or caddy");
+	if (i->server && i->user && !init_server_starts_programs(i->server))
+		return cli_usage_error(
+			v, "leave out --user: it is for a web server that "
+			   "starts the receiver, and this one starts none");
 	if (i->url && strncmp(i->url, "https://", 8) != 0)
 		return cli_usage_error(
 			v, "--url has to start with https://: HumCLI "
@@ -116,7 +120,7 @@ int cmd_init(const struct verb *v, int argc, char **argv)
 		{ "admin", &i.admin, NULL, "CONNINFO",
 		  "install the schema by this connection" },
 		{ "server", &i.server, NULL, "NAME",
-		  "the web server: apache or lighttpd" },
+		  "the web server: apache, lighttpd, nginx or caddy" },
 		{ "user", &i.user, NULL, "NAME",
 		  "the user that the receiver runs as" },
 		{ "steps", NULL, &i.steps, NULL, "print all next steps again" },
