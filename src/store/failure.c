@@ -11,6 +11,8 @@
  */
 #include "store/failure.h"
 
+#include <string.h>
+
 #include "postgres/sqlstate.h"
 
 /* So often an event fails with errors that usually pass. */
@@ -25,4 +27,15 @@ enum failure_action failure_choose(const char *sqlstate, size_t count,
 	    (failures <= 1 || (count <= 1 && failures < FAILURES_MAX)))
 		return FAILURE_RETRY;
 	return count > 1 ? FAILURE_SPLIT : FAILURE_REFUSE;
+}
+
+enum round_trip failure_round_trip(const char *sqlstate)
+{
+	/* The data, and locks of others, say nothing about the database. */
+	if (sqlstate_is_data_error(sqlstate) ||
+	    strncmp(sqlstate, "40", 2) == 0 || strncmp(sqlstate, "55", 2) == 0)
+		return ROUND_TRIP_OK;
+	if (sqlstate_is_transient(sqlstate))
+		return ROUND_TRIP_FAILED;
+	return ROUND_TRIP_REFUSED;
 }

@@ -1,4 +1,7 @@
-/* What to do with a batch whose transaction failed. Pure functions. */
+/*
+ * What to do with a batch whose transaction failed, and what that says about
+ * the database. Pure functions.
+ */
 #ifndef FAILURE_H
 #define FAILURE_H
 
@@ -6,6 +9,7 @@
 #include <stddef.h>
 
 #include "base/macros.h"
+#include "store/breaker.h"
 
 enum failure_action {
 	FAILURE_RETRY, /* the same batch again, after a pause */
@@ -21,5 +25,11 @@ enum failure_action {
  */
 enum failure_action failure_choose(const char *sqlstate, size_t count,
 				   unsigned failures) MUST_CHECK;
+
+/*
+ * Returns what a failed request says about the database, whatever it says about
+ * the events.
+ */
+enum round_trip failure_round_trip(const char *sqlstate) MUST_CHECK;
 
 #endif

@@ -20,7 +20,6 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -28,15 +27,15 @@
 #include "base/threads.h"
 #include "postgres/sqlstate.h"
 #include "store/batch.h"
+#include "store/batching_delay.h"
 #include "store/database.h"
+#include "store/failure.h"
 #include "store/notifications.h"
 #include "store/retries.h"
 
 enum {
 	RETRY_MS = 100, /* after the database failed */
 	OPEN_RETRY_MS = 500, /* the same while the breaker is open */
-	DELAY_MIN_EVENTS = 16, /* fewer at a time are not held up */
-	DELAY_MS = 3, /* from one batch to the next, at most */
 	STUCK_TIMEOUT_MS = 30000, /* of a transaction without any news */
 	STUCK_TIMEOUT_MAX_MS = 300000, /* it doubles up to this */
 	POLL_MAX_MS = 60000
@@ -55,8 +54,7 @@ struct writer {
 	int64_t stuck_timeout; /* ms */
 	struct retries retries; /* before what is in the queue */
 	STAILQ_HEAD(, batch) unanswered; /* committed */
-	int64_t delay_until; /* batching delay: the next batch grows, */
-	size_t delay_threshold; /* until the queue has so many entries */
+	struct batching_delay delay; /* of the next batch */
 	struct notifications notifications;
 	bool notify_separately; /* notifying made recording fail */
 	bool first_batch_pending; /* none was sent on this connection */
@@ -108,26 +106,9 @@ static void apply_row(struct writer *w, struct batch *b,
 		notifications_add(&w->notifications, row);
 }
 
-/*
- * Batching delay. A transaction costs as much as 10 to 20 events, so under
- * load the next batch waits up to DELAY_MS for the clients that are answered
- * now to send again. Below DELAY_MIN_EVENTS there is no delay.
- */
-static void set_batching_delay(struct writer *w, size_t recorded)
-{
-	size_t under_way = recorded + queue_look(w->queue).length;
-
-	w->delay_threshold =
-		under_way < DELAY_MIN_EVENTS ? 1 : under_way - under_way / 4;
-	if (w->delay_threshold > w->settings->batch)
-		w->delay_threshold = w->settings->batch;
-	w->delay_until = w->in_flight_since + DELAY_MS;
-}
-
 static bool is_delaying(const struct writer *w, int64_t now)
 {
-	return w->delay_threshold > 1 && now < w->delay_until &&
-	       w->view.length < w->delay_threshold;
+	return batching_delay_holds(&w->delay, w->view.length, now);
 }
 
 static void batch_committed(struct writer *w, struct batch *b,
@@ -144,7 +125,8 @@ static void batch_committed(struct writer *w, struct batch *b,
 		apply_row(w, b, &result->rows[i], busy);
 	retries_add_busy(&w->retries, busy);
 	w->stuck_timeout = STUCK_TIMEOUT_MS;
-	set_batching_delay(w, b->count);
+	batching_delay_set(&w->delay, b->count + queue_look(w->queue).length,
+			   w->settings->batch, w->in_flight_since);
 	queue_close_breaker(w->queue);
 	STAILQ_INSERT_TAIL(&w->unanswered, b, next);
 }
@@ -209,26 +191,15 @@ static void connection_lost(struct writer *w)
 	wait_to_retry(w);
 }
 
-/* What a result says about the database, whatever it says about the events. */
-static enum round_trip judge_round_trip(const struct database_result *result)
-{
-	const char *s = result->sqlstate;
-
-	/* The data, and locks of others, say nothing about the database. */
-	if (result->committed || sqlstate_is_data_error(s) ||
-	    strncmp(s, "40", 2) == 0 || strncmp(s, "55", 2) == 0)
-		return ROUND_TRIP_OK;
-	if (sqlstate_is_transient(s))
-		return ROUND_TRIP_FAILED;
-	return ROUND_TRIP_REFUSED;
-}
-
 static void apply_result(struct writer *w, const struct database_result *result)
 {
 	struct batch *b = w->in_flight;
 
 	w->last_active = monotonic_ms();
-	queue_round_trip_done(w->queue, judge_round_trip(result));
+	queue_round_trip_done(w->queue,
+			      result->committed
+				      ? ROUND_TRIP_OK
+				      : failure_round_trip(result->sqlstate));
 	if (result->request == DATABASE_NOTIFY)
 		notifications_sent(&w->notifications, result);
 	if (result->request == DATABASE_RECORD && b) {
@@ -386,7 +357,7 @@ static int sleep_timeout(const struct writer *w, int64_t now)
 	int64_t until = work ? w->retry_at : INT64_MAX;
 
 	if (retries_empty(&w->retries) && is_delaying(w, now))
-		until = work ? max_i64(until, w->delay_until) : w->delay_until;
+		until = work ? max_i64(until, w->delay.until) : w->delay.until;
 	until = min_i64(until, max_i64(notify_at, w->retry_at));
 	if (w->in_flight)
 		until = min_i64(until, w->in_flight_since + w->stuck_timeout);
@@ -406,7 +377,7 @@ static bool wait_for_io(struct writer *w)
 {
 	struct pollfd p[2] = { { .fd = queue_writer_fd(w->queue),
 				 .events = POLLIN } };
-	size_t threshold = is_delaying(w, monotonic_ms()) ? w->delay_threshold
+	size_t threshold = is_delaying(w, monotonic_ms()) ? w->delay.threshold
 							  : 1;
 	int n;
 
