@@ -7,9 +7,10 @@
 
 \set ON_ERROR_STOP on
 
-BEGIN ISOLATION LEVEL READ COMMITTED;
+BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE;
 SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL standard_conforming_strings = on;
+SET LOCAL statement_timeout = 0;
 SET LOCAL lock_timeout = '10s';
 SET LOCAL client_min_messages = notice;
 

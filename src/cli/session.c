@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "postgres/connector.h"
+#include "postgres/conninfo.h"
 #include "postgres/limits.h"
 #include "postgres/query.h"
 #include "postgres/sqlstate.h"
@@ -184,18 +185,6 @@ enum query_status session_begin(struct session *s, int64_t limit)
 	return answer;
 }
 
-/* Appends keyword='value', escaped as libpq reads it. */
-static void put_option(struct buf *b, const char *keyword, const char *value)
-{
-	buf_printf(b, "%s='", keyword);
-	for (; *value; value++) {
-		if (*value == '\'' || *value == '\\')
-			buf_add(b, "\\", 1);
-		buf_add(b, value, 1);
-	}
-	buf_printf(b, "' ");
-}
-
 /* Returns true unless the option leads away from this machine's sockets. */
 static bool is_local(const char *keyword, const char *value)
 {
@@ -218,10 +207,10 @@ char *session_conninfo_as(const char *conninfo, const char *role)
 		    strcmp(o->keyword, "password") == 0)
 			continue;
 		local = local && is_local(o->keyword, o->val);
-		put_option(&text, o->keyword, o->val);
+		conninfo_add(&text, o->keyword, o->val);
 	}
 	PQconninfoFree(options);
-	put_option(&text, "user", role);
+	conninfo_add(&text, "user", role);
 	if (local)
 		return text.data;
 	buf_free(&text);

@@ -159,3 +159,16 @@ bool conninfo_check(const char *text, char fault[CONNINFO_FAULT_SIZE])
 	conninfo_free(&c);
 	return ok;
 }
+
+void conninfo_add(struct buf *to, const char *keyword, const char *value)
+{
+	if (!value)
+		return;
+	buf_printf(to, "%s='", keyword);
+	for (; *value; value++) {
+		if (*value == '\'' || *value == '\\')
+			buf_add(to, "\\", 1);
+		buf_add(to, value, 1);
+	}
+	buf_printf(to, "' ");
+}

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "base/macros.h"
 
 #include <libpq-fe.h>
@@ -46,5 +47,11 @@ const char *conninfo_option(const struct conninfo *c,
  * servers. NULL if the item is empty; otherwise the caller frees it.
  */
 char *conninfo_item(const char *list, size_t n) MUST_CHECK;
+
+/*
+ * Appends keyword='value' and a space, escaped as libpq reads it; nothing if
+ * value is NULL. Of a keyword that is there twice, the last value counts.
+ */
+void conninfo_add(struct buf *to, const char *keyword, const char *value);
 
 #endif

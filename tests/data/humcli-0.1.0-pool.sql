@@ -6,9 +6,10 @@
 -- humcli-pool.sql is this file with its parts put in, for users without psql.
 
 
-BEGIN ISOLATION LEVEL READ COMMITTED;
+BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE;
 SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL standard_conforming_strings = on;
+SET LOCAL statement_timeout = 0;
 SET LOCAL lock_timeout = '10s';
 SET LOCAL client_min_messages = notice;
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import harness
+from harness.black_hole import BlackHole
 from harness.postgres import as_test_user
 from harness.responder import CGI, event, on_disk, sign
 
@@ -192,6 +193,23 @@ def test_the_curl(account, cluster, empty):
 def test_no_database(account, database, code, said):
     done = account.init("--home", *(["--database", database] if database else []))
     assert done.returncode == code and said in done.stderr
+
+
+def test_settings_of_the_database_change_nothing(account, cluster, empty):
+    cluster.execute(f"ALTER DATABASE {empty} SET default_transaction_read_only = on")
+    cluster.execute(f"ALTER DATABASE {empty} SET default_transaction_isolation = serializable")
+    cluster.execute(f"ALTER DATABASE {empty} SET statement_timeout = '10ms'")
+    cluster.execute(f"ALTER DATABASE {empty} SET search_path = nowhere")
+    done = account.init("--home", "--database", cluster.dsn(empty))
+    assert done.returncode == OK and has_schema(cluster, empty)
+
+
+def test_a_server_that_does_not_answer(account, cluster, empty):
+    """Each address has its time, and the next one is tried."""
+    with BlackHole(f"{cluster.folder}/.s.PGSQL.{cluster.port}") as hole:
+        done = account.init("--home", "--database", f"host=127.0.0.1,{cluster.folder} port={hole.port},"
+                            f"{cluster.port} dbname={empty} user=postgres")
+    assert done.returncode == OK and has_schema(cluster, empty)
 
 
 def test_another_database_than_before(account, cluster, empty):

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/macros.h"
 #include "base/random.h"
+#include "postgres/conninfo.h"
 #include "postgres/query.h"
 
 #include <errno.h>
@@ -166,18 +167,6 @@ out:
 	PQfinish(other);
 }
 
-/* Adds key='value' to a connection string, quoted as libpq reads it. */
-static void add_option(struct buf *to, const char *key, const char *value)
-{
-	if (!value)
-		return;
-	buf_printf(to, "%s='", key);
-	for (; *value; value++)
-		buf_printf(to, *value == '\'' || *value == '\\' ? "\\%c" : "%c",
-			   *value);
-	buf_printf(to, "' ");
-}
-
 /*
  * Leaves the events to the superuser of a server on this machine, if root
  * started the doctor. Returns false if that is not possible.
@@ -190,10 +179,10 @@ static bool leave_to_superuser(struct findings *f, PGconn *conn)
 
 	if (!f->by_root || (host && *host && *host != '/'))
 		return false;
-	add_option(&conninfo, "user", "postgres");
-	add_option(&conninfo, "host", host);
-	add_option(&conninfo, "port", PQport(conn));
-	add_option(&conninfo, "dbname", PQdb(conn));
+	conninfo_add(&conninfo, "user", "postgres");
+	conninfo_add(&conninfo, "host", host);
+	conninfo_add(&conninfo, "port", PQport(conn));
+	conninfo_add(&conninfo, "dbname", PQdb(conn));
 	fits = conninfo.length < sizeof(f->shared->reader);
 	if (fits)
 		memcpy(f->shared->reader, conninfo.data, conninfo.length + 1);

@@ -10,6 +10,8 @@
 #include "base/clock.h"
 #include "base/parse.h"
 #include "cli/program.h"
+#include "postgres/connector.h"
+#include "postgres/conninfo.h"
 #include "postgres/query.h"
 
 #include <fcntl.h>
@@ -20,7 +22,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { SQL_LIMIT = 1 << 20, STATEMENT_MS = 60000 };
+enum { SQL_LIMIT = 1 << 20, STATEMENT_MS = 60000, CONNECT_MS = 30000 };
 
 /* The database to set up, and who sets it up. */
 struct target {
@@ -41,12 +43,12 @@ static const char *option(const struct target *t, const char *keyword)
 }
 
 /* Prints a notice, such as that roles are left out. */
-static void print_notice(void *context, const char *message)
+static void print_notice(void *context, const PGresult *notice)
 {
 	const struct init *i = context;
 	char text[512];
 
-	pq_one_line(text, sizeof(text), message);
+	pq_one_line(text, sizeof(text), PQresultErrorMessage(notice));
 	cli_error(i->verb, "%s", text);
 }
 
@@ -59,35 +61,42 @@ static void print_error(const struct target *t, const char *what,
 	cli_error(t->init->verb, "%s: %s", what, text);
 }
 
-/* Connects by the settings' address or by --admin to the database name. */
-static PGconn *open_database(const struct target *t, const char *name)
+/*
+ * Returns the conninfo of the database name: by --admin, or at the settings'
+ * address. NULL if libpq refuses --admin. The caller frees it.
+ */
+static char *admin_conninfo(const struct target *t, const char *name)
 {
-	const char *keywords[8] = { "connect_timeout", "client_encoding",
-				    "fallback_application_name", "dbname" };
-	const char *values[8] = { "10", "UTF8", "humcli-webhook init",
-				  t->admin };
-	size_t n = t->admin ? 4 : 3;
-	PGconn *conn;
+	PQconninfoOption *options = t->admin ? PQconninfoParse(t->admin, NULL)
+					     : NULL;
+	struct buf text = { 0 };
 
+	if (t->admin && !options)
+		return NULL;
+	conninfo_add(&text, "fallback_application_name", "humcli-webhook init");
+	for (const PQconninfoOption *o = options; o && o->keyword; o++)
+		conninfo_add(&text, o->keyword, o->val);
+	PQconninfoFree(options);
 	if (!t->admin) {
-		keywords[n] = "host";
-		values[n++] = option(t, "host");
-		keywords[n] = "port";
-		values[n++] = option(t, "port");
+		conninfo_add(&text, "host", option(t, "host"));
+		conninfo_add(&text, "port", option(t, "port"));
 	}
-	/* libpq expands the first dbname; the last one is the database. */
-	keywords[n] = "dbname";
-	values[n++] = name;
-	keywords[n] = NULL;
-	conn = PQconnectdbParams(keywords, values, t->admin != NULL);
-	if (PQstatus(conn) == CONNECTION_OK) {
-		PQsetNoticeProcessor(conn, print_notice, t->init);
-		return conn;
-	}
-	print_error(t, "can't connect to install the schema",
-		    PQerrorMessage(conn));
-	PQfinish(conn);
-	return NULL;
+	conninfo_add(&text, "dbname", name);
+	return text.data;
+}
+
+/* Connects by a connector, within CONNECT_MS. NULL: that was printed. */
+static PGconn *connect_admin(const struct target *t, const char *conninfo)
+{
+	struct connector *c = connector_new(conninfo);
+	PGconn *conn = connector_open_quietly(c, CONNECT_WRITABLE,
+					      monotonic_ms() + CONNECT_MS);
+
+	if (!conn)
+		print_error(t, "can't connect to install the schema",
+			    connector_failure(c));
+	connector_free(c);
+	return conn;
 }
 
 static void print_result_error(const struct target *t, const char *what,
@@ -109,6 +118,41 @@ static bool run(const struct target *t, PGconn *conn, const char *what,
 		print_result_error(t, what, conn, r);
 	PQclear(r);
 	return ok;
+}
+
+/*
+ * Connects to the database name. What a role or database sets for its sessions
+ * does not count in this one.
+ */
+static PGconn *open_database(const struct target *t, const char *name)
+{
+	static const char settings[] =
+		"SELECT pg_catalog.set_config(name, value, false) FROM (VALUES"
+		" ('statement_timeout', '0'), ('lock_timeout', '0'),"
+		" ('idle_in_transaction_session_timeout', '0'),"
+		" ('transaction_timeout', '0'),"
+		" ('default_transaction_isolation', 'read committed'),"
+		" ('default_transaction_read_only', 'off'),"
+		" ('search_path', 'pg_catalog, pg_temp'),"
+		" ('client_min_messages', 'notice')) AS v (name, value)"
+		" WHERE pg_catalog.current_setting(name, true) IS NOT NULL";
+	char *conninfo = admin_conninfo(t, name);
+	PGconn *conn = conninfo ? connect_admin(t, conninfo) : NULL;
+
+	if (!conninfo)
+		cli_error(t->init->verb, "--admin can't be parsed: it is "
+					 "key=value pairs, or a URI "
+					 "postgresql://user@host/database");
+	else
+		explicit_bzero(conninfo, strlen(conninfo));
+	free(conninfo);
+	if (!conn)
+		return NULL;
+	PQsetNoticeReceiver(conn, print_notice, t->init);
+	if (run(t, conn, "can't set the session", settings))
+		return conn;
+	PQfinish(conn);
+	return NULL;
 }
 
 /*

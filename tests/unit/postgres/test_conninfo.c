@@ -110,9 +110,34 @@ static int clear_environment(void **state)
 	return 0;
 }
 
+/* Whatever a value holds, libpq reads it as it was. */
+static void test_add(void **state)
+{
+	static const char *const values[] = { "",   "a b",  "it's",
+					      "\\", "\\'",  "a=b",
+					      "'",  "\t\n", "x\\y'z" };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(values); i++) {
+		char fault[CONNINFO_FAULT_SIZE];
+		struct buf text = { 0 };
+		struct conninfo c;
+
+		conninfo_add(&text, "application_name", "first");
+		conninfo_add(&text, "user", NULL);
+		conninfo_add(&text, "application_name", values[i]);
+		assert_true(conninfo_read(text.data, &c, fault));
+		assert_string_equal(conninfo_option(&c, "application_name"),
+				    values[i]);
+		conninfo_free(&c);
+		buf_free(&text);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_add),
 		cmocka_unit_test(test_faults),
 		cmocka_unit_test(test_hosts),
 		cmocka_unit_test(test_items),
