@@ -16,7 +16,8 @@ def pack(paths, folder):
 
 def cron_lines(paths):
     """Returns the lines of INSTALL.txt that are commands."""
-    text = (paths.source / "hosting/INSTALL.txt").read_text()
+    text = subprocess.run(["awk", "-f", "hosting/install-txt.awk", "doc/shared-hosting.md"],
+                          cwd=paths.source, check=True, capture_output=True, text=True).stdout
     return [line.strip() for line in text.splitlines()
             if line.strip().startswith("$HOME/.humcli-webhook/bin/")]
 
