@@ -43,9 +43,11 @@ from harness.responder import chown_to_test_user, event, new_task, sign
 from harness.systemd import Service
 from harness.web_server_setups import SUEXEC, HostedApache
 
-# in the order of a reader who reads everything
-PAGES = ("README.md", "doc/install.md", "doc/shared-hosting.md", "doc/consumers.md",
-         "doc/humcli.md", "doc/operations.md", "doc/trouble.md")
+# in the order of a reader who reads everything; most blocks of README.md are also
+# on a page
+PAGES = ("doc/install.md", "doc/shared-hosting.md", "doc/consumers.md", "doc/humcli.md",
+         "doc/operations.md", "doc/trouble.md", "README.md")
+README_WORDS = 900
 KINDS = ("run", "init", "by hand", "listen", "psql", "hosting", "not run")
 URL = "https://localhost/humcli"
 FENCE = re.compile(r"^( *)```(\w+)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
@@ -291,7 +293,8 @@ connect-to = "localhost:80:127.0.0.1:{self.site.plain_port}"
 
     def listen(self, block):
         """Runs a program that keeps running, until it has printed the text."""
-        command = {"sh": ["sh", "-e"], "sql": ["psql", "-X", "humcli"]}[block.language]
+        command = {"sh": ["sh", "-e"], "python": ["python3", "-"],
+                   "sql": ["psql", "-X", "humcli"]}[block.language]
         if block.language == "sql":
             code = "\\set ON_ERROR_STOP on\n" + block.code
         else:
@@ -404,7 +407,7 @@ def test_blocks_do_what_the_pages_say(reader, paths):
 def check_advice(paths, output):
     """Checks that install.md has the lines that init prints for the web server."""
     advice = words("\n".join(re.findall("^    (.*)$", output, re.MULTILINE)))
-    advised = [block for block in blocks(paths) if "enable --now" in block.code
+    advised = [block for block in blocks(paths) if "enable --now humcli-webhook.socket" in block.code
                and words(re.search("^systemctl.*(?=^END)", block.code, re.M | re.S)[0]
                          .replace("/usr/local/", f"{paths.stage}/")) in advice]
     assert len(advised) == 2, output
@@ -443,6 +446,13 @@ def test_the_packages_are_those_of_the_scripts(paths):
     scripts = (paths.source / "scripts/packages").read_text(encoding="utf-8")
     build = re.search(r'^BUILD="([^"]*)"', scripts, re.MULTILINE)[1]
     assert sorted(command.replace("\\", " ").split()) == sorted(build.split())
+
+
+def test_readme_is_short(paths):
+    """It is a door. What takes more words is on a page."""
+    text = (paths.source / "README.md").read_text(encoding="utf-8")
+    words_of_readme = len(re.sub(r"<!--.*?-->", "", text).split())
+    assert words_of_readme <= README_WORDS, f"README.md has {words_of_readme} words"
 
 
 def anchors(text):
