@@ -71,6 +71,9 @@ bool init_knows_server(const char *name);
 /* Returns false for a web server that speaks to a socket only. */
 bool init_server_starts_programs(const char *name);
 
+/* Returns true if webhook.cgi exists, as the hosting bundle installs it. */
+bool init_has_cgi(const struct init *i);
+
 /* Prints the commands after an upgrade, when all that init creates existed. */
 void init_print_upgrade_steps(const struct init *i);
 

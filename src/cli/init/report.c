@@ -56,6 +56,19 @@ static void advise_task(const struct init *i, const char *url)
 	free(callback_url);
 }
 
+/* Prints what an account without a shell gives HumCLI. */
+static void advise_values(const struct init *i, const char *url)
+{
+	const char *name = strrchr(i->secret, '/') + 1;
+	char *callback_url = secret_url(url, name);
+
+	printf("\nGive HumCLI these two values with each task:\n\n"
+	       "    callback_url:    %s\n"
+	       "    callback_secret: the text in %s\n",
+	       callback_url, i->secret);
+	free(callback_url);
+}
+
 void init_print_next_steps(const struct init *i)
 {
 	char *url = i->url ? xstrdup(i->url) : secret_guess_url(i->home);
@@ -74,6 +87,8 @@ void init_print_next_steps(const struct init *i)
 		printf("\nAll steps of the installation again: %s%s init "
 		       "--steps\n",
 		       init_sudo(i), program);
+	else if (i->home && init_has_cgi(i))
+		advise_values(i, url);
 	else
 		advise_task(i, url);
 	free(url);

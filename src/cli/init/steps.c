@@ -193,18 +193,13 @@ static bool is_wanted(const struct init *i, const struct server *server)
 	return false;
 }
 
-/* Returns true if webhook.cgi exists, as the hosting bundle installs it. */
-static bool has_cgi(const struct init *i)
+bool init_has_cgi(const struct init *i)
 {
 	char *folder = xstrdup(i->config);
 	char *path = xasprintf("%s/public_html/humcli/webhook.cgi",
 			       dirname(dirname(folder)));
 	bool found = access(path, X_OK) == 0;
 
-	if (found)
-		printf("\nThe web server: %s is there, at the URL of the "
-		       "folder humcli of your site.\n",
-		       path);
 	free(path);
 	free(folder);
 	return found;
@@ -230,7 +225,11 @@ void init_print_server_steps(const struct init *i)
 	bool found = false;
 
 	if (i->home) {
-		if (!has_cgi(i))
+		if (init_has_cgi(i))
+			puts("\nThe web server: public_html/humcli/webhook.cgi "
+			     "exists, at the URL of the\nfolder humcli of your "
+			     "site.");
+		else
 			advise_hosting();
 		return;
 	}
