@@ -7,10 +7,10 @@
 #include "base/macros.h"
 
 /*
- * These functions never return NULL. Without memory they end the process,
+ * Allocate memory and never return NULL. Without memory they end the process,
  * because the supervisor restarts it and no unanswered event was acknowledged.
- * Callers limit the sizes that a sender can choose.
- * The caller frees the result.
+ * Callers limit the sizes that a sender can choose. The caller frees the
+ * result.
  */
 void *xmalloc(size_t size) MUST_CHECK;
 void *xcalloc(size_t count, size_t size) MUST_CHECK;

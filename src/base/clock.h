@@ -13,8 +13,9 @@ int64_t monotonic_ms(void);
  */
 int64_t boottime_ms(void);
 
-/* Return the earlier and the later of two times. */
+/* Returns the earlier of two times. */
 int64_t min_i64(int64_t a, int64_t b);
+/* Returns the later one. */
 int64_t max_i64(int64_t a, int64_t b);
 
 /* Returns the us since 1970-01-01T00:00:00Z (CLOCK_REALTIME). */

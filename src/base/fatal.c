@@ -19,7 +19,10 @@
 static _Atomic(const char *) reply;
 static atomic_bool ending;
 
-/* What can't be written is lost: there is no other place for it. */
+/*
+ * Writes text as far as that works. The rest is lost, because there is no other
+ * place for it.
+ */
 static void put(int fd, const char *text)
 {
 	size_t length = strlen(text);

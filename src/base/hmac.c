@@ -19,14 +19,14 @@
 
 enum { BLOCK = SHA256_CBLOCK };
 
-/* All SHA256_...() return 1, unless libcrypto is broken. */
+/* Ends the process if a SHA256_...() did not return 1: libcrypto is broken. */
 static void must(int ok)
 {
 	if (!ok)
 		fatal("SHA-256 failed");
 }
 
-/* The state after the block key XOR pad. */
+/* Sets the state of SHA-256 after the block key XOR pad. */
 static void start_state(uint32_t state[8], const unsigned char key[BLOCK],
 			unsigned char pad)
 {

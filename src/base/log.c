@@ -447,7 +447,7 @@ void log_fields(enum log_level level, const char *key, ...)
 	errno = saved;
 }
 
-/* FNV-1a. */
+/* Returns the FNV-1a hash of a text. */
 static uint64_t hash_text(const char *text)
 {
 	uint64_t hash = UINT64_C(0xcbf29ce484222325);

@@ -31,8 +31,8 @@ void cond_broadcast(pthread_cond_t *c);
 void cond_wait(pthread_cond_t *c, pthread_mutex_t *m, int64_t until);
 
 /*
- * A wake-up: an eventfd that poll() finds readable from wakeup_signal() to the
- * next wakeup_clear(). The caller closes it.
+ * Returns a wake-up: an eventfd that poll() finds readable from wakeup_signal()
+ * to the next wakeup_clear(). The caller closes it.
  */
 int wakeup_new(void) MUST_CHECK;
 void wakeup_signal(int fd);

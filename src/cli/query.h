@@ -28,8 +28,9 @@ struct query {
 int query_open(struct query *q, const struct verb *v) MUST_CHECK;
 /* Opens the query for a verb that writes: a standby is passed over. */
 int query_open_primary(struct query *q, const struct verb *v) MUST_CHECK;
-/* Load the settings, then connect: query_open_primary() in two halves. */
+/* Loads the settings: the first half of query_open_primary(). */
 int query_load(struct query *q, const struct verb *v) MUST_CHECK;
+/* Connects: the second half. */
 int query_connect(struct query *q) MUST_CHECK;
 /* Closes the query, also after one of the functions above failed. */
 void query_close(struct query *q);

@@ -24,7 +24,10 @@ static bool matches_one(char c, char pattern)
 	}
 }
 
-/* In a pattern d stands for a digit, and T for T, t and a space. */
+/*
+ * Returns true if text begins as the pattern says: d stands for a digit, T for
+ * T, t and a space.
+ */
 static bool matches(const char *text, const char *pattern)
 {
 	while (*pattern && matches_one(*text, *pattern)) {

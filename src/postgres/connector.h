@@ -15,8 +15,9 @@
 struct connector;
 
 /*
- * conninfo as libpq takes it: keywords, URI, or "" for its environment. Never
- * NULL; a conninfo that libpq refuses fails in connector_open().
+ * Returns a connector without a connection. conninfo is as libpq accepts it:
+ * keywords, a URI, or "" for the environment. One that libpq refuses fails in
+ * connector_open(). Never returns NULL.
  */
 struct connector *connector_new(const char *conninfo) MUST_CHECK;
 void connector_free(struct connector *c);

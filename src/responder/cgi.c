@@ -79,9 +79,9 @@ static void fill_request(struct request *r)
 }
 
 /*
- * Under Apache's mod_cgid stdin and stdout are one socket. Input is read to
- * its end, because unread input would reset the socket when it is closed, and
- * the reply would be lost.
+ * Reads the rest of the input, because under Apache's mod_cgid stdin and stdout
+ * are one socket. Unread input would reset it when it is closed, and the reply
+ * would be lost.
  */
 static void discard_input(void)
 {

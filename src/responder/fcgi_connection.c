@@ -62,9 +62,9 @@ struct connection {
 /* Connections whose request is being read. */
 
 /*
- * The main thread uses a descriptor of its own, because another connection may
- * have the number of one that libfcgi has closed. Returns false if there is no
- * descriptor left.
+ * Lets the main thread end the reading at its deadline, by a descriptor of its
+ * own, because another connection may have the number of one that libfcgi has
+ * closed. Returns false if there is no descriptor left.
  */
 static bool watch_reading(struct connection *c)
 {

@@ -20,11 +20,14 @@ bool fcgi_library_start(void) MUST_CHECK;
 /* The connections of one server. */
 struct fcgi_connections;
 
-/* on_end is called with context, from any thread, as each connection ends. */
+/*
+ * Returns an empty set. on_end is called with context, from any thread, as each
+ * connection ends.
+ */
 struct fcgi_connections *fcgi_connections_new(const struct handler *h,
 					      void (*on_end)(void *context),
 					      void *context) MUST_CHECK;
-/* Call it when all connections have ended. */
+/* Frees the set, when all its connections have ended. */
 void fcgi_connections_free(struct fcgi_connections *all);
 
 /*

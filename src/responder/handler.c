@@ -368,7 +368,10 @@ void handler_set_stop_deadline(const struct handler *h, int64_t deadline)
 		verify_queue_set_stop_deadline(h->verify_queue, deadline);
 }
 
-/* degraded is 200, because events are still taken (by the spool). */
+/*
+ * Judges the receiver. "degraded" is 200, because events are still accepted, by
+ * the spool.
+ */
 static void reply_health(const struct handler *h, struct reply *reply)
 {
 	bool healthy = h->queue && queue_healthy(h->queue);

@@ -41,7 +41,7 @@ struct exchange {
 	const char *x_timestamp; /* X-Timestamp if it differs, or NULL */
 };
 
-/* The gateway then fills in x->request. */
+/* Sets up an exchange. The gateway then fills in x->request. */
 void exchange_init(struct exchange *x, const struct handler *h,
 		   void (*on_reply)(struct exchange *x));
 void exchange_free(struct exchange *x);
@@ -59,7 +59,7 @@ bool handler_handle(struct exchange *x) MUST_CHECK;
  */
 void handler_spool_overdue(struct exchange *x);
 
-/* All waiting ends at the deadline from now on (ms, monotonic). */
+/* Ends all waiting at the deadline (ms, monotonic), from now on. */
 void handler_set_stop_deadline(const struct handler *h, int64_t deadline);
 
 #endif

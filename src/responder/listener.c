@@ -192,7 +192,10 @@ static void log_address_failure(const char *where)
 		log_message(LEVEL_ERROR, "can't listen on %s: %m", where);
 }
 
-/* A bare number would become a socket of that name in the current folder. */
+/*
+ * Returns true for a bare number, which would become a socket of that name in
+ * the current folder.
+ */
 static bool is_number(const char *where)
 {
 	return *where && strspn(where, "0123456789") == strlen(where);

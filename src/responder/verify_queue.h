@@ -16,9 +16,9 @@
 struct exchange;
 struct verify_queue;
 
-/* max_running: how many checks run at a time, at least 1. */
+/* Returns an empty queue. max_running checks run at a time, at least 1. */
 struct verify_queue *verify_queue_new(unsigned max_running) MUST_CHECK;
-/* Call it when all threads that use q have ended. NULL is fine. */
+/* Frees q, when all threads that use it have ended. q may be NULL. */
 void verify_queue_free(struct verify_queue *q);
 /* Returns the number of processors but one, and at least 1. */
 unsigned verify_queue_processors(void) MUST_CHECK;
@@ -38,12 +38,13 @@ bool verify_queue_enter(struct verify_queue *q, struct exchange *x,
 struct exchange *verify_queue_next(struct verify_queue *q,
 				   bool *expired) MUST_CHECK;
 
-/* No deadline is later than this from now on (ms, monotonic). */
+/* Moves all later deadlines to this one (ms, monotonic), from now on. */
 void verify_queue_set_stop_deadline(struct verify_queue *q, int64_t deadline);
 
 /*
- * The names of the secrets that matched last, to be tried first.
- * verify_queue_recent() returns the i-th, which the caller frees, or NULL.
+ * Keeps the name of a secret that matched, to be tried first.
+ * verify_queue_recent() returns the i-th such name, which the caller frees, or
+ * NULL.
  */
 void verify_queue_remember(struct verify_queue *q, const char *secret);
 char *verify_queue_recent(struct verify_queue *q, size_t i) MUST_CHECK;

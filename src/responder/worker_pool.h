@@ -36,7 +36,7 @@ struct worker_pool;
 struct worker_pool *worker_pool_new(unsigned max_threads,
 				    const struct worker_pool_calls *calls,
 				    void *context) MUST_CHECK;
-/* Call it when all workers have been joined, or none was started. */
+/* Frees the pool, when all workers have been joined, or none was started. */
 void worker_pool_free(struct worker_pool *p);
 
 /* Starts the first worker. Returns false, with errno set, if it can't. */
@@ -46,7 +46,7 @@ bool worker_pool_join(struct worker_pool *p, int64_t until) MUST_CHECK;
 
 /* Makes a poll() for reading of worker_pool_leader_fd() return. */
 void worker_pool_wake_leader(struct worker_pool *p);
-/* The leader clears it with wakeup_clear(). */
+/* Returns the eventfd that the leader polls, and clears by wakeup_clear(). */
 int worker_pool_leader_fd(const struct worker_pool *p) MUST_CHECK;
 
 /*

@@ -41,7 +41,10 @@ struct batch *batch_new(size_t count)
 	return xcalloc(1, sizeof(*b) + count * sizeof(b->jobs[0]));
 }
 
-/* Call with q->lock held. */
+/*
+ * Moves entries from a list into a new batch, up to max and BATCH_BYTES. Call
+ * with q->lock held.
+ */
 static struct batch *dequeue_batch(struct entry_list *list, size_t max)
 {
 	struct batch *b = batch_new(max);
@@ -116,7 +119,7 @@ static bool complete(struct queue *q, struct entry *e)
 		waiting_remove(&q->waiting, e);
 		return true;
 	}
-	/* The writer gave it up; queue_overdue() hands it out. */
+	/* Nobody records it: queue_overdue() returns it next. */
 	waiting_expire(&q->waiting, e);
 	queue_wake_overdue_watcher(q);
 	return false;

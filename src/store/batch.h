@@ -46,15 +46,15 @@ struct batch *queue_drop_abandoned(struct queue *q, struct batch *b) MUST_CHECK;
  */
 void queue_complete(struct queue *q, struct batch *b);
 
-/* A round trip ended, for queue_healthy(). */
+/* Notes the end of a round trip, for queue_healthy(). */
 void queue_round_trip_done(struct queue *q, enum round_trip result);
-/* A recording committed: closes the breaker. */
+/* Closes the breaker, because a recording committed. */
 void queue_close_breaker(struct queue *q);
 /*
- * How queue_healthy() makes a round trip of its own while the writer's
+ * Sets how queue_healthy() makes a round trip of its own while the writer's
  * connection is busy. The function gets a deadline (ms, monotonic), waits for
- * no other, and is called from the thread that asks. Call this before any
- * other thread uses the queue.
+ * no other, and is called from the thread that asks. Call this before any other
+ * thread uses the queue.
  */
 void queue_set_probe(struct queue *q,
 		     bool (*probe)(void *context, int64_t deadline),
@@ -71,14 +71,15 @@ struct queue_view {
 };
 
 struct queue_view queue_look(struct queue *q) MUST_CHECK;
-/* The writer polls this eventfd while it sleeps. */
+/* Returns the eventfd that the writer polls while it sleeps. */
 int queue_writer_fd(const struct queue *q) MUST_CHECK;
 /*
- * The writer is about to sleep: wake it when the queue has so many entries;
- * 0: never, because a transaction is in flight whose end wakes it.
+ * Arms the wake-up of the writer, which is about to sleep: it is woken when the
+ * queue has so many entries; never if 0, because a transaction is in flight
+ * whose end wakes it.
  */
 void queue_arm_wakeup(struct queue *q, size_t threshold);
-/* The writer is awake; woken: because of queue_writer_fd(). */
+/* Ends what queue_arm_wakeup() began. woken: queue_writer_fd() was readable. */
 void queue_disarm_wakeup(struct queue *q, bool woken);
 
 /* Asks the writer to end. */

@@ -28,17 +28,23 @@ struct breaker {
 	int64_t last_at;
 };
 
-/* A round trip ended. It alone neither opens nor closes the breaker. */
+/*
+ * Notes the end of a round trip, which alone neither opens nor closes the
+ * breaker.
+ */
 void breaker_round_trip(struct breaker *b, enum round_trip result, int64_t now);
 /*
- * The last round trip of another process, age ms ago. A failed one opens the
- * breaker if it is fresh, and half-opens it otherwise.
+ * Takes over the last round trip of another process, age ms ago. A failed one
+ * opens the breaker if it is fresh, and half-opens it otherwise.
  */
 void breaker_restore(struct breaker *b, enum round_trip result, int64_t age,
 		     int64_t now);
-/* Returns true if the breaker opened now; false if it was open or may not. */
+/*
+ * Opens the breaker. Returns true if it opened now; false if it was open or is
+ * not enabled.
+ */
 bool breaker_open(struct breaker *b) MUST_CHECK;
-/* Returns true if the breaker closed now; false if it was closed. */
+/* Closes the breaker. Returns true if it closed now; false if it was closed. */
 bool breaker_close(struct breaker *b) MUST_CHECK;
 /* Returns true once, to the delivery that tries for all processes. */
 bool breaker_try_half_open(struct breaker *b) MUST_CHECK;

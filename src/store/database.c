@@ -140,7 +140,7 @@ static bool send_record(struct database *db)
 	return p && send_events(db) && pipeline_end(&db->pipeline, p);
 }
 
-/* The same for the one event, by humcli.record_next(). */
+/* Sends humcli.record_next() with the one event as it stands. */
 static bool send_record_next(struct database *db)
 {
 	struct pending_request *p = start_record(db);

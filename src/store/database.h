@@ -16,7 +16,10 @@
 
 struct database;
 
-/* conninfo as connector_new() takes it. */
+/*
+ * Returns a database without a connection. conninfo is as connector_new()
+ * accepts it.
+ */
 struct database *database_new(const char *conninfo) MUST_CHECK;
 void database_free(struct database *db);
 

@@ -35,7 +35,10 @@ bool drain_memory_renew(struct drain_memory *m,
 			struct secrets *secrets) MUST_CHECK;
 void drain_memory_free(struct drain_memory *m, struct secrets *secrets);
 
-/* m may be NULL in all that follows. */
+/*
+ * Returns true if no active secret fits the file, up to the last drain. In this
+ * function and those below m may be NULL.
+ */
 bool drain_memory_knows(const struct drain_memory *m,
 			const char *name) MUST_CHECK;
 void drain_memory_add(struct drain_memory *m, const char *name);

@@ -20,7 +20,7 @@ struct notifications {
 
 void notifications_free(struct notifications *n);
 
-/* A row of humcli.record_batch() was committed; it may have a notification. */
+/* Adds the notification of a row that was committed, if it has one. */
 void notifications_add(struct notifications *n, const struct database_row *row);
 /* Returns when to send the next one; INT64_MAX if there is none to send. */
 int64_t notifications_due_at(const struct notifications *n) MUST_CHECK;
@@ -29,10 +29,12 @@ bool notifications_pending(const struct notifications *n) MUST_CHECK;
 /* Sends what is due. Returns false if the connection is gone. */
 bool notifications_send(struct notifications *n, struct database *db,
 			int64_t now) MUST_CHECK;
-/* What was sent has its result. */
+/* Notes the result of what was sent. A failure becomes a resync. */
 void notifications_sent(struct notifications *n,
 			const struct database_result *result);
-/* The connection is gone: what was not confirmed becomes a resync. */
+/*
+ * Notes that the connection is gone: what was not confirmed becomes a resync.
+ */
 void notifications_lost(struct notifications *n);
 
 #endif

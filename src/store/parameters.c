@@ -73,7 +73,7 @@ static void array_bytes(struct buf *b, const char *data, size_t length)
 	buf_add(b, data, length);
 }
 
-/* NULL is NULL. */
+/* Adds an element of an array; NULL becomes SQL's NULL. */
 static void array_text(struct buf *b, const char *text)
 {
 	if (text)
@@ -171,7 +171,7 @@ void text_list_free(struct text_list *list)
 	buf_free(&list->array);
 }
 
-/* A list is an array but for the number of elements in its head. */
+/* Makes an array of a list, which lacks only the number of elements. */
 static void set_texts(struct buf *b, const struct text_list *list)
 {
 	array_start(b, list->count, OID_TEXT);

@@ -33,23 +33,26 @@ struct parameter_list {
 
 void parameters_free(struct parameters *p);
 
-/* Those of humcli.record_batch(): the events of a batch, none with a reason. */
+/*
+ * Sets the parameters of humcli.record_batch(): the events of a batch, none
+ * with a reason.
+ */
 void parameters_set_events(struct parameters *p, struct delivery *const *events,
 			   size_t count, int64_t window_us, bool notify);
-/* Those of humcli.quarantine_add(): deliveries with a reason. */
+/* Sets those of humcli.quarantine_add(): deliveries with a reason. */
 void parameters_set_quarantine(struct parameters *p,
 			       struct delivery *const *deliveries,
 			       size_t count);
-/* Those of humcli.notify(). */
+/* Sets those of humcli.notify(). */
 void parameters_set_texts(struct parameters *p, const struct text_list *events,
 			  const struct text_list *gaps);
-/* One int4. */
+/* Sets one parameter, an int4. */
 void parameters_set_int(struct parameters *p, int value);
 
 void parameters_list(const struct parameters *p, struct parameter_list *list);
 /*
- * The one event of parameters_set_events() without arrays, as
- * humcli.record_next() takes it.
+ * Lists the one event of parameters_set_events() without arrays, as
+ * humcli.record_next() has it.
  */
 void parameters_list_event(const struct parameters *p,
 			   struct parameter_list *list);

@@ -22,8 +22,8 @@
 
 /*
  * What a transaction asks for. Our time limits are wider than our own clock's:
- * they end statements that we gave up long ago. They do not end a COMMIT that
- * waits for a standby.
+ * they end statements whose outcome nobody awaits any more. They do not end a
+ * COMMIT that waits for a standby.
  */
 static const char begin_transaction[] =
 	"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";

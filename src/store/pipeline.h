@@ -74,7 +74,7 @@ bool pipeline_ping(struct pipeline *p) MUST_CHECK;
 /* Asks once whether the session is ours; if so, its settings are set. */
 bool pipeline_ask_for_session(struct pipeline *p) MUST_CHECK;
 
-/* These do what database_socket(), ..._flush() and ..._receive() say. */
+/* Does what database_socket() says; so do the next two by their names. */
 int pipeline_socket(const struct pipeline *p, short *events) MUST_CHECK;
 bool pipeline_flush(struct pipeline *p) MUST_CHECK;
 bool pipeline_receive(struct pipeline *p) MUST_CHECK;

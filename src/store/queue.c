@@ -97,7 +97,7 @@ static struct entry_list *list_of(struct queue *q, const struct entry *e)
 	return e->on_outcome ? &q->live : &q->spooled;
 }
 
-/* Call with q->lock held. */
+/* Adds an entry to its list. Call with q->lock held. */
 static void enqueue(struct queue *q, struct entry *e)
 {
 	STAILQ_INSERT_TAIL(list_of(q, e), e, queued);
@@ -243,7 +243,7 @@ static void wait_for_outcome(struct queue *q, const struct entry *e,
 		cond_wait(&q->spooled_done, &q->lock, deadline);
 }
 
-/* Call with q->lock held. */
+/* Returns what became of an entry. Call with q->lock held. */
 static enum outcome outcome_of(const struct queue *q, const struct entry *e)
 {
 	if (e->completed)

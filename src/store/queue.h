@@ -17,23 +17,27 @@
 struct queue;
 
 /*
- * breaker: a delivery that was not recorded in time opens the circuit breaker.
- * Then the entries of the queue and later deliveries are refused at once,
- * until a recording commits again. pressure_threshold: while so many
- * deliveries wait, each waits for 500 ms at most; 0 switches this off.
+ * Returns an empty queue. With a breaker, a delivery that was not recorded in
+ * time opens the circuit breaker; then the entries of the queue and later
+ * deliveries are refused at once, until a recording commits again. While
+ * pressure_threshold deliveries wait, each waits for 500 ms at most; 0 switches
+ * this off.
  */
 struct queue *queue_new(bool breaker, size_t pressure_threshold) MUST_CHECK;
 /* Frees the queue, after the end of all threads that use it. */
 void queue_free(struct queue *q);
 /*
- * For a process that remembers for the next one. Calls round_trip at the end
- * of each round trip and when requests find out that the database fails, from
- * the thread that finds out. Call this before any other thread uses the queue.
+ * Sets a function that is called at the end of each round trip, and when
+ * requests find out that the database fails, from the thread that finds out.
+ * For a process that remembers for the next one. Call this before any other
+ * thread uses the queue.
  */
 void queue_on_round_trip(struct queue *q,
 			 void (*round_trip)(void *context, enum round_trip),
 			 void *context);
-/* The last round trip of another process, as breaker_restore() takes it. */
+/*
+ * Takes over the last round trip of another process, as breaker_restore() does.
+ */
 void queue_restore_round_trip(struct queue *q, enum round_trip result,
 			      int64_t age);
 
@@ -48,12 +52,12 @@ bool queue_submit(struct queue *q, struct delivery *d, int64_t deadline,
 		  outcome_fn on_outcome, void *context) MUST_CHECK;
 /*
  * Returns the context of the next delivery that is overdue or that the writer
- * gave up; the caller now owns its reply. Returns NULL if there is none. Then
+ * can't record now; the caller now owns its reply. Returns NULL if there is none. Then
  * call again at *next (ms, monotonic), or when queue_overdue_fd() becomes
  * readable.
  */
 void *queue_overdue(struct queue *q, int64_t *next) MUST_CHECK;
-/* The caller polls this eventfd and clears it (wakeup_clear()). */
+/* Returns an eventfd that the caller polls, and clears by wakeup_clear(). */
 int queue_overdue_fd(const struct queue *q) MUST_CHECK;
 /*
  * Takes over deliveries out of the spool, which are recorded behind live ones

@@ -25,8 +25,8 @@ void record_rows_free(struct record_rows *rows);
 bool record_rows_read(struct record_rows *rows, const PGresult *result,
 		      const size_t *indexes, size_t count) MUST_CHECK;
 /*
- * The same for humcli.record_next(), which notifies itself and returns the id
- * of the one event; or NULL, which gives no row, if it declines.
+ * Reads the result of humcli.record_next(), which notifies itself: the id of
+ * the one event, or NULL, which gives no row, if it declines.
  */
 bool record_rows_read_next(struct record_rows *rows, const PGresult *result,
 			   size_t index) MUST_CHECK;

@@ -51,7 +51,10 @@ static void split(struct retries *r, struct batch *b)
 	retries_push(r, b);
 }
 
-/* The server refuses the one event of this batch, which is not at fault. */
+/*
+ * Completes the one event of this batch as refused: it is not at fault, but the
+ * server refuses it.
+ */
 static void refuse(struct retries *r, struct batch *b,
 		   const struct database_result *result)
 {
@@ -73,8 +76,9 @@ static void refuse(struct retries *r, struct batch *b,
 }
 
 /*
- * The one event of this batch is at fault: the next transaction quarantines
- * it. If that is what failed, the server is at fault after all.
+ * Retries the one event of this batch, which is at fault, so that the next
+ * transaction quarantines it. If the quarantine is what failed, the server is
+ * at fault after all.
  */
 static void quarantine(struct retries *r, struct batch *b,
 		       const struct database_result *result)

@@ -32,7 +32,7 @@ void retries_add_busy(struct retries *r, struct batch *busy);
  */
 bool retries_add_failed(struct retries *r, struct batch *b,
 			const struct database_result *result) MUST_CHECK;
-/* The same for an empty batch, a probe, which is only logged and freed. */
+/* Logs the failure of an empty batch, a probe, and frees it. */
 void retries_drop_probe(struct retries *r, struct batch *b,
 			const struct database_result *result);
 

@@ -67,7 +67,7 @@ enum spool_read spool_read(struct spool *s, enum spool_folder folder,
 /* Returns false if there is no note, or none that can be read. */
 bool spool_refusal_read(struct spool *s, const char *name,
 			struct spool_refusal *refusal) MUST_CHECK;
-/* A failure to write or remove a note is logged. */
+/* Writes or removes a note; a failure is logged. */
 void spool_refusal_write(struct spool *s, const char *name,
 			 const struct spool_refusal *refusal);
 void spool_refusal_remove(struct spool *s, const char *name);

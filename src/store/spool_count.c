@@ -120,7 +120,7 @@ static void scan(struct spool_count *c)
 		spool_count_end(c, c->scan(c->context, &found) ? &found : NULL);
 }
 
-/* Call with c->lock held. */
+/* Returns true if the folder is to be counted. Call with c->lock held. */
 static bool is_stale(const struct spool_count *c)
 {
 	return !c->known ||

@@ -43,7 +43,7 @@ struct spool_sum spool_count_sum(struct spool_count *c) MUST_CHECK;
  * scan runs, and then do not end it.
  */
 bool spool_count_begin(struct spool_count *c) MUST_CHECK;
-/* found is NULL if the folder can't be read. */
+/* Ends the count. found is NULL if the folder can't be read. */
 void spool_count_end(struct spool_count *c, const struct spool_sum *found);
 
 #endif

@@ -144,8 +144,9 @@ static void answer_committed(struct writer *w)
 /* A batch that failed. */
 
 /*
- * Notifying in the recording transaction can fail on its own, for example on
- * the notify lock or a full queue. Then record without it.
+ * Returns true if notifying may be what failed in the recording transaction,
+ * for example on the notify lock or a full queue. Then the writer records
+ * without it.
  */
 static bool can_notify_separately(const struct writer *w,
 				  const struct database_result *result)
@@ -172,7 +173,7 @@ static void batch_failed(struct writer *w, struct batch *b,
 
 /* Results. */
 
-/* The outcome of what was in flight is unknown. */
+/* Closes a lost connection. The outcome of what was in flight is unknown. */
 static void connection_lost(struct writer *w)
 {
 	struct batch *b = w->in_flight;
@@ -254,8 +255,9 @@ static bool connect_database(struct writer *w)
 }
 
 /*
- * While the breaker is open no events are queued: probe with an empty batch.
- * One at the start opens the connection, and lets PostgreSQL plan.
+ * Returns true if an empty batch is to be sent: while the breaker is open,
+ * because no events are queued then; and at the start, to open the connection
+ * and let PostgreSQL plan.
  */
 static bool wants_probe(const struct writer *w)
 {

@@ -113,7 +113,7 @@ static void check_numbers(const char *text)
 	}
 }
 
-/* A file in memory, and its path. */
+/* Makes a file in memory, and sets its path. */
 static int make_file(const char *text, size_t length, mode_t mode, char *path,
 		     size_t size)
 {

@@ -85,7 +85,10 @@ static const struct query_check sequences_check = {
 	"max(COLUMN)) FROM humcli.TABLE"
 };
 
-/* An older schema may lack the function, and the checks above say so. */
+/*
+ * Checks the sequences of identity columns. An older schema may lack the
+ * function; the checks before this one say so.
+ */
 static void check_sequences(struct findings *f, PGconn *conn)
 {
 	PGresult *r = doctor_query(

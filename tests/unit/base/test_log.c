@@ -512,7 +512,7 @@ static int open_fifo(const struct scratch *s)
 	return fd;
 }
 
-/* The number of lines that the log itself calls lost. */
+/* Returns the number of lines that the log itself calls lost. */
 static unsigned long lost_lines(const char *text)
 {
 	unsigned long sum = 0;

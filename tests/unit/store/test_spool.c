@@ -296,7 +296,10 @@ static void assert_synced(size_t place, const char *dir, const char *name)
 	free(path);
 }
 
-/* The file, and the folders up to the spool's parent, before the answer. */
+/*
+ * Expects that the file, and the folders up to the spool's parent, were synced
+ * before the answer.
+ */
 static void assert_first_put_is_synced(const char *dir, struct spool *s)
 {
 	synced.count = 0;
