@@ -31,6 +31,7 @@
 enum {
 	CHECK_INTERVAL_MS = 200, /* how often reads are looked at */
 	DRAIN_MS = 2000, /* after the signal, for new connections */
+	REMOVE_MS = 500, /* for the socket's path, whose folder may be dead */
 	REPLY_LIMIT_MS = 4000, /* all answers are out by then */
 	WATCHDOG_MS = 4800, /* after the signal: _exit() */
 	ACCEPT_RETRY_MS = 100 /* accept() failed: try again after this */
@@ -289,6 +290,35 @@ static bool stop(struct server *s, int64_t now)
 	return wait_for_workers(s, now + GATEWAY_STOP_MS);
 }
 
+/* Removes the socket's path; for a thread of its own. */
+static void *remove_path(void *where)
+{
+	listener_remove(where);
+	free(where);
+	return NULL;
+}
+
+/*
+ * Removes the socket's path, so that no new connections come. Goes on after
+ * REMOVE_MS, because a disk that has gone away may never answer; what is in
+ * flight does not need it.
+ */
+static void remove_socket(const char *where)
+{
+	char *path = xstrdup(where);
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, remove_path, path)) {
+		(void)remove_path(path);
+		return;
+	}
+	if (thread_join_until(thread, monotonic_ms() + REMOVE_MS))
+		return;
+	log_message(LEVEL_WARNING,
+		    "%s: its folder does not answer; the socket stays", where);
+	pthread_check(pthread_detach(thread));
+}
+
 static struct server *server_new(const struct handler *h, int listener)
 {
 	static const struct worker_pool_calls calls = { find_work, do_work };
@@ -339,7 +369,7 @@ enum gateway_end gateway_fcgi_serve(const struct handler *h, int listener,
 	*end = now + GATEWAY_STOP_MS;
 	/* No new connections; those in the backlog are served. */
 	if (where)
-		listener_remove(where);
+		remove_socket(where);
 	/* A worker that is stuck still uses s. */
 	if (!stop(s, now))
 		return GATEWAY_STUCK;

@@ -1035,8 +1035,9 @@ def sleeps(process):
         return "nanosleep" in file.read()
 
 
-def test_ends_although_the_main_thread_is_stuck(paths, store):
-    """The socket's folder has gone away: its removal does not return."""
+def test_ends_although_the_folder_of_the_socket_is_dead(paths, store):
+    """The removal of the socket does not return. What is in flight is answered,
+    and the process ends in order."""
     if sanitized(paths.responder):
         pytest.skip("a sanitizer wants to be loaded first")
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
@@ -1046,6 +1047,7 @@ def test_ends_although_the_main_thread_is_stuck(paths, store):
                      where=folder + "/hang/socket") as it:
             it.assert_serving()
             assert it.stop() < 5
+            assert "ended; all requests were answered" in it.log()
 
 
 def test_ends_although_the_start_is_stuck(paths, store):
