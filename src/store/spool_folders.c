@@ -11,10 +11,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "base/alloc.h"
 
 enum {
 	STALE_S = 3600 /* a file in tmp/ this old may have lost its writer */
@@ -176,12 +180,41 @@ static void remove_stale_files(int base, const char *folder)
 	closedir(dir);
 }
 
-/* Makes the spool's folder and opens it. Returns -1 with errno set. */
-static int make_base(const struct spool_disk *d)
+/*
+ * Makes the folders above the spool (0700), and syncs each folder that one is
+ * made in. Returns false with errno set.
+ */
+static bool make_parents(struct spool_disk *d)
 {
-	int made = mkdir(d->path, 0700), error = errno;
-	int base = spool_folders_open_base(d);
+	char *path = xstrdup(d->path), *end = path;
+	bool ok = true;
 
+	while (ok && (end = strchr(end + 1, '/'))) {
+		*end = '\0';
+		if (mkdir(path, 0700) == 0) {
+			int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+			ok = fd >= 0 && spool_folders_sync(d, fd, "..");
+			close_keeping_errno(fd);
+		} else {
+			ok = errno == EEXIST || errno == EACCES ||
+			     errno == EROFS;
+		}
+		*end = '/';
+	}
+	free(path);
+	return ok;
+}
+
+/* Makes the spool's folder and opens it. Returns -1 with errno set. */
+static int make_base(struct spool_disk *d)
+{
+	int made = mkdir(d->path, 0700), error, base;
+
+	if (made < 0 && errno == ENOENT && make_parents(d))
+		made = mkdir(d->path, 0700);
+	error = errno;
+	base = spool_folders_open_base(d);
 	if (base < 0 && errno == ENOENT && made < 0)
 		errno = error;
 	return base;

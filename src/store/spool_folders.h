@@ -29,7 +29,8 @@ enum spool_state {
 };
 
 /*
- * Makes the folders that are missing (0700), and removes what dead writers left
+ * Makes the folders that are missing (0700), also those above the spool, as far
+ * as the rights of this user allow, and removes what dead writers left
  * in tmp/. Sets errno unless the result is SPOOL_READY. A spool that is not
  * private is logged.
  */

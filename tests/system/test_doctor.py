@@ -222,9 +222,12 @@ def test_a_spool_that_the_receiver_cannot_create(nobodys):
     assert ("ok", "spool", "0 events wait in it, the oldest for 0 s") in lines
 
 
-def test_a_spool_that_the_receiver_can_create(doctor):
+@pytest.mark.parametrize("parent", ["", "above/higher"])
+def test_a_spool_that_the_receiver_can_create(parent, doctor):
+    doctor.spool = doctor.settings["SPOOL"] = doctor.folder / parent / "spool"
+    before = set(doctor.folder.iterdir())
     lines, code = doctor()
-    assert code == FINE and not list(doctor.folder.glob("spool*"))
+    assert code == FINE and set(doctor.folder.iterdir()) - before <= {doctor.config}
     assert ("ok", "spool",
             f"{doctor.spool} does not exist yet; the receiver can create it") in lines
 

@@ -535,6 +535,20 @@ def test_folder_removed(folder, transport, paths, proxy, store, spool):
     assert recorded(store, kept) == sorted(kept)
 
 
+def test_parents_removed(transport, paths, proxy, store, spool):
+    """The folders above the spool are removed, too, and made again."""
+    home = os.path.join(spool.folder, "account")
+    spool.path = os.path.join(home, "humcli", "spool")
+    with unavailable(paths, proxy, store, spool, kind=transport) as it:
+        for body in [event() for _ in range(2)]:
+            assert it.post(body).body == SPOOLED
+            assert spool.waiting == [sign(body)]
+            assert os.stat(home).st_mode & 0o777 == 0o700
+            shutil.rmtree(home)
+        assert it.post(event()).body == SPOOLED
+        assert it.get().body == b'{"status":"degraded"}'
+
+
 def test_emptied(paths, proxy, store, spool):
     """Somebody runs rm -r on all that is in the spool, while it is empty and
     while it is not."""

@@ -2,7 +2,7 @@
  * Checks the spool: writes, syncs, links and removes a file as the receiver
  * does, because access(2) does not know full disks, quotas and read-only
  * mounts. Then counts the waiting and the failed files. Changes nothing else;
- * a spool that is missing is tried beside its place.
+ * a spool that is missing is tried in the nearest folder above it.
  */
 #include "cli/doctor/doctor.h"
 
@@ -179,10 +179,28 @@ static bool try_spool(const char *spool, bool *no_links, struct spool_trial *t)
 	return ok;
 }
 
-/* Returns true if the receiver can create a spool that is missing. */
+/* Returns the nearest folder above path that exists; the caller frees it. */
+static char *existing_parent(const char *path)
+{
+	char *text = xstrdup(path), *at = text, *parent;
+
+	do
+		at = dirname(at);
+	while (access(at, F_OK) < 0 && errno == ENOENT && at[1]);
+	parent = xstrdup(at);
+	free(text);
+	return parent;
+}
+
+/*
+ * Returns true if the receiver can create a spool that is missing, and the
+ * folders above it.
+ */
 static bool try_to_create(struct spool_trial *t, const char *spool)
 {
-	char *path = xasprintf("%s.doctor.%ld", spool, (long)getpid());
+	char *parent = existing_parent(spool);
+	char *path = xasprintf("%s/.humcli-webhook.doctor.%ld", parent,
+			       (long)getpid());
 	bool ok = mkdir(path, 0700) == 0, no_links;
 
 	if (!ok) {
@@ -193,6 +211,7 @@ static bool try_to_create(struct spool_trial *t, const char *spool)
 			ok = fail(t, "remove a folder");
 	}
 	free(path);
+	free(parent);
 	return ok;
 }
 
