@@ -48,7 +48,11 @@ static size_t list_length(const char *list)
 	return n;
 }
 
-/* Returns the timeout as libpq takes it: whole seconds, and 2 at least. */
+/*
+ * Returns the timeout as libpq takes it: whole seconds, and 2 at least. 0 means
+ * for ever there, and our default here, because a server that never answers
+ * would otherwise hold up the next attempt for ever.
+ */
 static int64_t timeout_ms(const char *text)
 {
 	uint64_t seconds;

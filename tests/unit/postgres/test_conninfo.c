@@ -56,6 +56,8 @@ static void test_hosts(void **state)
 	} texts[] = {
 		{ __LINE__, "", 1, 5000 },
 		{ __LINE__, "host=a connect_timeout=20", 1, 20000 },
+		{ __LINE__, "connect_timeout=0", 1, 5000 },
+		{ __LINE__, "connect_timeout=-1", 1, 5000 },
 		{ __LINE__, "host=a,b,c connect_timeout=1", 3, 2000 },
 		{ __LINE__, "hostaddr=127.0.0.1,127.0.0.2", 2, 5000 },
 		{ __LINE__, "host=a, connect_timeout=0", 2, 5000 },
