@@ -43,7 +43,7 @@ void log_for_terminal(const char *name);
  */
 void log_start(void);
 /*
- * Writes the last lines and ends that thread; gives up at the time until (ms,
+ * Writes the last lines and ends that thread; waits no longer than until (ms,
  * monotonic).
  */
 void log_stop(int64_t until);

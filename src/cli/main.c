@@ -122,7 +122,7 @@ static const struct verb verbs[] = {
 	{ "dead", cmd_dead,
 	  "list [--pool NAME] [--json | --wide]\n"
 	  "redrive --pool NAME [--id ID]",
-	  "list what a pool has given up on, or try it again",
+	  "list the dead letters of a pool, or try them again",
 	  "dead list\n"
 	  "dead redrive --pool agents" },
 	{ "metrics", cmd_metrics, "[--output FILE]",

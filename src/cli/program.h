@@ -22,7 +22,7 @@ const char *cli_program_name(void) MUST_CHECK;
 
 /*
  * Returns the name of the user that owns a file or folder, or the number of a
- * user without a name; "" with errno set if the file can't be looked at. The
+ * user without a name; "" with errno set if the file can't be examined. The
  * caller frees it.
  */
 char *cli_owner_name(const char *path) MUST_CHECK;

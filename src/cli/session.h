@@ -1,7 +1,7 @@
 /*
  * A connection of the command line to PostgreSQL: one question at a time,
  * always with parameters, and notifications in between. Only init and doctor
- * know libpq besides, because they explain why a connection fails.
+ * know libpq, too, because they explain why a connection fails.
  */
 #ifndef SESSION_H
 #define SESSION_H

@@ -1,6 +1,6 @@
 /*
  * Owns the judgement on errors of PostgreSQL (its manual, appendix A). Knows
- * nothing of connections: all functions look at the SQLSTATE alone, by its
+ * nothing of connections: all functions read the SQLSTATE alone, by its
  * first characters.
  */
 #include "postgres/sqlstate.h"

@@ -5,7 +5,7 @@
  *
  * A worker reads the request and hands it to the handler. The reply is sent by
  * that worker, by another one for an overdue request, or by the writer's
- * thread, which it must not hold up. Meanwhile the main thread looks at the
+ * thread, which it must not hold up. Meanwhile the main thread checks the
  * connections that are being read, and ends reads that are late.
  */
 #include "responder/fcgi_connection.h"
@@ -98,7 +98,7 @@ static bool reading_timed_out(struct connection *c)
 
 /*
  * Ends a read that is late. SO_RCVTIMEO alone would not, because each byte
- * starts it anew, and libfcgi reads on by itself. Call with all->lock held.
+ * restarts it, and libfcgi reads on by itself. Call with all->lock held.
  */
 static void check_read_deadline(struct connection *c, int64_t now)
 {

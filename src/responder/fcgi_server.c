@@ -29,7 +29,7 @@
 #include "responder/worker_pool.h"
 
 enum {
-	CHECK_INTERVAL_MS = 200, /* how often reads are looked at */
+	CHECK_INTERVAL_MS = 200, /* how often read deadlines are checked */
 	DRAIN_MS = 2000, /* after the signal, for new connections */
 	REMOVE_MS = 500, /* for the socket's path, whose folder may be dead */
 	REPLY_LIMIT_MS = 4000, /* all answers are out by then */

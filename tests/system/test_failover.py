@@ -17,15 +17,15 @@ class Failover(Site):
     """A Site whose settings name both servers, or their PgBouncers."""
 
     def __init__(self, paths, seed, pooled=False, **settings):
-        self.doors = []
+        self.entries = []
         self.pair = Pair()
         self.pooled = pooled
         super().__init__(paths, self.pair.primary, seed, **settings)
 
     def hosts(self):
-        self.doors = [PgBouncer(each, WRITER) if self.pooled else each
+        self.entries = [PgBouncer(each, WRITER) if self.pooled else each
                       for each in self.pair.clusters()]
-        return "host=127.0.0.1,127.0.0.1 port=" + ",".join(str(each.port) for each in self.doors)
+        return "host=127.0.0.1,127.0.0.1 port=" + ",".join(str(each.port) for each in self.entries)
 
     def wait_replayed(self):
         """Waits until the standby has all changes of the primary."""
@@ -57,7 +57,7 @@ class Failover(Site):
             super().close()
         finally:
             if self.pooled:
-                for each in self.doors:
+                for each in self.entries:
                     each.close()
             self.pair.close()
 

@@ -360,7 +360,7 @@ LAST = LINE[-1].occurred_at
 
 @pytest.mark.parametrize("start", (0, 1))
 def test_next(database, connection, start):
-    """record_next() makes the same rows and notifications as record()."""
+    """record_next() makes the same rows and notifications as record_batch()."""
     listener = database.connect()
     listen(listener)
     ids = [record_next(connection, delivery) for delivery in LINE[start:]]
@@ -395,7 +395,7 @@ def test_next(database, connection, start):
     ([LINE[1], Delivery("task_1", "C", "A", at(60))], Delivery("task_1", "D", "C", at(70))),
     ([LINE[1], LINE[1]._replace(occurred_at=at(61))], Delivery("task_1", "D", "A", at(70)))])
 def test_not_the_usual(connection, before, delivery):
-    """record_next() leaves unusual events to record(): it changes nothing and
+    """record_next() leaves unusual events to record_batch(): it changes nothing and
     holds no lock."""
     record(connection, before)
     here = [stored(connection, table) for table in ("events", "repeats")]
@@ -417,7 +417,7 @@ def test_next_of_a_retired_task(database, connection):
 @pytest.mark.parametrize("setting", ("default_transaction_isolation = 'repeatable read'",
                                      "default_transaction_isolation = serializable", "synchronous_commit = off"))
 def test_next_leaves_to_record(connection, setting):
-    """record_next() leaves to record() what that refuses or corrects."""
+    """record_next() leaves to record_batch() what that refuses or corrects."""
     run(connection, f"SET {setting}")
     assert record_next(connection, first(previous=None)) is None
     run(connection, "RESET ALL")
@@ -522,7 +522,7 @@ def test_synchronous_commit(connection, setting, then, call):
 
 
 def test_durable_though_off_by_role(paths):
-    """A commit of record() survives a crash, whatever the role's settings
+    """A commit of record_batch() survives a crash, whatever the role's settings
     are."""
     cluster = Cluster(["wal_writer_delay = 10s", "autovacuum = off"])
     try:

@@ -4,7 +4,7 @@
 -- ago than older_than, and no subscription or pool needs an event of it.
 --
 -- A row of each task stays in humcli.retired. It is the left neighbor of later
--- deliveries, so that the rule of record() and the gaps stay right.
+-- deliveries, so that the rule of record_batch() and the gaps stay right.
 CREATE OR REPLACE FUNCTION humcli.purge(older_than interval, max_tasks int DEFAULT 1000)
 RETURNS int
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER

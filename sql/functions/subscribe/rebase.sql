@@ -6,7 +6,7 @@
 -- The numbers of a cursor from another cluster tell nothing about the rows that
 -- were recorded here since. Such rows are unread. They are recognised by their
 -- xmin: a row recorded here has the transaction id of its column xid, or a
--- slightly younger one if record() was called in a subtransaction. The xmin of
+-- slightly younger one if record_batch() was called in a subtransaction. The xmin of
 -- a restored row is that of the restore.
 CREATE OR REPLACE FUNCTION humcli.rebase()
 RETURNS boolean

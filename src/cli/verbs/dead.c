@@ -1,6 +1,6 @@
 /*
- * dead: lists the events that a pool has given up, or has the pool try them
- * again.
+ * dead: lists dead letters, the events of a pool whose attempts are used up, or
+ * has the pool try them again.
  */
 #include "base/macros.h"
 #include "base/parse.h"

@@ -318,7 +318,7 @@ int cmd_listen(const struct verb *v, int argc, char **argv)
 		{ "once", NULL, &c->once, NULL,
 		  "end when nothing is left, for cron" },
 		{ "poll-only", NULL, &c->poll_only, NULL,
-		  "look at the table every 2 to 10 s instead of LISTEN" },
+		  "read the table every 2 to 10 s instead of LISTEN" },
 	};
 	int64_t us;
 	int code;

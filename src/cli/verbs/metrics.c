@@ -1,7 +1,7 @@
 /*
  * metrics: prints what monitoring wants to know, as Prometheus text for the
  * textfile collector of node_exporter. One query gives all rows of the
- * database; the spool is looked at first, because root becomes postgres for the
+ * database; the spool is counted first, because root becomes postgres for the
  * query.
  */
 #include "config.h"
@@ -34,7 +34,7 @@ static const struct family {
 	  "Events that a subscription or pool has not read; 10001 is more." },
 	{ "humcli_subscription_oldest_timestamp_seconds",
 	  "When the oldest pending event was recorded." },
-	{ "humcli_dead_letters", "Events that a pool has given up." },
+	{ "humcli_dead_letters", "Events of a pool whose attempts are used up." },
 };
 
 /* Rows of: the family, the label's name and value or NULL, the value. */

@@ -1,8 +1,8 @@
 /*
  * wait: waits until a task has reached a status, and prints the event. It
- * listens before it looks, so that no event falls in between, and looks every
- * POLL_MS besides, because behind a pooler in transaction mode no notification
- * arrives. A lost connection is made again.
+ * listens before it reads the table, so that no event falls in between. It also
+ * reads every POLL_MS, because behind a pooler in transaction mode no
+ * notification arrives. A lost connection is made again.
  */
 #include "base/buf.h"
 #include "base/clock.h"

@@ -249,7 +249,7 @@ static void test_modes(void **state)
 	static const struct {
 		int line;
 		mode_t file, directory;
-		const char *mended; /* NULL: the file is valid */
+		const char *fix; /* NULL: the file is valid */
 	} cases[] = {
 		{ __LINE__, 0600, 0700, NULL },
 		{ __LINE__, 0400, 0700, NULL },
@@ -287,9 +287,9 @@ static void test_modes(void **state)
 		assert_int_equal(
 			chmod(w->settings.secret_dir, cases[i].directory), 0);
 		open_again(w);
-		if (!w->secrets != (cases[i].mended != NULL) ||
-		    (cases[i].mended &&
-		     (!strstr(w->errors.data, cases[i].mended) ||
+		if (!w->secrets != (cases[i].fix != NULL) ||
+		    (cases[i].fix &&
+		     (!strstr(w->errors.data, cases[i].fix) ||
 		      count_of(w->errors.data, "\n") != 1)))
 			fail_msg("line %d: '%s'", cases[i].line,
 				 w->errors.data);
@@ -756,7 +756,7 @@ static void test_held(void **state)
 
 enum { THREADS = 4 };
 
-struct crowd {
+struct readers {
 	struct secrets *secrets;
 	atomic_bool stop;
 	atomic_uint wrong;
@@ -765,10 +765,10 @@ struct crowd {
 /* Expects that every set has one secret of eight equal letters. */
 static void *look(void *argument)
 {
-	struct crowd *crowd = argument;
+	struct readers *readers = argument;
 
-	while (!atomic_load(&crowd->stop)) {
-		const struct secret_set *set = secrets_acquire(crowd->secrets);
+	while (!atomic_load(&readers->stop)) {
+		const struct secret_set *set = secrets_acquire(readers->secrets);
 		const unsigned char *key;
 
 		key = set->count == 1 && set->list[0].length == 8
@@ -776,11 +776,11 @@ static void *look(void *argument)
 			      : (const unsigned char *)"-";
 		for (int i = 1; i < 8 && key[0] != '-'; i++) {
 			if (key[i] != key[0])
-				atomic_fetch_add(&crowd->wrong, 1);
+				atomic_fetch_add(&readers->wrong, 1);
 		}
 		if (key[0] == '-')
-			atomic_fetch_add(&crowd->wrong, 1);
-		secrets_release(crowd->secrets, set);
+			atomic_fetch_add(&readers->wrong, 1);
+		secrets_release(readers->secrets, set);
 	}
 	return NULL;
 }
@@ -788,17 +788,17 @@ static void *look(void *argument)
 static void test_threads(void **state)
 {
 	struct world *w = *state;
-	struct crowd crowd;
+	struct readers readers;
 	pthread_t threads[THREADS];
 
 	scratch_write(&w->scratch, "secrets/a", 0600, "aaaaaaaa");
 	open_good(w);
-	crowd.secrets = w->secrets;
-	atomic_init(&crowd.stop, false);
-	atomic_init(&crowd.wrong, 0);
+	readers.secrets = w->secrets;
+	atomic_init(&readers.stop, false);
+	atomic_init(&readers.wrong, 0);
 	for (int i = 0; i < THREADS; i++)
 		assert_int_equal(
-			pthread_create(&threads[i], NULL, look, &crowd), 0);
+			pthread_create(&threads[i], NULL, look, &readers), 0);
 	for (const char *letter = "bcde"; *letter; letter++) {
 		char key[9] = "", *wanted;
 
@@ -809,10 +809,10 @@ static void test_threads(void **state)
 		expect_soon(__LINE__, w, wanted);
 		free(wanted);
 	}
-	atomic_store(&crowd.stop, true);
+	atomic_store(&readers.stop, true);
 	for (int i = 0; i < THREADS; i++)
 		assert_int_equal(pthread_join(threads[i], NULL), 0);
-	assert_int_equal(atomic_load(&crowd.wrong), 0);
+	assert_int_equal(atomic_load(&readers.wrong), 0);
 }
 
 #define TEST(name) \

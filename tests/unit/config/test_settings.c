@@ -915,7 +915,7 @@ static void test_private(void **state)
 		int line;
 		const char *text;
 		mode_t mode;
-		const char *mended; /* NULL: valid */
+		const char *fix; /* NULL: valid */
 	} cases[] = {
 		{ __LINE__, "HUMCLI_WEBHOOK_THREADS=5\n", 0666, NULL },
 		{ __LINE__, secret, 0600, NULL },
@@ -954,10 +954,10 @@ static void test_private(void **state)
 			      cases[i].text);
 		world_make(&w, s);
 		world_load(&w);
-		if (w.good != !cases[i].mended ||
+		if (w.good != !cases[i].fix ||
 		    count_of(w.errors.data, "\n") != !w.good ||
-		    (cases[i].mended &&
-		     !strstr(w.errors.data, cases[i].mended)))
+		    (cases[i].fix &&
+		     !strstr(w.errors.data, cases[i].fix)))
 			fail_msg("line %d: %d, '%s'", cases[i].line, w.good,
 				 w.errors.data);
 		world_free(&w);

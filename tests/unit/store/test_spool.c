@@ -859,7 +859,7 @@ static void test_stale_files(void **state)
 	spool_close(s);
 }
 
-/* Where no lock protects a writer, it writes its file once more. */
+/* Where no lock protects a writer, it writes its file again. */
 static void test_live_file_removed(void **state)
 {
 	struct spool *s = open_in(dir_of(state), 1 << 20);
@@ -1029,7 +1029,7 @@ static void test_not_private(void **state)
 	assert_false(spool_is_usable(s));
 	assert_false(spool_put(s, &entry));
 	assert_int_equal(spool_lock(s), -1);
-	/* What was mended is seen by the next put. */
+	/* The next put uses a folder that was fixed. */
 	assert_int_equal(chmod(path, 0700), 0);
 	assert_true(spool_put(s, &entry));
 	assert_true(spool_is_usable(s));
