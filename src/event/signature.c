@@ -40,7 +40,7 @@ signature_find_secret(const struct secret *list, size_t count, const void *body,
  */
 static enum signature_verdict try_named(const struct secret *named,
 					size_t count,
-					const struct signature_claim *claim,
+					const struct signature_input *input,
 					const unsigned char given[HMAC_BYTES],
 					const struct secret **found)
 {
@@ -48,8 +48,8 @@ static enum signature_verdict try_named(const struct secret *named,
 	const struct secret nobody = { .hmac = &zeros };
 
 	*found = signature_find_secret(named ? named : &nobody,
-				       named ? count : 1, claim->body,
-				       claim->length, given);
+				       named ? count : 1, input->body,
+				       input->length, given);
 	if (!named)
 		*found = NULL;
 	return !named	? SIGNATURE_UNKNOWN_NAME
@@ -58,25 +58,25 @@ static enum signature_verdict try_named(const struct secret *named,
 }
 
 static enum signature_verdict try_secrets(const struct secret_set *set,
-					  const struct signature_claim *claim,
+					  const struct signature_input *input,
 					  const unsigned char given[HMAC_BYTES],
 					  const struct secret **found)
 {
 	size_t same = 0;
 	const struct secret *named =
-		claim->secret ? secret_set_find(set, claim->secret, &same)
+		input->secret ? secret_set_find(set, input->secret, &same)
 			      : NULL;
 
 	*found = NULL;
-	if (claim->secret && (named || !claim->secret_optional))
-		return try_named(named, same, claim, given, found);
+	if (input->secret && (named || !input->secret_optional))
+		return try_named(named, same, input, given, found);
 	for (size_t i = 0; i < set->count; i += SLICE) {
 		size_t count = set->count - i < SLICE ? set->count - i : SLICE;
 
-		if (claim->deadline && monotonic_ms() >= claim->deadline)
+		if (input->deadline && monotonic_ms() >= input->deadline)
 			return SIGNATURE_TIMEOUT;
 		*found = signature_find_secret(set->list + i, count,
-					       claim->body, claim->length,
+					       input->body, input->length,
 					       given);
 		if (*found)
 			return SIGNATURE_OK;
@@ -85,38 +85,38 @@ static enum signature_verdict try_secrets(const struct secret_set *set,
 }
 
 /* Reads the header's value. Returns SIGNATURE_OK if it has the right form. */
-static enum signature_verdict read_digest(const struct signature_claim *claim,
+static enum signature_verdict read_digest(const struct signature_input *input,
 					  unsigned char given[HMAC_BYTES])
 {
-	if (claim->count == 0)
+	if (input->count == 0)
 		return SIGNATURE_MISSING;
-	if (claim->count > 1 || strchr(claim->value, ','))
+	if (input->count > 1 || strchr(input->value, ','))
 		return SIGNATURE_REPEATED;
-	return hmac_from_hex(claim->value, given) ? SIGNATURE_OK
+	return hmac_from_hex(input->value, given) ? SIGNATURE_OK
 						  : SIGNATURE_NOT_HEX;
 }
 
 uint64_t signature_cost(struct secrets *secrets,
-			const struct signature_claim *claim)
+			const struct signature_input *input)
 {
 	unsigned char given[HMAC_BYTES];
 	const struct secret_set *set;
 	uint64_t count;
 	size_t same = 0;
 
-	if (read_digest(claim, given) != SIGNATURE_OK)
+	if (read_digest(input, given) != SIGNATURE_OK)
 		return 0;
 	set = secrets_acquire(secrets);
 	count = set->count;
-	if (claim->secret && (secret_set_find(set, claim->secret, &same) ||
-			      !claim->secret_optional))
+	if (input->secret && (secret_set_find(set, input->secret, &same) ||
+			      !input->secret_optional))
 		count = same ? same : 1;
 	secrets_release(secrets, set);
-	return count * (claim->length + HMAC_OVERHEAD);
+	return count * (input->length + HMAC_OVERHEAD);
 }
 
 enum signature_verdict signature_verify(struct secrets *secrets,
-					const struct signature_claim *claim,
+					const struct signature_input *input,
 					char signature[HMAC_HEX + 1],
 					char **name)
 {
@@ -126,11 +126,11 @@ enum signature_verdict signature_verify(struct secrets *secrets,
 	const struct secret *found;
 
 	*name = NULL;
-	verdict = read_digest(claim, given);
+	verdict = read_digest(input, given);
 	if (verdict != SIGNATURE_OK)
 		return verdict;
 	set = secrets_acquire(secrets);
-	verdict = try_secrets(set, claim, given, &found);
+	verdict = try_secrets(set, input, given, &found);
 	if (found)
 		*name = xstrdup(found->name);
 	secrets_release(secrets, set);

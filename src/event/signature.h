@@ -33,8 +33,8 @@ signature_find_secret(const struct secret *list, size_t count, const void *body,
 		      size_t length,
 		      const unsigned char given[HMAC_BYTES]) MUST_CHECK;
 
-/* A signed body, as it came. */
-struct signature_claim {
+/* A body and its signature, as they came. */
+struct signature_input {
 	const char *value; /* of X-Signature */
 	size_t count; /* how often the header was sent */
 	const void *body;
@@ -46,16 +46,16 @@ struct signature_claim {
 
 /* Returns about how many bytes signature_verify() has to hash. */
 uint64_t signature_cost(struct secrets *secrets,
-			const struct signature_claim *claim) MUST_CHECK;
+			const struct signature_input *input) MUST_CHECK;
 
 /*
- * Checks the claim against the active secrets. On SIGNATURE_OK signature holds
- * the lowercase digits and *name the name of the secret that matched, which
- * the caller frees; otherwise *name is NULL. An unknown name takes the time of
- * a known one.
+ * Checks the signature against the active secrets. On SIGNATURE_OK signature
+ * holds the lowercase digits and *name the name of the secret that matched,
+ * which the caller frees; otherwise *name is NULL. An unknown name takes the
+ * time of a known one.
  */
 enum signature_verdict signature_verify(struct secrets *secrets,
-					const struct signature_claim *claim,
+					const struct signature_input *input,
 					char signature[HMAC_HEX + 1],
 					char **name) MUST_CHECK;
 

@@ -226,12 +226,13 @@ static bool submit_delivery(struct exchange *x)
 	return true;
 }
 
-static void make_claim(const struct request *r, struct signature_claim *claim,
-		       char named[SECRET_NAME_SIZE])
+static void make_signature_input(const struct request *r,
+				 struct signature_input *input,
+				 char named[SECRET_NAME_SIZE])
 {
 	enum path_kind path = request_secret_name(r, named);
 
-	*claim = (struct signature_claim){
+	*input = (struct signature_input){
 		.value = r->x_signature,
 		.count = r->signature_count,
 		.body = r->body,
@@ -268,10 +269,10 @@ static void refuse_signature(struct exchange *x, enum signature_verdict verdict)
 
 /* Returns true if x->reply is ready, as handler_handle(). */
 static bool check_signature(struct exchange *x,
-			    const struct signature_claim *claim)
+			    const struct signature_input *input)
 {
 	enum signature_verdict verdict = signature_verify(
-		x->handler->secrets, claim, x->delivery->signature,
+		x->handler->secrets, input, x->delivery->signature,
 		&x->delivery->secret_name);
 
 	if (verdict == SIGNATURE_OK) {
@@ -289,9 +290,9 @@ static bool check_signature(struct exchange *x,
 
 /* Returns true if a secret matches that matched lately. */
 static bool matches_recent_secret(struct exchange *x,
-				  const struct signature_claim *claim)
+				  const struct signature_input *input)
 {
-	struct signature_claim one = *claim;
+	struct signature_input one = *input;
 	bool matches = false;
 	char *name;
 
@@ -318,19 +319,19 @@ static void check_in_turn(struct exchange *x, uint64_t cost)
 {
 	struct verify_queue *q = x->handler->verify_queue;
 	int64_t deadline = database_deadline(x->handler, &x->request);
-	struct signature_claim claim;
+	struct signature_input input;
 	char named[SECRET_NAME_SIZE];
 	bool expired = false;
 
 	if (!verify_queue_enter(q, x, cost, deadline))
 		return;
 	for (; x; x = verify_queue_next(q, &expired)) {
-		make_claim(&x->request, &claim, named);
-		claim.deadline = database_deadline(x->handler, &x->request);
+		make_signature_input(&x->request, &input, named);
+		input.deadline = database_deadline(x->handler, &x->request);
 		if (expired) {
 			refuse_unchecked(x);
 			x->on_reply(x);
-		} else if (check_signature(x, &claim)) {
+		} else if (check_signature(x, &input)) {
 			x->on_reply(x);
 		}
 	}
@@ -340,7 +341,7 @@ static bool handle_post(struct exchange *x)
 {
 	const struct request *r = &x->request;
 	struct request_log fields = { 0 };
-	struct signature_claim claim;
+	struct signature_input input;
 	char named[SECRET_NAME_SIZE];
 	uint64_t cost;
 
@@ -349,13 +350,13 @@ static bool handle_post(struct exchange *x)
 		return true;
 	}
 	x->delivery = delivery_new();
-	make_claim(r, &claim, named);
+	make_signature_input(r, &input, named);
 	if (!x->handler->verify_queue)
-		return check_signature(x, &claim);
-	cost = signature_cost(x->handler->secrets, &claim);
+		return check_signature(x, &input);
+	cost = signature_cost(x->handler->secrets, &input);
 	if (cost < COSTLY_BYTES)
-		return check_signature(x, &claim);
-	if (matches_recent_secret(x, &claim))
+		return check_signature(x, &input);
+	if (matches_recent_secret(x, &input))
 		return submit_delivery(x);
 	check_in_turn(x, cost);
 	return false;

@@ -128,11 +128,11 @@ static enum signature_verdict second_verdict(const char *value)
 static void check_signature(const char *value)
 {
 	char signature[HMAC_HEX + 1], right[HMAC_HEX + 1], *name;
-	const struct signature_claim claim = { .value = value,
+	const struct signature_input input = { .value = value,
 					       .count = 1,
 					       .body = "" };
 	enum signature_verdict v =
-		signature_verify(fuzz_secrets(), &claim, signature, &name);
+		signature_verify(fuzz_secrets(), &input, signature, &name);
 
 	CHECK(v == second_verdict(value));
 	CHECK((name != NULL) == (v == SIGNATURE_OK));

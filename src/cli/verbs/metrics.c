@@ -34,7 +34,8 @@ static const struct family {
 	  "Events that a subscription or pool has not read; 10001 is more." },
 	{ "humcli_subscription_oldest_timestamp_seconds",
 	  "When the oldest pending event was recorded." },
-	{ "humcli_dead_letters", "Events of a pool whose attempts are used up." },
+	{ "humcli_dead_letters",
+	  "Events of a pool whose attempts are used up." },
 };
 
 /* Rows of: the family, the label's name and value or NULL, the value. */

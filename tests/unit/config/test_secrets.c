@@ -288,9 +288,8 @@ static void test_modes(void **state)
 			chmod(w->settings.secret_dir, cases[i].directory), 0);
 		open_again(w);
 		if (!w->secrets != (cases[i].fix != NULL) ||
-		    (cases[i].fix &&
-		     (!strstr(w->errors.data, cases[i].fix) ||
-		      count_of(w->errors.data, "\n") != 1)))
+		    (cases[i].fix && (!strstr(w->errors.data, cases[i].fix) ||
+				      count_of(w->errors.data, "\n") != 1)))
 			fail_msg("line %d: '%s'", cases[i].line,
 				 w->errors.data);
 		assert_null(strstr(w->errors.data, "hidden"));
@@ -768,7 +767,8 @@ static void *look(void *argument)
 	struct readers *readers = argument;
 
 	while (!atomic_load(&readers->stop)) {
-		const struct secret_set *set = secrets_acquire(readers->secrets);
+		const struct secret_set *set =
+			secrets_acquire(readers->secrets);
 		const unsigned char *key;
 
 		key = set->count == 1 && set->list[0].length == 8

@@ -956,8 +956,7 @@ static void test_private(void **state)
 		world_load(&w);
 		if (w.good != !cases[i].fix ||
 		    count_of(w.errors.data, "\n") != !w.good ||
-		    (cases[i].fix &&
-		     !strstr(w.errors.data, cases[i].fix)))
+		    (cases[i].fix && !strstr(w.errors.data, cases[i].fix)))
 			fail_msg("line %d: %d, '%s'", cases[i].line, w.good,
 				 w.errors.data);
 		world_free(&w);
