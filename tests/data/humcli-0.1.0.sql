@@ -2489,7 +2489,7 @@ END $$;
 -- ago than older_than, and no subscription or pool needs an event of it.
 --
 -- A row of each task stays in humcli.retired. It is the left neighbor of later
--- deliveries, so that the rule of record() and the gaps stay right.
+-- deliveries, so that the rule of record_batch() and the gaps stay right.
 CREATE OR REPLACE FUNCTION humcli.purge(older_than interval, max_tasks int DEFAULT 1000)
 RETURNS int
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -2639,7 +2639,7 @@ END $$;
 -- The numbers of a cursor from another cluster tell nothing about the rows that
 -- were recorded here since. Such rows are unread. They are recognised by their
 -- xmin: a row recorded here has the transaction id of its column xid, or a
--- slightly younger one if record() was called in a subtransaction. The xmin of
+-- slightly younger one if record_batch() was called in a subtransaction. The xmin of
 -- a restored row is that of the restore.
 CREATE OR REPLACE FUNCTION humcli.rebase()
 RETURNS boolean
