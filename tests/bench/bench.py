@@ -6,6 +6,7 @@ import os
 import pathlib
 import random
 import re
+import resource
 import shutil
 import signal
 import sys
@@ -17,14 +18,16 @@ sys.path.insert(0, str(TESTS / "system"))
 
 import contenders  # noqa: E402
 import load  # noqa: E402
+import record_cost  # noqa: E402
 import report  # noqa: E402
-from contenders import NULL, OTHERS, OURS, PHP_CONNECTS  # noqa: E402
+from contenders import FORMS, NULL, OTHERS, OURS, PHP_CONNECTS, RECOMMENDED  # noqa: E402
 from database import DISKS, BenchDatabase  # noqa: E402
 from harness.responder import chown_to_test_user  # noqa: E402
 
-RECOMMENDED = "lighttpd-socket"
-PARTS = ("latency", "cold", "throughput", "first-events", "duplicates", "listeners", "memory",
-         "postgresql", "big", "instructions")
+# Each part, and about how many seconds it takes by default.
+PARTS = {"sweep": 170, "throughput": 310, "tls": 170, "latency": 130, "cold": 40, "memory": 25,
+         "set-ups": 170, "first-events": 45, "duplicates": 70, "listeners": 45, "big": 300,
+         "recording": 50, "instructions": 40}
 
 
 class Paths:
@@ -34,6 +37,7 @@ class Paths:
         self.work = pathlib.Path(work)
         self.stage = self.work / stage / "usr/local"
         self.node = self.work / "node"
+        self.go = self.work / "go-pgx"
         self.steady = self.work / "build/tests/bench/steady"
         self.slow_disk = self.work / "build/tests/bench/slow_disk.so"
         self.install_sql = TESTS.parent / "sql/install.sql"
@@ -64,23 +68,57 @@ class Plan:
     def __init__(self, options):
         short = options.short
         self.rounds = options.rounds or (1 if short else 3)
-        self.seconds = options.seconds or (1 if short else 4)
+        self.seconds = options.seconds or (1 if short else 3)
         self.disks = DISKS[1:] if short else DISKS
-        self.connections = (8,) if short else (8, 64, 256)
+        self.connections = (8,) if short else (64, 256)
+        self.sweep_seconds = 1 if short else 2
+        self.forms = 1 if short else None
         # events per second, and the seconds for each rate
-        rates = {10: 10, 200: 5, 1000: 10}
-        self.rates = {200: 1} if short else {rate: rates[rate] for rate in options.rates or rates}
+        rates = {10: 10, 200: 5, 1000: 4}
+        self.rates = {200: 1} if short else {
+            rate: rates[rate] for rate in options.rates or (1000,)}
         self.cold_starts = 1 if short else 5
         self.rows = 20000 if short else 10_000_000
-        self.names = options.contenders or (
-            (RECOMMENDED, *OTHERS, NULL) if short else (*OURS, *OTHERS, PHP_CONNECTS, NULL))
+        self.tasks = 640 if short else 3200
+        self.names = options.contenders or (RECOMMENDED, *OTHERS, NULL)
+        # As shipped, the other web servers answer with TLS only.
+        self.names = [name for name in self.names
+                      if name not in OURS or name.startswith("lighttpd-")]
+        self.set_ups = options.contenders or (*OURS, PHP_CONNECTS, NULL)
         self.parts = options.only or (
-            ("latency", "throughput", "postgresql", "big") if short else PARTS)
-        self.batches = (64,) if short else (1, 8, 64, 256)
+            ("sweep", "throughput", "tls", "latency", "big", "recording") if short
+            else tuple(PARTS))
         self.requests_a_second = 20000
 
     def of(self, names):
         return [name for name in names if name in self.names]
+
+    def estimate(self):
+        """Returns about how many minutes the parts take."""
+        fixed = ("sweep", "cold", "memory", "big", "instructions")
+        share = self.rounds * (self.seconds + 1) / 12
+        return sum(PARTS[part] * (1 if part in fixed else share) for part in self.parts) / 60
+
+
+class ProcessorMeter:
+    """The processor time of each part while a load runs. The load's processes
+    are children of this one."""
+
+    def __init__(self, contender, database):
+        self.roots = {**contender.roots, "postgresql": database.cluster.server.pid,
+                      "load": os.getpid()}
+        self.before = self.times()
+
+    def times(self):
+        load_ = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return {name: load_.ru_utime + load_.ru_stime if name == "load"
+                else contenders.processor_time(root) for name, root in self.roots.items()}
+
+    def read(self, events):
+        """Returns microseconds an event by part."""
+        after = self.times()
+        return {f"cpu {name}": (after[name] - self.before[name]) * 1e6 / max(events, 1)
+                for name in self.roots}
 
 
 class Bench:
@@ -89,6 +127,7 @@ class Bench:
         self.plan = plan
         self.results = results
         self.random = random.Random(1)
+        self.best = {disk: {} for disk in DISKS}    # forms that the sweep found
 
     def requests(self, tag, count, bodies=load.lives):
         path = self.paths.work / "requests" / tag
@@ -104,15 +143,19 @@ class Bench:
     def say(self, text):
         print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
 
+    def start(self, name, database, tls=False):
+        return contenders.start(name, self.paths, database, tls,
+                                self.best[database.disk].get(name))
+
     @contextlib.contextmanager
-    def fleet(self, disk, names):
+    def fleet(self, disk, names, tls=False):
         """Starts all contenders and warms them up."""
         with contextlib.ExitStack() as stack:
             database = stack.enter_context(contextlib.closing(BenchDatabase(self.paths, disk)))
             fleet = {}
             for name in names:
-                fleet[name] = stack.enter_context(contextlib.closing(
-                    contenders.start(name, self.paths, database)))
+                fleet[name] = stack.enter_context(
+                    contextlib.closing(self.start(name, database, tls)))
                 self.warm(fleet[name])
             yield database, fleet
 
@@ -129,25 +172,81 @@ class Bench:
         """Does one run and counts its rows. run: returns an Outcome."""
         if empty:
             database.empty()
-        before = database.count(contender.table)
+        before = database.count(contender.table, contender.settled)
+        meter = ProcessorMeter(contender, database)
         outcome = run()
-        rows = database.count(contender.table) - before
+        facts.update(meter.read(outcome.ok))
+        rows = database.count(contender.table, contender.settled) - before
         # wrk does not count the requests in flight at its end.
         most = outcome.ok + (0 if exact else facts["connections"])
         if duplicates or name == NULL:
-            void = rows != 0
+            void = rows != 0 or outcome.ok == 0
         else:
-            void = not outcome.ok <= rows <= most
+            void = not 0 < outcome.ok <= rows <= most
         self.results.add(part=part, disk=database.disk, contender=name, rows=rows,
                          outcome=outcome, void=void, **facts)
         if void:
             self.say(f"VOID: {name}: {outcome.ok} times 200, {rows} rows\n"
                      f"{contender.logs()[-2000:]}")
+        return outcome
 
     # The parts of the benchmark.
 
+    def sweep(self):
+        """Finds the strongest form of each of the others, on each disk, at 64
+        connections."""
+        for disk in self.plan.disks:
+            with contextlib.closing(BenchDatabase(self.paths, disk)) as database:
+                for name in self.plan.of(OTHERS):
+                    self.say(f"sweep, {disk}, {name}")
+                    for form in FORMS[name][:self.plan.forms]:
+                        self.try_form(database, name, form)
+                    self.best[disk][name] = max(
+                        FORMS[name][:self.plan.forms],
+                        key=lambda form, name=name: self.results.median(
+                            "per_second", part="sweep", disk=database.disk, contender=name,
+                            form=contenders.describe(form)) or 0)
+
+    def try_form(self, database, name, form):
+        with contextlib.closing(contenders.start(name, self.paths, database,
+                                                 form=form)) as contender:
+            self.warm(contender)
+            self.measure("sweep", database, contender, name,
+                         lambda: load.wrk(contender, self.slice(0), 64,
+                                          self.plan.sweep_seconds),
+                         connections=64, round=0, form=contenders.describe(form))
+
+    def throughput(self):
+        self.all_at_once("throughput", self.plan.names, self.plan.connections)
+
+    def tls(self):
+        """Measures the throughput with TLS."""
+        self.all_at_once("tls", self.plan.names, self.plan.connections[:1], tls=True)
+
+    def set_ups(self):
+        """Measures the throughput of all set-ups as shipped, with TLS."""
+        self.all_at_once("set-ups", self.plan.set_ups, self.plan.connections[:1],
+                         self.plan.disks[:1], tls=True)
+
+    def all_at_once(self, part, names, connections, disks=None, tls=False):
+        for disk in disks or self.plan.disks:
+            with self.fleet(disk, names, tls) as (database, fleet):
+                for round_ in range(self.plan.rounds):
+                    for count in connections:
+                        self.say(f"{part}, {disk}, round {round_ + 1}, {count} connections")
+                        for name in self.shuffled(fleet):
+                            self.run_wrk(part, database, fleet[name], name, round_, count)
+
+    def run_wrk(self, part, database, contender, name, round_, connections=None, bodies=None,
+                **how):
+        connections = connections or self.plan.connections[0]
+        requests = self.slice(round_, bodies or load.lives)
+        self.measure(part, database, contender, name,
+                     lambda: load.wrk(contender, requests, connections, self.plan.seconds),
+                     connections=connections, round=round_, **how)
+
     def latency(self):
-        names = [name for name in self.plan.names if name not in (NULL, PHP_CONNECTS)]
+        names = [name for name in self.plan.names if name != NULL]
         for disk in self.plan.disks:
             with self.fleet(disk, names) as (database, fleet):
                 for round_ in range(self.plan.rounds):
@@ -171,32 +270,12 @@ class Bench:
             for round_ in range(self.plan.cold_starts):
                 self.say(f"cold, round {round_ + 1}")
                 for name in self.shuffled(name for name in self.plan.names if name != NULL):
-                    with contextlib.closing(contenders.start(
-                            name, self.paths, database)) as contender:
+                    with contextlib.closing(self.start(name, database)) as contender:
                         requests = self.requests(f"cold{round_}", 1)
                         self.measure("cold", database, contender, name,
                                      lambda c=contender: load.steady(
                                          self.paths.steady, c, requests, 1, 1, fresh=True),
                                      exact=True, round=round_)
-
-    def throughput(self):
-        for disk in self.plan.disks:
-            with self.fleet(disk, self.plan.names) as (database, fleet):
-                for round_ in range(self.plan.rounds):
-                    for connections in self.plan.connections:
-                        self.say(f"throughput, {disk}, round {round_ + 1}, "
-                                 f"{connections} connections")
-                        for name in self.shuffled(fleet):
-                            self.run_wrk("throughput", database, fleet[name], name, round_,
-                                         connections)
-
-    def run_wrk(self, part, database, contender, name, round_, connections=None, bodies=None,
-                **how):
-        connections = connections or self.plan.connections[len(self.plan.connections) // 2]
-        requests = self.slice(round_, bodies or load.lives)
-        self.measure(part, database, contender, name,
-                     lambda: load.wrk(contender, requests, connections, self.plan.seconds),
-                     connections=connections, round=round_, **how)
 
     def first_events(self):
         """Measures events of new tasks, so that the rule reads no earlier
@@ -211,7 +290,7 @@ class Bench:
     def duplicates(self):
         """Measures events that were recorded before."""
         names = self.plan.of((RECOMMENDED, *OTHERS))
-        connections = self.plan.connections[len(self.plan.connections) // 2]
+        connections = self.plan.connections[0]
         few = self.requests("duplicates", 2000)
         with self.fleet(DISKS[0], names) as (database, fleet):
             for round_ in range(self.plan.rounds):
@@ -242,32 +321,19 @@ class Bench:
                         self.run_wrk("100 listeners", database, fleet[name], name, round_)
 
     def memory(self):
-        """Measures the memory of all processes except PostgreSQL's, after a
-        run."""
-        with self.fleet(DISKS[0], self.plan.names) as (database, fleet):
+        """Measures the memory of all processes except PostgreSQL's, idle after
+        the warm-up."""
+        with self.fleet(DISKS[0], self.plan.names) as (_, fleet):
             self.say("memory")
             for name, contender in fleet.items():
-                self.run_wrk("memory", database, contender, name, 0)
-                self.results.note("memory, MiB", name, contenders.memory(contender.roots))
+                self.results.note("memory, MiB", name,
+                                  contenders.memory(contender.roots.values()))
 
-    def postgresql(self):
-        """Measures humcli.record_batch() by pgbench: the upper limit of
-        PostgreSQL."""
-        script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "record.sql")
-        for disk in self.plan.disks:
-            with contextlib.closing(BenchDatabase(self.paths, disk)) as database:
-                for batch in self.plan.batches:
-                    self.say(f"pgbench, {disk}, batches of {batch}")
-                    database.empty()
-                    self.pgbench(database, script, batch)
-
-    def pgbench(self, database, script, batch):
-        said = database.cluster.run(
-            "pgbench", "-n", "-c", "1", "-T", str(self.plan.seconds),
-            "-D", f"batch={batch}", "-f", script, database.dsn())
-        tps = float(re.search(r"^tps = ([0-9.]+)", said, re.MULTILINE)[1])
-        self.results.note(f"pgbench, {database.disk}, events/s", f"batches of {batch}",
-                          tps * batch)
+    def recording(self):
+        """Measures PostgreSQL's processor time beside a plain INSERT."""
+        self.say("recording")
+        for row in record_cost.rounds(self.plan.rounds, self.plan.tasks, 32):
+            self.results.add_recording(*row)
 
     def big(self):
         """Measures on a large table that was empty when the responder's plans
@@ -301,7 +367,7 @@ class Bench:
         chown_to_test_user(out)
         with contextlib.closing(contenders.Setup(
                 name, paths.under(f"valgrind -q --tool=callgrind --callgrind-out-file={out}"),
-                database)) as contender:
+                database, tls=False)) as contender:
             database.empty()
             load.steady(self.paths.steady, contender,
                         self.requests(f"instructions{count}", count), count, 200)
@@ -331,9 +397,10 @@ def parse():
     parser.add_argument("--contenders", type=lambda text: text.split(","), metavar="NAME,...",
                         help="of: " + ", ".join((*OURS, *OTHERS, PHP_CONNECTS, NULL)))
     parser.add_argument("--rounds", type=int, help="default 3")
-    parser.add_argument("--seconds", type=int, help="of a run of wrk; default 4")
+    parser.add_argument("--seconds", type=int, help="of a run of wrk; default 3")
     parser.add_argument("--rates", type=lambda text: [int(rate) for rate in text.split(",")],
-                        metavar="RATE,...", help="events a second, of: 10, 200, 1000")
+                        metavar="RATE,...",
+                        help="events a second, of: 10, 200, 1000; default 1000")
     parser.add_argument("--output", default=".", help="the folder for the results")
     parser.add_argument("--from", dest="called_from", default=".", help=argparse.SUPPRESS)
     parser.add_argument("--work", required=True, help=argparse.SUPPRESS)
@@ -350,8 +417,12 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options = parse()
     plan = Plan(options)
+    paths = Paths(options.work)
+    plan.names = [name for name in plan.names if name != "go-pgx" or paths.go.exists()]
     results = report.Results(os.path.join(options.called_from, options.output))
-    bench = Bench(Paths(options.work), plan, results)
+    bench = Bench(paths, plan, results)
+    if not options.short:
+        bench.say(f"This takes about {plan.estimate():.0f} minutes.")
     for part in plan.parts:
         getattr(bench, part.replace("-", "_"))()
     results.write()

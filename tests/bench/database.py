@@ -13,8 +13,6 @@ DISKS = ("as it is", "2 ms more")
 # settings are PostgreSQL's defaults.
 SETTINGS = ("shared_buffers = 512MB", "max_wal_size = 16GB", "checkpoint_timeout = 1h",
             "max_connections = 700")
-# seconds without a new row and without an active session
-SETTLED = 1.0
 TABLES = "humcli.events, humcli.repeats, webhook_events"
 
 
@@ -46,12 +44,13 @@ class BenchDatabase(Database):
         self.execute(f"TRUNCATE {TABLES}")
         self.execute("CHECKPOINT")
 
-    def count(self, table):
-        """Returns the number of rows as soon as no session is active, because
-        waiting CGI processes still record for a while after the load's end."""
+    def count(self, table, settled):
+        """Returns the number of rows once no row was added and no session was
+        active for `settled` seconds, because events in flight are still recorded
+        after the load's end."""
         last, since = None, time.monotonic()
 
-        def settled():
+        def is_settled():
             nonlocal last, since
             now = self.execute(
                 f"SELECT (SELECT count(*) FROM {table}), (SELECT count(*) FROM pg_stat_activity"
@@ -59,9 +58,9 @@ class BenchDatabase(Database):
                 " AND pid <> pg_backend_pid())")[0]
             if now != last or now[1]:
                 last, since = now, time.monotonic()
-            return time.monotonic() - since > SETTLED
+            return time.monotonic() - since > settled
 
-        wait_until(settled, "the database to be idle", 60)
+        wait_until(is_settled, "the database to be idle", 60)
         return last[0]
 
     def close(self):

@@ -67,7 +67,7 @@ def wrk(contender, requests, connections, seconds, again=False):
     answers of requests in flight at the end."""
     done = subprocess.run(
         ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s",
-         "-s", "requests.lua", f"https://localhost:{contender.port}{contender.url}",
+         "-s", "requests.lua", f"{contender.scheme}://localhost:{contender.port}{contender.url}",
          "--", requests, contender.url, *(["again"] if again else [])],
         check=True, capture_output=True, text=True, cwd=HERE)
     it = json.loads(done.stdout.splitlines()[-1])
@@ -87,7 +87,8 @@ def steady(program, contender, requests, count, rate, fresh=False):
     connections = max(4, min(64, rate // 5))
     done = subprocess.run(
         [program, str(contender.port), contender.url, requests, str(count), str(rate),
-         str(connections), "fresh" if fresh else "kept"],
+         str(connections), "fresh" if fresh else "kept",
+         "tls" if contender.tls else "plain"],
         check=True, capture_output=True, text=True)
     pairs = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
     ok = sum(status == 200 for status, _ in pairs)

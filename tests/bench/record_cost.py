@@ -103,28 +103,35 @@ def measure(backend, batches, batch):
     return times
 
 
+def rounds(count, tasks, batch):
+    """Yields a row a round and case: the case, and the times of the three
+    statements."""
+    cluster = Cluster(SETTINGS)
+    try:
+        database = Database(cluster, cluster.create_database())
+        database.psql("-q", "-v", "ON_ERROR_STOP=1", "-f", str(SOURCE / "sql/install.sql"))
+        backend = Backend(database)
+        for number in range(count):
+            fill(database, tasks, batch, number)
+            for case, times in measure(backend, tasks // batch, batch).items():
+                yield case, *(statistics.quantiles(times[name], n=4)[0]
+                              for name in ("insert", "record", "notify"))
+    finally:
+        cluster.remove()
+
+
 def main():
-    """Prints a row a case and round."""
+    """Prints a row a round and case."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--batch", type=int, default=32, help="events in a batch (default 32)")
     parser.add_argument("--tasks", type=int, default=3200, help="tasks a round, each with 6 events (default 3200)")
     parser.add_argument("--rounds", type=int, default=3, help="(default 3)")
     options = parser.parse_args()
 
-    cluster = Cluster(SETTINGS)
-    try:
-        database = Database(cluster, cluster.create_database())
-        database.psql("-q", "-v", "ON_ERROR_STOP=1", "-f", str(SOURCE / "sql/install.sql"))
-        backend = Backend(database)
-        print(f"batches of {options.batch}; microseconds of processor time an event, lower quartiles\n")
-        print(f"{'':14}{'insert':>8}{'record':>8}{'notify':>8}{'ratio':>8}")
-        for number in range(options.rounds):
-            fill(database, options.tasks, options.batch, number)
-            for case, times in measure(backend, options.tasks // options.batch, options.batch).items():
-                insert, record, notify = (statistics.quantiles(times[name], n=4)[0] for name in ("insert", "record", "notify"))
-                print(f"{case:14}{insert:8.1f}{record:8.1f}{notify:8.1f}{(record + notify) / insert:8.2f}")
-    finally:
-        cluster.remove()
+    print(f"batches of {options.batch}; microseconds of processor time an event, lower quartiles\n")
+    print(f"{'':14}{'insert':>8}{'record':>8}{'notify':>8}{'ratio':>8}")
+    for case, insert, record, notify in rounds(options.rounds, options.tasks, options.batch):
+        print(f"{case:14}{insert:8.1f}{record:8.1f}{notify:8.1f}{(record + notify) / insert:8.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
 /*
- * steady: sends signed webhooks at a steady rate over TLS and prints the time of
- * each.
+ * steady: sends signed webhooks at a steady rate and prints the time of each.
  *
  * This is an open loop. Request i is due at i / rate, whether the earlier ones
  * were answered or not, and its time counts from then. A stall therefore shows in
  * all requests that it delayed, not only in the first (coordinated omission).
  *
  * Each thread takes the next request, waits until it is due, sends it on the
- * thread's kept connection and reads the answer. With --fresh each request opens
- * a connection, which is part of its time.
+ * thread's kept connection and reads the answer. With "fresh", and with a server
+ * that closes its connections, each request opens a connection, which is part of
+ * its time.
  */
 #include <errno.h>
 #include <netdb.h>
@@ -57,12 +57,13 @@ struct run {
 	atomic_size_t next;
 	int64_t start; /* ns */
 	pthread_barrier_t ready;
-	SSL_CTX *tls;
+	SSL_CTX *tls; /* NULL: without TLS */
 };
 
 struct connection {
-	int fd;
-	SSL *ssl;
+	int fd; /* -1: not connected */
+	SSL *ssl; /* NULL: without TLS */
+	bool closes; /* the server closes it after each answer */
 };
 
 static void die(const char *what)
@@ -95,7 +96,8 @@ static void drop(struct connection *c)
 	SSL_free(c->ssl);
 	if (c->fd >= 0)
 		close(c->fd);
-	*c = (struct connection){ .fd = -1 };
+	c->ssl = NULL;
+	c->fd = -1;
 }
 
 static bool open_socket(struct connection *c, uint16_t port)
@@ -119,12 +121,14 @@ static bool open_socket(struct connection *c, uint16_t port)
 
 static bool ensure_connected(const struct run *run, struct connection *c)
 {
-	if (c->ssl)
+	if (c->fd >= 0)
 		return true;
 	if (!open_socket(c, run->port)) {
 		drop(c);
 		return false;
 	}
+	if (!run->tls)
+		return true;
 	c->ssl = SSL_new(run->tls);
 	if (!c->ssl || SSL_set_fd(c->ssl, c->fd) != 1 ||
 	    SSL_set_tlsext_host_name(c->ssl, "localhost") != 1 ||
@@ -133,6 +137,20 @@ static bool ensure_connected(const struct run *run, struct connection *c)
 		return false;
 	}
 	return true;
+}
+
+static bool send_all(struct connection *c, const struct buf *out)
+{
+	if (c->ssl)
+		return SSL_write(c->ssl, out->data, (int)out->length) > 0;
+	return write_all(c->fd, out->data, out->length);
+}
+
+static long read_some(struct connection *c, char *data, size_t size)
+{
+	if (c->ssl)
+		return SSL_read(c->ssl, data, (int)size);
+	return recv(c->fd, data, size, 0);
 }
 
 static bool send_request(const struct run *run, struct connection *c,
@@ -147,7 +165,7 @@ static bool send_request(const struct run *run, struct connection *c,
 		   "Content-Length: %zu\r\nX-Signature: %.*s\r\n\r\n",
 		   run->path, r->length, SIGNATURE, r->signature);
 	buf_add(&out, r->body, r->length);
-	sent = SSL_write(c->ssl, out.data, (int)out.length) > 0;
+	sent = send_all(c, &out);
 	buf_free(&out);
 	return sent;
 }
@@ -179,18 +197,14 @@ static bool complete(const char *answer, const char *end_of_head)
 	return strstr(body, "0\r\n\r\n") != NULL;
 }
 
-/*
- * Reads an answer. Returns its status; 0 if the connection broke. *last is set if
- * the server closes the connection.
- */
-static int read_answer(struct connection *c, bool *last)
+/* Reads an answer. Returns its status; 0 if the connection broke. */
+static int read_answer(struct connection *c)
 {
 	char answer[ANSWER_BYTES + 1];
 	size_t length = 0;
 
 	while (length < ANSWER_BYTES) {
-		int n = SSL_read(c->ssl, answer + length,
-				 (int)(ANSWER_BYTES - length));
+		long n = read_some(c, answer + length, ANSWER_BYTES - length);
 		const char *end, *connection;
 
 		if (n <= 0)
@@ -201,7 +215,8 @@ static int read_answer(struct connection *c, bool *last)
 		if (!end || !complete(answer, end))
 			continue;
 		connection = header(answer, "Connection");
-		*last = connection && strncasecmp(connection, "close", 5) == 0;
+		c->closes = connection &&
+			    strncasecmp(connection, "close", 5) == 0;
 		return (int)strtol(answer + strlen("HTTP/1.1 "), NULL, 10);
 	}
 	return 0;
@@ -210,12 +225,10 @@ static int read_answer(struct connection *c, bool *last)
 static void exchange(const struct run *run, struct connection *c,
 		     struct request *r, int64_t due)
 {
-	bool last = false;
-
 	if (ensure_connected(run, c) && send_request(run, c, r))
-		r->status = read_answer(c, &last);
+		r->status = read_answer(c);
 	r->micros = (clock_ns() - due) / 1000;
-	if (r->status == 0 || last || run->fresh)
+	if (r->status == 0 || c->closes || run->fresh)
 		drop(c);
 }
 
@@ -236,8 +249,12 @@ static void *work(void *context)
 		int64_t due =
 			run->start + (int64_t)((double)i * 1e9 / run->rate);
 
-		/* Connect in advance if the server closed the last connection. */
-		if (!run->fresh && !ensure_connected(run, &c))
+		/*
+		 * Connect in advance if the last connection broke. A server
+		 * that closes each one may serve one at a time, and would wait
+		 * for our request.
+		 */
+		if (!run->fresh && !c.closes && !ensure_connected(run, &c))
 			drop(&c);
 		sleep_until(due);
 		exchange(run, &c, &run->requests[i], due);
@@ -310,9 +327,9 @@ int main(int argc, char **argv)
 	pthread_t threads[1024];
 	unsigned count;
 
-	if (argc != 8) {
+	if (argc != 9) {
 		fputs("usage: steady PORT PATH FILE COUNT RATE CONNECTIONS "
-		      "kept|fresh\n",
+		      "kept|fresh plain|tls\n",
 		      stderr);
 		return 64;
 	}
@@ -323,10 +340,12 @@ int main(int argc, char **argv)
 	run.rate = (double)number(argv[5], 1000000);
 	count = (unsigned)number(argv[6], 1024);
 	run.fresh = strcmp(argv[7], "fresh") == 0;
-	/* The benchmark made the certificate. */
-	run.tls = SSL_CTX_new(TLS_client_method());
-	if (!run.tls)
-		die("TLS");
+	if (strcmp(argv[8], "tls") == 0) {
+		/* The benchmark made the certificate. */
+		run.tls = SSL_CTX_new(TLS_client_method());
+		if (!run.tls)
+			die("TLS");
+	}
 	start_threads(&run, threads, count);
 	for (unsigned i = 0; i < count; i++) {
 		if (pthread_join(threads[i], NULL) != 0)

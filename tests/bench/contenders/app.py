@@ -1,29 +1,40 @@
-"""HumCLI's Flask sample. process_task_update() uses psycopg2 with a pool of
-connections, as its documentation says."""
+"""HumCLI's Flask sample. process_task_update() uses psycopg2 with a connection
+for each thread, and a statement that is prepared once per connection."""
 
 import hashlib
 import hmac
 import os
+import threading
 
+import psycopg2
 from flask import Flask, jsonify, request
-from psycopg2.pool import ThreadedConnectionPool
 
 app = Flask(__name__)
 WEBHOOK_SECRET = os.environ["WEBHOOK_SECRET"]
-pool = ThreadedConnectionPool(1, int(os.environ["THREADS"]), os.environ["DATABASE"])
+local = threading.local()
+
+PREPARE = """
+    PREPARE record (text, text, json) AS
+    WITH inserted AS (
+        INSERT INTO webhook_events (task_id, status, payload)
+        VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
+        RETURNING task_id
+    )
+    SELECT pg_notify('webhook_events', task_id) FROM inserted"""
+
+
+def cursor():
+    if not hasattr(local, "cursor"):
+        connection = psycopg2.connect(os.environ["DATABASE"])
+        connection.autocommit = True
+        local.cursor = connection.cursor()
+        local.cursor.execute(PREPARE)
+    return local.cursor
 
 
 def process_task_update(payload, body):
-    connection = pool.getconn()
-    try:
-        with connection, connection.cursor() as cursor:
-            cursor.execute("INSERT INTO webhook_events (task_id, status, payload)"
-                           " VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
-                           (payload["task_id"], payload["status"], body.decode()))
-            if cursor.rowcount:
-                cursor.execute("SELECT pg_notify('webhook_events', %s)", (payload["task_id"],))
-    finally:
-        pool.putconn(connection)
+    cursor().execute("EXECUTE record (%s, %s, %s)",
+                     (payload["task_id"], payload["status"], body.decode()))
 
 
 @app.route("/webhook", methods=["POST"])

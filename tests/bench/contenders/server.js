@@ -1,5 +1,5 @@
-// The sample with Fastify and pg. Node's cluster starts one process for each
-// core.
+// The sample with Fastify and pg. Node's cluster starts WORKERS processes. pg
+// prepares a statement that has a name once per connection.
 
 import cluster from 'node:cluster'
 import { createHmac, timingSafeEqual } from 'node:crypto'
@@ -9,30 +9,22 @@ import pg from 'pg'
 
 const { WEBHOOK_SECRET, PORT, CERTIFICATE, KEY, WORKERS, CONNECTIONS } = process.env
 
-async function record(pool, payload, body) {
-	const client = await pool.connect()
-	try {
-		await client.query('BEGIN')
-		const inserted = await client.query(
-			'INSERT INTO webhook_events (task_id, status, payload)' +
-			' VALUES ($1, $2, $3) ON CONFLICT DO NOTHING',
-			[payload.task_id, payload.status, body])
-		if (inserted.rowCount)
-			await client.query("SELECT pg_notify('webhook_events', $1)", [payload.task_id])
-		await client.query('COMMIT')
-	} catch (error) {
-		await client.query('ROLLBACK')
-		throw error
-	} finally {
-		client.release()
-	}
+const record = {
+	name: 'record',
+	text: `
+		WITH inserted AS (
+			INSERT INTO webhook_events (task_id, status, payload)
+			VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
+			RETURNING task_id
+		)
+		SELECT pg_notify('webhook_events', task_id) FROM inserted`,
 }
 
 async function serve() {
 	const pool = new pg.Pool({ max: Number(CONNECTIONS) })
-	const fastify = Fastify({
-		https: { cert: readFileSync(CERTIFICATE), key: readFileSync(KEY) },
-	})
+	const fastify = Fastify(CERTIFICATE
+		? { https: { cert: readFileSync(CERTIFICATE), key: readFileSync(KEY) } }
+		: {})
 
 	// The signature is that of the raw bytes.
 	fastify.addContentTypeParser('application/json', { parseAs: 'buffer' },
@@ -43,7 +35,9 @@ async function serve() {
 		const given = Buffer.from(request.headers['x-signature'] ?? '', 'hex')
 		if (given.length !== expected.length || !timingSafeEqual(given, expected))
 			return reply.code(401).send({ error: 'Invalid signature' })
-		await record(pool, JSON.parse(body), body.toString())
+		const text = body.toString()
+		const payload = JSON.parse(text)
+		await pool.query({ ...record, values: [payload.task_id, payload.status, text] })
 		return { received: true }
 	})
 	await fastify.listen({ host: '127.0.0.1', port: Number(PORT), backlog: 1024 })

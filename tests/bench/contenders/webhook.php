@@ -1,5 +1,27 @@
 <?php
-// The sample in PHP by PDO. PERSISTENT says whether connections are persistent.
+// The sample in PHP by the extension pgsql. PERSISTENT says whether connections
+// are persistent. A persistent connection keeps its prepared statement.
+
+const RECORD = <<<'SQL'
+	WITH inserted AS (
+		INSERT INTO webhook_events (task_id, status, payload)
+		VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
+		RETURNING task_id
+	)
+	SELECT pg_notify('webhook_events', task_id) FROM inserted
+	SQL;
+
+function record(array $values): bool
+{
+	if (getenv('PERSISTENT') !== 'yes')
+		return pg_query_params(pg_connect(getenv('DATABASE')), RECORD, $values) !== false;
+	$database = pg_pconnect(getenv('DATABASE'));
+	// It fails on a new connection, which has no such statement yet.
+	$recorded = @pg_execute($database, 'record', $values);
+	if ($recorded === false && pg_prepare($database, 'record', RECORD))
+		$recorded = pg_execute($database, 'record', $values);
+	return $recorded !== false;
+}
 
 $body = file_get_contents('php://input');
 $expected = hash_hmac('sha256', $body, getenv('WEBHOOK_SECRET'));
@@ -10,19 +32,9 @@ if (!hash_equals($expected, $_SERVER['HTTP_X_SIGNATURE'] ?? '')) {
 	exit;
 }
 $payload = json_decode($body, true);
-
-$database = new PDO(getenv('DATABASE'), null, null, [
-	PDO::ATTR_PERSISTENT => getenv('PERSISTENT') === 'yes',
-	PDO::ATTR_ERRMODE => PDO::ERRMODE_EXCEPTION,
-]);
-$database->beginTransaction();
-$insert = $database->prepare('INSERT INTO webhook_events (task_id, status, payload)
-	VALUES (?, ?, ?) ON CONFLICT DO NOTHING');
-$insert->execute([$payload['task_id'], $payload['status'], $body]);
-if ($insert->rowCount()) {
-	$database->prepare("SELECT pg_notify('webhook_events', ?)")
-		->execute([$payload['task_id']]);
+if (!record([$payload['task_id'], $payload['status'], $body])) {
+	http_response_code(503);
+	echo json_encode(['error' => 'Not recorded']);
+	exit;
 }
-$database->commit();
-
 echo json_encode(['received' => true]);
