@@ -210,7 +210,7 @@ char *json_event_line(const struct recorded *r)
 }
 
 char *json_finding_line(const char *severity, const char *check,
-			const char *text, const char *remedy)
+			const char *text, const char *remedy, const char *page)
 {
 	cJSON *object = check_alloc_cjson(cJSON_CreateObject());
 
@@ -218,6 +218,7 @@ char *json_finding_line(const char *severity, const char *check,
 	put(object, "check", check);
 	put(object, "text", text);
 	put(object, "fix", remedy);
+	put(object, "see", page);
 	return finish(object);
 }
 

@@ -90,9 +90,10 @@ struct recorded {
 /* Returns the event as one line of JSON; the caller frees it. */
 char *json_event_line(const struct recorded *r) MUST_CHECK;
 
-/* Returns a finding of the doctor; remedy may be NULL. */
+/* Returns a finding of the doctor; remedy and page may be NULL. */
 char *json_finding_line(const char *severity, const char *check,
-			const char *text, const char *remedy) MUST_CHECK;
+			const char *text, const char *remedy,
+			const char *page) MUST_CHECK;
 
 /* Returns true if body is an object with "received": true. */
 bool json_is_received(const char *body) MUST_CHECK;

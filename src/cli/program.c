@@ -7,6 +7,7 @@
 #include "cli/program.h"
 
 #include "base/alloc.h"
+#include "base/macros.h"
 
 #include <errno.h>
 #include <grp.h>
@@ -62,6 +63,22 @@ char *cli_responder_path(void)
 		relocated_path("libexec/humcli-webhook/humcli-webhook.fcgi");
 
 	return path ? path : xstrdup(FCGIDIR "/humcli-webhook.fcgi");
+}
+
+char *cli_page_path(const char *name)
+{
+	/* The second place is that of the hosting bundle. */
+	static const char *const folders[] = { "share/doc/humcli-webhook/doc",
+					       "manual" };
+	char *path = NULL;
+
+	for (size_t i = 0; i < ARRAY_SIZE(folders) && !path; i++) {
+		char *relative = xasprintf("%s/%s", folders[i], name);
+
+		path = relocated_path(relative);
+		free(relative);
+	}
+	return path ? path : xasprintf(PAGESDIR "/%s", name);
 }
 
 const char *cli_program_name(void)

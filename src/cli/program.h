@@ -17,6 +17,8 @@
 char *cli_data_path(const char *name) MUST_CHECK;
 /* Returns the path of humcli-webhook.fcgi in the same way. */
 char *cli_responder_path(void) MUST_CHECK;
+/* Returns the path of a page of the documentation in the same way. */
+char *cli_page_path(const char *name) MUST_CHECK;
 /* Returns how to type this program, which is how it was typed. */
 const char *cli_program_name(void) MUST_CHECK;
 

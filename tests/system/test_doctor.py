@@ -68,6 +68,9 @@ class Doctor:
         # each fault has a remedy in the line below it
         faults = [line for line in lines if line[0] != "ok"]
         assert len(re.findall(r"^ +-> \S", done.stdout, re.M)) == len(faults)
+        # and the part of the page that explains its topic
+        assert re.findall(r"^ +see doc/trouble\.md#(.*)$", done.stdout, re.M) == \
+            [topic.replace(" ", "-") for mark, topic, _ in lines if mark in ("warn", "FAIL")]
         return lines, done.returncode
 
     def faults(self, *arguments):
@@ -94,11 +97,12 @@ def test_json(doctor):
     done = doctor.run("--json", "--web-config", doctor.web)
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == FAILURE
-    assert all(set(one) == {"severity", "check", "text", "fix"} for one in found)
+    assert all(set(one) == {"severity", "check", "text", "fix", "see"} for one in found)
     assert {one["severity"] for one in found} == {"ok", "failure", "skipped"}
     assert [one["fix"] is None for one in found] == [one["severity"] == "ok" for one in found]
     [secrets] = [one for one in found if one["check"] == "secrets"]
     assert "chmod" in secrets["text"]
+    assert secrets["see"] == "doc/trouble.md#secrets"
     assert doctor.run("--json", "--nagios").returncode == USAGE
 
 

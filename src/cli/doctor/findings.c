@@ -5,15 +5,22 @@
  */
 #include "cli/doctor/findings.h"
 
+#include "base/alloc.h"
 #include "base/buf.h"
 #include "base/fatal.h"
 #include "cli/cli.h"
 #include "cli/json.h"
+#include "cli/program.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
+
+/* The page that explains each check, below an anchor with the topic's name. */
+#define PAGE "trouble.md"
 
 bool findings_begin(struct findings *f, enum findings_format format)
 {
@@ -27,6 +34,23 @@ bool findings_begin(struct findings *f, enum findings_format format)
 	return true;
 }
 
+static bool is_fault(enum severity severity)
+{
+	return severity == FINDING_WARNING || severity == FINDING_FAILURE;
+}
+
+/* Returns where a check is explained; the caller frees it. */
+static char *explanation(const char *topic)
+{
+	char *text = xasprintf("doc/" PAGE "#%s", topic);
+
+	for (char *p = text; *p; p++) {
+		if (*p == ' ')
+			*p = '-';
+	}
+	return text;
+}
+
 static void print_text(enum severity severity, const char *topic,
 		       const char *text, const char *remedy)
 {
@@ -35,6 +59,12 @@ static void print_text(enum severity severity, const char *topic,
 	printf("%-5s %-12s %s\n", marks[severity], topic, text);
 	if (severity != FINDING_OK && remedy)
 		printf("      %-12s -> %s\n", "", remedy);
+	if (is_fault(severity)) {
+		char *page = explanation(topic);
+
+		printf("      %-12s see %s\n", "", page);
+		free(page);
+	}
 }
 
 static void print_json(enum severity severity, const char *topic,
@@ -42,11 +72,14 @@ static void print_json(enum severity severity, const char *topic,
 {
 	static const char *const names[] = { "ok", "warning", "failure",
 					     "skipped" };
+	char *page = is_fault(severity) ? explanation(topic) : NULL;
 	char *line = json_finding_line(names[severity], topic, text,
-				       severity == FINDING_OK ? NULL : remedy);
+				       severity == FINDING_OK ? NULL : remedy,
+				       page);
 
 	puts(line);
 	free(line);
+	free(page);
 }
 
 /* Adds a fault to the line for monitoring; a bar would begin its figures. */
@@ -84,10 +117,24 @@ void report_finding(struct findings *f, enum severity severity,
 		print_text(severity, topic, escaped.data, remedy);
 	else if (f->format == FINDINGS_JSON)
 		print_json(severity, topic, escaped.data, remedy);
-	else if (severity == FINDING_WARNING || severity == FINDING_FAILURE)
+	else if (is_fault(severity))
 		add_fault(f->shared, topic, escaped.data);
 	buf_free(&escaped);
 	free(text);
+}
+
+/* Prints the sum, and where the page is that was named. */
+static void print_end(const size_t *counts)
+{
+	char *path = cli_page_path(PAGE);
+
+	printf("\n%zu fine, %zu warnings, %zu failures, %zu skipped\n",
+	       counts[FINDING_OK], counts[FINDING_WARNING],
+	       counts[FINDING_FAILURE], counts[FINDING_SKIPPED]);
+	if ((counts[FINDING_WARNING] || counts[FINDING_FAILURE]) &&
+	    access(path, R_OK) == 0)
+		printf("doc/" PAGE " is %s\n", path);
+	free(path);
 }
 
 int findings_end(struct findings *f)
@@ -102,9 +149,7 @@ int findings_end(struct findings *f)
 		printf("HUMCLI %s - %s\n", words[code],
 		       f->shared->length ? f->shared->faults : "all is well");
 	else if (f->format == FINDINGS_TEXT)
-		printf("\n%zu fine, %zu warnings, %zu failures, %zu skipped\n",
-		       counts[FINDING_OK], counts[FINDING_WARNING],
-		       counts[FINDING_FAILURE], counts[FINDING_SKIPPED]);
+		print_end(counts);
 	munmap(f->shared, sizeof(*f->shared));
 	f->shared = NULL;
 	return code;
