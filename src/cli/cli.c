@@ -9,6 +9,7 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/macros.h"
+#include "cli/help.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -40,53 +41,6 @@ void cli_error(const struct verb *v, const char *format, ...)
 	va_start(args, format);
 	print_error(v, format, args);
 	va_end(args);
-}
-
-/* Prints the usage; later lines start below the first one's options. */
-static void print_usage(FILE *to, const struct verb *v)
-{
-	int column = fprintf(to, "usage: humcli-webhook %s ", v->name);
-
-	for (const char *p = v->usage; *p; p++) {
-		fputc(*p, to);
-		if (*p == '\n')
-			fprintf(to, "%*s", column, "");
-	}
-	fputc('\n', to);
-}
-
-static void print_options(const struct cli_option *options, size_t count)
-{
-	if (count)
-		putchar('\n');
-	for (size_t i = 0; i < count; i++) {
-		const char *argument = options[i].argument;
-		int left = 28 - printf("  --%s%s%s", options[i].name,
-				       argument ? " " : "",
-				       argument ? argument : "");
-
-		printf("%*s%s\n", left > 2 ? left : 2, "", options[i].help);
-	}
-}
-
-static void print_examples(const struct verb *v)
-{
-	puts("\nexamples:");
-	for (const char *line = v->examples; *line;) {
-		size_t length = strcspn(line, "\n");
-
-		printf("  humcli-webhook %.*s\n", (int)length, line);
-		line += length + (line[length] == '\n');
-	}
-}
-
-static void print_help(const struct verb *v, const struct cli_option *options,
-		       size_t count)
-{
-	print_usage(stdout, v);
-	printf("\n%s; see humcli-webhook(1)\n", v->summary);
-	print_options(options, count);
-	print_examples(v);
 }
 
 /* Returns Levenshtein's distance of two words; SIZE_MAX if b is too long. */
@@ -131,7 +85,7 @@ int cli_usage_error(const struct verb *v, const char *format, ...)
 	va_start(args, format);
 	print_error(v, format, args);
 	va_end(args);
-	print_usage(stderr, v);
+	help_print_usage(stderr, v);
 	return EX_USAGE;
 }
 
@@ -161,81 +115,112 @@ int cli_load_settings(const struct verb *v, struct settings *s)
 	return code;
 }
 
-/* Returns the options for getopt_long(), --help last. The caller frees them. */
-static struct option *long_options(const struct cli_option *options,
-				   size_t count)
+int cli_run_help(const struct verb *v, const char *form)
 {
-	struct option *list = xcalloc(count + 2, sizeof(*list));
+	char *name = xstrdup(v->name), *option = xasprintf("--help=%s", form);
+	int code = v->run(v, 2, (char *[]){ name, option, NULL });
 
-	for (size_t i = 0; i < count; i++) {
-		list[i].name = options[i].name;
-		list[i].has_arg = options[i].value ? required_argument
-						   : no_argument;
+	free(option);
+	free(name);
+	return code;
+}
+
+/* Returns the options for getopt_long(), --help last. The caller frees them. */
+static struct option *long_options(const struct cli_table *t)
+{
+	struct option *list = xcalloc(t->count + 2, sizeof(*list));
+
+	for (size_t i = 0; i < t->count; i++) {
+		list[i].name = t->options[i].name;
+		list[i].has_arg = t->options[i].value ? required_argument
+						      : no_argument;
 	}
-	list[count] = (struct option){ "help", no_argument, NULL, 'h' };
+	list[t->count] =
+		(struct option){ "help", optional_argument, NULL, 'h' };
 	return list;
+}
+
+static int unknown_option(const struct cli_table *t, const char *given)
+{
+	const char *like = NULL;
+	char *name = xstrdup(given + strspn(given, "-"));
+	int code;
+
+	name[strcspn(name, "=")] = '\0';
+	for (size_t i = 0; strlen(name) > 1 && i < t->count && !like; i++) {
+		if (cli_is_like(name, t->options[i].name))
+			like = t->options[i].name;
+	}
+	code = like ? cli_usage_error(
+			      t->verb,
+			      "unknown option '%s'; did you mean '--%s'?",
+			      given, like)
+		    : cli_usage_error(t->verb, "unknown option '%s'", given);
+	free(name);
+	return code;
+}
+
+/*
+ * Reads options by getopt_long(). Returns -1 if the verb goes on; otherwise the
+ * exit code, after --help or a reported error.
+ */
+static int read_options(const struct cli_table *t, int argc, char **argv)
+{
+	struct option *list = long_options(t);
+	int picked, index;
+
+	optind = 0;
+	opterr = 0;
+	while ((picked = getopt_long(argc, argv, ":h", list, &index)) == 0) {
+		if (t->options[index].value)
+			*t->options[index].value = optarg;
+		else
+			*t->options[index].flag = true;
+	}
+	free(list);
+	if (picked == 'h' && help_print(t, optarg))
+		return EX_OK;
+	if (picked == ':')
+		return cli_usage_error(t->verb, "option '%s' needs a value",
+				       argv[optind - 1]);
+	return picked == -1 ? -1 : unknown_option(t, argv[optind - 1]);
+}
+
+/* Does what cli_options() says, for a verb with or without actions. */
+static bool read_command_line(const struct cli_table *t, int *argc,
+			      char ***argv, int *code)
+{
+	*code = read_options(t, *argc, *argv);
+	if (*code != -1)
+		return false;
+	*argc -= optind;
+	*argv += optind;
+	if (*argc > t->operands) {
+		*code = cli_usage_error(t->verb,
+					"'%s' is one argument too many",
+					(*argv)[t->operands]);
+		return false;
+	}
+	return true;
 }
 
 bool cli_options(const struct verb *v, int *argc, char ***argv,
 		 const struct cli_option *options, size_t count, int operands,
 		 int *code)
 {
-	struct option *list = long_options(options, count);
-	int picked, index;
+	const struct cli_table t = { .verb = v,
+				     .options = options,
+				     .count = count,
+				     .operands = operands };
 
-	optind = 0;
-	opterr = 0;
-	while ((picked = getopt_long(*argc, *argv, ":h", list, &index)) == 0) {
-		if (options[index].value)
-			*options[index].value = optarg;
-		else
-			*options[index].flag = true;
-	}
-	free(list);
-	if (picked == 'h') {
-		print_help(v, options, count);
-		*code = EX_OK;
-		return false;
-	}
-	if (picked != -1) {
-		*code = cli_usage_error(v,
-					picked == ':'
-						? "option '%s' needs a value"
-						: "unknown option '%s'",
-					(*argv)[optind - 1]);
-		return false;
-	}
-	*argc -= optind;
-	*argv += optind;
-	if (*argc > operands) {
-		*code = cli_usage_error(v, "'%s' is one argument too many",
-					(*argv)[operands]);
-		return false;
-	}
-	return true;
-}
-
-/* Returns true if name is a word of list, whose words spaces separate. */
-static bool list_has(const char *list, const char *name)
-{
-	size_t length = strlen(name);
-
-	while (*list) {
-		size_t word = strcspn(list, " ");
-
-		if (word == length && strncmp(list, name, length) == 0)
-			return true;
-		list += word;
-		list += strspn(list, " ");
-	}
-	return false;
+	return read_command_line(&t, argc, argv, code);
 }
 
 static void put_names(struct buf *b, const struct cli_action *actions,
 		      size_t count, const char *option)
 {
 	for (size_t i = 0; i < count; i++) {
-		if (!option || list_has(actions[i].options, option))
+		if (!option || help_action_has(&actions[i], option))
 			buf_printf(b, "%s%s", b->length ? " or " : "",
 				   actions[i].name);
 	}
@@ -286,7 +271,7 @@ static bool check_options(const struct verb *v, const struct cli_action *chosen,
 
 	for (size_t i = 0; i < option_count; i++) {
 		if (!is_given(&options[i]) ||
-		    list_has(chosen->options, options[i].name))
+		    help_action_has(chosen, options[i].name))
 			continue;
 		put_names(&names, actions, count, options[i].name);
 		(void)cli_usage_error(v, "--%s goes with %s", options[i].name,
@@ -302,9 +287,11 @@ cli_choose_action(const struct verb *v, int *argc, char ***argv,
 		  const struct cli_option *options, size_t option_count,
 		  const struct cli_action *actions, size_t count, int *code)
 {
+	const struct cli_table t = { v,	      options, option_count,
+				     actions, count,   INT_MAX };
 	const struct cli_action *chosen;
 
-	if (!cli_options(v, argc, argv, options, option_count, INT_MAX, code))
+	if (!read_command_line(&t, argc, argv, code))
 		return NULL;
 	chosen = find_action(v, (*argv)[0], actions, count, code);
 	if (!chosen)

@@ -1,6 +1,7 @@
 /*
- * What all verbs share. A verb is one file of verbs/, a prototype here, and a
- * row of the table in main.c.
+ * What all verbs share. A verb is one file of verbs/, a prototype here, a row
+ * of the table in main.c, and an entry and "Options of VERB" in
+ * doc/humcli-webhook.1, which "humcli-webhook help --mdoc" prints.
  */
 #ifndef CLI_H
 #define CLI_H
@@ -25,6 +26,7 @@ struct verb {
 	const char *examples; /* a command a line, without our own name */
 };
 
+int cmd_completion(const struct verb *v, int argc, char **argv);
 int cmd_dead(const struct verb *v, int argc, char **argv);
 int cmd_doctor(const struct verb *v, int argc, char **argv);
 int cmd_init(const struct verb *v, int argc, char **argv);
@@ -47,6 +49,11 @@ int cmd_task(const struct verb *v, int argc, char **argv);
 int cmd_verify(const struct verb *v, int argc, char **argv);
 int cmd_wait(const struct verb *v, int argc, char **argv);
 
+/* Returns the table of verbs, which is *count long. */
+const struct verb *cli_verbs(size_t *count) MUST_CHECK;
+/* Prints one form of a verb's help; see help_print(). Returns its exit code. */
+int cli_run_help(const struct verb *v, const char *form) MUST_CHECK;
+
 /* Returns true if a word is so near to a name that this may be meant. */
 bool cli_is_like(const char *word, const char *name) MUST_CHECK;
 
@@ -63,13 +70,27 @@ int cli_config_errors(const struct verb *v, const struct buf *errors);
  */
 int cli_load_settings(const struct verb *v, struct settings *s) MUST_CHECK;
 
-/* --NAME VALUE stores the value in *value; --NAME alone sets *flag. */
+/*
+ * An option of a verb: --NAME VALUE stores the value in *value; --NAME alone
+ * sets *flag. The verb's table of options is the only place that tells of them.
+ * --help, the shells' completion and the lists of the manual are made from it;
+ * tests/check-manual compares the manual. Before it reads its options, a verb
+ * does nothing, because --help and the completion run it, too.
+ */
 struct cli_option {
 	const char *name;
 	const char **value;
 	bool *flag;
-	const char *argument; /* what VALUE is called; NULL for a flag */
-	const char *help; /* what it does, with its default */
+	/*
+	 * What VALUE is called; NULL for a flag. "a|b" are the words that it
+	 * may be. The completion knows STATUS, "STATUS,...", FILE and FOLDER.
+	 */
+	const char *argument;
+	/*
+	 * What it does, with its default: one sentence, lower case, without a
+	 * full stop.
+	 */
+	const char *help;
 };
 
 /*

@@ -74,7 +74,7 @@ static const struct verb verbs[] = {
 #endif
 	{ "listen", cmd_listen,
 	  "--subscription NAME [--exec COMMAND] [--once | --poll-only]\n"
-	  "    [--from now|beginning] [--status LIST] [--secret LIST]\n"
+	  "    [--from now|beginning] [--status STATUS,...] [--secret NAME,...]\n"
 	  "    [--count N] [--timeout DURATION]\n"
 	  "--pool NAME [--concurrency N] [--lease DURATION]\n"
 	  "    [... as above]\n"
@@ -83,13 +83,13 @@ static const struct verb verbs[] = {
 	  "listen --subscription agent --exec ./process-task-update\n"
 	  "listen --count 1 --timeout 10s" },
 	{ "events", cmd_events,
-	  "[--task ID] [--status LIST] [--secret LIST] [--since TIME]\n"
+	  "[--task ID] [--status STATUS,...] [--secret NAME,...] [--since TIME]\n"
 	  "[--until TIME] [--limit N] [--json | --wide]",
 	  "list what is recorded",
 	  "events --since 1h\n"
 	  "events --task task_abc123 --json" },
 	{ "tasks", cmd_tasks,
-	  "[--open] [--status LIST] [--limit N] [--json | --wide]",
+	  "[--open] [--status STATUS,...] [--limit N] [--json | --wide]",
 	  "list the tasks and the status of each",
 	  "tasks --open\n"
 	  "tasks --status disputed,manual_review" },
@@ -97,7 +97,7 @@ static const struct verb verbs[] = {
 	  "show a task's history, with its gaps and repeats",
 	  "task task_abc123\n"
 	  "task --json task_abc123" },
-	{ "wait", cmd_wait, "[--for LIST] [--timeout DURATION] ID",
+	{ "wait", cmd_wait, "[--for STATUS,...] [--timeout DURATION] ID",
 	  "wait until a task has ended, or has reached a status",
 	  "wait task_abc123\n"
 	  "wait --for submitted --timeout 2h task_abc123" },
@@ -114,7 +114,7 @@ static const struct verb verbs[] = {
 	  "unsubscribe trial\n"
 	  "unsubscribe lines" },
 	{ "replay", cmd_replay,
-	  "--subscription NAME [--id LIST] [--task ID] [--status LIST]\n"
+	  "--subscription NAME [--id ID,...] [--task ID] [--status STATUS,...]\n"
 	  "[--since TIME] [--until TIME]",
 	  "deliver events again to a subscription",
 	  "replay --subscription agent --since 1h\n"
@@ -143,7 +143,17 @@ static const struct verb verbs[] = {
 	  "show and empty the spool, where events wait for the database",
 	  "spool list\n"
 	  "spool drain" },
+	{ "completion", cmd_completion, "bash\nzsh",
+	  "print the script that completes this command line in a shell",
+	  "completion bash >/etc/bash_completion.d/humcli-webhook\n"
+	  "completion zsh >~/.zfunc/_humcli-webhook" },
 };
+
+const struct verb *cli_verbs(size_t *count)
+{
+	*count = ARRAY_SIZE(verbs);
+	return verbs;
+}
 
 static void print_help(FILE *to)
 {
@@ -198,16 +208,27 @@ static int report_unknown_verb(const char *name)
 	return EX_USAGE;
 }
 
+/* Prints the lists of options for the manual. */
+static int print_mdoc(void)
+{
+	int code = EX_OK;
+
+	for (size_t i = 0; i < ARRAY_SIZE(verbs) && code == EX_OK; i++)
+		code = cli_run_help(&verbs[i], "mdoc");
+	return code;
+}
+
 /* Prints the help for "help", "help VERB", --help and -h. */
 static int help(int argc, char **argv)
 {
-	char option[] = "--help";
 	const struct verb *v = argc > 2 ? find_verb(argv[2]) : NULL;
 
+	if (argc > 2 && strcmp(argv[2], "--mdoc") == 0)
+		return print_mdoc();
 	if (argc > 2 && !v)
 		return report_unknown_verb(argv[2]);
 	if (v)
-		return run_verb(v, 2, (char *[]){ argv[2], option, NULL });
+		return cli_run_help(v, "");
 	print_help(stdout);
 	return EX_OK;
 }

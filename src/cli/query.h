@@ -60,11 +60,11 @@ struct query_form {
 	bool json;
 	bool wide;
 };
-#define QUERY_FORM_OPTIONS(form)                                        \
-	{ "json", NULL, &(form).json, NULL, "print an object a line" }, \
-	{                                                               \
-		"wide", NULL, &(form).wide, NULL,                       \
-			"print all columns on a terminal, too"          \
+#define QUERY_FORM_OPTIONS(form)                                                     \
+	{ "json", NULL, &(form).json, NULL, "print an object a line" },              \
+	{                                                                            \
+		"wide", NULL, &(form).wide, NULL,                                    \
+			"print all columns, also where they do not fit the terminal" \
 	}
 
 /*

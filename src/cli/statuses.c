@@ -21,6 +21,11 @@ static const char *const documented[] = {
 	"DISPUTED",  "CANCELLED",
 };
 
+const char *cli_documented_status(size_t i)
+{
+	return i < ARRAY_SIZE(documented) ? documented[i] : NULL;
+}
+
 static const char *find_documented(const char *status)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(documented); i++) {

@@ -11,6 +11,9 @@
  */
 char *cli_statuses(const struct verb *v, const char *list) MUST_CHECK;
 
+/* Returns a status that HumCLI documents, from 0 on; NULL behind the last. */
+const char *cli_documented_status(size_t i) MUST_CHECK;
+
 /*
  * Returns a time for PostgreSQL: a duration such as 90min or 7d means so long
  * ago, any other text is returned as it is. NULL stays NULL. The caller frees

@@ -58,7 +58,8 @@ def test_every_verb_explains_itself(cli):
         assert done.out.startswith(f"usage: humcli-webhook {verb} ")
         assert done.err == ""
         usage, _, rest = done.out.partition("\n\n")
-        explained = re.findall("^  --([a-z-]+)( [A-Z]+)?  +\\S", rest, re.M)
+        explained = re.findall("^  --([a-z-]+)( \\S+)?(?:\n {28}|  +)\\S", rest, re.M)
+        assert max(map(len, rest.splitlines())) < 100
         assert {name for name, _ in explained} == set(re.findall("--([a-z-]+)", usage)), verb
         examples = re.findall(f"^  humcli-webhook ({verb}\\b.*)", rest, re.M)
         assert len(examples) == 2
@@ -80,6 +81,8 @@ def test_help_in_every_form(cli):
 @pytest.mark.parametrize("arguments, meant", [
     (["event"], "events"), (["evnets"], "events"), (["lisen"], "listen"), (["quar"], "quarantine"),
     (["help", "taks"], "tasks"), (["spool", "lsit"], "list"), (["spool", "retry"], "retry-failed"),
+    (["events", "--stauts", "x"], "--status"), (["events", "--statuses"], "--status"),
+    (["send", "--duplicate=1"], "--duplicate"),
     (["dead", "redriv"], "redrive"), (["quarantine", "retri"], "retry")])
 def test_did_you_mean(cli, arguments, meant):
     done = cli(*arguments)
@@ -87,12 +90,12 @@ def test_did_you_mean(cli, arguments, meant):
     assert f"did you mean '{meant}'?" in done.err
 
 
-def test_the_manual_has_every_verb_and_option(cli, paths):
+def test_the_manual_has_every_verb(cli, paths):
+    """tests/check-manual compares the options."""
     manual = (paths.source / "doc" / "humcli-webhook.1").read_text()
     for verb in verbs(cli):
         assert re.search(rf"^\.It Cm {verb}\b", manual, re.M), verb
-        for option in re.findall(r"--([a-z-]+)", cli(verb, "--help").out):
-            assert re.search(rf"^\.It Fl -{option}\b(?!-)", manual, re.M), f"{verb} --{option}"
+        assert re.search(rf"^\.Cm {verb}\b", manual, re.M), verb
 
 
 def test_version(cli):

@@ -73,9 +73,9 @@ int cmd_dead(const struct verb *v, int argc, char **argv)
 	struct dead d = { 0 };
 	const struct cli_option options[] = {
 		{ "pool", &d.pool, NULL, "NAME",
-		  "the pool (list: default all)" },
+		  "list or redrive the events of this pool (default for list: all pools)" },
 		{ "id", &d.id, NULL, "ID",
-		  "the one event to try again (default: all)" },
+		  "try this one event again (default: all)" },
 		QUERY_FORM_OPTIONS(d.form),
 	};
 	const struct cli_action *action;

@@ -36,15 +36,18 @@ int cmd_events(const struct verb *v, int argc, char **argv)
 		   *limit = "100", *secrets = NULL;
 	struct query_form form = { 0 };
 	const struct cli_option options[] = {
-		{ "task", &task, NULL, "ID", "events of this task" },
-		{ "status", &status, NULL, "LIST",
-		  "events with one of these statuses" },
-		{ "secret", &secrets, NULL, "LIST",
-		  "events signed with one of these secrets" },
+		{ "task", &task, NULL, "ID",
+		  "list the events of this task (default: of all)" },
+		{ "status", &status, NULL, "STATUS,...",
+		  "list the events with one of these statuses (default: with any)" },
+		{ "secret", &secrets, NULL, "NAME,...",
+		  "list the events signed with one of these secrets (default: with any)" },
 		{ "since", &since, NULL, "TIME",
-		  "recorded then or later: a time, or a duration such as 90min or 7d" },
-		{ "until", &until, NULL, "TIME", "recorded before then" },
-		{ "limit", &limit, NULL, "N", "the newest N (default 100)" },
+		  "list what was recorded then or later: a time, or a duration such as 90min or 7d" },
+		{ "until", &until, NULL, "TIME",
+		  "list what was recorded before then" },
+		{ "limit", &limit, NULL, "N",
+		  "list the newest N (default: 100)" },
 		QUERY_FORM_OPTIONS(form),
 	};
 	char *statuses, *from, *to;

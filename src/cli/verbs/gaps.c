@@ -23,9 +23,10 @@ int cmd_gaps(const struct verb *v, int argc, char **argv)
 	const char *values[] = { NULL, "100" };
 	struct query_form form = { 0 };
 	const struct cli_option options[] = {
-		{ "task", &values[0], NULL, "ID", "gaps of this task" },
+		{ "task", &values[0], NULL, "ID",
+		  "list the gaps of this task (default: of all)" },
 		{ "limit", &values[1], NULL, "N",
-		  "the newest N (default 100)" },
+		  "list the newest N (default: 100)" },
 		QUERY_FORM_OPTIONS(form),
 	};
 	uint64_t number;

@@ -110,20 +110,21 @@ int cmd_init(const struct verb *v, int argc, char **argv)
 	struct init i = { .verb = v };
 	const struct cli_option options[] = {
 		{ "home", NULL, &i.home, NULL,
-		  "set up this account alone, in ~/.humcli-webhook" },
+		  "set up this account alone, in ~/.humcli-webhook (default: the whole system)" },
 		{ "dry-run", NULL, &i.dry_run, NULL,
 		  "print what would be done, and do nothing" },
 		{ "url", &i.url, NULL, "URL",
-		  "the callback_url of HumCLI, for what is printed" },
+		  "print this callback_url (default: a guess by the host's name)" },
 		{ "database", &i.database, NULL, "CONNINFO",
-		  "the database (default dbname=humcli); - reads it from stdin" },
+		  "use this database if no settings file names one; - reads it from stdin (default: dbname=humcli)" },
 		{ "admin", &i.admin, NULL, "CONNINFO",
-		  "install the schema by this connection" },
-		{ "server", &i.server, NULL, "NAME",
-		  "the web server: apache, lighttpd, nginx or caddy" },
+		  "install the schema by this connection (default: as the user postgres)" },
+		{ "server", &i.server, NULL, "apache|lighttpd|nginx|caddy",
+		  "print the commands for this web server (default: those installed)" },
 		{ "user", &i.user, NULL, "NAME",
-		  "the user that the receiver runs as" },
-		{ "steps", NULL, &i.steps, NULL, "print all next steps again" },
+		  "set up the receiver for this user (default: humcli-webhook)" },
+		{ "steps", NULL, &i.steps, NULL,
+		  "print all commands, also if all exists already" },
 	};
 	int code;
 

@@ -168,7 +168,7 @@ int cmd_metrics(const struct verb *v, int argc, char **argv)
 	const char *output = NULL;
 	const struct cli_option options[] = {
 		{ "output", &output, NULL, "FILE",
-		  "replace this file instead of printing" },
+		  "replace this file (default: print)" },
 	};
 	int code;
 

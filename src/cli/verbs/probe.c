@@ -313,17 +313,17 @@ int cmd_probe(const struct verb *v, int argc, char **argv)
 	const struct cli_option options[] = {
 		{ "json", NULL, &p.json, NULL, "print an object a line" },
 		{ "vectors", &p.folder, NULL, "FOLDER",
-		  "the vectors to send (default: those installed)" },
+		  "send the vectors of this folder (default: those installed)" },
 		{ "http", &p.plain, NULL, "URL",
-		  "where the receiver could be reached without TLS" },
+		  "try this URL without TLS (default: the same URL with http://)" },
 		{ "cacert", &p.target.cacert, NULL, "FILE",
-		  "trust the certificates in this PEM file" },
+		  "trust the certificates in this PEM file, and no others" },
 		{ "insecure", NULL, &p.target.insecure, NULL,
 		  "trust any certificate" },
 		{ "secret-file", &p.secret.file, NULL, "FILE",
-		  "the secret is in this file; read no settings" },
+		  "use the secret in this file, and read no settings" },
 		{ "secret-name", &p.secret.name, NULL, "NAME",
-		  "the active secret of this name (default: the only one)" },
+		  "use the active secret of this name (default: the only one)" },
 	};
 	int code;
 

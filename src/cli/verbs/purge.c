@@ -171,9 +171,9 @@ int cmd_purge(const struct verb *v, int argc, char **argv)
 	struct purge p = { 0 };
 	const struct cli_option options[] = {
 		{ "older-than", &p.older_than, NULL, "INTERVAL",
-		  "tasks older than this, such as \"90 days\"; at least 1 day" },
+		  "delete the tasks that are older, such as \"90 days\"; at least 1 day" },
 		{ "tests", NULL, &p.tests, NULL,
-		  "the tasks of send and probe instead, of any age" },
+		  "delete the tasks of send and probe instead, of any age" },
 	};
 	int code;
 

@@ -21,14 +21,16 @@ int cmd_replay(const struct verb *v, int argc, char **argv)
 		   *since = NULL, *until = NULL;
 	const struct cli_option options[] = {
 		{ "subscription", &name, NULL, "NAME",
-		  "the subscription that delivers them again" },
-		{ "id", &ids, NULL, "LIST", "the events with these ids" },
-		{ "task", &task, NULL, "ID", "events of this task" },
-		{ "status", &status, NULL, "LIST",
-		  "events with one of these statuses" },
+		  "have this subscription deliver them again" },
+		{ "id", &ids, NULL, "ID,...",
+		  "replay the events with these ids" },
+		{ "task", &task, NULL, "ID", "replay the events of this task" },
+		{ "status", &status, NULL, "STATUS,...",
+		  "replay the events with one of these statuses" },
 		{ "since", &since, NULL, "TIME",
-		  "recorded then or later: a time, or a duration such as 90min or 7d" },
-		{ "until", &until, NULL, "TIME", "recorded before then" },
+		  "replay what was recorded then or later: a time, or a duration such as 90min or 7d" },
+		{ "until", &until, NULL, "TIME",
+		  "replay what was recorded before then" },
 	};
 	char *statuses, *from, *to;
 	uint64_t count = 0;

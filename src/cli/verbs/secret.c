@@ -545,7 +545,7 @@ int cmd_secret(const struct verb *v, int argc, char **argv)
 	struct job j = { .verb = v };
 	const struct cli_option options[] = {
 		{ "url", &j.url, NULL, "URL",
-		  "the receiver's URL (default: a guess by the host's name)" },
+		  "append the name to this URL of the receiver (default: a guess by the host's name)" },
 		{ "force", NULL, &j.force, NULL,
 		  "remove the last secret, too" },
 		QUERY_FORM_OPTIONS(j.form),

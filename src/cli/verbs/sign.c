@@ -12,9 +12,9 @@ int cmd_sign(const struct verb *v, int argc, char **argv)
 	struct secret_choice choice = { 0 };
 	const struct cli_option options[] = {
 		{ "secret-file", &choice.file, NULL, "FILE",
-		  "the secret is in this file; read no settings" },
+		  "use the secret in this file, and read no settings" },
 		{ "secret-name", &choice.name, NULL, "NAME",
-		  "the active secret of this name (default: the only one)" },
+		  "use the active secret of this name (default: the only one)" },
 	};
 	unsigned char digest[HMAC_BYTES];
 	char hex[HMAC_HEX + 1];

@@ -33,10 +33,11 @@ int cmd_tasks(const struct verb *v, int argc, char **argv)
 	struct query_form form = { 0 };
 	const struct cli_option options[] = {
 		{ "open", NULL, &open, NULL,
-		  "tasks that have not ended, without tests" },
-		{ "status", &status, NULL, "LIST",
-		  "tasks with one of these statuses" },
-		{ "limit", &limit, NULL, "N", "the newest N (default 100)" },
+		  "list the tasks that have not ended, without tests" },
+		{ "status", &status, NULL, "STATUS,...",
+		  "list the tasks with one of these statuses (default: with any)" },
+		{ "limit", &limit, NULL, "N",
+		  "list the newest N (default: 100)" },
 		QUERY_FORM_OPTIONS(form),
 	};
 	uint64_t number;

@@ -34,11 +34,11 @@ int cmd_verify(const struct verb *v, int argc, char **argv)
 	const char *signature = NULL;
 	const struct cli_option options[] = {
 		{ "signature", &signature, NULL, "HEX",
-		  "the signature to check, 64 hexadecimal digits" },
+		  "check this signature of 64 hexadecimal digits" },
 		{ "secret-file", &choice.file, NULL, "FILE",
-		  "the secret is in this file; read no settings" },
+		  "use the secret in this file, and read no settings" },
 		{ "secret-name", &choice.name, NULL, "NAME",
-		  "the active secret of this name (default: all)" },
+		  "use the active secret of this name (default: all)" },
 	};
 	unsigned char given[HMAC_BYTES];
 	struct buf body = { 0 };

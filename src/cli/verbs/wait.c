@@ -134,10 +134,10 @@ int cmd_wait(const struct verb *v, int argc, char **argv)
 	struct wait w = { .end = INT64_MAX };
 	const char *statuses = NULL, *timeout = NULL;
 	const struct cli_option options[] = {
-		{ "for", &statuses, NULL, "LIST",
-		  "the statuses to wait for (default: any that ends the task)" },
+		{ "for", &statuses, NULL, "STATUS,...",
+		  "wait for one of these statuses (default: any that ends the task)" },
 		{ "timeout", &timeout, NULL, "DURATION",
-		  "how long to wait (default: for ever)" },
+		  "wait for so long (default: for ever)" },
 	};
 	int64_t us;
 	int code;
