@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "postgres/connector.h"
 #include "postgres/conninfo.h"
+#include "postgres/sqlstate.h"
 #include "store/parameters.h"
 #include "store/pipeline.h"
 #include "store/record_rows.h"
@@ -25,6 +26,8 @@ struct database {
 	bool from_spool; /* the events below */
 	size_t *event_indexes; /* of humcli.record_batch()'s inputs in the batch */
 	size_t event_count;
+	size_t quarantine_count; /* of the batch */
+	struct pending_request failure; /* whose parameters are read again */
 	struct record_rows rows; /* of the last result */
 	struct parameters events; /* kept until record_batch() has its result */
 	struct parameters others;
@@ -157,6 +160,21 @@ static bool send_record_next(struct database *db)
 	       pipeline_end(&db->pipeline, p);
 }
 
+/*
+ * Sends the parameters of the one event to a statement that does nothing, so
+ * that PostgreSQL reads them.
+ */
+static bool send_reading(struct database *db)
+{
+	struct pending_request *p = start_record(db);
+
+	if (!p)
+		return false;
+	p->is_reading = true;
+	return send_statement(db, "SELECT 1", &db->events) &&
+	       pipeline_end(&db->pipeline, p);
+}
+
 /* Sends events and quarantined bodies in one transaction. */
 static bool send_batch(struct database *db, struct delivery *const *quarantine,
 		       size_t count)
@@ -195,6 +213,7 @@ bool database_send_record(struct database *db, struct delivery *const *batch,
 	parameters_set_events(&db->events, sorted, db->event_count,
 			      options->window_us, options->notify);
 	db->from_spool = options->from_spool;
+	db->quarantine_count = quarantined;
 	/* Not on the first one, which may be the only one. */
 	ok = !db->recorded_before || pipeline_ask_for_session(&db->pipeline);
 	db->recorded_before = true;
@@ -279,13 +298,31 @@ static bool needs_full_record(const struct database *db)
 			  : db->rows.count == 0);
 }
 
+/*
+ * Returns true if the data of the one event may be the cause of an error, or a
+ * trigger of the site that raises the same: reading the data alone decides.
+ */
+static bool needs_reading(const struct database *db)
+{
+	const struct pending_request *p = &db->pipeline.pending[0];
+
+	return p->request == DATABASE_RECORD && !p->is_reading && p->failed &&
+	       sqlstate_is_data_error(p->sqlstate) && db->event_count == 1 &&
+	       db->quarantine_count == 0;
+}
+
 static void make_result(struct database *db, struct database_result *result)
 {
 	struct pending_request p = pipeline_pop(&db->pipeline);
+	bool unreadable = p.is_reading && p.failed &&
+			  sqlstate_is_data_error(p.sqlstate);
 
+	if (p.is_reading)
+		p = db->failure;
 	*result = (struct database_result){
 		.request = p.request,
 		.committed = !p.failed,
+		.unreadable = unreadable,
 		.rows = db->rows.list,
 		.count = p.failed || p.request != DATABASE_RECORD
 				 ? 0
@@ -297,12 +334,34 @@ static void make_result(struct database *db, struct database_result *result)
 		db->rows.count = 0;
 }
 
+/*
+ * Ends the oldest request with a result. Returns false if something has to be
+ * sent for it first, with *ok as for database_flush().
+ */
+static bool end_request(struct database *db, struct database_result *result,
+			bool *ok)
+{
+	if (needs_full_record(db)) {
+		pipeline_pop(&db->pipeline);
+		*ok = send_record(db) && database_flush(db);
+		return false;
+	}
+	if (needs_reading(db)) {
+		db->failure = pipeline_pop(&db->pipeline);
+		*ok = send_reading(db) && database_flush(db);
+		return false;
+	}
+	make_result(db, result);
+	return true;
+}
+
 enum database_status database_next(struct database *db,
 				   struct database_result *result)
 {
 	PGresult *rows;
+	bool ok = true;
 
-	for (;;) {
+	while (ok) {
 		switch (pipeline_next(&db->pipeline, &rows)) {
 		case PIPELINE_NOTHING:
 			return DATABASE_NOTHING;
@@ -313,14 +372,10 @@ enum database_status database_next(struct database *db,
 			PQclear(rows);
 			break;
 		case PIPELINE_END:
-			if (!needs_full_record(db)) {
-				make_result(db, result);
+			if (end_request(db, result, &ok))
 				return DATABASE_RESULT;
-			}
-			pipeline_pop(&db->pipeline);
-			if (!send_record(db) || !database_flush(db))
-				return DATABASE_LOST;
 			break;
 		}
 	}
+	return DATABASE_LOST;
 }

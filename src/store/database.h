@@ -101,6 +101,7 @@ struct database_result {
 	bool committed;
 	char sqlstate[6]; /* "" if committed, or if there is none */
 	char message[256];
+	bool unreadable; /* the data of the one event is the cause */
 	const struct database_row *rows; /* until the next call */
 	size_t count;
 };

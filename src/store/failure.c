@@ -2,8 +2,9 @@
  * Owns the rule that a fault of the server is not the event's. It must not
  * know batches or connections.
  *
- * An event is at fault only if it is alone in its transaction and its data can
- * cause the error. Every other error is the server's, and a larger batch is
+ * An event is at fault only if it is alone in its transaction, its data can
+ * cause the error, and PostgreSQL can't read the data without our tables either:
+ * a trigger of the site may raise any error. Every other error is the server's, and a larger batch is
  * halved, because the error may concern one event (a trigger of the site) or
  * the size of the transaction (a timeout, memory). An error that usually
  * passes is retried once as it is. An event that fails alone is refused: it
@@ -19,10 +20,10 @@
 enum { FAILURES_MAX = 3 };
 
 enum failure_action failure_choose(const char *sqlstate, size_t count,
-				   unsigned failures)
+				   unsigned failures, bool unreadable)
 {
-	if (sqlstate_is_data_error(sqlstate))
-		return count > 1 ? FAILURE_SPLIT : FAILURE_QUARANTINE;
+	if (count <= 1 && unreadable)
+		return FAILURE_QUARANTINE;
 	if (sqlstate_is_transient(sqlstate) &&
 	    (failures <= 1 || (count <= 1 && failures < FAILURES_MAX)))
 		return FAILURE_RETRY;

@@ -20,11 +20,12 @@ enum failure_action {
 
 /*
  * Chooses by the SQLSTATE ("" if the connection broke), by the number of
- * events in the transaction, and by how often one of them has failed, this
- * time included.
+ * events in the transaction, by how often one of them has failed, this time
+ * included, and by whether PostgreSQL can't read the data of the one event.
  */
 enum failure_action failure_choose(const char *sqlstate, size_t count,
-				   unsigned failures) MUST_CHECK;
+				   unsigned failures,
+				   bool unreadable) MUST_CHECK;
 
 /*
  * Returns what a failed request says about the database, whatever it says about

@@ -28,6 +28,7 @@ enum session {
 struct pending_request {
 	enum database_request request;
 	bool is_record_next; /* humcli.record_next(), which may decline */
+	bool is_reading; /* only reads the parameters of the failed one */
 	bool is_explicit; /* between BEGIN and COMMIT: two Syncs */
 	unsigned skip; /* results of BEGIN and set_config */
 	unsigned syncs; /* that have not come back */

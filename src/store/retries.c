@@ -77,18 +77,13 @@ static void refuse(struct retries *r, struct batch *b,
 
 /*
  * Retries the one event of this batch, which is at fault, so that the next
- * transaction quarantines it. If the quarantine is what failed, the server is
- * at fault after all.
+ * transaction quarantines it.
  */
 static void quarantine(struct retries *r, struct batch *b,
 		       const struct database_result *result)
 {
 	struct job *j = b->jobs[0];
 
-	if (j->delivery->reason) {
-		refuse(r, b, result);
-		return;
-	}
 	/* The type json reports what is no JSON as 22P02. */
 	j->quarantine_outcome = strcmp(result->sqlstate, "22P02") == 0
 					? OUTCOME_MALFORMED
@@ -127,7 +122,8 @@ bool retries_add_failed(struct retries *r, struct batch *b,
 {
 	bool transient = sqlstate_is_transient(result->sqlstate);
 
-	switch (failure_choose(result->sqlstate, b->count, count_failure(b))) {
+	switch (failure_choose(result->sqlstate, b->count, count_failure(b),
+			       result->unreadable)) {
 	case FAILURE_RETRY:
 		retry(r, b, result);
 		return true;

@@ -8,7 +8,7 @@
 #include "base/macros.h"
 #include "store/failure.h"
 
-/* Only an event that is alone is at fault, and only for such errors. */
+/* Only an event that is alone is at fault, and only if it is unreadable. */
 static void test_data_errors(void **state)
 {
 	static const char *const data[] = { "22P02", "22021", "22008", "22000",
@@ -16,10 +16,14 @@ static void test_data_errors(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(data); i++) {
-		assert_int_equal(failure_choose(data[i], 2, 1), FAILURE_SPLIT);
-		assert_int_equal(failure_choose(data[i], 2, 9), FAILURE_SPLIT);
-		assert_int_equal(failure_choose(data[i], 1, 1),
+		const char *s = data[i];
+
+		assert_int_equal(failure_choose(s, 2, 1, false), FAILURE_SPLIT);
+		assert_int_equal(failure_choose(s, 2, 9, false), FAILURE_SPLIT);
+		assert_int_equal(failure_choose(s, 1, 1, true),
 				 FAILURE_QUARANTINE);
+		assert_int_equal(failure_choose(s, 1, 1, false),
+				 FAILURE_REFUSE);
 	}
 }
 
@@ -35,9 +39,9 @@ static void test_server_errors(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(server); i++) {
-		assert_int_equal(failure_choose(server[i], 256, 1),
+		assert_int_equal(failure_choose(server[i], 256, 1, false),
 				 FAILURE_SPLIT);
-		assert_int_equal(failure_choose(server[i], 1, 1),
+		assert_int_equal(failure_choose(server[i], 1, 1, false),
 				 FAILURE_REFUSE);
 	}
 }
@@ -53,10 +57,13 @@ static void test_transient_errors(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(transient); i++) {
 		const char *s = transient[i];
 
-		assert_int_equal(failure_choose(s, 64, 1), FAILURE_RETRY);
-		assert_int_equal(failure_choose(s, 64, 2), FAILURE_SPLIT);
-		assert_int_equal(failure_choose(s, 1, 2), FAILURE_RETRY);
-		assert_int_equal(failure_choose(s, 1, 3), FAILURE_REFUSE);
+		assert_int_equal(failure_choose(s, 64, 1, false),
+				 FAILURE_RETRY);
+		assert_int_equal(failure_choose(s, 64, 2, false),
+				 FAILURE_SPLIT);
+		assert_int_equal(failure_choose(s, 1, 2, false), FAILURE_RETRY);
+		assert_int_equal(failure_choose(s, 1, 3, false),
+				 FAILURE_REFUSE);
 	}
 }
 
