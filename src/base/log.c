@@ -36,7 +36,7 @@
 enum {
 	PENDING_MAX_BYTES = 256 * 1024,
 	DIRECT_WAIT_MS = 1000,
-	GATHER_MS = 5,
+	WRITE_DELAY_MS = 5,
 	LIMIT_MS = 60000
 };
 
@@ -299,9 +299,10 @@ static void *log_main(void *unused)
 		 * Under load lines are written together, because a wake-up of
 		 * this thread for each line costs more than the line.
 		 */
-		if (!sink.stopping && monotonic_ms() < written_at + GATHER_MS) {
+		if (!sink.stopping &&
+		    monotonic_ms() < written_at + WRITE_DELAY_MS) {
 			cond_wait(&sink.changed, &sink.lock,
-				  written_at + GATHER_MS);
+				  written_at + WRITE_DELAY_MS);
 			continue;
 		}
 		if (taken.length == 0 && lost == 0)

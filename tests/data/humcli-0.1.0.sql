@@ -729,7 +729,7 @@ END IF; END $$;
 --
 -- Called before rows are added. Values assigned by running transactions are never
 -- assigned again, because nextval() only goes forward. A large distance is crossed
--- by setval(), one process at a time; no process draws that many values meanwhile.
+-- by setval(), one process at a time; no process is assigned that many values meanwhile.
 -- The message is in PostgreSQL's log, and goes to the client, which logs it as well.
 CREATE OR REPLACE FUNCTION humcli.repair_identity(p_table text, p_column text DEFAULT 'id')
 RETURNS void

@@ -129,7 +129,7 @@ def test_replay(connection):
 
 
 def test_position_before_a_seek(connection):
-    """Its number is not drawn again."""
+    """Its number is not assigned again."""
     query(connection, "SELECT humcli.subscribe('s')")
     record(connection, [Delivery("task_1", "A")])
     position = query(connection, "SELECT position FROM humcli.fetch('s')")[0][0]

@@ -134,20 +134,20 @@ bool claim_acknowledge(struct consumer *c, const struct claimed_event *e,
 bool claim_return(struct consumer *c, const struct claimed_event *e,
 		  const char *why, int64_t retry_ms)
 {
-	enum fail_result fate;
+	enum fail_result result;
 	enum query_status status;
 
 	if (!session_is_open(c->session))
 		return false;
 	status = event_source_fail(&c->options->source, c->session, e, why,
-				   retry_ms, &fate);
+				   retry_ms, &result);
 	if (status != QUERY_OK)
 		consumer_query_failed(c, status);
-	else if (fate == FAIL_LOST)
+	else if (result == FAIL_LOST)
 		log_message(LEVEL_WARNING,
 			    "event %s: another worker of pool %s has it",
 			    e->event.id, c->options->source.name);
-	else if (fate == FAIL_DEAD)
+	else if (result == FAIL_DEAD)
 		log_message(LEVEL_ERROR,
 			    "event %s (task %s, %s) is dead after %llu "
 			    "attempts; see humcli-webhook dead list",
