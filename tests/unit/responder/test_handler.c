@@ -13,6 +13,7 @@
 
 #include "base/alloc.h"
 #include "base/macros.h"
+#include "fake_secrets.h"
 #include "responder/handler.h"
 
 static void set(struct request *r, const char *name, const char *value)
@@ -27,21 +28,6 @@ static const char key[] = "whsec_test";
 	"\"status\":\"SUBMITTED\",\"timestamp\":\"2026-02-05T10:30:00Z\"}"
 
 /* The fakes. */
-
-struct secrets {
-	struct secret_set *set;
-};
-
-const struct secret_set *secrets_acquire(struct secrets *s)
-{
-	return s->set;
-}
-
-void secrets_release(struct secrets *s, const struct secret_set *set)
-{
-	(void)s;
-	(void)set;
-}
 
 struct queue {
 	enum outcome outcome;

@@ -67,12 +67,40 @@ static void test_transient_errors(void **state)
 	}
 }
 
+/* What an error says about the database, whatever it says about events. */
+static void test_round_trips(void **state)
+{
+	static const struct {
+		const char *sqlstate;
+		enum round_trip result;
+	} cases[] = {
+		{ "22P02", ROUND_TRIP_OK },
+		{ "54001", ROUND_TRIP_OK },
+		{ "40001", ROUND_TRIP_OK },
+		{ "40P01", ROUND_TRIP_OK },
+		{ "55P03", ROUND_TRIP_OK },
+		{ "", ROUND_TRIP_FAILED },
+		{ "57P01", ROUND_TRIP_FAILED },
+		{ "53300", ROUND_TRIP_FAILED },
+		{ "08006", ROUND_TRIP_FAILED },
+		{ "42501", ROUND_TRIP_REFUSED },
+		{ "3F000", ROUND_TRIP_REFUSED },
+		{ "P0001", ROUND_TRIP_REFUSED },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+		assert_int_equal(failure_round_trip(cases[i].sqlstate),
+				 cases[i].result);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_data_errors),
 		cmocka_unit_test(test_server_errors),
 		cmocka_unit_test(test_transient_errors),
+		cmocka_unit_test(test_round_trips),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
