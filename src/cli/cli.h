@@ -36,6 +36,7 @@ int cmd_metrics(const struct verb *v, int argc, char **argv);
 int cmd_probe(const struct verb *v, int argc, char **argv);
 int cmd_purge(const struct verb *v, int argc, char **argv);
 int cmd_quarantine(const struct verb *v, int argc, char **argv);
+int cmd_reconcile(const struct verb *v, int argc, char **argv);
 int cmd_replay(const struct verb *v, int argc, char **argv);
 int cmd_secret(const struct verb *v, int argc, char **argv);
 int cmd_send(const struct verb *v, int argc, char **argv);

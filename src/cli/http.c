@@ -1,8 +1,9 @@
 /*
- * Owns libcurl: sets up a handle, POSTs, and reads the answer. Must not know
- * what the body means. A handle is opened once for a URL; each POST uses a
+ * Owns libcurl: sets up a handle, POSTs or GETs, and reads the answer. Must not
+ * know what the body means. A handle is opened once for a URL; each POST uses a
  * connection of its own, because a reused one could be retried without our
- * knowledge. http_post_signed() adds the headers that HumCLI sends.
+ * knowledge. http_post_signed() adds the headers that HumCLI sends. GETs share a
+ * connection.
  */
 #include "cli/http.h"
 
@@ -12,17 +13,27 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/hmac.h"
+#include "base/parse.h"
 
 #include <curl/curl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+#include <time.h>
 
 enum { BODY_KEPT = 4096 };
 
 struct http {
 	CURL *easy;
 	char fault[CURL_ERROR_SIZE];
+};
+
+/* Where the body goes. */
+struct sink {
+	struct buf *body;
+	size_t max;
+	bool is_whole; /* more than max bytes are a fault */
 };
 
 /* Checks the scheme itself, because libcurl also knows file: and smtp:. */
@@ -44,13 +55,59 @@ static const char *url_fault(const char *url)
 	return fault;
 }
 
+/* Keeps the body. Returns less than it got if the answer is too long. */
 static size_t append_body(char *data, size_t size, size_t count, void *context)
 {
-	struct buf *body = context;
+	struct sink *sink = context;
 	size_t length = size * count;
-	size_t room = BODY_KEPT - body->length;
+	size_t room = sink->max - sink->body->length;
 
-	buf_add(body, data, length < room ? length : room);
+	if (length > room && sink->is_whole)
+		return 0;
+	buf_add(sink->body, data, length < room ? length : room);
+	return length;
+}
+
+/* Returns the header's value, trimmed, if it has this name; NULL otherwise. */
+static char *header_value(const char *data, size_t length, const char *name)
+{
+	size_t start = strlen(name);
+
+	if (length <= start || data[start] != ':' ||
+	    strncasecmp(data, name, start) != 0)
+		return NULL;
+	start++;
+	while (start < length && (data[start] == ' ' || data[start] == '\t'))
+		start++;
+	while (length > start && strchr(" \t\r\n", data[length - 1]))
+		length--;
+	return xstrndup(data + start, length - start);
+}
+
+/* Keeps the headers Date and Retry-After, which is seconds or a time. */
+static size_t read_header(char *data, size_t size, size_t count, void *context)
+{
+	enum { LONGEST_S = 7 * 86400 };
+	struct http_answer *a = context;
+	size_t length = size * count;
+	char *date = header_value(data, length, "Date");
+	char *after = header_value(data, length, "Retry-After");
+	uint64_t seconds;
+	time_t time;
+
+	if (date)
+		a->date = max_i64(curl_getdate(date, NULL), 0);
+	if (after && parse_u64(after, 0, LONGEST_S, &seconds)) {
+		a->retry_after = (int64_t)seconds * 1000;
+	} else if (after) {
+		time = curl_getdate(after, NULL);
+		if (time >= 0)
+			a->retry_after = max_i64((int64_t)time * 1000 -
+							 wall_clock_us() / 1000,
+						 0);
+	}
+	free(date);
+	free(after);
 	return length;
 }
 
@@ -81,6 +138,7 @@ static bool set_up(struct http *h, const struct http_target *t)
 	 */
 	faults |= (int)curl_easy_setopt(e, CURLOPT_FORBID_REUSE, 1L);
 	faults |= (int)curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, append_body);
+	faults |= (int)curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, read_header);
 	faults |= (int)curl_easy_setopt(e, CURLOPT_CERTINFO, 1L);
 	faults |= (int)curl_easy_setopt(e, CURLOPT_SSL_VERIFYPEER, verify_peer);
 	faults |= (int)curl_easy_setopt(e, CURLOPT_SSL_VERIFYHOST, verify_host);
@@ -136,6 +194,7 @@ static const char *hint(CURLcode c, const char *fault)
 static CURLcode perform(struct http *h, struct curl_slist *headers,
 			const char *body, size_t length, struct http_answer *a)
 {
+	struct sink sink = { .body = &a->body, .max = BODY_KEPT };
 	CURL *e = h->easy;
 	int faults = 0;
 
@@ -143,7 +202,8 @@ static CURLcode perform(struct http *h, struct curl_slist *headers,
 	faults |= (int)curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE,
 					(curl_off_t)length);
 	faults |= (int)curl_easy_setopt(e, CURLOPT_POSTFIELDS, body);
-	faults |= (int)curl_easy_setopt(e, CURLOPT_WRITEDATA, &a->body);
+	faults |= (int)curl_easy_setopt(e, CURLOPT_WRITEDATA, &sink);
+	faults |= (int)curl_easy_setopt(e, CURLOPT_HEADERDATA, a);
 	return faults ? CURLE_FAILED_INIT : curl_easy_perform(e);
 }
 
@@ -199,27 +259,96 @@ static struct curl_slist *header_list(const char *const *headers)
 	return list;
 }
 
-bool http_post(struct http *h, const char *const *headers, const char *body,
-	       size_t length, struct http_answer *answer)
+/*
+ * Completes an answer after libcurl's result c; help is what helps. Returns true
+ * if there is an answer.
+ */
+static bool finish(struct http *h, CURLcode c, int64_t start, const char *help,
+		   struct http_answer *answer)
 {
-	struct curl_slist *list = header_list(headers);
-	int64_t start = monotonic_ms();
-	CURLcode c = CURLE_OUT_OF_MEMORY;
-
-	*answer = (struct http_answer){ 0 };
-	h->fault[0] = '\0';
-	if (list)
-		c = perform(h, list, body, length, answer);
 	answer->ms = monotonic_ms() - start;
 	if (c == CURLE_OK)
 		c = read_answer(h, answer);
 	answer->bad_certificate = c == CURLE_PEER_FAILED_VERIFICATION;
 	if (c != CURLE_OK)
 		snprintf(answer->reason, sizeof(answer->reason), "%.200s%s",
-			 *h->fault ? h->fault : curl_easy_strerror(c),
-			 hint(c, h->fault));
-	curl_slist_free_all(list);
+			 *h->fault ? h->fault : curl_easy_strerror(c), help);
 	return c == CURLE_OK;
+}
+
+bool http_post(struct http *h, const char *const *headers, const char *body,
+	       size_t length, struct http_answer *answer)
+{
+	struct curl_slist *list = header_list(headers);
+	int64_t start = monotonic_ms();
+	CURLcode c = CURLE_OUT_OF_MEMORY;
+	bool answered;
+
+	*answer = (struct http_answer){ .retry_after = -1 };
+	h->fault[0] = '\0';
+	if (list)
+		c = perform(h, list, body, length, answer);
+	answered = finish(h, c, start, hint(c, h->fault), answer);
+	curl_slist_free_all(list);
+	return answered;
+}
+
+bool http_get(struct http *h, const char *url, const char *const *headers,
+	      size_t max, int64_t timeout, struct http_answer *answer)
+{
+	struct curl_slist *list = header_list(headers);
+	struct sink sink = { .body = &answer->body,
+			     .max = max,
+			     .is_whole = true };
+	int64_t start = monotonic_ms();
+	CURL *e = h->easy;
+	CURLcode c = CURLE_OUT_OF_MEMORY;
+	const char *help = "";
+	int faults = !list;
+	bool answered;
+
+	*answer = (struct http_answer){ .retry_after = -1 };
+	h->fault[0] = '\0';
+	faults |= (int)curl_easy_setopt(e, CURLOPT_HTTPHEADER, list);
+	faults |= (int)curl_easy_setopt(e, CURLOPT_HTTPGET, 1L);
+	faults |= (int)curl_easy_setopt(e, CURLOPT_URL, url);
+	/* A task's id may be "..". */
+	faults |= (int)curl_easy_setopt(e, CURLOPT_PATH_AS_IS, 1L);
+	faults |= (int)curl_easy_setopt(e, CURLOPT_FORBID_REUSE, 0L);
+	faults |= (int)curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, (long)timeout);
+	faults |= (int)curl_easy_setopt(e, CURLOPT_WRITEDATA, &sink);
+	faults |= (int)curl_easy_setopt(e, CURLOPT_HEADERDATA, answer);
+	if (!faults)
+		c = curl_easy_perform(e);
+	if (c == CURLE_PEER_FAILED_VERIFICATION)
+		help = hint(c, h->fault);
+	answered = finish(h, c, start, help, answer);
+	if (c == CURLE_WRITE_ERROR)
+		snprintf(answer->reason, sizeof(answer->reason),
+			 "the answer is longer than %zu bytes", max);
+	curl_slist_free_all(list);
+	return answered;
+}
+
+const char *http_key_fault(const char *url)
+{
+	CURLU *parts = curl_url();
+	char *scheme = NULL, *host = NULL;
+	const char *fault = url_fault(url);
+
+	if (!fault && parts &&
+	    curl_url_set(parts, CURLUPART_URL, url, 0) == CURLUE_OK &&
+	    curl_url_get(parts, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK &&
+	    curl_url_get(parts, CURLUPART_HOST, &host, 0) == CURLUE_OK &&
+	    strcmp(scheme, "https") != 0 && strcmp(host, "localhost") != 0 &&
+	    strcmp(host, "127.0.0.1") != 0 && strcmp(host, "[::1]") != 0)
+		fault = "without https others could read the key";
+	else if (!fault && (!scheme || !host))
+		fault = "it names no host";
+	curl_free(scheme);
+	curl_free(host);
+	curl_url_cleanup(parts);
+	return fault;
 }
 
 bool http_post_signed(struct http *h, const struct http_event *event,

@@ -1,6 +1,6 @@
 /*
  * POSTs one body at a time, each on a connection of its own, within the 5 s
- * that HumCLI allows. The only file that knows libcurl.
+ * that HumCLI allows; or GETs. The only file that knows libcurl.
  */
 #ifndef HTTP_H
 #define HTTP_H
@@ -32,10 +32,12 @@ void http_close(struct http *h);
 
 struct http_answer {
 	long status;
-	struct buf body; /* its first 4 KiB */
+	struct buf body; /* of a POST its first 4 KiB, of a GET all of it */
 	char *redirect; /* the redirect's target, or NULL; never followed */
 	int64_t expires; /* of the certificate, s since 1970; 0: no TLS */
 	int64_t ms;
+	int64_t date; /* the header Date, s since 1970; 0: none */
+	int64_t retry_after; /* ms from now on; -1: none */
 	char reason[256]; /* why there is no answer */
 	bool bad_certificate; /* the reason is the server's certificate */
 };
@@ -47,6 +49,19 @@ struct http_answer {
  */
 bool http_post(struct http *h, const char *const *headers, const char *body,
 	       size_t length, struct http_answer *answer) MUST_CHECK;
+
+/*
+ * GETs a URL within timeout ms, otherwise as http_post(). An answer of more than
+ * max bytes counts as none. Redirects are not followed.
+ */
+bool http_get(struct http *h, const char *url, const char *const *headers,
+	      size_t max, int64_t timeout,
+	      struct http_answer *answer) MUST_CHECK;
+/*
+ * Returns why a key must not be sent to a URL: others could read it, because it
+ * goes without TLS to another machine. Returns NULL if it may be sent.
+ */
+const char *http_key_fault(const char *url) MUST_CHECK;
 
 /* An event as HumCLI POSTs it. */
 struct http_event {

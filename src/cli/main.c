@@ -125,6 +125,14 @@ static const struct verb verbs[] = {
 	  "list the dead letters of a pool, or try them again",
 	  "dead list\n"
 	  "dead redrive --pool agents" },
+#ifdef HAVE_CURL
+	{ "reconcile", cmd_reconcile,
+	  "[--dry-run] [--task ID] [--api URL]\n"
+	  "[--wait DURATION] [--timeout DURATION] [--cacert FILE]",
+	  "ask HumCLI which events were missed, and record them",
+	  "reconcile --dry-run\n"
+	  "reconcile --task task_abc123" },
+#endif
 	{ "metrics", cmd_metrics, "[--output FILE]",
 	  "print metrics for Prometheus's textfile collector",
 	  "metrics\n"

@@ -102,7 +102,8 @@ static const char *hint(const char *sqlstate)
 			   "one: humcli-webhook init installs it" },
 		{ "42501", "; run it with sudo, or as a role that was granted "
 			   "humcli_reader (to read), humcli_consumer (to "
-			   "replay) or humcli_admin (to purge and retry)" },
+			   "replay), humcli_admin (to purge and retry) or "
+			   "humcli_reconciler (to reconcile)" },
 		{ "22007", "; a time is such as '2026-03-01 12:00', "
 			   "'yesterday', 90min or 7d; an interval such as "
 			   "'30 days'" },

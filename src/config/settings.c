@@ -412,6 +412,13 @@ static void set_text_defaults(struct loader *l,
 		s->fault_log = xstrdup(s->log);
 	if (!s->database)
 		s->database = xstrdup("");
+	if (!s->key_dir && home)
+		s->key_dir = xasprintf("%s/.humcli-webhook/keys", home);
+	empty_is_none(&s->key_dir);
+	if (!s->api || !*s->api) {
+		free(s->api);
+		s->api = xstrdup("https://api.humcli.com/api/v1");
+	}
 }
 
 struct settings_sources settings_sources(void)

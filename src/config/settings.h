@@ -28,6 +28,8 @@ struct settings {
 	int64_t idle_disconnect; /* ms */
 	char *spool; /* "" for none */
 	uint64_t spool_max; /* bytes */
+	char *key_dir; /* of API keys, for reconcile alone; NULL if none */
+	char *api; /* the URL of HumCLI's API */
 	char *log; /* what log_open() takes */
 	enum log_level log_level;
 	enum log_format log_format;
