@@ -523,6 +523,23 @@ def test_each_finding_of_doctor_is_explained(paths):
     assert not unused
 
 
+def test_the_manuals_as_html(paths, tmp_path):
+    if not shutil.which("mandoc"):
+        pytest.skip("there is no mandoc")
+    subprocess.run([paths.source / "scripts/html", tmp_path], check=True)
+    for manual in paths.source.glob("doc/*.[158]"):
+        page = (tmp_path / f"{manual.name}.html").read_text(encoding="utf-8")
+        assert "<script" not in page and len(page) > manual.stat().st_size
+        assert re.findall('<link rel="stylesheet" href="(.*?)"', page) == ["manual.css"]
+        for target in re.findall('href="([^"]+)"', page):
+            if target.startswith("#"):
+                assert f'id="{target[1:]}"' in page, f"{manual.name}: {target}"
+            elif "://" not in target:
+                assert (tmp_path / target).exists(), f"{manual.name}: {target}"
+            else:
+                assert "humcli" not in target, f"{manual.name}: {target}"
+
+
 def test_design_has_the_sections_that_the_code_names(paths):
     text = (paths.source / "doc/design.md").read_text(encoding="utf-8")
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
