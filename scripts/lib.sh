@@ -35,6 +35,19 @@ copy_source() {
 		make -s -C "$work/source" distclean
 }
 
+# The time of the newest entry in debian/changelog, in seconds. All time stamps
+# of a release are that time.
+source_date_epoch() {
+	date -d "$(sed -n 's/^ -- .*>  //p' debian/changelog | head -n 1)" +%s
+}
+
+# tar_options EPOCH: a value of TAR_OPTIONS with which the same files give the
+# same archive
+tar_options() {
+	echo "--sort=name --mtime=@$1 --owner=0 --group=0 --numeric-owner" \
+		"--mode=u=rwX,go=rX --format=gnu"
+}
+
 # configure_in DIR [configure options]: makes DIR and runs configure in it
 configure_in() {
 	local dir=$1
