@@ -1,7 +1,8 @@
 /*
  * The consumer's loop: keeps the connections and the consumer lock, fetches
- * events, and waits. Owns struct consumer; commands.c and lines.c deliver the
- * fetched events, claims.c acknowledges them. Knows no SQL and no libpq.
+ * events, and waits. commands.c and lines.c deliver the fetched events,
+ * claims.c acknowledges them, consumer_state.c has what all of them need. Knows
+ * no SQL and no libpq.
  *
  * All of it runs in one thread. Signals arrive by descriptors: the caller's
  * stop, and SIGCHLD by a signalfd. Two connections are used: c->session asks
@@ -17,7 +18,6 @@
 #include "cli/program.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -33,63 +33,12 @@ enum {
 	POLL_FIRST_MS = 2000,
 	POLL_LONGEST_MS = 10000,
 	LOCK_RETRY_MS = 5000, /* between two attempts to get the lock */
-	GRACE_MS = 10000, /* for running commands at the stop */
 	KILL_MS = 2000 /* between SIGTERM and SIGKILL */
 };
 
 static const char *kind(const struct consumer *c)
 {
 	return consumer_is_pool(c) ? "pool" : "subscription";
-}
-
-size_t consumer_count_slots(const struct consumer *c, enum slot_state state)
-{
-	size_t count = 0;
-
-	for (size_t i = 0; i < c->options->concurrency; i++)
-		count += c->slots[i].state == state;
-	return count;
-}
-
-int consumer_poll_timeout(int64_t due)
-{
-	int64_t left = due - monotonic_ms();
-
-	return left < 0 ? 0 : (int)min_i64(left, POLL_LISTENING_MS);
-}
-
-void consumer_begin_stop(struct consumer *c, int code)
-{
-	if (c->stopping)
-		return;
-	c->stopping = true;
-	c->stop_deadline = monotonic_ms() + GRACE_MS;
-	c->exit_code = code;
-}
-
-void consumer_drop_queue(struct consumer *c)
-{
-	for (; c->first < c->count; c->first++)
-		claimed_event_free(&c->queue[c->first]);
-	c->first = c->count = 0;
-	c->printed = false;
-}
-
-void consumer_query_failed(struct consumer *c, enum query_status status)
-{
-	int code = EX_OK;
-
-	if (status == QUERY_REFUSED)
-		code = session_exit_code(c->session);
-	log_message(code == EX_OK ? LEVEL_WARNING : LEVEL_ERROR,
-		    status == QUERY_LOST ? "connection lost: %s"
-					 : "the database refused a query: %s",
-		    session_message(c->session));
-	session_close(c->session);
-	if (code != EX_OK)
-		consumer_begin_stop(c, code);
-	else if (c->options->once)
-		consumer_begin_stop(c, EX_UNAVAILABLE);
 }
 
 /* Connections. */
@@ -341,7 +290,7 @@ static void wait_for_news(struct consumer *c)
 }
 
 /*
- * Returns true once the loop may end. After GRACE_MS the running commands get
+ * Returns true once the loop may end. At the stop deadline the commands get
  * SIGTERM. A pool's get KILL_MS more and then SIGKILL, because another worker
  * claims their events as soon as they are returned.
  */
@@ -414,7 +363,9 @@ static int lock_once(const struct consumer_options *o, struct session *s)
 /* Blocks SIGCHLD and returns a signalfd for it; -1 with errno set. */
 static int take_child_signals(void)
 {
-	/* A parent may have ignored SIGCHLD; then no child could be waited for. */
+	/*
+	 * A parent may have ignored SIGCHLD; then no child could be waited for.
+	 */
 	const struct sigaction usual = { .sa_handler = SIG_DFL };
 	sigset_t set;
 

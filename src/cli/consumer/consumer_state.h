@@ -1,7 +1,8 @@
 /*
- * The state of the consumer's loop, which consumer.c owns, and what its parts
- * do with it: claims.c tells the database about claimed events, commands.c
- * runs commands, lines.c prints lines. Private to this folder; one thread.
+ * The state of the consumer's loop, and what its parts do with it: consumer.c
+ * calls commands.c, which runs commands, and lines.c, which prints lines; both
+ * call claims.c, which tells the database about claimed events. Private to this
+ * folder; one thread.
  */
 #ifndef CONSUMER_STATE_H
 #define CONSUMER_STATE_H
@@ -62,7 +63,7 @@ struct consumer {
 	int exit_code;
 };
 
-/* consumer.c */
+/* consumer_state.c */
 
 static inline bool consumer_is_pool(const struct consumer *c)
 {
