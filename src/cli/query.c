@@ -21,13 +21,15 @@
 /*
  * Becomes the user postgres for good, because root is no role of the database.
  * Does so only with the settings of the whole system and a database on this
- * machine.
+ * machine, and not if the environment names the database: then its role is
+ * meant.
  */
 static void become_postgres(struct query *q)
 {
 	char *conninfo;
 
-	if (geteuid() != 0 || !q->settings.file ||
+	if (geteuid() != 0 || getenv("HUMCLI_WEBHOOK_DATABASE") ||
+	    !q->settings.file ||
 	    strcmp(q->settings.file, SYSCONFDIR "/humcli-webhook.conf") != 0)
 		return;
 	conninfo = session_conninfo_as(q->settings.database, "postgres");

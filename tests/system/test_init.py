@@ -407,6 +407,9 @@ def test_the_system(account, cluster, paths):
             assert "ok    gaps         " in looked.stdout
             assert "FAIL" not in looked.stdout
             check_verbs(run, account)
+            # a database that the environment names is used as it says
+            account.environment["HUMCLI_WEBHOOK_DATABASE"] = f"{dsn} user=humcli_nobody"
+            assert "humcli_nobody" in run("events").stderr
         finally:
             cluster.drop_database(name)
 
