@@ -232,7 +232,7 @@ void doctor_database(struct findings *f, const char *conninfo,
 				      FINDING_FAILURE);
 
 	if (!conn) {
-		if (reader)
+		if (reader && !f->no_events)
 			doctor_recorded(f, reader, false);
 		return;
 	}
@@ -241,6 +241,10 @@ void doctor_database(struct findings *f, const char *conninfo,
 		doctor_run_check(f, conn, &setup_checks[i]);
 	check_sequences(f, conn);
 	check_notify(f, conn, conninfo);
+	if (f->no_events) {
+		PQfinish(conn);
+		return;
+	}
 	if (reader)
 		doctor_recorded(f, reader, false);
 	else if (doctor_may_read(conn))

@@ -29,6 +29,8 @@ struct findings {
 	enum findings_format format;
 	/* Root started the doctor: "run it as root" is no fix then. */
 	bool by_root;
+	/* What the recorded events tell is not checked. */
+	bool no_events;
 	/* Shared with the processes that check as other users. */
 	struct findings_shared {
 		size_t counts[SEVERITY_COUNT];

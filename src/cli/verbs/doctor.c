@@ -35,6 +35,7 @@ struct doctor_run {
 	const char *ping;
 	const char *cacert;
 	bool insecure;
+	bool no_events;
 	const char *reader;
 	const char *web;
 	const char *user; /* as whom to check; NULL: as who started it */
@@ -165,6 +166,7 @@ static int run(struct doctor_run *x)
 	int code;
 
 	f->by_root = geteuid() == 0;
+	f->no_events = x->no_events;
 	/* Before another user is assumed, who may not reach the socket. */
 	doctor_socket(f);
 	if (x->user && !f->by_root) {
@@ -188,6 +190,8 @@ int cmd_doctor(const struct verb *v, int argc, char **argv)
 		{ "json", NULL, &json, NULL, "print a finding a line as JSON" },
 		{ "nagios", NULL, &nagios, NULL,
 		  "print one line, for monitoring" },
+		{ "no-events", NULL, &x.no_events, NULL,
+		  "leave out what the recorded events tell" },
 		{ "reader", &x.reader, NULL, "CONNINFO",
 		  "read the events by this connection (default: that of the settings)" },
 		{ "user", &x.user, NULL, "NAME",
