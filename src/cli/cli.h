@@ -38,6 +38,7 @@ int cmd_purge(const struct verb *v, int argc, char **argv);
 int cmd_quarantine(const struct verb *v, int argc, char **argv);
 int cmd_reconcile(const struct verb *v, int argc, char **argv);
 int cmd_replay(const struct verb *v, int argc, char **argv);
+int cmd_report(const struct verb *v, int argc, char **argv);
 int cmd_secret(const struct verb *v, int argc, char **argv);
 int cmd_send(const struct verb *v, int argc, char **argv);
 int cmd_sign(const struct verb *v, int argc, char **argv);

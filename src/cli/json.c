@@ -222,6 +222,39 @@ char *json_finding_line(const char *severity, const char *check,
 	return finish(object);
 }
 
+/* Returns a copy of a member's text, "" if it has none. */
+static char *copy_member(const cJSON *object, const char *key)
+{
+	const char *text = cJSON_GetStringValue(
+		cJSON_GetObjectItemCaseSensitive(object, key));
+
+	return xstrdup(text ? text : "");
+}
+
+bool json_finding_read(const char *line, struct finding_fields *fields)
+{
+	cJSON *object = cJSON_Parse(line);
+	bool is_object = cJSON_IsObject(object);
+
+	if (is_object)
+		*fields = (struct finding_fields){
+			.severity = copy_member(object, "severity"),
+			.check = copy_member(object, "check"),
+			.text = copy_member(object, "text"),
+			.fix = copy_member(object, "fix"),
+		};
+	cJSON_Delete(object);
+	return is_object;
+}
+
+void json_finding_free(struct finding_fields *fields)
+{
+	free(fields->severity);
+	free(fields->check);
+	free(fields->text);
+	free(fields->fix);
+}
+
 bool json_is_received(const char *body)
 {
 	cJSON *answer = cJSON_Parse(body);

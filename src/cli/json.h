@@ -95,6 +95,22 @@ char *json_finding_line(const char *severity, const char *check,
 			const char *text, const char *remedy,
 			const char *page) MUST_CHECK;
 
+/* A finding of the doctor, read again; "" for null. */
+struct finding_fields {
+	char *severity;
+	char *check;
+	char *text;
+	char *fix;
+};
+
+/*
+ * Reads a line of json_finding_line(). Returns true, and then the caller frees
+ * the fields by json_finding_free(); false if it is none.
+ */
+bool json_finding_read(const char *line,
+		       struct finding_fields *fields) MUST_CHECK;
+void json_finding_free(struct finding_fields *fields);
+
 /* Returns true if body is an object with "received": true. */
 bool json_is_received(const char *body) MUST_CHECK;
 

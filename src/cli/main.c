@@ -27,13 +27,13 @@ static const struct verb verbs[] = {
 	  "init --home --database \"dbname=mine user=me\"" },
 	{ "doctor", cmd_doctor,
 #ifdef HAVE_CURL
-	  "[--json | --nagios] [--reader CONNINFO] [--user NAME]\n"
-	  "[--web-config PATTERN] [--http URL] [--ping URL]\n"
+	  "[--json | --nagios] [--reader CONNINFO | --no-events]\n"
+	  "[--user NAME] [--web-config PATTERN] [--http URL] [--ping URL]\n"
 	  "[--cacert FILE | --insecure] " SECRET_USAGE "\n"
 	  "[URL]",
 #else
-	  "[--json | --nagios] [--reader CONNINFO] [--user NAME]\n"
-	  "[--web-config PATTERN]",
+	  "[--json | --nagios] [--reader CONNINFO | --no-events]\n"
+	  "[--user NAME] [--web-config PATTERN]",
 #endif
 	  "check all that the receiver needs, and say what helps",
 	  "doctor\n"
@@ -133,6 +133,10 @@ static const struct verb verbs[] = {
 	  "reconcile --dry-run\n"
 	  "reconcile --task task_abc123" },
 #endif
+	{ "report", cmd_report, "[--output FILE]",
+	  "print a page of what is open, missing, waiting and wrong",
+	  "report >report.html\n"
+	  "report --output /var/www/private/humcli.html" },
 	{ "metrics", cmd_metrics, "[--output FILE]",
 	  "print metrics for Prometheus's textfile collector",
 	  "metrics\n"

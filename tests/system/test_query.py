@@ -129,6 +129,7 @@ def test_objects_of_others_are_not_called(ask, database):
                       ["task", "t"], ["subscriptions"], ["dead", "list", "--pool", "p"],
                       ["quarantine", "list"], ["listen", "--subscription", "s", "--once"],
                       ["replay", "--subscription", "s", "--id", f"{first},{second}"],
+                      ["report"], ["metrics"],
                       ["purge", "--older-than", "2 days"]):
         done = ask(*arguments)
         assert done.returncode == OK and "a trap" not in done.err, (arguments, done.err)
