@@ -484,8 +484,8 @@ def _units(paths):
 
 
 def test_units_are_valid(units, paths, tmp_path):
-    units = [*units, *(units[0].parent / f"humcli-webhook-doctor.{kind}"
-                       for kind in ("service", "timer"))]
+    units = [*units, *(units[0].parent / f"humcli-webhook-{name}.{kind}"
+                       for name in ("doctor", "reconcile") for kind in ("service", "timer"))]
     copies = [tmp_path / unit.name for unit in units]
     for unit, copy in zip(units, copies):
         copy.write_text(unit.read_text().replace("/usr/local", str(paths.stage)))
@@ -494,10 +494,11 @@ def test_units_are_valid(units, paths, tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_service_is_hardened(units):
-    done = subprocess.run(["systemd-analyze", "security", "--offline=true", "--threshold=20",
-                           units[1]], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_services_are_hardened(units):
+    for unit in units[1], units[1].with_name("humcli-webhook-reconcile.service"):
+        done = subprocess.run(["systemd-analyze", "security", "--offline=true", "--threshold=20",
+                               unit], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_socket_is_private(units):
