@@ -3,11 +3,14 @@
 import fcntl
 import json
 import os
-import random
+import pwd
+import shutil
 import subprocess
+import tempfile
 import threading
 import time
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 
@@ -514,6 +517,124 @@ def test_the_role(reconcile, database, put, api):
     api.put("task_1", "CANCELLED")
     done = reconcile(DATABASE=database.dsn("only_reads"))
     assert done.returncode == NOPERM and "humcli_reconciler" in done.err, done.err
+
+
+@pytest.fixture(name="ask")
+def fixture_ask(cli, database):
+    def run(*arguments, **settings):
+        return cli(*arguments, **{"DATABASE": database.dsn(), "SPOOL": "", **settings})
+    return run
+
+
+def test_verbs_show_it(reconcile, ask, api, put):
+    put("task_1", *LIFE[:3])
+    api.put("task_1", "SUBMITTED")
+    assert reconcile().returncode == OK
+    put("task_1", *LIFE[4:6], start=10 ** 8)
+    done = ask("task", "task_1")
+    line, = [line for line in done.out.splitlines() if "SUBMITTED" in line]
+    assert line.endswith("Proof submitted; read from HumCLI by reconcile, not received")
+    steps = [json.loads(line) for line in ask("task", "--json", "task_1").out.splitlines()]
+    assert [(step["kind"], step["status"]) for step in steps] == [
+        ("event", "ESTIMATE_PENDING"), ("event", "ACCEPTED"), ("read", "SUBMITTED"), ("event", "VERIFIED")]
+    gap, = [json.loads(line) for line in ask("gaps", "--json").out.splitlines()]
+    assert (gap["kind"], gap["missing"], gap["status"]) == ("read", "SUBMITTED", "SUBMITTED")
+    event, = [json.loads(line) for line in ask("events", "--json", "--status", "SUBMITTED",
+                                               "--secret", "main").out.splitlines()]
+    assert (event["event"], event["secret_name"]) == ("api.status_read", None)
+    assert "api.status_read" in ask("events", "--wide").out
+
+
+def test_a_consumer_gets_it(reconcile, ask, api, put):
+    put("task_1", *LIFE[:3])
+    api.put("task_1", "CANCELLED")
+    assert reconcile().returncode == OK
+    done = ask("listen", "--subscription", "agent", "--from", "beginning", "--status", "cancelled",
+               "--secret", "main", "--count", "1", "--timeout", "10s")
+    event = json.loads(done.out)
+    assert (event["event"], event["secret"], event["payload"]["sandbox"]) == ("api.status_read", None, True)
+    assert ask("unsubscribe", "agent").returncode == OK
+
+
+def finding(done, topic):
+    """Returns the lines of a topic."""
+    return [line for line in done.out.splitlines() if line.split()[1:2] == [topic]]
+
+
+def test_doctor_and_metrics(reconcile, ask, api, put, database):
+    line, = finding(ask("doctor", SECRET="whsec_0123456789abcdef"), "reconcile")
+    assert line.startswith("ok") and "never ran" in line
+    assert "humcli_reconcile_last" not in ask("metrics").out
+    put("task_1", *LIFE[:3])
+    api.put("task_1", "ACCEPTED")
+    assert reconcile().returncode == OK
+    line, = finding(ask("doctor", SECRET="whsec_0123456789abcdef"), "reconcile")
+    assert line.startswith("ok") and "recorded 0 missed events in 7 days" in line
+    api.put("task_1", "CANCELLED")
+    assert reconcile().returncode == OK
+    line, = finding(ask("doctor", SECRET="whsec_0123456789abcdef"), "reconcile")
+    assert line.startswith("warn") and "recorded 1 missed events in 7 days" in line
+    out = ask("metrics").out
+    assert "\nhumcli_reconcile_repaired_events 1\n" in out
+    assert "\nhumcli_reconcile_last_run_timestamp_seconds 1" in out
+    database.execute("UPDATE humcli.reconcile_runs SET repaired = 0, ended_at = now() - interval '2 d'")
+    line, = finding(ask("doctor", SECRET="whsec_0123456789abcdef"), "reconcile")
+    assert line.startswith("warn")
+    api.fault = lambda request: (401, {"error": "Invalid API key"})
+    assert reconcile().returncode == NOPERM
+    line, = finding(ask("doctor", SECRET="whsec_0123456789abcdef"), "reconcile")
+    assert line.startswith("warn") and "not whole: key main: 401 Invalid API key" in line
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_doctor_tries_the_keys(ask):
+    """As the receiver's user and the web server's: nobody but the owner can
+    read the keys."""
+    folder = tempfile.mkdtemp(dir="/tmp")
+    path = os.path.join(folder, "main")
+    owner = pwd.getpwnam("daemon")
+
+    def look(*arguments):
+        done = ask("doctor", *arguments, SECRET="whsec_0123456789abcdef", KEY_DIR=folder)
+        return finding(done, "keys")
+    try:
+        with open(path, "w", encoding="ascii") as file:
+            file.write("hk_main")
+        os.chmod(path, 0o600)
+        line, = look()
+        assert line.startswith("warn") and "belongs to root" in line
+        os.chown(folder, owner.pw_uid, owner.pw_gid)
+        os.chown(path, owner.pw_uid, owner.pw_gid)
+        line, = look()
+        assert line.startswith("ok") and "1, of daemon; neither" in line
+        assert "the user daemon can read 1 keys" in look("--user", "daemon")[0]
+        os.chmod(folder, 0o711)
+        os.chown(path, owner.pw_uid, pwd.getpwnam("nobody").pw_gid)
+        os.chmod(path, 0o640)
+        assert "the user nobody can read 1 keys" in look()[0]
+        os.chmod(path, 0o604)
+        assert any("others can read it; fix: chmod" in line for line in look())
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_root_becomes_the_owner(reconcile, keys, api, database, cluster):
+    """Then the folder need not be readable for the receiver."""
+    assert api
+    folder = tempfile.mkdtemp(dir="/tmp")
+    try:
+        put_key(Path(folder), "main", "hk_main")
+        owner = pwd.getpwnam("daemon")
+        for path in (folder, os.path.join(folder, "main")):
+            os.chown(path, owner.pw_uid, owner.pw_gid)
+        cluster.execute("CREATE ROLE daemon LOGIN IN ROLE humcli_reconciler")
+        done = reconcile(KEY_DIR=folder, DATABASE=f"host={cluster.folder} port={cluster.port} dbname={database.name}")
+        assert (done.returncode, done.err) == (OK, "")
+    finally:
+        shutil.rmtree(folder)
+        cluster.execute("DROP ROLE IF EXISTS daemon")
+    assert keys
 
 
 def lives(rng, count):

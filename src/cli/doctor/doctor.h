@@ -20,6 +20,12 @@ char *doctor_read_remedy(const char *path) MUST_CHECK;
 
 /* Checks where files are and who can read them, and the secrets. */
 void doctor_files(struct findings *f, const struct settings *s);
+/*
+ * Checks who can read the API keys: the receiver's user, NULL if it is unknown,
+ * and those of web servers must not. Call before root becomes another user.
+ */
+void doctor_keys(struct findings *f, const struct settings *s,
+		 const char *user);
 /* Checks that the spool works, and what waits in it. */
 void doctor_spool(struct findings *f, const struct settings *s);
 /* Checks the last lines of the log. */

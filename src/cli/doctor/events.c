@@ -29,8 +29,8 @@ static const struct query_check data_checks[] = {
 	  "count(*), max(t.occurred_at)::timestamptz(0)) END "
 	  "FROM humcli.tasks t WHERE t.terminal IS NOT TRUE "
 	  "AND " NO_TEST("t.task_id"),
-	  "ask HumCLI's API for their state: a webhook may have been lost, or "
-	  "the callback_url be wrong" },
+	  "humcli-webhook reconcile asks HumCLI for their state: a webhook may "
+	  "have been lost, or the callback_url be wrong" },
 	{ "quarantine", "quarantine",
 	  "SELECT CASE WHEN count(*) > 0 THEN 1 ELSE 0 END, "
 	  "format('%s signed bodies of the last 7 days are no events', "
@@ -63,8 +63,22 @@ static const struct query_check data_checks[] = {
 	  "SELECT CASE WHEN count(*) > 0 THEN 1 ELSE 0 END, "
 	  "format('%s holes in the histories of tasks', count(*)) "
 	  "FROM humcli.gaps g WHERE " NO_TEST("g.task_id"),
-	  "SELECT * FROM humcli.gaps names them; ask HumCLI's API for the "
-	  "state of these tasks" },
+	  "SELECT * FROM humcli.gaps names them; humcli-webhook reconcile asks "
+	  "HumCLI for the state of these tasks" },
+	{ "reconcile", "reconcile_runs",
+	  "SELECT CASE WHEN r.runs = 0 THEN 0 WHEN r.fault IS NOT NULL "
+	  "OR r.ended_at < now() - interval '1 d' OR r.repaired > 0 THEN 1 "
+	  "ELSE 0 END, CASE WHEN r.runs = 0 "
+	  "THEN 'never ran: a lost last event would go unnoticed' "
+	  "ELSE format('ran last at %s%s; recorded %s missed events in 7 days', "
+	  "r.ended_at::timestamptz(0), coalesce(', not whole: ' || r.fault, ''), "
+	  "r.repaired) END FROM (SELECT count(*) AS runs, "
+	  "max(v.ended_at) AS ended_at, coalesce(sum(v.repaired) FILTER "
+	  "(WHERE v.ended_at > now() - interval '7 d'), 0) AS repaired, "
+	  "(array_agg(v.fault ORDER BY v.ended_at DESC))[1] AS fault "
+	  "FROM humcli.reconcile_runs v) r",
+	  "look in the web server's and the receiver's log for the time of a "
+	  "missed event; see that the timer runs: systemctl list-timers" },
 };
 
 /* Returns true if the role may read this relation of humcli. */

@@ -160,6 +160,19 @@ static void check_events_as_postgres(struct doctor_run *x)
 			       "events as");
 }
 
+/* Checks the keys with the rights of this process; others report settings. */
+static void check_keys(struct doctor_run *x)
+{
+	struct settings_sources places = settings_sources();
+	struct settings settings = { 0 };
+	struct buf errors = { 0 };
+
+	if (settings_load(&settings, &places, &errors))
+		doctor_keys(&x->findings, &settings, x->user);
+	buf_free(&errors);
+	settings_free(&settings);
+}
+
 static int run(struct doctor_run *x)
 {
 	struct findings *f = &x->findings;
@@ -177,6 +190,7 @@ static int run(struct doctor_run *x)
 	}
 	if (f->by_root && !x->user)
 		x->user = cli_receiver_user();
+	check_keys(x);
 	code = x->user ? check_as_user(x) : check_all(x);
 	check_events_as_postgres(x);
 	return code;

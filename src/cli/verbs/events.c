@@ -26,7 +26,7 @@ static const char events_sql[] =
 	"AND ($3::timestamptz IS NULL OR v.recorded_at >= $3) "
 	"AND ($4::timestamptz IS NULL OR v.recorded_at < $4) "
 	"AND ($6::text IS NULL "
-	"OR v.secret_name = ANY (pg_catalog.string_to_array($6, ','))) "
+	"OR coalesce(v.secret_name, v.key_name) = ANY (pg_catalog.string_to_array($6, ','))) "
 	"ORDER BY v.id DESC LIMIT $5::bigint) e "
 	"ORDER BY e.id";
 

@@ -12,7 +12,8 @@ enum { LIMIT_MAX = 1000000 };
 #define BEFORE_AT ISO_TIME("g.occurred_before") " AS occurred_before"
 
 static const char gaps_sql[] =
-	"SELECT g.task_id, g.previous_status AS missing, g.status, " OCCURRED_AT
+	"SELECT g.task_id, CASE g.kind WHEN 'read' THEN g.status "
+	"ELSE g.previous_status END AS missing, g.status, " OCCURRED_AT
 	", g.status_before, " BEFORE_AT ", g.kind, g.id::text AS id "
 	"FROM humcli.gaps g WHERE $1::text IS NULL OR g.task_id = $1 "
 	"ORDER BY g.occurred_at DESC, g.id DESC LIMIT $2::bigint";

@@ -36,6 +36,12 @@ static const struct family {
 	  "When the oldest pending event was recorded." },
 	{ "humcli_dead_letters",
 	  "Events of a pool whose attempts are used up." },
+	{ "humcli_reconcile_last_run_timestamp_seconds",
+	  "When reconcile ended last." },
+	{ "humcli_reconcile_last_success_timestamp_seconds",
+	  "When reconcile ended last and had compared all tasks." },
+	{ "humcli_reconcile_repaired_events",
+	  "Events that no webhook brought and reconcile recorded." },
 };
 
 /* Rows of: the family, the label's name and value or NULL, the value. */
@@ -61,6 +67,14 @@ static const char metrics_sql[] =
 	"FROM humcli.subscription_status WHERE oldest IS NOT NULL "
 	"UNION ALL SELECT 'humcli_dead_letters', 'subscription', name, "
 	"dead::text FROM humcli.subscription_status "
+	"UNION ALL SELECT 'humcli_reconcile_last_run_timestamp_seconds', "
+	"NULL, NULL, extract(epoch FROM max(ended_at))::text "
+	"FROM humcli.reconcile_runs HAVING count(*) > 0 "
+	"UNION ALL SELECT 'humcli_reconcile_last_success_timestamp_seconds', "
+	"NULL, NULL, extract(epoch FROM max(ended_at))::text "
+	"FROM humcli.reconcile_runs WHERE fault IS NULL HAVING count(*) > 0 "
+	"UNION ALL SELECT 'humcli_reconcile_repaired_events', NULL, NULL, "
+	"count(*)::text FROM humcli.events WHERE event = 'api.status_read' "
 	"ORDER BY 1, 3";
 
 /* Prints a label's value as the format escapes it. */

@@ -22,9 +22,10 @@
 	"UNION ALL "                                                        \
 	"SELECT 'gap', g.place, 2, NULL, g.previous_status, "               \
 	"g.status_before, NULL, NULL FROM humcli.gaps g "                   \
-	"WHERE g.task_id = $1 "                                             \
+	"WHERE g.task_id = $1 AND g.kind <> 'read' "                        \
 	"UNION ALL "                                                        \
-	"SELECT 'event', l.place, 3, l.occurred_at, l.status, "             \
+	"SELECT CASE l.event WHEN 'api.status_read' THEN 'read' "           \
+	"ELSE 'event' END, l.place, 3, l.occurred_at, l.status, "           \
 	"l.previous_status, l.received_at, l.id "                           \
 	"FROM humcli.timeline l WHERE l.task_id = $1 "                      \
 	"UNION ALL "                                                        \
@@ -98,6 +99,8 @@ static const char *remark(const char *kind)
 {
 	if (strcmp(kind, "gap") == 0)
 		return "missing: the next event follows on it";
+	if (strcmp(kind, "read") == 0)
+		return "read from HumCLI by reconcile, not received";
 	if (strcmp(kind, "repeat") == 0)
 		return "delivered again";
 	if (strcmp(kind, "purged") == 0)
