@@ -54,6 +54,14 @@ void pq_one_line(char *to, size_t size, const char *message)
 	}
 }
 
+void pq_add_line(struct buf *to, const char *message)
+{
+	char text[256];
+
+	pq_one_line(text, sizeof(text), message);
+	buf_printf(to, "%s%s", to->length ? "; " : "", text);
+}
+
 bool pq_succeeded(const PGresult *result)
 {
 	ExecStatusType status = PQresultStatus(result);

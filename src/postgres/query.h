@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "base/macros.h"
 
 #include <libpq-fe.h>
@@ -65,5 +66,8 @@ bool pq_stop_requested(int stop) MUST_CHECK;
 
 /* Copies a message of libpq as one line: libpq's end in a newline. */
 void pq_one_line(char *to, size_t size, const char *message);
+
+/* Appends a message of libpq to others as one line, behind a "; ". */
+void pq_add_line(struct buf *to, const char *message);
 
 #endif
