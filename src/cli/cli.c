@@ -216,6 +216,21 @@ bool cli_options(const struct verb *v, int *argc, char ***argv,
 	return read_command_line(&t, argc, argv, code);
 }
 
+bool cli_list_has(const char *list, const char *name)
+{
+	size_t length = strlen(name);
+
+	while (*list) {
+		size_t word = strcspn(list, " ");
+
+		if (word == length && strncmp(list, name, length) == 0)
+			return true;
+		list += word;
+		list += strspn(list, " ");
+	}
+	return false;
+}
+
 static void put_names(struct buf *b, const struct cli_action *actions,
 		      size_t count, const char *option)
 {

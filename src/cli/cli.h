@@ -59,6 +59,9 @@ int cli_run_help(const struct verb *v, const char *form) MUST_CHECK;
 /* Returns true if a word is so near to a name that this may be meant. */
 bool cli_is_like(const char *word, const char *name) MUST_CHECK;
 
+/* Returns true if name is a word of list, whose words spaces separate. */
+bool cli_list_has(const char *list, const char *name) MUST_CHECK;
+
 /* Prints "humcli-webhook VERB: ..." on stderr. */
 void cli_error(const struct verb *v, const char *format, ...) PRINTF(2, 3);
 /* Prints like cli_error(), then the verb's usage. Returns EX_USAGE. */

@@ -26,18 +26,7 @@ void help_print_usage(FILE *to, const struct verb *v)
 
 bool help_action_has(const struct cli_action *a, const char *option)
 {
-	size_t length = strlen(option);
-
-	/* A list of words with spaces between. */
-	for (const char *word = a->options; *word;) {
-		size_t n = strcspn(word, " ");
-
-		if (n == length && strncmp(word, option, n) == 0)
-			return true;
-		word += n;
-		word += strspn(word, " ");
-	}
-	return false;
+	return cli_list_has(a->options, option);
 }
 
 /* Appends "with list or retry: " to an option that not all actions accept. */

@@ -83,11 +83,12 @@ static const struct verb verbs[] = {
 	  "listen --subscription agent --exec ./process-task-update\n"
 	  "listen --count 1 --timeout 10s" },
 	{ "events", cmd_events,
-	  "[--task ID] [--status STATUS,...] [--secret NAME,...] [--since TIME]\n"
-	  "[--until TIME] [--limit N] [--json | --wide]",
-	  "list what is recorded",
+	  "[--task ID] [--status STATUS,...] [--secret NAME,...]\n"
+	  "[--since TIME] [--until TIME] [--limit N] [--follow]\n"
+	  "[--json | --wide]",
+	  "list what is recorded, and what comes",
 	  "events --since 1h\n"
-	  "events --task task_abc123 --json" },
+	  "events --follow --limit 0 --json" },
 	{ "tasks", cmd_tasks,
 	  "[--open] [--status STATUS,...] [--limit N] [--json | --wide]",
 	  "list the tasks and the status of each",

@@ -12,6 +12,8 @@
 #include <limits.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 /* Writes all bytes; waits for room if the descriptor does not block. */
@@ -62,4 +64,30 @@ ssize_t output_write_some(const char *data, size_t length, int64_t deadline,
 	if (n > 0)
 		n = write(STDOUT_FILENO, data, part);
 	return n < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : n;
+}
+
+bool output_write_all(const char *data, size_t length, int64_t deadline,
+		      int stop)
+{
+	while (length) {
+		ssize_t n = output_write_some(data, length, deadline, stop);
+
+		if (n < 0)
+			return false;
+		if (n == 0 && monotonic_ms() >= deadline) {
+			errno = ETIME;
+			return false;
+		}
+		data += n;
+		length -= (size_t)n;
+	}
+	return true;
+}
+
+bool output_has_colours(void)
+{
+	const char *off = getenv("NO_COLOR"), *terminal = getenv("TERM");
+
+	return isatty(STDOUT_FILENO) && !(off && *off) && terminal &&
+	       *terminal && strcmp(terminal, "dumb") != 0;
 }

@@ -27,4 +27,19 @@ bool output_open(void) MUST_CHECK;
 ssize_t output_write_some(const char *data, size_t length, int64_t deadline,
 			  int stop) MUST_CHECK;
 
+/*
+ * Writes all bytes as output_write_some() does. Returns true; false with errno
+ * set: EINTR if the descriptor stop is readable, ETIME at the deadline.
+ */
+bool output_write_all(const char *data, size_t length, int64_t deadline,
+		      int stop) MUST_CHECK;
+
+/*
+ * Returns true if stdout is a terminal that shows colours, and the user did not
+ * switch them off by NO_COLOR.
+ */
+bool output_has_colours(void) MUST_CHECK;
+#define OUTPUT_RED "\x1b[31m"
+#define OUTPUT_PLAIN "\x1b[0m"
+
 #endif

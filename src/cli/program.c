@@ -12,10 +12,12 @@
 #include <errno.h>
 #include <grp.h>
 #include <pwd.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <sysexits.h>
@@ -154,6 +156,18 @@ bool cli_run_as(const char *user, int (*run)(void *context), void *context,
 		_exit(fflush(stdout) == 0 ? own : EX_IOERR);
 	}
 	return wait_for(child, code);
+}
+
+int cli_take_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+		return -1;
+	return signalfd(-1, &set, SFD_CLOEXEC);
 }
 
 bool cli_run_program(char *const *argv)

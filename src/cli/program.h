@@ -45,6 +45,11 @@ bool cli_switch_user(const char *user) MUST_CHECK;
  */
 bool cli_run_as(const char *user, int (*run)(void *context), void *context,
 		int *code) MUST_CHECK;
+/*
+ * Blocks SIGTERM and SIGINT. Returns a descriptor that is readable once one of
+ * them arrives; -1 with errno set.
+ */
+int cli_take_signals(void) MUST_CHECK;
 /* Runs a program found by PATH. Returns true if it exited with 0. */
 bool cli_run_program(char *const *argv) MUST_CHECK;
 

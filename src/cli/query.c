@@ -44,7 +44,7 @@ static void become_postgres(struct query *q)
 static int open_session(struct query *q, bool primary)
 {
 	become_postgres(q);
-	q->session = session_new(q->settings.database, primary, -1);
+	q->session = session_new(q->settings.database, primary, q->stop);
 	if (session_open(q->session))
 		return EX_OK;
 	/* The connector has reported the reason. */
@@ -59,7 +59,7 @@ static int open_session(struct query *q, bool primary)
 
 int query_load(struct query *q, const struct verb *v)
 {
-	*q = (struct query){ .verb = v };
+	*q = (struct query){ .verb = v, .stop = -1 };
 	return cli_load_settings(v, &q->settings);
 }
 
@@ -151,62 +151,116 @@ int query_count(struct query *q, const char *sql, const char *const *values,
 	return code;
 }
 
+/* Returns true for a column that no table has. */
 static bool is_hidden(const struct rows *r, size_t column)
 {
-	return strcmp(rows_title(r, column), "payload") == 0 ||
-	       strcmp(rows_title(r, column), "body") == 0;
+	static const char *const hidden[] = { "payload", "body", "follow_xid",
+					      "follow_id" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(hidden); i++) {
+		if (strcmp(rows_title(r, column), hidden[i]) == 0)
+			return true;
+	}
+	return false;
 }
 
-static void print_table(const struct rows *r, bool wide)
+/* Returns true if a cell tells of something wrong; 0 and false do not. */
+static bool is_wrong(const struct rows_printer *p, const struct rows *r,
+		     size_t row, size_t column)
 {
-	struct table t = { 0 };
+	const char *text = rows_text(r, row, column);
 
+	return p->form->wrong && *text && strcmp(text, "0") != 0 &&
+	       strcmp(text, "f") != 0 &&
+	       cli_list_has(p->form->wrong, rows_title(r, column));
+}
+
+static void add_row(struct rows_printer *p, const struct rows *r, size_t row)
+{
 	for (size_t c = 0; c < rows_columns(r); c++) {
-		if (!is_hidden(r, c))
-			table_add_column(&t, rows_title(r, c));
+		if (is_hidden(r, c))
+			continue;
+		if (is_wrong(p, r, row, c))
+			table_add_wrong(&p->table, rows_get(r, row, c));
+		else
+			table_add_cell(&p->table, rows_get(r, row, c));
 	}
-	for (size_t n = 0; n < rows_count(r); n++) {
-		for (size_t c = 0; c < rows_columns(r); c++) {
-			if (!is_hidden(r, c))
-				table_add_cell(&t, rows_get(r, n, c));
-		}
-	}
-	table_print(&t, wide);
-	table_free(&t);
 }
 
 /*
- * Prints the rows as lines. A line break between the tokens of JSON becomes a
- * space, which means the same.
+ * Appends a line. A line break between the tokens of JSON becomes a space,
+ * which means the same.
  */
-static void print_lines(const struct rows *r)
+static void put_line(const char *json, struct buf *out)
 {
-	for (size_t n = 0; n < rows_count(r); n++) {
-		for (const char *p = rows_text(r, n, 0); *p; p++)
-			putchar(*p == '\n' || *p == '\r' ? ' ' : *p);
-		putchar('\n');
+	size_t start = out->length;
+
+	buf_printf(out, "%s\n", json);
+	for (char *p = out->data + start; p[1]; p++) {
+		if (*p == '\n' || *p == '\r')
+			*p = ' ';
 	}
+}
+
+char *rows_printer_sql(const struct query_form *form, const char *sql)
+{
+	return xasprintf(form->json ? "SELECT pg_catalog.row_to_json(r) "
+				      "FROM (%s) r"
+				    : "%s",
+			 sql);
+}
+
+size_t rows_printer_add(struct rows_printer *p, const struct rows *r,
+			struct buf *out)
+{
+	bool titled = p->form->json || p->table.columns;
+	size_t added = 0;
+
+	for (size_t c = 0; !titled && c < rows_columns(r); c++) {
+		if (!is_hidden(r, c))
+			table_add_column(&p->table, rows_title(r, c));
+	}
+	for (size_t n = 0; n < rows_count(r); n++) {
+		/* A row that does not meet a filter is all NULL. */
+		if (!rows_get(r, n, 0))
+			continue;
+		if (p->form->json)
+			put_line(rows_text(r, n, 0), out);
+		else
+			add_row(p, r, n);
+		added++;
+	}
+	if (added && !p->form->json)
+		table_format(&p->table, p->form->wide, out);
+	return added;
+}
+
+void rows_printer_free(struct rows_printer *p)
+{
+	table_free(&p->table);
 }
 
 int query_print(struct query *q, const char *sql, const char *const *values,
 		size_t count, const struct query_form *form, size_t *printed)
 {
-	char *wrapped = xasprintf(form->json ? "SELECT pg_catalog.row_to_json"
-					       "(r) FROM (%s) r"
-					     : "%s",
-				  sql);
+	struct rows_printer printer = { .form = form };
+	char *wrapped = rows_printer_sql(form, sql);
+	struct buf out = { 0 };
 	struct rows *rows = NULL;
+	size_t added = 0;
 	int code = query_run(q, wrapped, values, count, &rows);
 
 	free(wrapped);
-	if (code != EX_OK)
-		return code;
+	if (code == EX_OK)
+		added = rows_printer_add(&printer, rows, &out);
+	if (added)
+		fputs(out.data, stdout);
+	else if (code == EX_OK && !form->json && isatty(STDOUT_FILENO))
+		puts("none");
 	if (printed)
-		*printed = rows_count(rows);
-	if (form->json)
-		print_lines(rows);
-	else if (rows_count(rows) || isatty(STDOUT_FILENO))
-		print_table(rows, form->wide);
+		*printed = added;
+	buf_free(&out);
 	rows_free(rows);
-	return EX_OK;
+	rows_printer_free(&printer);
+	return code;
 }

@@ -8,6 +8,7 @@
 #include "base/macros.h"
 #include "cli/cli.h"
 #include "cli/session.h"
+#include "cli/table.h"
 #include "config/settings.h"
 
 #include <stdbool.h>
@@ -17,6 +18,7 @@ struct query {
 	const struct verb *verb;
 	struct settings settings;
 	struct session *session;
+	int stop; /* as for session_new(); set it before query_connect() */
 };
 
 /*
@@ -59,6 +61,8 @@ int query_count(struct query *q, const char *sql, const char *const *values,
 struct query_form {
 	bool json;
 	bool wide;
+	/* Columns whose values tell of something wrong, with spaces between. */
+	const char *wrong;
 };
 #define QUERY_FORM_OPTIONS(form)                                                     \
 	{ "json", NULL, &(form).json, NULL, "print an object a line" },              \
@@ -75,5 +79,21 @@ struct query_form {
  */
 int query_print(struct query *q, const char *sql, const char *const *values,
 		size_t count, const struct query_form *form, size_t *printed);
+
+/* Prints rows of several queries with equal columns, as one table. */
+struct rows_printer {
+	const struct query_form *form;
+	struct table table;
+};
+/* Returns the SQL to run for a SELECT to be printed. The caller frees it. */
+char *rows_printer_sql(const struct query_form *form,
+		       const char *sql) MUST_CHECK;
+/*
+ * Appends the rows to out, as query_print() prints them; a row whose first
+ * column is NULL is left out. Returns how many were appended.
+ */
+size_t rows_printer_add(struct rows_printer *p, const struct rows *r,
+			struct buf *out);
+void rows_printer_free(struct rows_printer *p);
 
 #endif

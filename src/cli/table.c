@@ -2,13 +2,15 @@
  * Owns the form of a table: titles in capitals, columns as wide as their
  * widest cell, two spaces between them. On a terminal it leaves out the last
  * columns where the lines would be too long, so the caller adds the columns
- * that matter first. Must not know where the cells come from.
+ * that matter first; and cells that tell of something wrong are red. Must not
+ * know where the cells come from.
  */
 #include "cli/table.h"
 
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "cli/cli.h"
+#include "cli/output.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -19,10 +21,10 @@
 
 enum { GAP = 2 };
 
-static void add(struct table *t, char *cell)
+static void add(struct table *t, char *text, bool wrong)
 {
 	t->cells = array_grow(t->cells, t->count, sizeof(*t->cells));
-	t->cells[t->count++] = cell;
+	t->cells[t->count++] = (struct cell){ text, wrong };
 }
 
 static char *escape(const char *text)
@@ -39,27 +41,29 @@ void table_add_column(struct table *t, const char *name)
 
 	for (char *p = title; *p; p++)
 		*p = (char)(*p == '_' ? ' ' : toupper((unsigned char)*p));
-	add(t, title);
+	add(t, title, false);
 	t->columns++;
 }
 
 void table_add_cell(struct table *t, const char *text)
 {
-	add(t, escape(text));
+	add(t, escape(text), false);
 }
 
-/* Returns the width of each column; the caller frees them. */
-static size_t *measure(const struct table *t)
+void table_add_wrong(struct table *t, const char *text)
 {
-	size_t *widths = xcalloc(t->columns, sizeof(*widths));
+	add(t, escape(text), true);
+}
 
+/* Widens the columns to their widest cell. */
+static void measure(struct table *t)
+{
 	for (size_t i = 0; i < t->count; i++) {
-		size_t *width = &widths[i % t->columns];
-		size_t length = strlen(t->cells[i]);
+		size_t *width = &t->widths[i % t->columns];
+		size_t length = strlen(t->cells[i].text);
 
 		*width = length > *width ? length : *width;
 	}
-	return widths;
 }
 
 /* Returns the width of the terminal; SIZE_MAX if stdout is none. */
@@ -75,12 +79,12 @@ static size_t terminal_width(void)
 }
 
 /* Returns how many columns fit; the first always does. */
-static size_t columns_that_fit(const struct table *t, const size_t *widths)
+static size_t columns_that_fit(const struct table *t)
 {
 	size_t width = terminal_width(), used = 0, columns = 0;
 
 	while (columns < t->columns) {
-		used += widths[columns] + (columns ? GAP : 0);
+		used += t->widths[columns] + (columns ? GAP : 0);
 		if (columns && used > width)
 			break;
 		columns++;
@@ -88,34 +92,66 @@ static size_t columns_that_fit(const struct table *t, const size_t *widths)
 	return columns;
 }
 
-void table_print(const struct table *t, bool wide)
+static void format_cell(const struct cell *c, size_t width, struct buf *out)
 {
-	size_t *widths = measure(t);
-	size_t shown = wide ? t->columns : columns_that_fit(t, widths);
+	bool red = c->wrong && output_has_colours();
+
+	buf_printf(out, "%s%s%s", red ? OUTPUT_RED : "", c->text,
+		   red ? OUTPUT_PLAIN : "");
+	if (width)
+		buf_printf(out, "%*s", (int)(width - strlen(c->text) + GAP),
+			   "");
+}
+
+static void remove_rows(struct table *t)
+{
+	while (t->count > t->columns)
+		free(t->cells[--t->count].text);
+}
+
+void table_format(struct table *t, bool wide, struct buf *out)
+{
+	bool first = !t->widths;
+	size_t shown;
+
+	if (first)
+		t->widths = xcalloc(t->columns, sizeof(*t->widths));
+	measure(t);
+	shown = wide ? t->columns : columns_that_fit(t);
+	for (size_t i = first ? 0 : t->columns; i < t->count; i++) {
+		size_t column = i % t->columns;
+
+		if (column < shown)
+			format_cell(&t->cells[i],
+				    column == shown - 1 ? 0 : t->widths[column],
+				    out);
+		if (column == shown - 1)
+			buf_add(out, "\n", 1);
+	}
+	if (first && shown < t->columns)
+		buf_printf(out, "(%zu more columns with --wide)\n",
+			   t->columns - shown);
+	remove_rows(t);
+}
+
+void table_print(struct table *t, bool wide)
+{
+	struct buf out = { 0 };
 
 	if (t->count == t->columns && isatty(STDOUT_FILENO)) {
 		puts("none");
-		free(widths);
 		return;
 	}
-	for (size_t i = 0; i < t->count; i++) {
-		size_t column = i % t->columns;
-
-		if (column == shown - 1)
-			puts(t->cells[i]);
-		else if (column < shown)
-			printf("%-*s%*s", (int)widths[column], t->cells[i], GAP,
-			       "");
-	}
-	if (shown < t->columns)
-		printf("(%zu more columns with --wide)\n", t->columns - shown);
-	free(widths);
+	table_format(t, wide, &out);
+	fputs(out.data, stdout);
+	buf_free(&out);
 }
 
 void table_free(struct table *t)
 {
 	for (size_t i = 0; i < t->count; i++)
-		free(t->cells[i]);
+		free(t->cells[i].text);
 	free(t->cells);
+	free(t->widths);
 	*t = (struct table){ 0 };
 }

@@ -70,7 +70,7 @@ static const struct cli_action actions[] = {
 
 int cmd_dead(const struct verb *v, int argc, char **argv)
 {
-	struct dead d = { 0 };
+	struct dead d = { .form.wrong = "error" };
 	const struct cli_option options[] = {
 		{ "pool", &d.pool, NULL, "NAME",
 		  "list or redrive the events of this pool (default for list: all pools)" },

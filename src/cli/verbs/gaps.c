@@ -22,7 +22,7 @@ int cmd_gaps(const struct verb *v, int argc, char **argv)
 {
 	/* The values of $1 and on. */
 	const char *values[] = { NULL, "100" };
-	struct query_form form = { 0 };
+	struct query_form form = { .wrong = "missing" };
 	const struct cli_option options[] = {
 		{ "task", &values[0], NULL, "ID",
 		  "list the gaps of this task (default: of all)" },

@@ -12,6 +12,7 @@
 #include "cli/consumer/consumer.h"
 #include "cli/json.h"
 #include "cli/output.h"
+#include "cli/program.h"
 #include "cli/session.h"
 #include "cli/statuses.h"
 #include "config/settings.h"
@@ -23,7 +24,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 enum {
@@ -59,28 +59,16 @@ static bool start_listening(struct listener *l)
 	return true;
 }
 
-/*
- * Writes a line. Returns false with errno set: EINTR if told to stop, ETIME at
- * l->end.
- */
+/* Writes a line. Returns as output_write_all(). */
 static bool write_line(const struct listener *l, const char *line)
 {
 	struct buf text = { 0 };
-	size_t done = 0;
-	ssize_t n = 0;
+	bool written;
 
 	buf_printf(&text, "%s\n", line);
-	while (n >= 0 && done < text.length) {
-		n = output_write_some(text.data + done, text.length - done,
-				      l->end, l->signals);
-		if (n == 0 && monotonic_ms() >= l->end) {
-			errno = ETIME;
-			n = -1;
-		}
-		done += n > 0 ? (size_t)n : 0;
-	}
+	written = output_write_all(text.data, text.length, l->end, l->signals);
 	buf_free(&text);
-	return n >= 0;
+	return written;
 }
 
 /*
@@ -153,19 +141,6 @@ static int print_until_end(struct listener *l, bool counted)
 	return counted && monotonic_ms() >= l->end ? EXIT_NEGATIVE : EX_OK;
 }
 
-/* Blocks SIGTERM and SIGINT; returns a signalfd; -1 with errno set. */
-static int take_signals(void)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
-		return -1;
-	return signalfd(-1, &set, SFD_CLOEXEC);
-}
-
 struct options {
 	const char *subscription, *pool;
 	const char *concurrency, *lease;
@@ -213,7 +188,7 @@ static int print_notified(const struct options *o, const char *conninfo,
 static int load_and_listen(const struct verb *v, struct options *o)
 {
 	struct settings settings = { 0 };
-	int signals = take_signals();
+	int signals = cli_take_signals();
 	char *statuses;
 	int code;
 

@@ -212,7 +212,7 @@ static const struct cli_action actions[] = {
 
 int cmd_quarantine(const struct verb *v, int argc, char **argv)
 {
-	struct quarantine q = { 0 };
+	struct quarantine q = { .form.wrong = "reason" };
 	const struct cli_option options[] = { QUERY_FORM_OPTIONS(q.form) };
 	const struct cli_action *action;
 	int code;

@@ -229,7 +229,9 @@ static void print_found(const struct job *j, const struct found *f,
 					l.changed, l.file };
 
 		for (size_t i = 0; i < ARRAY_SIZE(cells); i++)
-			table_add_cell(t, cells[i]);
+			(l.problem && (i == 1 || i == 2)
+				 ? table_add_wrong
+				 : table_add_cell)(t, cells[i]);
 	}
 	free(l.owner);
 	free(l.group);

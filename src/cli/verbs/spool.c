@@ -50,14 +50,17 @@ static void add_spooled(struct table *t, const struct spooled *s)
 
 	snprintf(size, sizeof(size), "%llu", (unsigned long long)s->size);
 	table_add_cell(t, s->received);
-	table_add_cell(t, s->folder);
+	if (strcmp(s->folder, "failed") == 0)
+		table_add_wrong(t, s->folder);
+	else
+		table_add_cell(t, s->folder);
 	table_add_cell(t, size);
 	table_add_cell(t, s->secret);
 	table_add_cell(t, s->status);
 	table_add_cell(t, s->task_id);
 	table_add_cell(t, s->name);
 	if (t->columns == ARRAY_SIZE(titles))
-		table_add_cell(t, s->refused);
+		table_add_wrong(t, s->refused);
 }
 
 /* Tells how often the database refused a file, and why; NULL if it did not. */

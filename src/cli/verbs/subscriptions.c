@@ -7,7 +7,7 @@
 
 int cmd_subscriptions(const struct verb *v, int argc, char **argv)
 {
-	struct query_form form = { 0 };
+	struct query_form form = { .wrong = "dead needs_rebase" };
 	const struct cli_option options[] = { QUERY_FORM_OPTIONS(form) };
 	struct query q;
 	int code;
