@@ -19,8 +19,8 @@
 
 enum { RECENT_COUNT = 16 };
 
-struct waiting {
-	TAILQ_ENTRY(waiting) by_cost;
+struct pending_check {
+	TAILQ_ENTRY(pending_check) by_cost;
 	struct exchange *exchange;
 	uint64_t cost;
 	int64_t deadline; /* ms, monotonic */
@@ -30,7 +30,8 @@ struct verify_queue {
 	pthread_mutex_t lock;
 	unsigned max_running;
 	unsigned running;
-	TAILQ_HEAD(waiting_list, waiting) waiting; /* the cheapest first */
+	TAILQ_HEAD(waiting_list, pending_check)
+	waiting; /* the cheapest first */
 	int64_t stop_deadline; /* ms, monotonic */
 	char *recent[RECENT_COUNT]; /* the last one first */
 };
@@ -64,9 +65,9 @@ unsigned verify_queue_processors(void)
 }
 
 /* Inserts a check behind those of the same cost. Call with q->lock held. */
-static void add_waiting(struct verify_queue *q, struct waiting *new)
+static void add_waiting(struct verify_queue *q, struct pending_check *new)
 {
-	struct waiting *before = TAILQ_LAST(&q->waiting, waiting_list);
+	struct pending_check *before = TAILQ_LAST(&q->waiting, waiting_list);
 
 	while (before && before->cost > new->cost)
 		before = TAILQ_PREV(before, waiting_list, by_cost);
@@ -79,7 +80,7 @@ static void add_waiting(struct verify_queue *q, struct waiting *new)
 bool verify_queue_enter(struct verify_queue *q, struct exchange *x,
 			uint64_t cost, int64_t deadline)
 {
-	struct waiting *new;
+	struct pending_check *new;
 	bool now;
 
 	mutex_lock(&q->lock);
@@ -88,9 +89,9 @@ bool verify_queue_enter(struct verify_queue *q, struct exchange *x,
 		q->running++;
 	} else {
 		new = xmalloc(sizeof(*new));
-		*new = (struct waiting){ .exchange = x,
-					 .cost = cost,
-					 .deadline = deadline };
+		*new = (struct pending_check){ .exchange = x,
+					       .cost = cost,
+					       .deadline = deadline };
 		add_waiting(q, new);
 	}
 	mutex_unlock(&q->lock);
@@ -101,10 +102,10 @@ bool verify_queue_enter(struct verify_queue *q, struct exchange *x,
  * Returns one that has expired, because its reply is due, or the cheapest.
  * Call with q->lock held.
  */
-static struct waiting *choose(struct verify_queue *q, bool *expired)
+static struct pending_check *choose(struct verify_queue *q, bool *expired)
 {
 	int64_t now = monotonic_ms();
-	struct waiting *w;
+	struct pending_check *w;
 
 	*expired = true;
 	TAILQ_FOREACH(w, &q->waiting, by_cost)
@@ -119,7 +120,7 @@ static struct waiting *choose(struct verify_queue *q, bool *expired)
 struct exchange *verify_queue_next(struct verify_queue *q, bool *expired)
 {
 	struct exchange *x = NULL;
-	struct waiting *w;
+	struct pending_check *w;
 
 	mutex_lock(&q->lock);
 	w = choose(q, expired);
