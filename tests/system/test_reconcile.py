@@ -637,6 +637,42 @@ def test_root_becomes_the_owner(reconcile, keys, api, database, cluster):
     assert keys
 
 
+def observe(paths, api, keys, *arguments, answer="yes\n"):
+    return subprocess.run([paths.source / "scripts/observe-humcli", "--key-file", keys / "main", "--api", api.url,
+                           "--minutes", "0", *arguments], input=answer, capture_output=True, text=True,
+                          check=False, timeout=60)
+
+
+def test_observe(paths, api, keys, tmp_path):
+    """It asks first, creates one free task, and shows no value."""
+    done = observe(paths, api, keys, answer="no\n")
+    assert done.returncode == 1 and "Nothing was sent" in done.stdout and api.requests == []
+    secret = tmp_path / "secret"
+    secret.write_text("whsec_of_observe")
+    api.put("task_1", "PENDING", accepted_at="2026-03-01T12:00:00.000Z")
+    done = observe(paths, api, keys, "--callback", "https://agent.example/humcli", "--secret-file", secret)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert [(task["reward_usd"], task["callback_secret"]) for task in api.created] == [(0, "whsec_of_observe")]
+    for line in ("data[].task_id: string (6 bytes)", "pagination.total: integer", "sandbox: boolean",
+                 "created_at: string (time 9999-99-99T99:99:99.999Z)", "status: string (CAPITALS)",
+                 "  status 404", "  status 401", "error: string"):
+        assert line in done.stdout, line
+    for value in ("hk_main", "whsec", "Photograph", "op_1"):
+        assert value not in done.stdout
+    deliveries = tmp_path / "deliveries"
+    deliveries.write_text('{"payload": {"task_id": "task_9", "previous_status": null}}\n')
+    done = observe(paths, api, keys, "--deliveries", deliveries)
+    assert "task_id: string (6 bytes)\nprevious_status: null\n" in done.stdout
+
+
+def test_observe_needs_the_sandbox(paths, api, keys):
+    api.fault = lambda request: (200, {"data": [], "pagination": {"limit": 1, "offset": 0, "total": 0}})
+    done = observe(paths, api, keys)
+    assert done.returncode == 1 and "Nothing was created" in done.stdout and api.created == []
+    done = observe(paths, api, keys, "--api", "http://api.example/")
+    assert done.returncode == 64 and "without https" in done.stderr
+
+
 def lives(rng, count):
     """Returns lives: (task, its statuses so far), with rejected estimates and
     every end."""

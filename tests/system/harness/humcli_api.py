@@ -26,6 +26,7 @@ class HumcliApi:
         self.before_task = None     # called before a task's answer
         self.after_page = None      # called after each page
         self.requests = []          # (path, key)
+        self.created = []           # bodies of tasks
         self.lock = threading.Lock()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), self.handler())
         self.server.daemon_threads = True
@@ -69,7 +70,7 @@ class HumcliApi:
         with self.lock:
             # the order is not stated
             found = sorted((task for task, (owner, status) in self.tasks.items()
-                            if owner == key and status == query["status"][0]), key=lambda task: task[::-1])
+                            if owner == key and status in query.get("status", [status])), key=lambda task: task[::-1])
             answer = {"data": [self.item(task) for task in found[offset:offset + limit]],
                       "pagination": {"limit": limit, "offset": offset, "total": len(found)}, "sandbox": True}
         if self.after_page:
@@ -122,6 +123,13 @@ class HumcliApi:
                     self.wfile.write(data)
                 except OSError:
                     self.close_connection = True
+
+            def do_POST(self):   # pylint: disable=invalid-name
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                api.created.append(body)
+                api.put("task_new", "PENDING", self.headers["X-API-Key"])
+                self.path += "/task_new"
+                self.do_GET()
 
             def log_message(self, *arguments):
                 pass
