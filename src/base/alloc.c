@@ -1,6 +1,6 @@
 /*
- * Allocation that ends the process instead of failing. Knows only the C
- * library.
+ * Owns what happens without memory: the process ends. Must not know what the
+ * memory is for.
  */
 #include "base/alloc.h"
 

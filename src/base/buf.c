@@ -1,6 +1,6 @@
 /*
- * Growing byte buffers, and reads and writes that continue after EINTR and
- * short counts. Knows only allocation.
+ * Owns the growth of byte buffers, and reads and writes that continue after
+ * EINTR and short counts. Must not know what the bytes are.
  */
 #include "base/buf.h"
 

@@ -1,4 +1,4 @@
-/* The monotonic and the wall clock. Knows only the C library. */
+/* Owns the choice of clocks, and the form of a time. Knows no deadline. */
 #include "base/clock.h"
 
 #include <stdio.h>

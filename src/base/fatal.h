@@ -1,7 +1,7 @@
 /*
  * The end of a process that can't get a resource which it needs: memory, a
- * descriptor. It ends without a core file, and without cleaning up; whatever
- * was not answered was not acknowledged.
+ * descriptor. It ends without a core file and without cleaning up, because an
+ * unanswered event was not acknowledged.
  */
 #ifndef FATAL_H
 #define FATAL_H

@@ -1,7 +1,8 @@
 /*
- * The only file that includes OpenSSL: HMAC-SHA256, its comparison in constant
- * time, and decoding of hexadecimal and base64 text. Knows no secret and no
- * request: callers give bytes.
+ * Owns OpenSSL, which no other file includes: HMAC-SHA256, its comparison in
+ * constant time, and decoding of hexadecimal and base64 text. Must not know
+ * secrets or requests: callers give bytes. All functions are safe from any
+ * thread.
  */
 /* SHA256_CTX, because EVP and HMAC_CTX do not give out the state of a key. */
 #define OPENSSL_SUPPRESS_DEPRECATED

@@ -196,7 +196,7 @@ static size_t write_bytes(const char *text, size_t length, int wait_ms)
 			done += (size_t)n;
 		else if (n < 0 && errno == EINTR)
 			continue;
-		/* Another process that shares stderr can make it non-blocking. */
+		/* A process that shares stderr can make it non-blocking. */
 		else if (n == 0 || errno != EAGAIN || !wait_writable(wait_ms))
 			break;
 	}

@@ -1,6 +1,6 @@
 /*
- * Builds a line of the log in logfmt, in JSON, or for a terminal. Knows no target and no
- * level; log.c chooses the fields and writes the line.
+ * Owns the form of a line of the log: logfmt, JSON, or for a terminal. Must not
+ * know targets and levels: log.c chooses the fields and writes the line.
  */
 #include "base/log_line.h"
 

@@ -1,6 +1,6 @@
 /*
- * Reads numbers, sizes and durations, each of which must fill the whole text.
- * Knows no setting and no range but those that callers give.
+ * Owns the forms of numbers, sizes and durations, each of which must fill the
+ * whole text. Must not know settings: callers give the range.
  */
 #include "base/parse.h"
 

@@ -1,4 +1,4 @@
-/* Random bytes by getrandom(). Knows only the C library. */
+/* Owns where random bytes come from: getrandom(). Knows no use of them. */
 #include "base/random.h"
 
 #include <errno.h>

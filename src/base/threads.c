@@ -1,6 +1,6 @@
 /*
- * pthread functions with their results checked, all by the monotonic clock, and
- * wake-ups by eventfd. Knows nothing of what its callers protect.
+ * Owns the checks of pthread's results, the monotonic clock of all waits, and
+ * wake-ups by eventfd. Must not know what its callers protect.
  */
 #include "base/threads.h"
 

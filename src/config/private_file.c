@@ -1,6 +1,6 @@
 /*
- * Rules for the modes of files with secrets. secret_files.c and settings.c ask
- * here after opening a file. Knows neither settings nor secrets.
+ * Owns the rules for the modes of files with secrets. secret_files.c and
+ * settings.c ask here after opening a file. Knows neither settings nor secrets.
  */
 #include "config/private_file.h"
 

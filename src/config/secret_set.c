@@ -1,6 +1,6 @@
 /*
- * Sets of secrets: an array in order of the names. Knows neither files nor
- * threads; secrets.c fills a set before it shares it.
+ * Owns the form of a set of secrets: an array in order of the names. Knows
+ * neither files nor threads: secrets.c shares a set only when it is filled.
  */
 #include "config/secret_set.h"
 

@@ -1,5 +1,5 @@
 /*
- * Plain CGI (RFC 3875): one request from the environment and stdin, one
+ * Owns plain CGI (RFC 3875): one request from the environment and stdin, one
  * reply to stdout, and the breaker's memory between processes. It must not
  * know FastCGI.
  *

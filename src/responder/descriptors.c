@@ -1,6 +1,6 @@
 /*
- * The arithmetic of open descriptors. It must not know what they are used for
- * beyond the numbers below.
+ * Owns the arithmetic of open descriptors. It must not know their users beyond
+ * the numbers below.
  */
 #include "responder/descriptors.h"
 

@@ -1,6 +1,6 @@
 /*
- * The order of the checks of a request, its reply and its log line. It must
- * not know FastCGI, OpenSSL, cJSON or libpq.
+ * Owns the order of the checks of a request, its reply and its log line. It
+ * must not know FastCGI, OpenSSL, cJSON or libpq.
  *
  * A worker calls handler_handle(), which ends with the delivery in the queue.
  * From then on the exchange belongs to one of two: the writer's thread, which

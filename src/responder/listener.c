@@ -1,5 +1,6 @@
 /*
- * Makes listening sockets. It must not know who accepts on them.
+ * Owns how a listening socket is made, and when its path may be replaced. It
+ * must not know who accepts on it.
  */
 #include "responder/listener.h"
 

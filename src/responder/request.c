@@ -1,6 +1,7 @@
 /*
- * CGI variables and the body of a request. It must not know where they come
- * from: a gateway sets the variables and hands in a function that reads.
+ * Owns what CGI variables mean, and how a body is read. It must not know where
+ * they come from: a gateway sets the variables and passes a function that
+ * reads.
  */
 #include "responder/request.h"
 

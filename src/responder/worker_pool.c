@@ -1,6 +1,6 @@
 /*
- * The threads of a leader/follower pool: who leads, how many there are. It
- * must not know what the work is.
+ * Owns the threads of a leader/follower pool: which one leads, and how many
+ * there are. It must not know what the work is.
  *
  * leader_lock is held by the leader while it waits for work. A worker that
  * wants to lead waits for that lock; such workers are the followers. Idle
@@ -139,7 +139,8 @@ bool worker_pool_can_spare_leader(struct worker_pool *p, unsigned in_flight)
 
 /*
  * Makes the leader busy, because it found work, and starts a worker if none is
- * left to take the lead. Call with p->leader_lock held, so that the next leader sees it.
+ * left to take the lead. Call with p->leader_lock held, so that the next leader
+ * sees it.
  */
 static void become_busy(struct worker_pool *p)
 {

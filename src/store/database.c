@@ -24,7 +24,7 @@ struct database {
 	struct pipeline pipeline;
 	bool recorded_before; /* on this connection */
 	bool from_spool; /* the events below */
-	size_t *event_indexes; /* of humcli.record_batch()'s inputs in the batch */
+	size_t *event_indexes; /* in the batch, of record_batch()'s inputs */
 	size_t event_count;
 	size_t quarantine_count; /* of the batch */
 	struct pending_request failure; /* whose parameters are read again */

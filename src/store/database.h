@@ -62,8 +62,8 @@ struct record_options {
 
 /*
  * Records deliveries in one transaction: humcli.record_batch() for events,
- * humcli.quarantine_add() for deliveries with a reason. An empty batch (a probe)
- * still calls that, which writes to the WAL, and so waits for all that a
+ * humcli.quarantine_add() for deliveries with a reason. An empty batch (a
+ * probe) still calls that, which writes to the WAL, and so waits for all that a
  * commit waits for. With options.notify a single event tries
  * humcli.record_next() first. Returns false if the connection is gone.
  */

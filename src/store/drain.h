@@ -33,7 +33,7 @@ struct drain_count {
 	size_t paused; /* refused before, their time has not come */
 	int64_t retry_at; /* us since 1970, of the first of these; 0: none */
 	int64_t list_ms; /* the time that listing the files took */
-	bool database_unavailable; /* it takes none now: the rest was not tried */
+	bool database_unavailable; /* now: the rest was not tried */
 };
 
 /*

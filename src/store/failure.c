@@ -3,12 +3,14 @@
  * know batches or connections.
  *
  * An event is at fault only if it is alone in its transaction, its data can
- * cause the error, and PostgreSQL can't read the data without our tables either:
- * a trigger of the site may raise any error. Every other error is the server's, and a larger batch is
- * halved, because the error may concern one event (a trigger of the site) or
- * the size of the transaction (a timeout, memory). An error that usually
- * passes is retried once as it is. An event that fails alone is refused: it
- * waits in the spool, and those beside it are recorded.
+ * cause the error, and PostgreSQL can't read the data without our tables
+ * either, because a trigger of the site may raise any error. Every other error
+ * is the server's.
+ *
+ * A larger batch is halved, because the error may concern one event or the size
+ * of the transaction (a timeout, memory). An error that usually passes is
+ * retried once as it is. An event that fails alone is refused: it waits in the
+ * spool, and the other events of its batch are recorded.
  */
 #include "store/failure.h"
 

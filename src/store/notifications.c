@@ -1,7 +1,7 @@
 /*
  * Owns the notifications that are still to be sent, as humcli.record_batch()
- * gave their texts, and the resync that makes up for lost ones. It must not know batches or the queue.
- * It is the writer's: only that thread calls these functions.
+ * gave their texts, and the resync that makes up for lost ones. It must not
+ * know batches or the queue. Only the writer's thread calls these functions.
  *
  * notifications_send() sends all of them in a transaction of its own, one at a
  * time. If that fails or its end is never seen, one resync is due, because

@@ -110,8 +110,8 @@ static void enqueue(struct queue *q, struct entry *e)
 }
 
 /*
- * Marks an entry that nobody waits for any more. Returns true if the caller must free
- * it; false if the writer will. Call with q->lock held.
+ * Marks an entry that nobody waits for any more. Returns true if the caller
+ * must free it; false if the writer will. Call with q->lock held.
  */
 static bool abandon(struct queue *q, struct entry *e)
 {

@@ -52,9 +52,9 @@ bool queue_submit(struct queue *q, struct delivery *d, int64_t deadline,
 		  outcome_fn on_outcome, void *context) MUST_CHECK;
 /*
  * Returns the context of the next delivery that is overdue or that the writer
- * can't record now; the caller now owns its reply. Returns NULL if there is none. Then
- * call again at *next (ms, monotonic), or when queue_overdue_fd() becomes
- * readable.
+ * can't record now; the caller now owns its reply. Returns NULL if there is
+ * none. Then call again at *next (ms, monotonic), or when queue_overdue_fd()
+ * becomes readable.
  */
 void *queue_overdue(struct queue *q, int64_t *next) MUST_CHECK;
 /* Returns an eventfd that the caller polls, and clears by wakeup_clear(). */

@@ -1,6 +1,7 @@
 /*
  * Owns the form of the rows that the recording functions return, in binary. It
- * must not know how they were asked for.
+ * must not know which statement was sent. It is the writer's, as all of
+ * database.c.
  */
 #include "store/record_rows.h"
 

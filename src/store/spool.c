@@ -188,7 +188,7 @@ static enum spool_read compare_existing(struct spool *s,
 	return got;
 }
 
-/* Returns true if new/ has this event, and moves a damaged one out of its way. */
+/* Returns true if new/ has this event. Moves a damaged file out of the way. */
 static bool has_event(struct spool *s, const struct spool_entry *e)
 {
 	switch (compare_existing(s, e)) {

@@ -9,7 +9,7 @@
  *
  * A file that comes while a scan runs may have been seen by it or not. It is
  * added to what the scan found, so that the sum is never too small. Before an
- * event is refused for want of room, an uncertain sum is corrected by a scan.
+ * event is refused because the spool is full, a scan corrects an uncertain sum.
  */
 #include "store/spool_count.h"
 

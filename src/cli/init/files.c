@@ -196,7 +196,7 @@ static int init_secret(struct init *i, const struct settings *s)
 		secrets_release(secrets, set);
 		secrets_close(secrets);
 	} else if (access(i->secret, F_OK) == 0) {
-		/* secrets_open() failed for another reason than a missing secret. */
+		/* secrets_open() failed, and not because a secret is missing. */
 		code = i->dry_run ? EX_OK : cli_config_errors(i->verb, &errors);
 	} else {
 		code = make_secret(i, i->secret);
@@ -228,7 +228,7 @@ static int make_all(struct init *i, struct settings *s, const char *folder)
 	if (code == EX_OK)
 		code = init_settings(i, s, secret_dir);
 	if (code == EX_OK && !s->secret_dir)
-		/* The settings have SECRET or SECRET_FILE, and no SECRET_DIR. */
+		/* The settings have SECRET or SECRET_FILE but no SECRET_DIR. */
 		s->secret_dir = xstrdup(secret_dir);
 	secrets.path = s->secret_dir;
 	if (code == EX_OK)
