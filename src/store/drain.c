@@ -328,6 +328,8 @@ static void drain_list(const struct drain_source *source,
 		 */
 		if (record_batch(source, &b, until, count))
 			due = list->count;
+		if (source->progress)
+			source->progress(source->progress_context, i, due);
 		refused = count->refused - refused;
 		refused_batches =
 			b.count && refused == b.count ? refused_batches + 1 : 0;

@@ -22,6 +22,9 @@ struct drain_source {
 	struct queue *queue;
 	bool ignore_pauses; /* also try files that were refused a moment ago */
 	struct drain_memory *memory; /* of the drainer's thread; else NULL */
+	/* Called after each batch, with the files tried of those due; or NULL. */
+	void (*progress)(void *context, size_t done, size_t total);
+	void *progress_context;
 };
 
 struct drain_count {

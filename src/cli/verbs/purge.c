@@ -4,7 +4,9 @@
  * the spool as its owner, in a child process, and then becomes postgres.
  */
 #include "base/macros.h"
+#include "base/parse.h"
 #include "cli/program.h"
+#include "cli/progress.h"
 #include "cli/query.h"
 #include "store/spool.h"
 
@@ -118,37 +120,88 @@ static void name_subscriptions(struct query *q, const char *older_than)
 	rows_free(rows);
 }
 
-/* Calls a function that purges some tasks at a time until it purges none. */
-static int purge_all(struct query *q, const char *sql,
-		     const char *const *values, size_t count, const char *what)
+/*
+ * Returns how many tasks are to be purged, for the progress; 0 if nobody would
+ * see that, or if this role may not read the events.
+ */
+static uint64_t count_tasks(struct query *q, const char *sql,
+			    const char *const *values, size_t count)
 {
+	struct rows *rows = NULL;
+	uint64_t total = 0;
+
+	if (!progress_is_seen() || session_query(q->session, sql, values, count,
+						 INT64_MAX, &rows) != QUERY_OK)
+		return 0;
+	if (!parse_u64(rows_text(rows, 0, 0), 0, UINT64_MAX, &total))
+		total = 0;
+	rows_free(rows);
+	return total;
+}
+
+/* What to purge: a function that purges some tasks at a time. */
+struct purge_call {
+	const char *sql;
+	const char *count_sql; /* how many tasks there are, more or less */
+	const char *const *values; /* of both */
+	size_t count;
+	const char *what;
+};
+
+/* Calls the function until it purges nothing. */
+static int purge_all(struct query *q, const struct purge_call *c)
+{
+	struct progress progress;
 	uint64_t done, total = 0;
 	int code;
 
+	progress_begin(&progress, "tasks",
+		       count_tasks(q, c->count_sql, c->values, c->count));
 	do {
-		code = query_count(q, sql, values, count, &done);
+		code = query_count(q, c->sql, c->values, c->count, &done);
 		total += done;
+		progress_show(&progress, total);
 	} while (done);
+	progress_clear(&progress);
 	if (code != EX_OK && !total) {
 		cli_error(q->verb, "nothing was purged");
 		return code;
 	}
-	printf("%llu %s%s purged\n", (unsigned long long)total, what,
+	printf("%llu %s%s purged\n", (unsigned long long)total, c->what,
 	       total == 1 ? "" : "s");
 	return code;
 }
 
 static int purge_old(struct purge *p)
 {
-	struct query *q = &p->query;
-	int code = purge_all(q,
-			     "SELECT humcli.purge($1::interval, " TASKS_AT_ONCE
-			     ")",
-			     &p->older_than, 1, "task");
+	const struct purge_call old = {
+		.sql = "SELECT humcli.purge($1::interval, " TASKS_AT_ONCE ")",
+		.count_sql =
+			"SELECT count(*) FROM (SELECT FROM humcli.events "
+			"GROUP BY task_id HAVING max(greatest(occurred_at, "
+			"recorded_at)) < pg_catalog.now() - $1::interval) t",
+		.values = &p->older_than,
+		.count = 1,
+		.what = "task",
+	};
+	int code = purge_all(&p->query, &old);
 
 	if (code == EX_OK)
-		name_subscriptions(q, p->older_than);
+		name_subscriptions(&p->query, p->older_than);
 	return code;
+}
+
+static int purge_tests(struct purge *p)
+{
+	const struct purge_call tests = {
+		.sql = "SELECT humcli.purge_tests(" TASKS_AT_ONCE ")",
+		.count_sql = "SELECT count(DISTINCT task_id) "
+			     "FROM humcli.events WHERE "
+			     "pg_catalog.strpos(task_id, 'task_test_') = 1",
+		.what = "test task",
+	};
+
+	return purge_all(&p->query, &tests);
 }
 
 static int run(struct purge *p)
@@ -159,11 +212,7 @@ static int run(struct purge *p)
 		code = query_connect(&p->query);
 	if (code != EX_OK)
 		return code;
-	return p->tests ? purge_all(&p->query,
-				    "SELECT humcli.purge_tests(" TASKS_AT_ONCE
-				    ")",
-				    NULL, 0, "test task")
-			: purge_old(p);
+	return p->tests ? purge_tests(p) : purge_old(p);
 }
 
 int cmd_purge(const struct verb *v, int argc, char **argv)

@@ -9,6 +9,7 @@
 #include "base/hmac.h"
 #include "base/macros.h"
 #include "base/parse.h"
+#include "cli/progress.h"
 #include "cli/query.h"
 #include "store/writer.h"
 
@@ -45,6 +46,7 @@ static int list(void *context)
 struct retry {
 	struct query *query;
 	struct queue *queue;
+	struct progress progress;
 	size_t recorded;
 	size_t left;
 };
@@ -101,6 +103,7 @@ static enum outcome record(struct retry *t, struct delivery *d)
  */
 static int leave(struct retry *t, const char *id, const char *reason)
 {
+	progress_clear(&t->progress);
 	cli_error(t->query->verb, "%s: %s", id, reason);
 	t->left++;
 	return EX_OK;
@@ -117,6 +120,7 @@ static int judge(struct retry *t, const char *id, const struct delivery *d,
 	case OUTCOME_SPOOLED:
 	case OUTCOME_UNAVAILABLE:
 	case OUTCOME_UNANSWERED:
+		progress_clear(&t->progress);
 		cli_error(t->query->verb,
 			  "the database records no events now: try again "
 			  "later, and see humcli-webhook doctor");
@@ -157,8 +161,13 @@ static int retry_all(struct retry *t, const char *ids)
 		"WHERE $1::bigint[] IS NULL OR id = ANY ($1) ORDER BY id",
 		&ids, 1, &rows);
 
-	for (size_t i = 0; code == EX_OK && i < rows_count(rows); i++)
+	progress_begin(&t->progress, "bodies",
+		       code == EX_OK ? rows_count(rows) : 0);
+	for (size_t i = 0; code == EX_OK && i < rows_count(rows); i++) {
 		code = retry_row(t, rows, i);
+		progress_show(&t->progress, i + 1);
+	}
+	progress_clear(&t->progress);
 	rows_free(rows);
 	if (code == EX_OK || code == EX_UNAVAILABLE)
 		printf("%zu recorded, %zu left\n", t->recorded, t->left);

@@ -10,6 +10,7 @@
 #include "cli/cli.h"
 #include "cli/json.h"
 #include "cli/program.h"
+#include "cli/progress.h"
 #include "cli/query.h"
 #include "cli/table.h"
 #include "config/secrets.h"
@@ -186,10 +187,11 @@ static int drain_all(const struct job *j, const struct drain_source *source)
 
 	while (again) {
 		struct drain_count count;
+		bool drained = drain_in_turn(source, &count);
+		bool busy = errno == EWOULDBLOCK;
 
-		if (!drain_in_turn(source, &count)) {
-			bool busy = errno == EWOULDBLOCK;
-
+		progress_clear(source->progress_context);
+		if (!drained) {
 			cli_error(j->verb, "can't drain the spool: %s",
 				  busy ? "another process drains it"
 				       : strerror(errno));
@@ -215,13 +217,24 @@ static int drain_all(const struct job *j, const struct drain_source *source)
 	return code;
 }
 
+static void show_progress(void *context, size_t done, size_t total)
+{
+	struct progress *p = context;
+
+	p->total = total;
+	progress_show(p, done);
+}
+
 static int drain_verb(void *context)
 {
 	static const struct writer_options options;
 	const struct job *j = context;
 	struct buf errors = { 0 };
+	struct progress progress;
 	struct drain_source source = { .spool = j->spool,
-				       .ignore_pauses = true };
+				       .ignore_pauses = true,
+				       .progress = show_progress,
+				       .progress_context = &progress };
 	struct writer *writer;
 	int code;
 
@@ -235,6 +248,7 @@ static int drain_verb(void *context)
 		return code;
 	source.queue = queue_new(false, 0);
 	writer = writer_start(&j->settings, source.queue, &options);
+	progress_begin(&progress, "files", 0);
 	code = writer ? drain_all(j, &source) : EX_OSERR;
 	if (writer && !writer_stop(writer, monotonic_ms() + END_MS)) {
 		/* The writer is stuck and still uses what would be freed. */
