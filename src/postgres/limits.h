@@ -1,20 +1,24 @@
 /*
- * The time limits that each of our transactions asks for, so that those of a
- * role or database change nothing. Behind a pooler a session is not ours, hence
- * they are local to the transaction.
+ * What each of our transactions asks for, so that the settings of a role or
+ * database change nothing. Behind a pooler a session is not ours, hence the
+ * settings are local to the transaction.
  */
 #ifndef POSTGRES_LIMITS_H
 #define POSTGRES_LIMITS_H
 
 /*
- * A SELECT that sets the limits of the transaction: texts such as "30s", and
- * "0" for none. Servers before 17 have no transaction_timeout. The result has
- * one row of four columns.
+ * A SELECT that sets the time limits of the transaction: texts such as "30s",
+ * and "0" for none. Also makes an error end the statement alone, not the
+ * session, and allows views. Older servers do not know all names of the list.
+ * The result has one row of five columns.
  */
 #define SQL_SET_LIMITS(statement, lock, idle)                                 \
-	"SELECT CASE WHEN pg_catalog.current_setting('transaction_timeout',"  \
-	" true) IS NOT NULL THEN"                                             \
-	" pg_catalog.set_config('transaction_timeout', '0', true) END,"       \
+	"SELECT (SELECT pg_catalog.count("                                    \
+	"pg_catalog.set_config(name, value, true)) FROM (VALUES"              \
+	" ('transaction_timeout', '0'),"                                      \
+	" ('restrict_nonsystem_relation_kind', '')) AS v (name, value)"       \
+	" WHERE pg_catalog.current_setting(name, true) IS NOT NULL),"         \
+	" pg_catalog.set_config('exit_on_error', 'off', true),"               \
 	" pg_catalog.set_config('statement_timeout', '" statement "', true)," \
 	" pg_catalog.set_config('lock_timeout', '" lock "', true),"           \
 	" pg_catalog.set_config('idle_in_transaction_session_timeout',"       \

@@ -6,11 +6,13 @@ import contextlib
 import pytest
 
 from harness.failover import PgBouncer
-from harness.responder import CGI, FastCGI, event, eventually, task_of
+from harness.responder import CGI, FastCGI, event, eventually, new_task, task_of
 from harness.responder_database import WRITER
 from harness.spool import Spool
 
 RECEIVED = b'{"received":true}'
+DUPLICATE = b'{"received":true,"duplicate":true}'
+TOO_DEEP = b',"x":' + b"[" * 30000 + b"]" * 30000 + b"}"    # only PostgreSQL refuses it
 SETTINGS = [("default_transaction_isolation", "repeatable read"),
             ("default_transaction_isolation", "serializable"),
             ("default_transaction_read_only", "on"),
@@ -30,6 +32,8 @@ SETTINGS = [("default_transaction_isolation", "repeatable read"),
             ("extra_float_digits", "-15"),
             ("standard_conforming_strings", "off"),
             ("xmloption", "document"),
+            ("exit_on_error", "on"),
+            ("restrict_nonsystem_relation_kind", "view"),
             ("synchronous_commit", "off")]
 HOSTILE = """
 CREATE SCHEMA IF NOT EXISTS elsewhere;
@@ -82,13 +86,17 @@ def test_setting(name, value, where, conninfo, paths, store):
     store.query(HOSTILE)
     with Spool() as spool, setting(store, where, name, value):
         spool.make()
-        spooled = event()
+        spooled, repeated = event(), new_task()
         spool.put(spooled)
         with FastCGI(paths.responder, conninfo, SPOOL=spool.path) as it:
             bodies = [event() for _ in range(5)]
             for body in bodies:
                 assert it.post(body).body == RECEIVED, it.log()
+            for stamp, answer in (("12:00", RECEIVED), ("12:05", DUPLICATE), ("11:55", DUPLICATE)):
+                body = event(task_id=repeated, timestamp=f"2026-03-01T{stamp}:00Z")
+                assert it.post(body).body == answer, it.log()
             assert it.post(event(status=5)).status == 422, it.log()
+            assert it.post(event()[:-1] + TOO_DEEP).status == 422, it.log()
             assert eventually(lambda: not spool.waiting), it.log()
             assert '"ok"' in it.get().body.decode(), it.log()
         assert recorded(store, [spooled, *bodies]) == 6

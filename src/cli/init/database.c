@@ -131,6 +131,8 @@ static PGconn *open_database(const struct target *t, const char *name)
 		" ('statement_timeout', '0'), ('lock_timeout', '0'),"
 		" ('idle_in_transaction_session_timeout', '0'),"
 		" ('transaction_timeout', '0'),"
+		" ('restrict_nonsystem_relation_kind', ''),"
+		" ('exit_on_error', 'off'),"
 		" ('default_transaction_isolation', 'read committed'),"
 		" ('default_transaction_read_only', 'off'),"
 		" ('search_path', 'pg_catalog, pg_temp'),"
