@@ -576,7 +576,8 @@ def test_metrics(ask, database, tmp_path):
         ("humcli_up", None): 1, ("humcli_events", "A"): 2, ("humcli_events", 'odd\\"\\\\\\n'): 1,
         ("humcli_repeats", None): 1, ("humcli_quarantined", None): 1, ("humcli_gaps", None): 1,
         ("humcli_open_tasks", None): 2, ("humcli_subscription_pending", "s"): 3,
-        ("humcli_dead_letters", "s"): 0, ("humcli_spool_files", "new"): 0,
+        ("humcli_dead_letters", "s"): 0,
+        ("humcli_reconcile_repaired_events", None): 0, ("humcli_spool_files", "new"): 0,
         ("humcli_spool_files", "failed"): 1, ("humcli_spool_bytes", "new"): 0,
         ("humcli_spool_bytes", "failed"): 5}
 

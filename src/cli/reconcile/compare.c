@@ -7,7 +7,6 @@
 
 #include "base/alloc.h"
 
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,15 +41,28 @@ bool status_differs(const char *own, const char *told)
 	return strcmp(own ? own : "PENDING", told) != 0;
 }
 
+/* For bsearch(): an id, and an element of either side. */
+static int order_id_own(const void *id, const void *element)
+{
+	const struct own_task *const *task = element;
+
+	return strcmp(id, (*task)->task_id);
+}
+
+static int order_id_told(const void *id, const void *element)
+{
+	const struct told_task *task = element;
+
+	return strcmp(id, task->task_id);
+}
+
 /* Returns the recorded task; NULL if there is none. */
 static const struct own_task *find_own(const struct own_task *const *sorted,
 				       size_t count, const char *task_id)
 {
-	struct own_task key = { .task_id = (char *)(uintptr_t)task_id };
-	const struct own_task *pointer = &key;
 	const struct own_task *const *found =
-		count ? bsearch(&pointer, sorted, count, sizeof(*sorted),
-				order_own)
+		count ? bsearch(task_id, sorted, count, sizeof(*sorted),
+				order_id_own)
 		      : NULL;
 
 	return found ? *found : NULL;
@@ -81,10 +93,8 @@ static void compare_told(const struct own_task *const *sorted, size_t count,
 
 static bool is_told(const struct told *told, const char *task_id)
 {
-	struct told_task key = { .task_id = (char *)(uintptr_t)task_id };
-
-	return told->count && bsearch(&key, told->list, told->count,
-				      sizeof(*told->list), order_told);
+	return told->count && bsearch(task_id, told->list, told->count,
+				      sizeof(*told->list), order_id_told);
 }
 
 void compare(const struct own_task *own, size_t count, struct told *told,

@@ -10,6 +10,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/random.h"
 #include "cli/reconcile/compare.h"
 #include "cli/reconcile/history.h"
 
@@ -19,7 +20,9 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { BUSY_ATTEMPTS = 5, US = 1000000 };
+enum { BUSY_ATTEMPTS = 5 };
+
+static const int64_t second_us = 1000000;
 
 struct run {
 	const struct reconcile *r;
@@ -59,7 +62,7 @@ static int code_of(enum api_result result)
 /* Reads a key's lists. Returns true if they are whole. */
 static bool read_lists(struct run *x, const struct secret *key)
 {
-	bool is_whole = true;
+	bool whole = true;
 
 	for (size_t i = 0; i < x->statuses.count; i++) {
 		enum api_result result;
@@ -71,7 +74,7 @@ static bool read_lists(struct run *x, const struct secret *key)
 				  &x->told, &reason);
 		if (result != API_ANSWERED) {
 			add_fault(x, code_of(result), reason);
-			is_whole = false;
+			whole = false;
 		}
 		free(reason);
 		/* The other lists would be answered in the same way. */
@@ -80,7 +83,33 @@ static bool read_lists(struct run *x, const struct secret *key)
 		if (result == API_FAILED && api_is_exhausted(x->r->api))
 			break;
 	}
-	return is_whole;
+	return whole;
+}
+
+/*
+ * Reads the lists of all keys. Begins with another key each time, so that no key
+ * is always the one for which no time is left.
+ */
+static void read_all_lists(struct run *x)
+{
+	const struct secret_set *keys = x->r->keys;
+	uint64_t start = 0;
+
+	if (!random_bytes(&start, sizeof(start)))
+		start = (uint64_t)wall_clock_us();
+	for (size_t n = 0; n < keys->count; n++) {
+		size_t i = (size_t)((start + n) % keys->count);
+
+		if (api_is_exhausted(x->r->api)) {
+			add_fault(
+				x, EX_TEMPFAIL,
+				"the lists of some keys are left for the next "
+				"run, because this one has used its time or "
+				"its requests");
+			return;
+		}
+		x->is_whole[i] = read_lists(x, &keys->list[i]);
+	}
 }
 
 /*
@@ -108,9 +137,10 @@ static bool is_whole(void *context, const char *agent)
 static int64_t reading_time(const struct http_answer *answer)
 {
 	int64_t ours = wall_clock_us() - answer->ms * 1000;
-	int64_t theirs = answer->date * US;
+	int64_t theirs = answer->date * second_us;
 
-	if (!answer->date || (ours - theirs < 2 * US && theirs - ours < US))
+	if (!answer->date ||
+	    (ours - theirs < 2 * second_us && theirs - ours < second_us))
 		return ours;
 	return theirs;
 }
@@ -323,8 +353,7 @@ static int reconcile_all(struct run *x)
 	int code;
 
 	x->is_whole = xcalloc(x->r->keys->count, sizeof(*x->is_whole));
-	for (size_t i = 0; i < x->r->keys->count; i++)
-		x->is_whole[i] = read_lists(x, &x->r->keys->list[i]);
+	read_all_lists(x);
 	code = history_tasks(x->r->query, &x->told, &own);
 	if (code == EX_OK) {
 		told = (struct told){ .list = x->told.list,

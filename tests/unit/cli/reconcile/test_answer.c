@@ -51,8 +51,7 @@ static void test_no_page(void **state)
 		"{\"data\":[],\"pagination\":{\"total\":1e300}}",
 		"{\"data\":[],\"pagination\":{\"total\":\"1\"}}",
 		"{\"data\":[5],\"pagination\":{\"total\":1}}",
-		"{\"data\":[{\"task_id\":\"\",\"status\":\"X\"}],"
-		"\"pagination\":{\"total\":1}}",
+		"{\"data\":[{\"task_id\":\"\"}],\"pagination\":{\"total\":1}}",
 		"{\"DATA\":[],\"pagination\":{\"total\":0}}",
 		"{\"data\":[],\"pagination\":{\"total\":0}} x",
 		"{\"data\":[],\"pagination\":{\"total\":01}}"

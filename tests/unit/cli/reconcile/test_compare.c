@@ -7,7 +7,6 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -100,7 +99,8 @@ static const struct compare_case cases[] = {
 
 static bool is_whole(void *context, const char *agent)
 {
-	const char *partial = context;
+	const char *const *to = context;
+	const char *partial = *to;
 
 	return !partial || !agent || strcmp(partial, agent) != 0;
 }
@@ -109,9 +109,10 @@ static void run_case(const struct compare_case *c)
 {
 	struct own_task own[MOST] = { 0 };
 	struct told_task list[MOST] = { 0 };
+	const char *partial = c->partial;
 	struct told told = { .list = list,
 			     .is_whole = is_whole,
-			     .context = (char *)(uintptr_t)c->partial };
+			     .context = &partial };
 	struct suspects suspects;
 	struct buf found = { 0 };
 	size_t count = 0;
