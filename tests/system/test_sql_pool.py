@@ -369,7 +369,7 @@ def test_installation(cluster, pooled, paths, template):
 def test_workers_that_crash_hang_and_fail(database, connection, rng, in_order):
     """While others write, each event is completed once or becomes a dead
     letter. With in_order, never two events of a task are claimed at a time."""
-    total = 22_000
+    total = 5_000
     call(connection, "subscribe", "p")
     call(connection, "pool", "p", in_order=in_order, max_attempts=4, backoff="5 ms", longest_backoff="20 ms")
     connection.cursor().execute("CREATE TABLE public.done (id bigint, task_id text, occurred_at timestamptz,"
