@@ -24,7 +24,7 @@ struct file_stamp {
 	struct timespec modified, changed;
 };
 
-/* What is wrong with the files, a line each. */
+/* The faults of the files, a line each. */
 struct secret_report {
 	struct buf errors, warnings;
 };

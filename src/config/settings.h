@@ -35,8 +35,8 @@ struct settings {
 	enum log_format log_format;
 
 	/*
-	 * Where to log why the program can't start: log, but the log in the
-	 * home if there is no settings file at all.
+	 * The log for the reasons why the program can't start: log, but the
+	 * log in the home if there is no settings file at all.
 	 */
 	char *fault_log;
 	char *file; /* the settings file that was read; NULL if none */

@@ -29,7 +29,7 @@ struct delivery {
 	atomic_uint refcount;
 };
 
-/* What became of a delivery. */
+/* The outcome of a delivery. */
 enum outcome {
 	OUTCOME_RECORDED,
 	OUTCOME_DUPLICATE, /* a repeat is answered as one */

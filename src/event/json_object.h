@@ -28,8 +28,8 @@ enum json_verdict {
 /*
  * Checks UTF-8 text by the grammar of RFC 8259, and calls on_member for each
  * member of the outermost object, in order. text[length] must be NUL. Lone
- * surrogates, repeated keys, long numbers and deep nesting are valid. Where
- * the text turns out to be invalid, members before the fault were called for.
+ * surrogates, repeated keys, long numbers and deep nesting are valid. If
+ * the text is invalid, on_member was called for the members before the fault.
  * Takes linear time and does not recurse.
  */
 enum json_verdict json_scan_object(const char *text, size_t length,

@@ -1,5 +1,5 @@
 /*
- * Owns the arithmetic of open descriptors. It must not know their users beyond
+ * Owns the arithmetic of open descriptors. Must not know their users beyond
  * the numbers below.
  */
 #include "responder/descriptors.h"

@@ -1,6 +1,6 @@
 /*
  * Owns one connection from accept to reply, and libfcgi (fcgiapp.h), which no
- * other file includes. It must not know how connections are found.
+ * other file includes. Must not know how connections are found.
  *
  * A worker reads the request and hands it to the handler. The reply is sent by
  * that worker, by another one for an overdue request, or by the writer's

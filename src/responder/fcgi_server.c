@@ -1,6 +1,6 @@
 /*
  * Owns the FastCGI server: when it accepts a connection, how it finds overdue
- * requests, and how it ends. It must not know libfcgi, nor what a request is.
+ * requests, and how it ends. Must not know libfcgi, nor what a request is.
  *
  * Workers of a leader/follower pool serve. The leader polls for a connection
  * or an overdue request. No worker waits for a commit: the writer's thread

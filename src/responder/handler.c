@@ -1,6 +1,6 @@
 /*
- * Owns the order of the checks of a request, its reply and its log line. It
- * must not know FastCGI, OpenSSL, cJSON or libpq.
+ * Owns the order of the checks of a request, its reply and its log line. Must
+ * not know FastCGI, OpenSSL, cJSON or libpq.
  *
  * A worker calls handler_handle(), which ends with the delivery in the queue.
  * From then on the exchange belongs to one of two: the writer's thread, which
@@ -25,7 +25,7 @@ enum { REPLY_LIMIT_MS = 4500, SPOOL_RESERVE_MS = 500 };
 /* A signature check that has to hash so much, about 1 ms, waits its turn. */
 enum { COSTLY_BYTES = 1024 * 1024 };
 
-/* Fields of a request's log line. Those that are NULL are left out. */
+/* Fields of a request's log line. NULL fields are left out. */
 struct request_log {
 	const char *outcome;
 	const char *reason;

@@ -1,6 +1,6 @@
 /*
- * Owns how a listening socket is made, and when its path may be replaced. It
- * must not know who accepts on it.
+ * Owns how a listening socket is made, and when its path may be replaced. Must
+ * not know who accepts on it.
  */
 #include "responder/listener.h"
 

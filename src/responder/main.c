@@ -1,6 +1,6 @@
 /*
  * humcli-webhook.fcgi: finds out how it was started, reads the settings, and
- * puts gateway, handler, queue, writer and drainer together. It must not know
+ * puts gateway, handler, queue, writer and drainer together. Must not know
  * how any of them works. See humcli-webhook.fcgi(8).
  *
  * Threads as FastCGI: this one waits for signals; workers serve requests; the

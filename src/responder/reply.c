@@ -1,6 +1,6 @@
 /*
- * Owns the text of a reply for the web server, with its reason phrase. It must
- * not know why a status was chosen.
+ * Owns the text of a reply for the web server, with its reason phrase. Must not
+ * know why a status was chosen.
  */
 #include "responder/reply.h"
 

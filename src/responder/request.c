@@ -1,5 +1,5 @@
 /*
- * Owns what CGI variables mean, and how a body is read. It must not know where
+ * Owns what CGI variables mean, and how a body is read. Must not know where
  * they come from: a gateway sets the variables and passes a function that
  * reads.
  */

@@ -1,10 +1,10 @@
 /*
  * Owns the order of costly signature checks, and the names of the secrets that
- * matched last. It must not know what a signature is.
+ * matched last. Must not know what a signature is.
  *
- * Workers call verify_queue_enter(). One that may check goes on to take what
- * waits by verify_queue_next(), until nothing is left. All state is guarded by
- * one lock.
+ * Workers call verify_queue_enter(). A worker that may check goes on with
+ * waiting checks by verify_queue_next(), until none is left. All state is
+ * guarded by one lock.
  */
 #include "responder/verify_queue.h"
 

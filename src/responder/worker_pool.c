@@ -1,6 +1,6 @@
 /*
  * Owns the threads of a leader/follower pool: which one leads, and how many
- * there are. It must not know what the work is.
+ * there are. Must not know what the work is.
  *
  * leader_lock is held by the leader while it waits for work. A worker that
  * wants to lead waits for that lock; such workers are the followers. Idle

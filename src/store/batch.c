@@ -1,6 +1,6 @@
 /*
  * Owns the writer's side of the queue: which deliveries are recorded together,
- * and what becomes of each. queue.c owns the other side. It must not know
+ * and what becomes of each. queue.c owns the other side. Must not know
  * sockets, libpq or the spool.
  *
  * Threads: the writer calls all of batch.h, and calls on_outcome of live

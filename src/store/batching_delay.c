@@ -1,5 +1,5 @@
 /*
- * Owns the rule how long a batch waits. It must not know the queue or a clock.
+ * Owns the rule how long a batch waits. Must not know the queue or a clock.
  *
  * A transaction costs as much as 10 to 20 events, so under load the next batch
  * waits up to DELAY_MS for the clients that are answered now to send again.

@@ -1,6 +1,6 @@
 /*
  * Owns the states closed, open and half-open, and how long a round trip
- * counts. It must not know the queue, the database or a file: it has no lock,
+ * counts. Must not know the queue, the database or a file: it has no lock,
  * no clock and no log of its own. The queue embeds one struct breaker and
  * calls these functions with its lock held, from any thread; it logs and
  * tells others by what they return.

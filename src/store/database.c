@@ -1,6 +1,6 @@
 /*
  * Owns the responder's connection to PostgreSQL and its statements; pipeline.c
- * has the requests in flight. It must not know batches, retries or who waits.
+ * has the requests in flight. Must not know batches, retries or who waits.
  * All functions but database_answers() are the writer's.
  */
 #include "store/database.h"

@@ -1,11 +1,11 @@
 /*
  * Owns the order in which the spool's files are recorded, and what becomes of
- * each: recorded and removed, deferred, or moved to failed/. It must not know
+ * each: recorded and removed, deferred, or moved to failed/. Must not know
  * the form of a file, nor the database: it submits deliveries to the queue.
  *
  * A drain takes the lock, brings back files of failed/ that an active secret
  * fits, lists new/ and records batches of files, oldest first. Files that were
- * refused before come last. Nothing that one file meets holds up another.
+ * refused before come last. No file holds up another.
  *
  * drain_schedule.c knows the pauses and the order; drain_memory.c the files
  * that no active secret fits. The drainer's thread calls drain(); CGI and the

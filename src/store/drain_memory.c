@@ -1,6 +1,6 @@
 /*
  * Owns the names of the files that no active secret fits, as a sorted array.
- * It must not know the spool. The drainer's thread calls these functions.
+ * Must not know the spool. The drainer's thread calls these functions.
  */
 #include "store/drain_memory.h"
 

@@ -1,7 +1,7 @@
 /*
  * Owns the drainer's thread: when to drain. drain.c says how. The thread drains
  * when a file was put, and every 5 s for what other processes left; it sleeps
- * in spool_wait(). It must not know secrets or the database.
+ * in spool_wait(). Must not know secrets or the database.
  */
 #include "store/drainer.h"
 

@@ -1,6 +1,6 @@
 /*
  * Owns the binary form of values and arrays (array_send, timestamptz_send and
- * so on), and which column of a delivery goes where. It must not know the
+ * so on), and which column of a delivery goes where. Must not know the
  * text of a statement, a transaction or a result.
  */
 #include "store/parameters.h"

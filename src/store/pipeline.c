@@ -1,6 +1,6 @@
 /*
  * Owns the order of what is sent on one connection, and what each transaction
- * asks for. It must not know what a statement does, nor its rows.
+ * asks for. Must not know what a statement does, nor its rows.
  *
  * Each request is a transaction with its own Sync, and what it did counts once
  * that Sync has come back clean.
@@ -21,15 +21,15 @@
 #include "postgres/query.h"
 
 /*
- * What a transaction asks for. Our time limits are wider than our own clock's:
- * they end statements whose outcome nobody awaits any more. They do not end a
- * COMMIT that waits for a standby.
+ * The settings that a transaction asks for. Our time limits are wider than our
+ * own clock's: they end statements whose outcome nobody awaits any more. They
+ * do not end a COMMIT that waits for a standby.
  */
 static const char begin_transaction[] =
 	"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 static const char set_transaction[] = SQL_SET_LIMITS("30s", "10s", "60s");
 /*
- * What comes out of the spool may not hold up live events for long. A file that
+ * A spooled event may not hold up live events for long. A file that
  * needs more time is tried alone, after growing pauses.
  */
 static const char set_spool_transaction[] = SQL_SET_LIMITS("4s", "10s", "60s");

@@ -1,10 +1,10 @@
 /*
  * Owns the entries between submit and outcome, and the one lock between
- * requests and writer. It must not know sockets, libpq or the spool.
+ * requests and writer. Must not know sockets, libpq or the spool.
  *
  * A live entry is in `waiting` until it has its outcome or is overdue, and in
- * `live` until the writer takes it. One out of the spool is in `spooled` until
- * the writer takes it.
+ * `live` until the writer takes it. A spooled one is in `spooled` until the
+ * writer takes it.
  *
  * Threads: workers call queue_submit() and queue_healthy(); the leader polls
  * queue_overdue_fd() and calls queue_overdue(); the drainer blocks in

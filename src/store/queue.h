@@ -1,7 +1,8 @@
 /*
- * Where requests and the writer meet: deliveries wait here to be recorded,
- * each until its deadline. All locking between the two sides is in here. This
- * is the side of the requests, for any thread; the writer's is in batch.h.
+ * The queue between requests and the writer: deliveries wait here to be
+ * recorded, each until its deadline. All locking between the two sides is in
+ * here. This header has the side of the requests, for any thread; batch.h has
+ * the writer's.
  */
 #ifndef QUEUE_H
 #define QUEUE_H

@@ -1,6 +1,6 @@
 /*
- * Owns the form of the rows that the recording functions return, in binary. It
- * must not know which statement was sent. It is the writer's, as all of
+ * Owns the form of the rows that the recording functions return, in binary.
+ * Must not know which statement was sent. It is the writer's, as all of
  * database.c.
  */
 #include "store/record_rows.h"

@@ -1,6 +1,6 @@
 /*
  * Owns what happens to a batch that failed, by the choice of failure.c, and the
- * list of batches that are recorded before the queue's. It must not know the
+ * list of batches that are recorded before the queue's. Must not know the
  * connection or when something is sent. Only the writer's thread calls it.
  */
 #include "store/retries.h"

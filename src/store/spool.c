@@ -2,11 +2,11 @@
  * Owns the state of the spool: whether it can be used, how much it holds, and
  * what waits for the drainer. spool_listing.c reads the folders, spool_file.c
  * knows the form of a file, spool_disk.c how a file survives a crash,
- * spool_count.c the sums. It must not know secrets, events or the database.
+ * spool_count.c the sums. Must not know secrets, events or the database.
  *
  * Workers, the drainer and the command line call any function at any time. The
- * lock guards some flags. Nothing is read or written under it, because a slow
- * disk would otherwise stop all requests.
+ * lock guards some flags. No file is read or written with it held, because a
+ * slow disk would otherwise stop all requests.
  *
  * Folders can be removed or become unusable while the process runs. They are
  * made again by the next function that needs them.
@@ -208,7 +208,7 @@ static bool has_event(struct spool *s, const struct spool_entry *e)
 static bool write_event(struct spool *s, const struct spool_entry *e,
 			const struct buf *text)
 {
-	/* One that is there already may not have been synced yet. */
+	/* An existing file may not have been synced yet. */
 	if (has_event(s, e))
 		return spool_folders_sync_new(&s->disk);
 	if (!spool_count_reserve(s->count, text->length, s->max_bytes)) {

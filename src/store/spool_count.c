@@ -1,5 +1,5 @@
 /*
- * Owns the sums of the files in the spool's new/. It must not know the folder,
+ * Owns the sums of the files in the spool's new/. Must not know the folder,
  * which a callback counts.
  *
  * Any thread calls any function at any time. The lock is held for some

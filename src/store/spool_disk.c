@@ -1,6 +1,6 @@
 /*
  * Owns the order of system calls by which a file of the spool survives a crash.
- * spool_folders.c makes and syncs the folders. It must not know what is in a
+ * spool_folders.c makes and syncs the folders. Must not know what is in a
  * file, and counts nothing.
  *
  * A file is written and synced in tmp/, and linked into new/, which is synced

@@ -1,6 +1,6 @@
 /*
  * Owns the form of the spool's files: "humcli-spool 1", four headers, an empty
- * line and the raw body; or two headers for a note. It must not know folders,
+ * line and the raw body; or two headers for a note. Must not know folders,
  * descriptors or the log. All functions are pure; any thread may call them.
  *
  * A parsed file was checked against all that PostgreSQL would refuse, because

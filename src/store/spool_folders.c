@@ -1,6 +1,6 @@
 /*
  * Owns the folders of the spool: which there are, that they are private, and
- * how one is synced. It must not know what is in a file.
+ * how one is synced. Must not know what is in a file.
  *
  * Some file systems can't sync a folder. Then it is done without, and a warning
  * says so once. Any thread and any number of processes may call these functions

@@ -1,6 +1,6 @@
 /*
  * Owns what a folder of the spool has, and which errors say that a file is
- * damaged. It must not know what a file is for; it writes and logs nothing.
+ * damaged. Must not know what a file is for; it writes and logs nothing.
  * Any thread may call these functions.
  */
 #include "store/spool_listing.h"

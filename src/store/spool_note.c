@@ -1,5 +1,5 @@
 /*
- * Owns the files in refused/. It must not know what they are for, nor the
+ * Owns the files in refused/. Must not know what they are for, nor the
  * files of new/. Any thread may call these functions; the drainer, which holds
  * the spool's lock, is the only one that writes.
  */

@@ -1,6 +1,6 @@
 /*
  * Owns the order of live entries by deadline and by age, and the effective
- * deadline. It must not know the breaker, the writer or a lock. The first entry
+ * deadline. Must not know the breaker, the writer or a lock. The first entry
  * by deadline or the oldest one is overdue first, because a limit by age
  * applies to all.
  */

@@ -1,6 +1,6 @@
 /*
  * Owns the one connection that records, the batches between queue and
- * database, and the decision when to send what. It must not know requests,
+ * database, and the decision when to send what. Must not know requests,
  * sockets of web servers or CGI.
  *
  * A batch is in one of three places. It is in flight until its transaction

@@ -46,7 +46,7 @@ static void test_server_errors(void **state)
 	}
 }
 
-/* What passes is tried again as it is, but not for ever. */
+/* An error that passes is retried with the same batch, but not for ever. */
 static void test_transient_errors(void **state)
 {
 	static const char *const transient[] = { "",	  "08006", "25006",

@@ -321,7 +321,7 @@ static void test_survives_a_crash(void **state)
 	/* CGI opens it at each request. */
 	assert_int_equal(synced.count, 0);
 	assert_first_put_is_synced(dir, s);
-	/* One that was there already may not have been synced yet. */
+	/* A file that was there already may not have been synced yet. */
 	synced.count = 0;
 	assert_true(spool_put(s, &entry));
 	assert_int_equal(synced.count, 1);
@@ -481,7 +481,7 @@ static void test_capital_digits(void **state)
 	spool_close(s);
 }
 
-/* What lies there under our name and is not ours must not swallow ours. */
+/* A foreign file of the same name must not replace our event. */
 static void test_damaged_namesake(void **state)
 {
 	const char *dir = dir_of(state);
@@ -508,7 +508,7 @@ static void test_fail_and_retry(void **state)
 	spool_close(s);
 }
 
-/* What failed must not take the place of a whole one that waits. */
+/* A failed file must not replace a whole one that waits. */
 static void test_retry_replaces_nothing(void **state)
 {
 	const char *dir = dir_of(state);
@@ -718,7 +718,7 @@ static void test_folders_can_not_be_synced(void **state)
 	}
 }
 
-/* That one says that the disk lost something. */
+/* EIO of fsync() says that the disk lost data. */
 static void test_sync_fails(void **state)
 {
 	struct spool *s = open_in(dir_of(state), 1 << 20);
@@ -888,7 +888,7 @@ static void test_repeats_are_not_counted(void **state)
 	assert_true(spool_put(s, &entry));
 	other.signature = CAPITAL;
 	assert_false(spool_put(s, &other));
-	/* What goes makes room at once. */
+	/* A removed file makes room at once. */
 	spool_remove(s, SIGNATURE);
 	assert_true(spool_put(s, &entry));
 	spool_move_to_failed(s, OTHER, "a test");
@@ -967,7 +967,7 @@ static void test_oldest_first(void **state)
 	spool_close(s);
 }
 
-/* Where a file system keeps any time there is. */
+/* A file system may keep any time at all. */
 static void test_impossible_times(void **state)
 {
 	static const struct {
