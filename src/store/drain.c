@@ -252,7 +252,7 @@ static bool apply_outcomes(const struct drain_source *source,
 }
 
 /* Returns true if a file was recorded that had been refused before. */
-static bool record_batch(const struct drain_source *source,
+static bool record_files(const struct drain_source *source,
 			 struct drain_batch *b, int64_t until,
 			 struct drain_count *count)
 {
@@ -326,7 +326,7 @@ static void drain_list(const struct drain_source *source,
 		/*
 		 * The site's fault may be over, so all refused files are due.
 		 */
-		if (record_batch(source, &b, until, count))
+		if (record_files(source, &b, until, count))
 			due = list->count;
 		if (source->progress)
 			source->progress(source->progress_context, i, due);
