@@ -57,6 +57,22 @@ int query_count(struct query *q, const char *sql, const char *const *values,
 	"pg_catalog.to_char(" column " AT TIME ZONE 'UTC'," \
 	" 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')"
 
+/*
+ * SQL for the task_id of each task that has not ended, without tests, and the
+ * occurred_at of its last event. Reads the index of the unique constraint alone,
+ * backward; humcli.tasks would read all rows.
+ */
+#define OPEN_TASKS                                                       \
+	"SELECT l.task_id, l.occurred_at FROM ("                         \
+	"SELECT DISTINCT ON (d.task_id) d.task_id, d.occurred_at, "      \
+	"d.status FROM (SELECT DISTINCT ON (e.task_id, e.event) "        \
+	"e.task_id, e.occurred_at, e.status FROM humcli.events e "       \
+	"ORDER BY e.task_id DESC, e.event DESC, e.occurred_at DESC, "    \
+	"e.status DESC) d ORDER BY d.task_id DESC, d.occurred_at DESC) " \
+	"l WHERE l.status <> ALL (ARRAY(SELECT s.status "                \
+	"FROM humcli.statuses s WHERE s.terminal)) "                     \
+	"AND strpos(l.task_id, 'task_test_') <> 1"
+
 /* How to print rows: the values of --json and --wide. */
 struct query_form {
 	bool json;

@@ -30,54 +30,42 @@ enum { BEGIN_MS = 5000 };
 #define PERCENTILE(share, column) \
 	"(percentile_cont(" share \
 	") WITHIN GROUP (ORDER BY " MS(column) "))::bigint"
-#define NO_TEST(column) "strpos(" column ", 'task_test_') <> 1"
+#define TO_RECORD "n.recorded_at - n.received_at"
+#define TO_RECEIVE "n.received_at - n.occurred_at"
 
-static const char totals_sql[] = "SELECT (SELECT " SECOND(
-	"e.recorded_at") " FROM humcli.events e "
-			 "ORDER BY e.id DESC LIMIT 1), "
-			 "(SELECT " AGE(
-				 "e.recorded_at") " FROM humcli.events e "
-						  "ORDER BY e.id DESC LIMIT 1), "
-						  "(SELECT count(*) FROM humcli.dead), "
-						  "(SELECT count(*) FROM (SELECT FROM humcli.quarantine LIMIT 10001) q), "
-						  "(SELECT count(*) FROM (SELECT z.received_at FROM humcli.quarantine z "
-						  "ORDER BY z.id DESC LIMIT 10001) q "
-						  "WHERE q.received_at > now() - interval '7 days'), "
-						  "(SELECT count(*) FROM (SELECT FROM humcli.repeats LIMIT 10001) p), " PERCENTILE("0.5", "n.recorded_at - n.received_at") ", " PERCENTILE(
-							  "0.95",
-							  "n.recorded_at - n.received_at") ", "
-											   "max(" MS("n.recorded_at - n.received_at") ")::bigint, " PERCENTILE("0.5", "n.received_at - n.occurred_at") ", " PERCENTILE(
-												   "0.95",
-												   "n.received_at - n.occurred_at") " "
-																    "FROM (SELECT e.occurred_at, e.received_at, e.recorded_at "
-																    "FROM humcli.events e ORDER BY e.id DESC LIMIT " REPORT_SAMPLED
-																    ") n";
+/* It would break lines in the middle of the macros' arguments. */
+/* clang-format off */
 
-/*
- * Reads the index of the unique constraint alone, backward, for each task's last
- * status. The view of the tasks then has the last word on the tasks shown.
- */
+static const char totals_sql[] =
+	"SELECT (SELECT " SECOND("e.recorded_at") " FROM humcli.events e "
+	"ORDER BY e.id DESC LIMIT 1), "
+	"(SELECT " AGE("e.recorded_at") " FROM humcli.events e "
+	"ORDER BY e.id DESC LIMIT 1), "
+	"(SELECT count(*) FROM humcli.dead), "
+	"(SELECT count(*) FROM (SELECT FROM humcli.quarantine LIMIT 10001) q), "
+	"(SELECT count(*) FROM (SELECT z.received_at FROM humcli.quarantine z "
+	"ORDER BY z.id DESC LIMIT 10001) q "
+	"WHERE q.received_at > now() - interval '7 days'), "
+	"(SELECT count(*) FROM (SELECT FROM humcli.repeats LIMIT 10001) p), "
+	PERCENTILE("0.5", TO_RECORD) ", " PERCENTILE("0.95", TO_RECORD) ", "
+	"max(" MS(TO_RECORD) ")::bigint, "
+	PERCENTILE("0.5", TO_RECEIVE) ", " PERCENTILE("0.95", TO_RECEIVE) " "
+	"FROM (SELECT e.occurred_at, e.received_at, e.recorded_at "
+	"FROM humcli.events e ORDER BY e.id DESC LIMIT " REPORT_SAMPLED ") n";
+
+/* The view of the tasks has the last word on the tasks that are shown. */
 static const char open_sql[] =
-	"WITH o AS (SELECT l.task_id, l.occurred_at FROM ("
-	"SELECT DISTINCT ON (d.task_id) d.task_id, d.occurred_at, d.status "
-	"FROM (SELECT DISTINCT ON (e.task_id, e.event) "
-	"e.task_id, e.occurred_at, e.status FROM humcli.events e "
-	"ORDER BY e.task_id DESC, e.event DESC, e.occurred_at DESC, "
-	"e.status DESC) d ORDER BY d.task_id DESC, d.occurred_at DESC) l "
-	"WHERE l.status <> ALL (ARRAY(SELECT s.status FROM humcli.statuses s "
-	"WHERE s.terminal)) AND " NO_TEST(
-		"l.task_id") "), "
-			     "shown AS (SELECT o.task_id FROM o ORDER BY o.occurred_at, o.task_id "
-			     "LIMIT " REPORT_OPEN_SHOWN ") "
-			     "SELECT (SELECT count(*) FROM o), t.task_id, t.status, t.meaning, "
-			     "t.secret_name, " MINUTE("t.occurred_at") ", " AGE("t.occurred_at") ", " MINUTE(
-				     "f.first") ", " AGE("f.first") ", "
-								    "(SELECT " AGE(
-									    "max(o.occurred_at)") " FROM o) "
-												  "FROM humcli.tasks t CROSS JOIN LATERAL (SELECT min(e.occurred_at) "
-												  "AS first FROM humcli.events e WHERE e.task_id = t.task_id) f "
-												  "WHERE t.task_id = ANY (ARRAY(SELECT z.task_id FROM shown z)) "
-												  "ORDER BY t.occurred_at, t.task_id";
+	"WITH o AS (" OPEN_TASKS "), "
+	"shown AS (SELECT o.task_id FROM o ORDER BY o.occurred_at, o.task_id "
+	"LIMIT " REPORT_OPEN_SHOWN ") "
+	"SELECT (SELECT count(*) FROM o), t.task_id, t.status, t.meaning, "
+	"t.secret_name, " MINUTE("t.occurred_at") ", " AGE("t.occurred_at") ", "
+	MINUTE("f.first") ", " AGE("f.first") ", "
+	"(SELECT " AGE("max(o.occurred_at)") " FROM o) "
+	"FROM humcli.tasks t CROSS JOIN LATERAL (SELECT min(e.occurred_at) "
+	"AS first FROM humcli.events e WHERE e.task_id = t.task_id) f "
+	"WHERE t.task_id = ANY (ARRAY(SELECT z.task_id FROM shown z)) "
+	"ORDER BY t.occurred_at, t.task_id";
 
 /* Conditions with ANY reach the index through the views; joins do not. */
 static const char steps_sql[] =
@@ -100,62 +88,58 @@ static const char steps_sql[] =
 	"ORDER BY s.occurred_at DESC, s.place DESC) AS back, "
 	"count(*) OVER (PARTITION BY s.task_id) AS steps FROM steps s) "
 	"SELECT c.task_id, c.kind, c.status, c.meaning, "
-	"(date_part('epoch', c.occurred_at) * 1000)::bigint, " SECOND("c.occurred_at") ", " SECOND("c.received_at") ", " MS(
-		"c.recorded_at - c.received_at") "::bigint, g.previous_status, "
-						 "c.terminal, c.secret_name, "
-						 "greatest(c.steps - " REPORT_STEPS_SHOWN
-						 ", 0), "
-						 "(date_part('epoch', now()) * 1000)::bigint "
-						 "FROM counted c JOIN recent r ON r.task_id = c.task_id "
-						 "LEFT JOIN gaps g ON g.id = c.id "
-						 "WHERE c.back <= " REPORT_STEPS_SHOWN
-						 " "
-						 "ORDER BY r.id DESC, c.occurred_at, c.place NULLS LAST";
+	"(date_part('epoch', c.occurred_at) * 1000)::bigint, "
+	SECOND("c.occurred_at") ", " SECOND("c.received_at") ", "
+	MS("c.recorded_at - c.received_at") "::bigint, g.previous_status, "
+	"c.terminal, c.secret_name, "
+	"greatest(c.steps - " REPORT_STEPS_SHOWN ", 0), "
+	"(date_part('epoch', now()) * 1000)::bigint "
+	"FROM counted c JOIN recent r ON r.task_id = c.task_id "
+	"LEFT JOIN gaps g ON g.id = c.id "
+	"WHERE c.back <= " REPORT_STEPS_SHOWN " "
+	"ORDER BY r.id DESC, c.occurred_at, c.place NULLS LAST";
 
-static const char hours_sql[] = "SELECT h.ago, h.bucket, h.events, " MINUTE(
-	"date_trunc('hour', now() - h.ago * interval '1 hour')") ", "
-								 "floor(date_part('epoch', now()))::bigint, "
-								 "h.counted = " REPORT_PLOTTED
-								 " AND "
-								 "h.oldest > now() - interval '14 days' "
-								 "FROM (SELECT g.ago, g.bucket, g.events, "
-								 "sum(g.events) OVER () AS counted, min(g.oldest) OVER () AS oldest "
-								 "FROM (SELECT (floor(date_part('epoch', now()) / 3600) "
-								 "- floor(date_part('epoch', n.received_at) / 3600))::int AS ago, "
-								 "width_bucket(" MS(
-									 "n.recorded_at - n.received_at") ", " BUCKETS
-													  ") "
-													  "AS bucket, count(*) AS events, min(n.received_at) AS oldest "
-													  "FROM (SELECT e.received_at, e.recorded_at FROM humcli.events e "
-													  "ORDER BY e.id DESC LIMIT " REPORT_PLOTTED
-													  ") n GROUP BY 1, 2) g) h "
-													  "WHERE h.ago BETWEEN 0 AND 14 * 24 - 1 ORDER BY h.ago DESC, h.bucket";
+static const char hours_sql[] =
+	"SELECT h.ago, h.bucket, h.events, "
+	"floor(date_part('epoch', now()))::bigint, "
+	"h.counted = " REPORT_PLOTTED " AND "
+	"h.oldest > now() - interval '14 days' "
+	"FROM (SELECT g.ago, g.bucket, g.events, "
+	"sum(g.events) OVER () AS counted, min(g.oldest) OVER () AS oldest "
+	"FROM (SELECT (floor(date_part('epoch', now()) / 3600) "
+	"- floor(date_part('epoch', n.received_at) / 3600))::int AS ago, "
+	"width_bucket(" MS(TO_RECORD) ", " BUCKETS ") "
+	"AS bucket, count(*) AS events, min(n.received_at) AS oldest "
+	"FROM (SELECT e.received_at, e.recorded_at FROM humcli.events e "
+	"ORDER BY e.id DESC LIMIT " REPORT_PLOTTED ") n GROUP BY 1, 2) g) h "
+	"WHERE h.ago BETWEEN 0 AND 14 * 24 - 1 ORDER BY h.ago DESC, h.bucket";
 
 static const char gaps_sql[] =
-	"SELECT count(*) OVER (), g.task_id, g.kind, g.previous_status, "
-	"g.status_before, g.status, " MINUTE(
-		"g.occurred_at") " "
-				 "FROM humcli.gaps g WHERE g.task_id = ANY (ARRAY("
-				 "SELECT DISTINCT x.task_id FROM (SELECT e.task_id "
-				 "FROM humcli.events e ORDER BY e.id DESC "
-				 "LIMIT " REPORT_GAPS_AMONG ") x)) "
-				 "ORDER BY g.occurred_at DESC, g.id DESC LIMIT " REPORT_ROWS;
+	"SELECT count(*) OVER (), g.task_id, g.previous_status, "
+	"g.status_before, g.status, " MINUTE("g.occurred_at") " "
+	"FROM humcli.gaps g WHERE g.task_id = ANY (ARRAY("
+	"SELECT DISTINCT x.task_id FROM (SELECT e.task_id "
+	"FROM humcli.events e ORDER BY e.id DESC "
+	"LIMIT " REPORT_GAPS_AMONG ") x)) "
+	"ORDER BY g.occurred_at DESC, g.id DESC LIMIT " REPORT_ROWS;
 
 static const char subscriptions_sql[] =
-	"SELECT s.name, s.pool, s.pending, " MINUTE("s.oldest") ", " AGE("s.oldest") ", s.claimed, s.dead, " MINUTE(
-		"s.last_seen") ", " AGE("s.last_seen") ", array_to_string(s.statuses, ', '), "
-						       "array_to_string(s.secrets, ', '), s.needs_rebase "
-						       "FROM humcli.subscription_status s ORDER BY s.name";
+	"SELECT s.name, s.pool, s.pending, " MINUTE("s.oldest") ", "
+	AGE("s.oldest") ", s.claimed, s.dead, " MINUTE("s.last_seen") ", "
+	AGE("s.last_seen") ", array_to_string(s.statuses, ', '), "
+	"array_to_string(s.secrets, ', '), s.needs_rebase "
+	"FROM humcli.subscription_status s ORDER BY s.name";
 
 static const char quarantine_sql[] =
 	"SELECT q.reason, count(*), sum(q.seen), "
-	"string_agg(DISTINCT q.secret_name, ', '), " MINUTE(
-		"max(q.received_at)") " FROM (SELECT z.reason, z.seen, "
-				      "z.secret_name, z.received_at FROM humcli.quarantine z "
-				      "ORDER BY z.id DESC LIMIT " REPORT_GAPS_AMONG
-				      ") q "
-				      "GROUP BY q.reason ORDER BY max(q.received_at) DESC "
-				      "LIMIT " REPORT_ROWS;
+	"string_agg(DISTINCT q.secret_name, ', '), "
+	MINUTE("max(q.received_at)") " FROM (SELECT z.reason, z.seen, "
+	"z.secret_name, z.received_at FROM humcli.quarantine z "
+	"ORDER BY z.id DESC LIMIT " REPORT_GAPS_AMONG ") q "
+	"GROUP BY q.reason ORDER BY max(q.received_at) DESC "
+	"LIMIT " REPORT_ROWS;
+
+/* clang-format on */
 
 /*
  * Begins the transaction of all questions. Compiling the queries would take

@@ -82,7 +82,6 @@ enum hours_column {
 	HOUR_AGO,
 	HOUR_BUCKET,
 	HOUR_COUNT,
-	HOUR_LABEL, /* 2026-03-01 12:00 */
 	HOUR_NOW, /* s since 1970 */
 	HOUR_LIMITED /* t if older events of these days are left out */
 };
@@ -94,7 +93,6 @@ enum { REPORT_BUCKETS = 12 };
 enum gap_column {
 	GAP_COUNT,
 	GAP_TASK,
-	GAP_KIND,
 	GAP_MISSING,
 	GAP_BEFORE,
 	GAP_STATUS,

@@ -1,6 +1,7 @@
 /*
- * metrics: prints what monitoring wants to know, as Prometheus text for the
- * textfile collector of node_exporter. One query gives all rows of the
+ * metrics: prints what monitoring wants to know, for the textfile collector of
+ * node_exporter. The text is valid as Prometheus text and as OpenMetrics, whose
+ * units and end the former reads as comments. One query gives all rows of the
  * database; the spool is counted first, because root becomes postgres for the
  * query.
  */
@@ -17,30 +18,34 @@
 /* Every family of metrics; all are gauges, because purge deletes rows. */
 static const struct family {
 	const char *name;
+	const char *unit; /* the last word of the name; NULL: there is none */
 	const char *help;
 } families[] = {
-	{ "humcli_build_info", "The version of humcli-webhook." },
-	{ "humcli_up", "1 if the database answers, else 0." },
-	{ "humcli_spool_files", "Files in the spool, by folder." },
-	{ "humcli_spool_bytes", "Bytes of the files in the spool." },
-	{ "humcli_events", "Recorded events, by status." },
-	{ "humcli_repeats", "Deliveries recorded as repeats of an event." },
-	{ "humcli_quarantined", "Signed bodies that are no events." },
-	{ "humcli_gaps", "Events whose previous status is not recorded." },
-	{ "humcli_open_tasks", "Tasks that have not ended, without tests." },
-	{ "humcli_last_event_timestamp_seconds",
+	{ "humcli_build_info", NULL, "The version of humcli-webhook." },
+	{ "humcli_up", NULL, "1 if the database answers, else 0." },
+	{ "humcli_spool_files", NULL, "Files in the spool, by folder." },
+	{ "humcli_spool_bytes", "bytes", "Bytes of the files in the spool." },
+	{ "humcli_events", NULL, "Recorded events, by status." },
+	{ "humcli_repeats", NULL,
+	  "Deliveries recorded as repeats of an event." },
+	{ "humcli_quarantined", NULL, "Signed bodies that are no events." },
+	{ "humcli_gaps", NULL,
+	  "Events whose previous status is not recorded." },
+	{ "humcli_open_tasks", NULL,
+	  "Tasks that have not ended, without tests." },
+	{ "humcli_last_event_timestamp_seconds", "seconds",
 	  "When the newest event was recorded." },
-	{ "humcli_subscription_pending",
+	{ "humcli_subscription_pending", NULL,
 	  "Events that a subscription or pool has not read; 10001 is more." },
-	{ "humcli_subscription_oldest_timestamp_seconds",
+	{ "humcli_subscription_oldest_timestamp_seconds", "seconds",
 	  "When the oldest pending event was recorded." },
-	{ "humcli_dead_letters",
+	{ "humcli_dead_letters", NULL,
 	  "Events of a pool whose attempts are used up." },
-	{ "humcli_reconcile_last_run_timestamp_seconds",
+	{ "humcli_reconcile_last_run_timestamp_seconds", "seconds",
 	  "When reconcile ended last." },
-	{ "humcli_reconcile_last_success_timestamp_seconds",
+	{ "humcli_reconcile_last_success_timestamp_seconds", "seconds",
 	  "When reconcile ended last and had compared all tasks." },
-	{ "humcli_reconcile_repaired_events",
+	{ "humcli_reconcile_repaired_events", NULL,
 	  "Events that no webhook brought and reconcile recorded." },
 };
 
@@ -55,11 +60,10 @@ static const char metrics_sql[] =
 	"UNION ALL SELECT 'humcli_gaps', NULL, NULL, count(*)::text "
 	"FROM humcli.gaps "
 	"UNION ALL SELECT 'humcli_open_tasks', NULL, NULL, count(*)::text "
-	"FROM humcli.tasks WHERE terminal IS NOT TRUE "
-	"AND strpos(task_id, 'task_test_') <> 1 "
+	"FROM (" OPEN_TASKS ") o "
 	"UNION ALL SELECT 'humcli_last_event_timestamp_seconds', NULL, NULL, "
-	"extract(epoch FROM max(recorded_at))::text FROM humcli.events "
-	"HAVING count(*) > 0 "
+	"(SELECT extract(epoch FROM e.recorded_at)::text FROM humcli.events e "
+	"ORDER BY e.id DESC LIMIT 1) WHERE EXISTS (SELECT FROM humcli.events) "
 	"UNION ALL SELECT 'humcli_subscription_pending', 'subscription', name, "
 	"pending::text FROM humcli.subscription_status "
 	"UNION ALL SELECT 'humcli_subscription_oldest_timestamp_seconds', "
@@ -105,9 +109,12 @@ static void print_sample(const char *family, const char *label,
 static void print_header(const char *name)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(families); i++) {
-		if (strcmp(families[i].name, name) == 0)
-			printf("# HELP %s %s\n# TYPE %s gauge\n", name,
-			       families[i].help, name);
+		if (strcmp(families[i].name, name) != 0)
+			continue;
+		printf("# HELP %s %s\n# TYPE %s gauge\n", name,
+		       families[i].help, name);
+		if (families[i].unit)
+			printf("# UNIT %s %s\n", name, families[i].unit);
 	}
 }
 
@@ -155,23 +162,27 @@ static void print_spool(const struct settings *settings)
 	print_folders("humcli_spool_bytes", sums.new.bytes, sums.failed.bytes);
 }
 
-/* Prints all metrics. Returns the exit code. */
+/*
+ * Prints all metrics, as many as are known: after any failure humcli_up is 0.
+ * Returns the exit code.
+ */
 static int print_metrics(const struct verb *v)
 {
 	struct rows *rows = NULL;
 	struct query q;
 	int code = query_load(&q, v);
 
+	print_one("humcli_build_info", "version", PACKAGE_VERSION, "1");
 	if (code == EX_OK) {
-		print_one("humcli_build_info", "version", PACKAGE_VERSION, "1");
 		print_spool(&q.settings);
 		code = query_connect(&q);
-		if (code == EX_OK)
-			code = query_run(&q, metrics_sql, NULL, 0, &rows);
-		print_one("humcli_up", NULL, NULL, code == EX_OK ? "1" : "0");
 	}
+	if (code == EX_OK)
+		code = query_run(&q, metrics_sql, NULL, 0, &rows);
+	print_one("humcli_up", NULL, NULL, code == EX_OK ? "1" : "0");
 	if (rows)
 		print_rows(rows);
+	puts("# EOF");
 	rows_free(rows);
 	query_close(&q);
 	return code;
