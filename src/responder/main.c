@@ -11,6 +11,7 @@
 
 #include <ctype.h>
 #include <dirent.h>
+#include <errno.h>
 #include <getopt.h>
 #include <malloc.h>
 #include <signal.h>
@@ -20,6 +21,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "base/alloc.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -132,6 +134,26 @@ struct responder {
 };
 
 /*
+ * Opens the log. Returns true; false with the fault in errors if a person asked
+ * for the check. To serve, stderr has to do for a log that can't be opened,
+ * because no event may be refused for it.
+ */
+static bool open_log(const struct settings *s, bool check, struct buf *errors)
+{
+	char *reason;
+
+	if (log_open(s->log, s->log_level))
+		return true;
+	reason = xasprintf("log %s: %s", s->log, strerror(errno));
+	if (check)
+		buf_printf(errors, "%s\n", reason);
+	else if (log_open("stderr", s->log_level))
+		log_message(LEVEL_ERROR, "%s; logging to stderr", reason);
+	free(reason);
+	return !check;
+}
+
+/*
  * Opens settings, log and secrets. Returns true if it did; false with the
  * faults logged: to stderr if a person asked for the check, else to the log.
  */
@@ -141,10 +163,9 @@ static bool configure(struct responder *r, bool check)
 	struct buf errors = { 0 };
 	bool ok = settings_load(&r->settings, &places, &errors);
 
-	if (ok && !log_open(r->settings.log, r->settings.log_level)) {
-		buf_printf(&errors, "log %s: %m\n", r->settings.log);
-		ok = false;
-	}
+	if (!check)
+		log_set_format(r->settings.log_format);
+	ok = ok && open_log(&r->settings, check, &errors);
 	if (ok) {
 		r->handler.settings = &r->settings;
 		r->handler.secrets = secrets_open(&r->settings, &errors);
@@ -154,8 +175,6 @@ static bool configure(struct responder *r, bool check)
 	    !log_open(check ? "stderr" : r->settings.fault_log,
 		      r->settings.log_level))
 		buf_printf(&errors, "log %s: %m\n", r->settings.fault_log);
-	if (!check)
-		log_set_format(r->settings.log_format);
 	log_errors(&errors);
 	buf_free(&errors);
 	return ok;

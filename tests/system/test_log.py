@@ -229,3 +229,24 @@ def test_json(paths, store, kind):
         assert [line["status"] for line in recorded] == ['a "b" \u4e16']
         assert recorded[0]["task_id"] == task_of(body)
         assert any(line.get("http") == "401" for line in lines)
+
+
+@pytest.mark.parametrize("kind", [FastCGI, CGI])
+@pytest.mark.parametrize("place", ["a folder", "missing/log", "not-ours"])
+def test_a_log_that_cannot_be_opened(place, kind, paths, store):
+    """As after a rotation that gives the file to another user: events are
+    recorded all the same, and stderr has the log."""
+    class Responder(kind):
+        def start(self, *arguments, **streams):
+            self.settings["LOG"] = path = os.path.join(self.folder, place)
+            if place == "a folder":
+                os.makedirs(path, exist_ok=True)
+            elif place == "not-ours":
+                self.write(place, "", 0o400)
+            return super().start(*arguments, **streams)
+
+    with Responder(paths.responder, store.conninfo) as it:
+        body = event()
+        assert it.post(body).body == b'{"received":true}', it.read(it.stderr_file)
+        assert eventually(lambda: task_of(body) in it.read(it.stderr_file))
+        assert re.search("level=error .*logging to stderr", it.read(it.stderr_file))
