@@ -20,7 +20,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { BUSY_ATTEMPTS = 5 };
+enum { BUSY_ATTEMPTS = 5, MOST_FAILURES = 3 };
 
 static const int64_t second_us = 1000000;
 
@@ -31,6 +31,7 @@ struct run {
 	bool *is_whole; /* by key: its lists were read whole */
 	struct run_result result;
 	size_t missing; /* events that are missing, recorded or not */
+	unsigned failures; /* questions in a row that HumCLI did not answer */
 	char *fault; /* the first one, for result.fault */
 	int code; /* EX_OK until a fault */
 };
@@ -54,16 +55,26 @@ static void add_fault(struct run *x, int code, const char *text)
 	buf_free(&shown);
 }
 
+/*
+ * Returns true if this run asks no more: its time or its requests are used, or
+ * HumCLI does not answer.
+ */
+static bool is_over(const struct run *x)
+{
+	return x->failures >= MOST_FAILURES || api_is_exhausted(x->r->api);
+}
+
 static int code_of(enum api_result result)
 {
 	return result == API_REFUSED ? EX_NOPERM : EX_UNAVAILABLE;
 }
 
-/* Reads a key's lists. Returns true if they are whole. */
+/*
+ * Reads a key's lists, up to the first fault, because the others would be
+ * answered in the same way. Returns true if they are whole.
+ */
 static bool read_lists(struct run *x, const struct secret *key)
 {
-	bool whole = true;
-
 	for (size_t i = 0; i < x->statuses.count; i++) {
 		enum api_result result;
 		char *reason;
@@ -72,18 +83,14 @@ static bool read_lists(struct run *x, const struct secret *key)
 			continue;
 		result = api_list(x->r->api, key, x->statuses.list[i].status,
 				  &x->told, &reason);
+		x->failures = result == API_FAILED ? x->failures + 1 : 0;
 		if (result != API_ANSWERED) {
 			add_fault(x, code_of(result), reason);
-			whole = false;
+			free(reason);
+			return false;
 		}
-		free(reason);
-		/* The other lists would be answered in the same way. */
-		if (result == API_REFUSED)
-			break;
-		if (result == API_FAILED && api_is_exhausted(x->r->api))
-			break;
 	}
-	return whole;
+	return true;
 }
 
 /*
@@ -149,7 +156,6 @@ static int64_t reading_time(const struct http_answer *answer)
 struct question {
 	const char *task_id;
 	struct http_answer answer;
-	const struct secret *key; /* that gave the answer; NULL: none did */
 	struct task_answer *task; /* of the answer 200; NULL otherwise */
 	struct reading reading;
 };
@@ -164,17 +170,20 @@ static bool ask_key(struct run *x, struct question *n, const struct secret *key,
 	http_answer_free(&n->answer);
 	free(*reason);
 	result = api_task(x->r->api, key, n->task_id, &n->answer, reason);
-	if (result == API_FAILED) {
-		add_fault(x, EX_UNAVAILABLE, *reason);
-		return true;
-	}
-	n->key = key;
+	x->failures = result == API_FAILED ? x->failures + 1 : 0;
 	n->reading = (struct reading){ .task_id = n->task_id,
 				       .key = key->name,
 				       .http_status = n->answer.status,
 				       .read_at = wall_clock_us(),
 				       .told_at = reading_time(&n->answer),
 				       .body = &n->answer.body };
+	if (result == API_FAILED) {
+		char *text = xasprintf("task %s: %s", n->task_id, *reason);
+
+		add_fault(x, EX_UNAVAILABLE, text);
+		free(text);
+		return true;
+	}
 	if (result == API_REFUSED)
 		return false;
 	n->task = task_answer_parse(&n->answer.body, n->task_id, fault,
@@ -210,15 +219,18 @@ static int ask_task(struct run *x, struct question *n, const char *agent)
 				done = ask_key(x, n, &keys->list[i], &reason);
 		}
 	}
-	if (!done && n->key) {
-		char *text = xasprintf("task %s: no key may read it; %s",
+	if (!done) {
+		char *text = xasprintf("task %s: no key may read it; put its "
+				       "agent's key into "
+				       "HUMCLI_WEBHOOK_KEY_DIR; %s",
 				       n->task_id, reason);
 
 		x->result.denied++;
 		cli_error(verb(x), "%s", text);
 		free(text);
 	}
-	if (n->key && !x->r->dry_run)
+	/* A reading also of a failure, so that the task is asked for last. */
+	if (n->answer.status && !x->r->dry_run)
 		code = history_add_reading(x->r->query, &n->reading);
 	free(reason);
 	return code;
@@ -328,11 +340,10 @@ static int second_looks(struct run *x, const struct suspects *s)
 	if (s->count)
 		wait_for_webhooks(x);
 	for (size_t i = 0; i < s->count && code == EX_OK; i++) {
-		if (api_is_exhausted(x->r->api)) {
-			char *text = xasprintf(
-				"%zu tasks are left for the next run, because "
-				"this one has used its time or its requests",
-				s->count - i);
+		if (is_over(x)) {
+			char *text = xasprintf("%zu tasks are left for the "
+					       "next run",
+					       s->count - i);
 
 			add_fault(x, EX_TEMPFAIL, text);
 			free(text);

@@ -106,6 +106,7 @@ class HumcliApi:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True      # else each answer takes 40 ms
 
             def date_time_string(self, timestamp=None):
                 return formatdate((timestamp or time.time()) + api.skew, usegmt=True)
