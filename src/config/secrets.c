@@ -141,13 +141,14 @@ static void explain_no_secret(const struct settings *s, struct buf *errors)
 	if (!directory)
 		directory = SYSCONFDIR "/humcli-webhook.secrets";
 	/* No quotes in this command, because the log would escape them. */
-	buf_printf(errors,
-		   "to make one: (umask 077; mkdir -p %s; openssl rand -hex 32 "
-		   "> %s/main), readable to the user the receiver runs "
-		   "as%s%s\n",
-		   directory, directory,
-		   s->secret_dir ? "" : ", and HUMCLI_WEBHOOK_SECRET_DIR=",
-		   s->secret_dir ? "" : directory);
+	buf_printf(
+		errors,
+		"create one: (umask 077; mkdir -p %s; openssl rand -hex 32 > "
+		"%s/main), readable to the user that the receiver runs "
+		"as%s%s\n",
+		directory, directory,
+		s->secret_dir ? "" : ", and HUMCLI_WEBHOOK_SECRET_DIR=",
+		s->secret_dir ? "" : directory);
 }
 
 struct secrets *secrets_open(const struct settings *s, struct buf *errors)

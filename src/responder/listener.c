@@ -153,15 +153,15 @@ static void log_path_failure(const char *path)
 	case ENOENT:
 		log_message(LEVEL_ERROR,
 			    "can't listen on %s: the folder does not exist; "
-			    "make it, for the user this runs as: "
+			    "create it for the user that this program runs as: "
 			    "mkdir -p %.*s",
 			    path, length, folder);
 		break;
 	case EACCES:
 	case EPERM:
 		log_message(LEVEL_ERROR,
-			    "can't listen on %s: %m; let the user this runs as "
-			    "write to %.*s",
+			    "can't listen on %s: %m; let the user that this "
+			    "program runs as write to %.*s",
 			    path, length, folder);
 		break;
 	case EADDRINUSE:
@@ -171,10 +171,11 @@ static void log_path_failure(const char *path)
 			    path);
 		break;
 	case EEXIST:
-		log_message(LEVEL_ERROR,
-			    "can't listen on %s: a file is there that is no "
-			    "socket; remove it or choose another path",
-			    path);
+		log_message(
+			LEVEL_ERROR,
+			"can't listen on %s: a file that is not a socket is "
+			"there; remove it or choose another path",
+			path);
 		break;
 	default:
 		log_message(LEVEL_ERROR, "can't listen on %s: %m", path);

@@ -49,14 +49,11 @@ static const char usage[] =
 	"       humcli-webhook.fcgi --check-config | --version | --help\n";
 
 static const char how_to_start[] =
-	"humcli-webhook.fcgi is started by a web server: as FastCGI with a\n"
-	"listening socket as its standard input (Apache's mod_fcgid, lighttpd,\n"
-	"spawn-fcgi, a systemd socket), or as CGI. By hand:\n"
-	"\n"
-	"    humcli-webhook.fcgi --listen /run/humcli-webhook/sock\n"
-	"    humcli-webhook.fcgi --check-config\n"
-	"\n"
-	"See humcli-webhook.fcgi(8).\n";
+	"humcli-webhook.fcgi is started by a web server: as FastCGI with "
+	"a\nlistening socket as its standard input (Apache's mod_fcgid, "
+	"lighttpd,\nspawn-fcgi, a systemd socket), or as CGI. By hand:\n\n    "
+	"humcli-webhook.fcgi --listen /run/humcli-webhook/sock\n    "
+	"humcli-webhook.fcgi --check-config\n\nSee humcli-webhook.fcgi(8).\n";
 
 static void parse_options(int argc, char **argv, struct options *o)
 {
@@ -203,7 +200,7 @@ static struct drain_source start_storage(struct responder *r, bool cgi)
 	usable = h->spool && spool_is_usable(h->spool);
 	/* Writes a file, which would be too much for each CGI request. */
 	if (usable && !cgi && !spool_accepts(h->spool))
-		log_message(LEVEL_DEBUG, "the spool accepts nothing now");
+		log_message(LEVEL_DEBUG, "the spool can't be used now");
 	/* Three quarters, because some may still be reading a request. */
 	h->queue = queue_new(usable, r->settings.in_flight * 3 / 4);
 	if (!cgi)

@@ -340,7 +340,7 @@ def test_once_says_how_it_went(once, connection):
     assert once("--exec", "exit 75").returncode == LATER
     connection.cursor().execute("UPDATE humcli.jobs SET due = clock_timestamp()")
     done = once("--exec", "exit 1")
-    assert done.returncode == NEGATIVE and done.err.count("is dead after 2 attempts") == 7
+    assert done.returncode == NEGATIVE and done.err.count("is a dead letter after 2 attempts") == 7
     assert set(dead(connection)) == set(numbers)
     assert value(connection, "redrive", "p") == 7
     done = once("--exec", "echo $HUMCLI_ID", "--concurrency", "3")

@@ -296,7 +296,7 @@ def test_the_spool_is_open_to_others(doctor):
 def test_no_spool(doctor):
     doctor.settings["SPOOL"] = ""
     faults, code = doctor.faults()
-    assert (faults, code) == ({"spool": "there is none"}, WARNING)
+    assert (faults, code) == ({"spool": "no spool is set"}, WARNING)
 
 
 REFUSED = 'time=x level=warning pid=1 outcome=unauthorized http=401 why="no match" ms=0\n'

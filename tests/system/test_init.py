@@ -188,7 +188,7 @@ def test_the_curl(account, cluster, empty):
 @pytest.mark.parametrize("database, code, said", [
     (None, USAGE, "--database is missing"),
     ("host=/nowhere dbname=x", UNAVAILABLE, "can't connect"),
-    ("x y z", CONFIG, "can't be parsed"),
+    ("x y z", CONFIG, "can't parse"),
 ])
 def test_no_database(account, database, code, said):
     done = account.init("--home", *(["--database", database] if database else []))

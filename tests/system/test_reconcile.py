@@ -515,7 +515,7 @@ def test_bad_keys(reconcile, keys, api):
     """The rules for secrets hold for keys, and a key fits into a header."""
     for key, mode, text in (("hk_main", 0o644, "others can read it; fix: chmod"),
                             ("hk_main", 0o660, "its group can write it"), ("", 0o600, "empty"),
-                            ("two words", 0o600, "is no key"), ("a\nb", 0o600, "is no key")):
+                            ("two words", 0o600, "is not a key"), ("a\nb", 0o600, "is not a key")):
         put_key(keys, "main", key, mode)
         done = reconcile()
         assert done.returncode == CONFIG and text in done.err and api.requests == []

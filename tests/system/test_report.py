@@ -143,7 +143,7 @@ def test_page(report, database, tmp_path):
                  "<i>", "<u>the field\\u000astatus</u>", "2 events were given up by pools",
                  "A file of the spool can't be recorded", "2.0 KiB", "missing before it: IN_PROGRESS",
                  "2 events, 1 gap", "2 events, 1 repeat", "delivered again", "in the busiest hour",
-                 "2 signed bodies of the last 7 days are no events", "test"):
+                 "2 signed bodies of the last 7 days are not events", "test"):
         assert text in page.text, text
     assert "ESTIMATE_PENDING, missing IN_PROGRESS, SUBMITTED" in page.labels
     # The task that ended and the test are not open; every other one is.

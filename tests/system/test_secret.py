@@ -77,7 +77,7 @@ def test_add_replaces_nothing(cli, secret, folder):
     for _ in range(2):
         done = secret("add", "a")
         assert (done.returncode, done.out) == (CANT_CREATE, "")
-        assert "there is a secret 'a' already" in done.err
+        assert "the secret 'a' exists already" in done.err
     assert (folder / "a").read_text() == "whsec_old" and os.listdir(folder) == ["a"]
     assert secret("add", "default", SECRET="x").returncode == CANT_CREATE
     single = cli.secret_file("single", b"whsec_s")

@@ -148,11 +148,12 @@ bool claim_return(struct consumer *c, const struct claimed_event *e,
 			    "event %s: another worker of pool %s has it",
 			    e->event.id, c->options->source.name);
 	else if (result == FAIL_DEAD)
-		log_message(LEVEL_ERROR,
-			    "event %s (task %s, %s) is dead after %llu "
-			    "attempts; see humcli-webhook dead list",
-			    e->event.id, e->event.task_id, e->event.status,
-			    (unsigned long long)e->attempt);
+		log_message(
+			LEVEL_ERROR,
+			"event %s (task %s, %s) is a dead letter after %llu "
+			"attempts; see humcli-webhook dead list",
+			e->event.id, e->event.task_id, e->event.status,
+			(unsigned long long)e->attempt);
 	return status != QUERY_LOST;
 }
 

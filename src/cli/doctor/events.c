@@ -33,7 +33,7 @@ static const struct query_check data_checks[] = {
 	  "have been lost, or the callback_url be wrong" },
 	{ "quarantine", "quarantine",
 	  "SELECT CASE WHEN count(*) > 0 THEN 1 ELSE 0 END, "
-	  "format('%s signed bodies of the last 7 days are no events', "
+	  "format('%s signed bodies of the last 7 days are not events', "
 	  "count(*)) FROM humcli.quarantine q "
 	  "WHERE q.received_at > now() - interval '7 d' "
 	  "AND position('task_test_'::bytea IN q.body) = 0",
@@ -61,22 +61,21 @@ static const struct query_check data_checks[] = {
 	  "the workers try again" },
 	{ "gaps", "gaps",
 	  "SELECT CASE WHEN count(*) > 0 THEN 1 ELSE 0 END, "
-	  "format('%s holes in the histories of tasks', count(*)) "
+	  "format('%s gaps in the histories of tasks', count(*)) "
 	  "FROM humcli.gaps g WHERE " NO_TEST("g.task_id"),
 	  "SELECT * FROM humcli.gaps names them; humcli-webhook reconcile asks "
 	  "HumCLI for the state of these tasks" },
 	{ "reconcile", "reconcile_runs",
-	  "SELECT CASE WHEN r.runs = 0 THEN 0 WHEN r.fault IS NOT NULL "
-	  "OR r.ended_at < now() - interval '1 d' OR r.repaired > 0 THEN 1 "
-	  "ELSE 0 END, CASE WHEN r.runs = 0 "
-	  "THEN 'never ran: a lost last event would go unnoticed' "
-	  "ELSE format('ran last at %s%s; recorded %s missed events in 7 days', "
-	  "r.ended_at::timestamptz(0), coalesce(', not whole: ' || r.fault, ''), "
-	  "r.repaired) END FROM (SELECT count(*) AS runs, "
-	  "max(v.ended_at) AS ended_at, coalesce(sum(v.repaired) FILTER "
-	  "(WHERE v.ended_at > now() - interval '7 d'), 0) AS repaired, "
-	  "(array_agg(v.fault ORDER BY v.ended_at DESC))[1] AS fault "
-	  "FROM humcli.reconcile_runs v) r",
+	  "SELECT CASE WHEN r.runs = 0 THEN 0 WHEN r.fault IS NOT NULL OR "
+	  "r.ended_at < now() - interval '1 d' OR r.repaired > 0 THEN 1 ELSE "
+	  "0 END, CASE WHEN r.runs = 0 THEN 'never ran: a lost last event "
+	  "would go unnoticed' ELSE format('ran last at %s%s; recorded %s "
+	  "missed events in 7 days', r.ended_at::timestamptz(0), coalesce(', "
+	  "not whole: ' || r.fault, ''), r.repaired) END FROM (SELECT "
+	  "count(*) AS runs, max(v.ended_at) AS ended_at, "
+	  "coalesce(sum(v.repaired) FILTER (WHERE v.ended_at > now() - "
+	  "interval '7 d'), 0) AS repaired, (array_agg(v.fault ORDER BY "
+	  "v.ended_at DESC))[1] AS fault FROM humcli.reconcile_runs v) r",
 	  "look in the web server's and the receiver's log for the time of a "
 	  "missed event; see that the timer runs: systemctl list-timers" },
 };

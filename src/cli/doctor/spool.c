@@ -294,7 +294,7 @@ void doctor_spool(struct findings *f, const struct settings *s)
 			"set HUMCLI_WEBHOOK_SPOOL: without a spool, an event "
 			"that comes while PostgreSQL is unavailable is "
 			"answered 503",
-			"there is none");
+			"no spool is set");
 		return;
 	}
 	if (stat(s->spool, &st) < 0) {

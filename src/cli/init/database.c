@@ -142,9 +142,9 @@ static PGconn *open_database(const struct target *t, const char *name)
 	PGconn *conn = conninfo ? connect_admin(t, conninfo) : NULL;
 
 	if (!conninfo)
-		cli_error(t->init->verb, "--admin can't be parsed: it is "
-					 "key=value pairs, or a URI "
-					 "postgresql://user@host/database");
+		cli_error(t->init->verb,
+			  "can't parse --admin: give key=value pairs, or a URI "
+			  "postgresql://user@host/database");
 	else
 		explicit_bzero(conninfo, strlen(conninfo));
 	free(conninfo);
@@ -451,10 +451,10 @@ int init_database(struct init *i, const struct settings *s)
 		/* libpq's message can quote what may be a password. */
 		cli_error(
 			i->verb,
-			"HUMCLI_WEBHOOK_DATABASE can't be parsed: it is "
-			"key=value pairs, or a URI postgresql://user@host/"
-			"database; a value with a space stands between ', and "
-			"a ' or \\ in it has a \\ before it");
+			"can't parse HUMCLI_WEBHOOK_DATABASE: give key=value "
+			"pairs, or a URI postgresql://user@host/database; put "
+			"a value with a space between ', and a \\ before each "
+			"' or \\ in it");
 		return EX_CONFIG;
 	}
 	t.name = option(&t, "dbname");

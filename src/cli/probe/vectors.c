@@ -110,8 +110,8 @@ static bool read_deliveries(struct vectors *all, const cJSON *file,
 		v = &all->list[all->count++];
 		if (!read_vector(v, title, item)) {
 			buf_printf(errors,
-				   "%s: delivery '%s' is not as "
-				   "README.md has it\n",
+				   "%s: delivery '%s' does not have the form "
+				   "that tests/vectors/README.md describes\n",
 				   path, v->name ? v->name : "?");
 			return false;
 		}

@@ -42,8 +42,9 @@ static cJSON *parse_object(const struct buf *body, char *reason, size_t size)
 		root = cJSON_ParseWithLength(body->data, body->length);
 	if (!root)
 		snprintf(reason, size, "%s",
-			 verdict == JSON_OTHER ? "the answer is no JSON object"
-					       : "the answer is not JSON");
+			 verdict == JSON_OTHER
+				 ? "the answer is not a JSON object"
+				 : "the answer is not JSON");
 	return root;
 }
 

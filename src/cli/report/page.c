@@ -118,7 +118,7 @@ static void put_matters(struct buf *b, const struct report *r,
 		   "events were given up by pools");
 	put_matter(b, f->quarantined_week, "quarantine",
 		   "A signed body of the last 7 days is no event",
-		   "signed bodies of the last 7 days are no events");
+		   "signed bodies of the last 7 days are not events");
 	put_matter(b, f->spool_age > QUARTER_HOUR_MS, "spool",
 		   "Events have waited in the spool for 15 minutes or more",
 		   "");

@@ -222,7 +222,7 @@ void report_put_quarantine(struct buf *b, const struct report *r)
 	const struct rows *rows = r->answers.rows[ASK_QUARANTINE];
 
 	report_section(b, "quarantine", "Quarantine",
-		       "Signed bodies that are no events, by reason");
+		       "Signed bodies that are not events, by reason");
 	if (!rows_count(rows))
 		buf_printf(b, "<p class=\"none\">It is empty.</p>\n");
 	else

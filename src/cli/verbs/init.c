@@ -33,7 +33,7 @@ static int check(const struct init *i, struct settings *s)
 {
 	int code;
 
-	puts("\nThe way to the database, as the receiver has it:\n");
+	puts("\nThe connection to the database, as the receiver makes it:\n");
 	if (i->home || !cli_run_as(i->user, check_database, s, &code))
 		code = check_database(s);
 	return code;
@@ -110,17 +110,22 @@ int cmd_init(const struct verb *v, int argc, char **argv)
 	struct init i = { .verb = v };
 	const struct cli_option options[] = {
 		{ "home", NULL, &i.home, NULL,
-		  "set up this account alone, in ~/.humcli-webhook (default: the whole system)" },
+		  "set up this account alone, in ~/.humcli-webhook (default: "
+		  "the whole system)" },
 		{ "dry-run", NULL, &i.dry_run, NULL,
 		  "print what would be done, and do nothing" },
 		{ "url", &i.url, NULL, "URL",
-		  "print this callback_url (default: a guess by the host's name)" },
+		  "print this callback_url (default: a guess by the host's "
+		  "name)" },
 		{ "database", &i.database, NULL, "CONNINFO",
-		  "use this database if no settings file names one; - reads it from stdin (default: dbname=humcli)" },
+		  "use this database if no settings file names one; - reads "
+		  "it from stdin (default: dbname=humcli)" },
 		{ "admin", &i.admin, NULL, "CONNINFO",
-		  "install the schema by this connection (default: as the user postgres)" },
+		  "install the schema by this connection (default: as the "
+		  "user postgres)" },
 		{ "server", &i.server, NULL, "apache|lighttpd|nginx|caddy",
-		  "print the commands for this web server (default: those installed)" },
+		  "print the commands for this web server (default: those "
+		  "installed)" },
 		{ "user", &i.user, NULL, "NAME",
 		  "set up the receiver for this user (default: humcli-webhook)" },
 		{ "steps", NULL, &i.steps, NULL,

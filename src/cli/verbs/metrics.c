@@ -28,7 +28,7 @@ static const struct family {
 	{ "humcli_events", NULL, "Recorded events, by status." },
 	{ "humcli_repeats", NULL,
 	  "Deliveries recorded as repeats of an event." },
-	{ "humcli_quarantined", NULL, "Signed bodies that are no events." },
+	{ "humcli_quarantined", NULL, "Signed bodies that are not events." },
 	{ "humcli_gaps", NULL,
 	  "Events whose previous status is not recorded." },
 	{ "humcli_open_tasks", NULL,

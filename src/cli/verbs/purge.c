@@ -112,8 +112,8 @@ static void name_subscriptions(struct query *q, const char *older_than)
 		return;
 	for (size_t n = 0; n < rows_count(rows); n++)
 		cli_error(q->verb,
-			  "%s %s has not read events that are as old, so their "
-			  "tasks stay; if nobody needs it: humcli-webhook "
+			  "%s %s has not read events of that age, so their "
+			  "tasks are kept; if nobody needs it: humcli-webhook "
 			  "unsubscribe %s",
 			  rows_text(rows, n, 1), rows_text(rows, n, 0),
 			  rows_text(rows, n, 0));
@@ -220,7 +220,8 @@ int cmd_purge(const struct verb *v, int argc, char **argv)
 	struct purge p = { 0 };
 	const struct cli_option options[] = {
 		{ "older-than", &p.older_than, NULL, "INTERVAL",
-		  "delete the tasks that are older, such as \"90 days\"; at least 1 day" },
+		  "delete the tasks that are older, such as \"90 days\"; at "
+		  "least 1 day" },
 		{ "tests", NULL, &p.tests, NULL,
 		  "delete the tasks of send and probe instead, of any age" },
 	};

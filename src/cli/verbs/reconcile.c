@@ -84,10 +84,11 @@ static int check_keys(const struct query *q, const struct secret_set *keys)
 		for (size_t k = 0; k < key->length; k++) {
 			if (key->key[k] > ' ' && key->key[k] < 0x7f)
 				continue;
-			cli_error(q->verb,
-				  "%s/%s is no key: it holds a space or "
-				  "another character than printable ASCII",
-				  q->settings.key_dir, key->name);
+			cli_error(
+				q->verb,
+				"%s/%s is not a key: it contains a space or a "
+				"character that is not printable ASCII",
+				q->settings.key_dir, key->name);
 			return EX_CONFIG;
 		}
 	}

@@ -375,7 +375,7 @@ static int report_not_made(const struct job *j, const char *path)
 {
 	if (errno == EEXIST)
 		cli_error(j->verb,
-			  "there is a secret '%s' already, %s; choose another "
+			  "the secret '%s' exists already, %s; choose another "
 			  "name, or remove it first",
 			  j->name, path);
 	else
@@ -420,9 +420,10 @@ static int add(void *context)
 	if (code != EX_OK)
 		return code;
 	if (!s->secret_dir) {
-		cli_error(j->verb,
-			  "HUMCLI_WEBHOOK_SECRET_DIR is not set, which names "
-			  "the folder of secrets; humcli-webhook init sets it");
+		cli_error(
+			j->verb,
+			"HUMCLI_WEBHOOK_SECRET_DIR is not set, so there is no "
+			"folder of secrets; humcli-webhook init sets it");
 		return EX_CONFIG;
 	}
 	if (stat(s->secret_dir, &dir) < 0)
@@ -492,8 +493,8 @@ static int remove_found(const struct job *j, const struct found_list *all)
 		return report_unknown(j, all);
 	if (!is_ours(j, f)) {
 		cli_error(j->verb,
-			  "'%s' is the secret of HUMCLI_WEBHOOK_SECRET%s: take "
-			  "it out of the settings instead",
+			  "'%s' is the secret of HUMCLI_WEBHOOK_SECRET%s: "
+			  "remove it from the settings instead",
 			  f->name, f->path ? "_FILE" : "");
 		return EXIT_NEGATIVE;
 	}
@@ -547,7 +548,8 @@ int cmd_secret(const struct verb *v, int argc, char **argv)
 	struct job j = { .verb = v };
 	const struct cli_option options[] = {
 		{ "url", &j.url, NULL, "URL",
-		  "append the name to this URL of the receiver (default: a guess by the host's name)" },
+		  "append the name to this URL of the receiver (default: a "
+		  "guess by the host's name)" },
 		{ "force", NULL, &j.force, NULL,
 		  "remove the last secret, too" },
 		QUERY_FORM_OPTIONS(j.form),

@@ -213,7 +213,10 @@ static int drain_all(const struct job *j, const struct drain_source *source)
 	printf("%zu recorded, %zu moved to failed/, %zu left\n", sum.recorded,
 	       sum.moved_to_failed, sum.deferred);
 	if (code == EX_UNAVAILABLE)
-		cli_error(j->verb, "the database takes no events now");
+		cli_error(
+			j->verb,
+			"the database records no events now: try again later, "
+			"and see humcli-webhook doctor");
 	return code;
 }
 
