@@ -100,7 +100,7 @@ static void test_due(void **state)
 		const struct spool_list list = { .items = items, .count = 3 };
 
 		for (size_t k = 0; k < 3; k++)
-			items[k].retry_at = cases[i].retry_at[k];
+			list.items[k].retry_at = cases[i].retry_at[k];
 		assert_int_equal(drain_count_due(&list, SECONDS(100)),
 				 cases[i].due);
 	}

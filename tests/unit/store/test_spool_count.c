@@ -30,6 +30,13 @@ static bool scan(void *context, struct spool_sum *found)
 	return true;
 }
 
+/* Makes the folder hold so many small files. */
+static void set_files(struct folder *f, uint64_t files)
+{
+	f->sum = (struct spool_sum){ .bytes = files * FILE_BYTES,
+				     .files = files };
+}
+
 static void assert_sum(struct spool_count *c, uint64_t files, uint64_t bytes)
 {
 	struct spool_sum sum = spool_count_sum(c);
@@ -72,12 +79,10 @@ static void test_reservations(void **state)
 	assert_true(spool_count_reserve(c, 100, 3 * FILE_BYTES));
 	spool_count_settle(c, 100, true);
 	spool_count_settle(c, 100, true);
-	f.sum.files += 2;
-	f.sum.bytes += 2 * (uint64_t)FILE_BYTES;
+	set_files(&f, 3);
 	assert_sum(c, 3, 3 * FILE_BYTES);
 	spool_count_remove(c, 100);
-	f.sum.files--;
-	f.sum.bytes -= FILE_BYTES;
+	set_files(&f, 2);
 	assert_sum(c, 2, 2 * FILE_BYTES);
 	spool_count_free(c);
 }
@@ -112,10 +117,10 @@ static void test_count_by_drainer(void **state)
 	assert_true(spool_count_reserve(c, 1, UINT64_MAX));
 	assert_true(spool_count_reserve(c, 1, UINT64_MAX));
 	spool_count_settle(c, 1, true);
-	f.sum = (struct spool_sum){ .bytes = 6 * FILE_BYTES, .files = 6 };
+	set_files(&f, 6);
 	spool_count_end(c, &found);
 	assert_sum(c, 7, 7 * FILE_BYTES);
-	f.sum = (struct spool_sum){ .bytes = 7 * FILE_BYTES, .files = 7 };
+	set_files(&f, 7);
 	spool_count_settle(c, 1, true);
 	assert_sum(c, 7, 7 * FILE_BYTES);
 	spool_count_free(c);
@@ -148,7 +153,7 @@ static void test_full(void **state)
 	assert_true(spool_count_begin(c));
 	spool_count_remove(c, 1);
 	spool_count_end(c, &f.sum); /* the scan may have seen that file */
-	f.sum = (struct spool_sum){ .bytes = FILE_BYTES, .files = 1 };
+	set_files(&f, 1);
 	scans = f.scans;
 	assert_true(spool_count_reserve(c, 1, 2 * FILE_BYTES));
 	assert_true(f.scans > scans);
