@@ -37,7 +37,7 @@ static void log_request(const struct request *r, const struct reply *reply,
 			const struct request_log *fields)
 {
 	const struct delivery *d = fields->delivery;
-	char ms[24], status[12];
+	char ms[24], status[12], id[REQUEST_ID_SIZE];
 
 	snprintf(ms, sizeof(ms), "%lld",
 		 (long long)(monotonic_ms() - r->accepted_at));
@@ -50,7 +50,8 @@ static void log_request(const struct request *r, const struct reply *reply,
 		   "status", d ? d->event.status : NULL, "secret",
 		   d ? d->secret_name : NULL, "x_timestamp",
 		   fields->x_timestamp, "client",
-		   *r->remote_addr ? r->remote_addr : NULL, "ms", ms, NULL);
+		   *r->remote_addr ? r->remote_addr : NULL, "ms", ms,
+		   "request_id", request_id(r, id), NULL);
 }
 
 static bool is_json(const char *content_type)

@@ -35,6 +35,8 @@ void request_init(struct request *r)
 		.content_encoding = "",
 		.content_length = "",
 		.remote_addr = "",
+		.server_request_id = "",
+		.x_request_id = "",
 		.x_timestamp = "",
 		.x_signature = "",
 		.accepted_at = monotonic_ms(),
@@ -65,6 +67,8 @@ static const struct variable *find_variable(const char *name, size_t length)
 {
 	static const struct variable known[] = {
 		VARIABLE("PATH_INFO", path_info),
+		VARIABLE("UNIQUE_ID", server_request_id),
+		VARIABLE("REQUEST_ID", server_request_id),
 		VARIABLE("REMOTE_ADDR", remote_addr),
 		VARIABLE("REQUEST_URI", request_uri),
 		VARIABLE("SCRIPT_NAME", script_name),
@@ -75,6 +79,7 @@ static const struct variable *find_variable(const char *name, size_t length)
 		VARIABLE("SCRIPT_FILENAME", script_filename),
 		VARIABLE("HTTP_X_SIGNATURE", x_signature),
 		VARIABLE("HTTP_X_TIMESTAMP", x_timestamp),
+		VARIABLE("HTTP_X_REQUEST_ID", x_request_id),
 		VARIABLE("HTTP_CONTENT_ENCODING", content_encoding),
 	};
 
@@ -101,6 +106,20 @@ void request_set(struct request *r, const char *name, size_t length,
 	if (field == &r->content_encoding && !request_is_identity(r))
 		return;
 	*field = value;
+}
+
+const char *request_id(const struct request *r, char text[REQUEST_ID_SIZE])
+{
+	const char *id = *r->server_request_id ? r->server_request_id
+					       : r->x_request_id;
+	size_t length = 0;
+
+	for (; id[length] && length < REQUEST_ID_SIZE - 1; length++)
+		text[length] = id[length] > ' ' && id[length] < 0x7f
+				       ? id[length]
+				       : '?';
+	text[length] = '\0';
+	return length ? text : NULL;
 }
 
 enum length_kind {

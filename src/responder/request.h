@@ -31,6 +31,8 @@ struct request {
 	const char *content_encoding; /* the first that is not identity */
 	const char *content_length;
 	const char *remote_addr;
+	const char *server_request_id; /* UNIQUE_ID or REQUEST_ID */
+	const char *x_request_id;
 	const char *x_timestamp;
 	const char *x_signature; /* the first, if there are several */
 	unsigned signature_count;
@@ -75,6 +77,16 @@ bool request_is_identity(const struct request *r) MUST_CHECK;
 bool request_is_health(const struct request *r) MUST_CHECK;
 
 enum { SECRET_NAME_SIZE = SECRET_PATH_NAME_MAX + 1 };
+
+enum { REQUEST_ID_SIZE = 128 + 1 };
+
+/*
+ * Writes the request's id for the log: the web server's own, else the header
+ * X-Request-Id. The id is cut at 128 bytes, and all but printable ASCII is '?'.
+ * Returns text, or NULL if there is none.
+ */
+const char *request_id(const struct request *r,
+		       char text[REQUEST_ID_SIZE]) MUST_CHECK;
 
 enum path_kind {
 	PATH_MOUNT, /* names no secret: all are tried */

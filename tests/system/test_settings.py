@@ -1,6 +1,7 @@
 """Settings and secrets, tried by running the program: the accepted and the
 refused values, and the messages."""
 
+import json
 import os
 import pty
 import re
@@ -564,6 +565,24 @@ def test_log_of_a_timestamp_that_differs(program):
     program.post(other, changes={"HTTP_X_TIMESTAMP": stamp})
     found = [line for line in program.log().splitlines() if stamp in line]
     assert len(found) == 1 and task_of(other) in found[0]
+
+
+@pytest.mark.parametrize("form", ["logfmt", "json"])
+def test_log_of_a_request_id(program, form):
+    """The web server's, else the header's; without either the field is absent."""
+    program.settings["LOG_FORMAT"] = form
+    bodies = [event() for _ in range(3)]
+    program.post(bodies[0])
+    program.post(bodies[1], changes={"HTTP_X_REQUEST_ID": 'a"b c\u202e' + "x" * 300})
+    program.post(bodies[2], changes={"HTTP_X_REQUEST_ID": "forged", "REQUEST_ID": "0a1b"})
+    lines = [next(line for line in program.log().splitlines() if task_of(body) in line)
+             for body in bodies]
+    shown = 'a"b?c???' + "x" * 120
+    if form == "json":
+        assert [json.loads(line).get("request_id") for line in lines] == [None, shown, "0a1b"]
+    else:
+        assert "request_id" not in lines[0] and lines[2].endswith(" request_id=0a1b")
+        assert lines[1].endswith(' request_id="' + shown.replace('"', '\\"') + '"')
 
 
 def test_log_level(program):

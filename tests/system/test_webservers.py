@@ -94,6 +94,21 @@ def test_recorded_once(setup, store):
     assert recorded(store, [body]) == [body]
 
 
+def test_request_id(setup):
+    """nginx and Caddy give each request an id; the others pass a header on."""
+    found = []
+    for sent in ("trace-1", "trace-2"):
+        body = event()
+        check(setup.server.https.post(body, more=[("X-Request-Id", sent)]), 200, RECEIVED)
+        line = wait_until(lambda body=body: [line for line in setup.responder_log().splitlines()
+                                             if task_of(body) in line], "the line of the log")[0]
+        found.append(re.search(r"request_id=(\S+)", line)[1])
+    if setup.name in ("nginx", "caddy"):
+        assert len(set(found)) == 2 and all(re.fullmatch("[0-9a-f-]{32,36}", each) for each in found)
+    else:
+        assert found == ["trace-1", "trace-2"]
+
+
 def test_bad_signature(setup, store):
     body = event()
     answer = check(setup.server.https.post(body, [sign(body, "whsec_other")]), 401)

@@ -104,12 +104,13 @@ class Client:
     def get(self, path):
         return self.request("GET", path)
 
-    def post(self, body, signatures=None, chunked=False):
-        """Posts a webhook with a valid signature, or with `signatures`."""
+    def post(self, body, signatures=None, chunked=False, more=()):
+        """Posts a webhook with a valid signature, or with `signatures`. more:
+        further headers, as pairs."""
         if signatures is None:
             signatures = [sign(body)]
         headers = [("Content-Type", "application/json")]
-        headers += [("X-Signature", each) for each in signatures]
+        headers += [("X-Signature", each) for each in signatures] + list(more)
         if chunked:
             half = len(body) // 2
             return self.request("POST", "", headers, [body[:half], body[half:]])

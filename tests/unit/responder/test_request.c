@@ -323,6 +323,35 @@ static void test_content_encodings(void **state)
 	assert_string_equal(r.content_encoding, "gzip");
 }
 
+static void test_request_ids(void **state)
+{
+	char text[REQUEST_ID_SIZE], longest[REQUEST_ID_SIZE + 100];
+	struct request r;
+
+	(void)state;
+	request_init(&r);
+	assert_null(request_id(&r, text));
+	set(&r, "HTTP_X_REQUEST_ID", "");
+	assert_null(request_id(&r, text));
+	set(&r, "HTTP_X_REQUEST_ID", "of-the-sender");
+	assert_string_equal(request_id(&r, text), "of-the-sender");
+	/* The server's own comes first, in whatever order they are set. */
+	set(&r, "UNIQUE_ID", "aSo-Kn8AAQEAAAcU@pUAAAAC");
+	set(&r, "HTTP_X_REQUEST_ID", "of-the-sender");
+	assert_string_equal(request_id(&r, text), "aSo-Kn8AAQEAAAcU@pUAAAAC");
+	request_init(&r);
+	set(&r, "REQUEST_ID", "0123456789abcdef");
+	assert_string_equal(request_id(&r, text), "0123456789abcdef");
+
+	request_init(&r);
+	set(&r, "HTTP_X_REQUEST_ID", "a b\tc\nd\x1b\x7f\xc3\xa9\"");
+	assert_string_equal(request_id(&r, text), "a?b?c?d????\"");
+	memset(longest, 'x', sizeof(longest) - 1);
+	longest[sizeof(longest) - 1] = '\0';
+	set(&r, "HTTP_X_REQUEST_ID", longest);
+	assert_int_equal(strlen(request_id(&r, text)), REQUEST_ID_SIZE - 1);
+}
+
 static void test_reply(void **state)
 {
 	struct reply r = { 0 };
@@ -356,6 +385,7 @@ int main(void)
 		cmocka_unit_test(test_health),
 		cmocka_unit_test(test_secret_names),
 		cmocka_unit_test(test_content_encodings),
+		cmocka_unit_test(test_request_ids),
 		cmocka_unit_test(test_reply),
 	};
 
