@@ -7,10 +7,14 @@
 #include "postgres/conninfo.h"
 
 #include <ctype.h>
+#include <errno.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/macros.h"
 #include "base/parse.h"
 #include "postgres/query.h"
 
@@ -123,6 +127,59 @@ static bool read_options(const char *text, struct conninfo *c,
 	return false;
 }
 
+/* Returns true for an integer as libpq reads it: spaces may be around it. */
+static bool is_integer(const char *text, long min, long max)
+{
+	char *end;
+	long value;
+
+	errno = 0;
+	value = strtol(text, &end, 10);
+	return end > text && !errno && value >= min && value <= max &&
+	       end[strspn(end, " \t\n\r\f\v")] == '\0';
+}
+
+static bool check_ports(const struct conninfo *c,
+			char fault[CONNINFO_FAULT_SIZE])
+{
+	bool ok = true;
+
+	for (size_t i = 0; ok && i < list_length(c->port); i++) {
+		char *port = conninfo_item(c->port, i);
+
+		ok = !port || is_integer(port, 1, UINT16_MAX);
+		free(port);
+	}
+	if (!ok)
+		snprintf(fault, CONNINFO_FAULT_SIZE,
+			 "the value of port is not a number from 1 to 65535");
+	return ok;
+}
+
+/*
+ * Checks the options that libpq reads as integers, because it does so only when
+ * it connects, and then refuses every attempt.
+ */
+static bool check_integers(const struct conninfo *c,
+			   char fault[CONNINFO_FAULT_SIZE])
+{
+	static const char *const keywords[] = {
+		"connect_timeout",     "keepalives",	   "keepalives_idle",
+		"keepalives_interval", "keepalives_count", "tcp_user_timeout"
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(keywords); i++) {
+		const char *value = conninfo_option(c, keywords[i]);
+
+		if (!value || !*value || is_integer(value, INT_MIN, INT_MAX))
+			continue;
+		snprintf(fault, CONNINFO_FAULT_SIZE,
+			 "the value of %s is not a number", keywords[i]);
+		return false;
+	}
+	return check_ports(c, fault);
+}
+
 bool conninfo_read(const char *text, struct conninfo *c,
 		   char fault[CONNINFO_FAULT_SIZE])
 {
@@ -146,7 +203,10 @@ bool conninfo_read(const char *text, struct conninfo *c,
 	c->hosts = list_length(c->hostaddr && *c->hostaddr ? c->hostaddr
 							   : c->host);
 	c->connect_timeout = timeout_ms(conninfo_option(c, "connect_timeout"));
-	return true;
+	if (check_integers(c, fault))
+		return true;
+	conninfo_free(c);
+	return false;
 }
 
 void conninfo_free(struct conninfo *c)

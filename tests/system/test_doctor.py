@@ -514,6 +514,13 @@ def test_a_read_only_default_of_the_role(where, doctor, database):
     assert doctor.faults() == ({}, FINE)
 
 
+def test_a_table_that_a_crash_empties(doctor, database):
+    database.execute("ALTER TABLE humcli.events SET UNLOGGED")
+    assert doctor.faults() == ({"tables": "not logged: events"}, FAILURE)
+    database.execute("ALTER TABLE humcli.events SET LOGGED")
+    assert doctor.faults() == ({}, FINE)
+
+
 def test_quarantine(doctor, database):
     database.execute("SELECT humcli.quarantine_add(ARRAY[now()], ARRAY['no JSON'], ARRAY['main'],"
                      " ARRAY[repeat('0', 64)], ARRAY['x'::bytea])")

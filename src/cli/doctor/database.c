@@ -40,6 +40,16 @@ static const struct query_check setup_checks[] = {
 	  "THEN ' (each recording raises it to on)' ELSE '' END)",
 	  "switch it on in postgresql.conf: a crash would lose acknowledged "
 	  "events" },
+	{ "tables", NULL,
+	  "SELECT CASE WHEN count(*) > 0 THEN 2 ELSE 0 END, "
+	  "CASE WHEN count(*) > 0 THEN format('not logged: %s', "
+	  "string_agg(c.relname::text, ', ' ORDER BY c.relname)) "
+	  "ELSE 'all survive a crash of PostgreSQL' END "
+	  "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+	  "WHERE n.nspname = 'humcli' AND c.relkind = 'r' "
+	  "AND c.relpersistence <> 'p'",
+	  "ALTER TABLE humcli.TABLE SET LOGGED: a crash would empty the table, "
+	  "and lose acknowledged events" },
 	{ "connections", NULL,
 	  "SELECT CASE WHEN used > 0.9 * most THEN 1 ELSE 0 END, "
 	  "format('%s of %s are in use', used, most) FROM ("

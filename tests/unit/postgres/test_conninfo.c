@@ -30,6 +30,17 @@ static const struct row {
 	{ __LINE__, "host=h sslmode=sometimes", "sslmode" },
 	{ __LINE__, "host=a,b port=1,2,3", "port" },
 	{ __LINE__, "service=none-such", "none-such" },
+	{ __LINE__, "host=a port=99999",
+	  "port is not a number from 1 to 65535" },
+	{ __LINE__, "host=a,b port=1,0", "port is not" },
+	{ __LINE__, "host=a port=pw", "port is not" },
+	{ __LINE__, "postgresql://h:70000/d", "port is not" },
+	{ __LINE__, "host=a,b,c port='1,, 2 '", NULL },
+	{ __LINE__, "port=''", NULL },
+	{ __LINE__, "host=a tcp_user_timeout=pw", "tcp_user_timeout is not" },
+	{ __LINE__, "keepalives=yes", "keepalives is not a number" },
+	{ __LINE__, "connect_timeout=5s", "connect_timeout is not a number" },
+	{ __LINE__, "connect_timeout=-1 keepalives_idle=0", NULL },
 };
 
 static void test_faults(void **state)
