@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from psycopg2 import errors
 
+from harness.postgres import Database
 from harness.record_calls import Delivery, at, listen, notifications, outcomes, record
 from harness.subscription_calls import drain, ids, value
 
@@ -39,6 +40,29 @@ def task(connection, name="task_1"):
 def webhook(connection, status, previous, seconds, kind="task.status_changed"):
     row, *_ = record(connection, [Delivery("task_1", status, previous, at(seconds), event=kind)], notify=True)
     return row.id
+
+
+@pytest.fixture(name="shared", scope="module")
+def fixture_shared(cluster, template):
+    """One database for all tests, because to make one takes longer than most."""
+    name = cluster.create_database(template=template)
+    yield Database(cluster, name)
+    cluster.drop_database(name)
+
+
+@pytest.fixture(name="database")
+def fixture_database(shared):
+    """The database without rows."""
+    shared.execute("DELETE FROM humcli.events; DELETE FROM humcli.readings; DELETE FROM humcli.retired;"
+                   "DELETE FROM humcli.subscriptions")
+    return shared
+
+
+@pytest.fixture(name="connection")
+def fixture_connection(database):
+    it = database.connect()
+    yield it
+    it.close()
 
 
 @pytest.fixture(name="listener")
