@@ -5,6 +5,7 @@ import json
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -683,6 +684,25 @@ def test_observe(paths, api, keys, tmp_path):
     deliveries.write_text('{"payload": {"task_id": "task_9", "previous_status": null}}\n')
     done = observe(paths, api, keys, "--deliveries", deliveries)
     assert "task_id: string (6 bytes)\nprevious_status: null\n" in done.stdout
+
+
+def test_observe_deliveries(paths, cli, tmp_path):
+    """The headers and the shape of a delivery, without its values."""
+    # pylint: disable-next=consider-using-with
+    process = subprocess.Popen([paths.source / "scripts/observe-humcli", "--listen", "0"], stdout=subprocess.PIPE,
+                               text=True)
+    try:
+        port = process.stdout.readline().split("port ")[1].split(";")[0]
+        done = cli("send", "--task-id", "task_test_x", f"http://127.0.0.1:{port}/", SECRET="whsec_of_observe")
+        assert done.returncode == OK, done.err
+        process.send_signal(signal.SIGINT)
+        out = process.communicate(timeout=20)[0]
+    finally:
+        process.kill()
+        process.wait()
+    assert "X-Signature: 64 bytes" in out and "Content-Type: application/json" in out
+    assert "X-Timestamp: time 9999-99-99T99:99:99.999Z" in out and "status: string (CAPITALS)" in out
+    assert "task_test_x" not in out and tmp_path
 
 
 def test_observe_needs_the_sandbox(paths, api, keys):
