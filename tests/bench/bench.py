@@ -419,6 +419,8 @@ def main():
     plan = Plan(options)
     paths = Paths(options.work)
     plan.names = [name for name in plan.names if name != "go-pgx" or paths.go.exists()]
+    for stage in (paths.stage, paths.recording_nothing.stage):
+        contenders.allow_plain_http(stage)
     results = report.Results(os.path.join(options.called_from, options.output))
     bench = Bench(paths, plan, results)
     if not options.short:

@@ -38,6 +38,16 @@ def read(name):
         return file.read()
 
 
+def allow_plain_http(stage):
+    """Changes the installed samples of lighttpd, which answer with TLS only, so
+    that they answer without TLS, too."""
+    for name in glob.glob(os.path.join(stage, "share/humcli-webhook/lighttpd/*.conf")):
+        with open(name, encoding="ascii") as file:
+            text = file.read()
+        with open(name, "w", encoding="ascii") as file:
+            file.write(text.replace('$HTTP["scheme"] != "https"', '$HTTP["scheme"] == "none"'))
+
+
 class Contender:
     """What all have. The load goes to scheme://localhost:port/url. roots: the
     first process of each part. settled: as in BenchDatabase.count()."""
