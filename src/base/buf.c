@@ -42,18 +42,23 @@ void buf_add(struct buf *b, const void *data, size_t length)
 void buf_printf(struct buf *b, const char *format, ...)
 {
 	va_list args, again;
+	size_t room;
 	int length;
 
+	buf_reserve(b, 0);
+	room = b->capacity - b->length;
 	va_start(args, format);
 	va_copy(again, args);
-	length = vsnprintf(NULL, 0, format, args);
+	length = vsnprintf(b->data + b->length, room, format, args);
 	va_end(args);
 	if (length < 0)
 		fatal("out of memory");
-	buf_reserve(b, (size_t)length);
-	if (vsnprintf(b->data + b->length, (size_t)length + 1, format, again) !=
-	    length)
-		fatal("out of memory");
+	if ((size_t)length >= room) {
+		buf_reserve(b, (size_t)length);
+		if (vsnprintf(b->data + b->length, (size_t)length + 1, format,
+			      again) != length)
+			fatal("out of memory");
+	}
 	va_end(again);
 	b->length += (size_t)length;
 }

@@ -104,13 +104,29 @@ void hmac_to_hex(const unsigned char digest[HMAC_BYTES], char hex[HMAC_HEX + 1])
 	hex[HMAC_HEX] = '\0';
 }
 
+/* Returns the value of a hexadecimal digit; -1 if c is none. */
+static int hex_value(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	if (c >= 'A' && c <= 'F')
+		return c - 'A' + 10;
+	return -1;
+}
+
 bool hmac_from_hex(const char *hex, unsigned char digest[HMAC_BYTES])
 {
-	/* OPENSSL_hexstr2buf_ex() alone accepts fewer digits. */
-	if (strlen(hex) != HMAC_HEX ||
-	    strspn(hex, "0123456789abcdefABCDEF") != HMAC_HEX)
-		return false;
-	return OPENSSL_hexstr2buf_ex(digest, HMAC_BYTES, NULL, hex, '\0') == 1;
+	for (size_t i = 0; i < HMAC_BYTES; i++) {
+		int high = hex_value(hex[2 * i]);
+		int low = high < 0 ? -1 : hex_value(hex[2 * i + 1]);
+
+		if (low < 0)
+			return false;
+		digest[i] = (unsigned char)(high << 4 | low);
+	}
+	return hex[HMAC_HEX] == '\0';
 }
 
 bool base64_decode(const char *text, struct buf *out)

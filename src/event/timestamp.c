@@ -1,12 +1,11 @@
 /*
  * Owns the form of a time in text. Knows nothing of events. matches() decides
- * on the characters, so that sscanf() reads digits alone; timegm() decides on
+ * on the characters, so that digits() reads digits alone; timegm() decides on
  * the calendar.
  */
 #include "event/timestamp.h"
 
 #include <ctype.h>
-#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -49,7 +48,15 @@ static bool start_of_day(int year, int month, int day, int64_t *seconds)
 	return year > 0 && t.tm_mon == month - 1 && t.tm_mday == day;
 }
 
-/* NOLINTBEGIN(cert-err34-c): only digits come here, at most four together. */
+/* Returns the number of the next count digits. */
+static int digits(const char *p, int count)
+{
+	int number = 0;
+
+	while (count-- > 0)
+		number = number * 10 + (*p++ - '0');
+	return number;
+}
 
 /* Reads the seconds and their fraction, if there are any; *p moves on. */
 static bool parse_seconds(const char **p, int *seconds, int64_t *us)
@@ -60,19 +67,13 @@ static bool parse_seconds(const char **p, int *seconds, int64_t *us)
 	*us = 0;
 	if (!matches(*p, ":dd"))
 		return **p != ':';
-	if (sscanf(*p, ":%2d", seconds) != 1)
-		return false;
+	*seconds = digits(*p + 1, 2);
 	*p += 3;
 	if (**p != '.' && **p != ',')
 		return true;
 	for ((*p)++; isdigit((unsigned char)**p); (*p)++, unit /= 10)
 		*us += (**p - '0') * unit;
 	return isdigit((unsigned char)(*p)[-1]);
-}
-
-static int two_digits(const char *p)
-{
-	return (p[0] - '0') * 10 + p[1] - '0';
 }
 
 /* Reads an offset: +01:00, +0100 or +01; *p moves on. */
@@ -82,11 +83,11 @@ static bool parse_offset(const char **p, int64_t *seconds)
 
 	if (!matches(*p, "+dd") && !matches(*p, "-dd"))
 		return false;
-	hours = two_digits(*p + 1);
+	hours = digits(*p + 1, 2);
 	*p += 3;
 	if (matches(*p, ":dd") || matches(*p, "dd")) {
 		*p += **p == ':';
-		minutes = two_digits(*p);
+		minutes = digits(*p, 2);
 		*p += 2;
 	}
 	*seconds = sign * ((int64_t)hours * 3600 + (int64_t)minutes * 60);
@@ -136,20 +137,20 @@ bool timestamp_parse(const char *text, int64_t *us)
 {
 	static const char form[] = "dddd-dd-ddTdd:dd";
 	const char *p;
-	int year, month, day, hour, minute, second;
+	int hour, minute, second;
 	int64_t seconds, fraction, offset;
 
-	if (!matches(text, form) || sscanf(text, "%4d-%2d-%2d%*c%2d:%2d", &year,
-					   &month, &day, &hour, &minute) != 5)
+	if (!matches(text, form))
 		return false;
+	hour = digits(text + 11, 2);
+	minute = digits(text + 14, 2);
 	p = text + sizeof(form) - 1;
 	if (!parse_seconds(&p, &second, &fraction) || !parse_zone(p, &offset) ||
 	    !is_time_of_day(hour, minute, second, fraction) ||
-	    !start_of_day(year, month, day, &seconds))
+	    !start_of_day(digits(text, 4), digits(text + 5, 2),
+			  digits(text + 8, 2), &seconds))
 		return false;
 	seconds += hour * 3600 + minute * 60 + second - offset;
 	*us = seconds * 1000000 + fraction;
 	return true;
 }
-
-/* NOLINTEND(cert-err34-c) */
