@@ -6,6 +6,10 @@
  * that worker, by another one for an overdue request, or by the writer's
  * thread, which it must not hold up. Meanwhile the main thread checks the
  * connections that are being read, and ends reads that are late.
+ *
+ * libfcgi allocates some 35 blocks for a request. The writer's thread leaves
+ * them to the worker that serves the next connection, because malloc() is
+ * several times as fast in the thread that freed a block of that size.
  */
 #include "responder/fcgi_connection.h"
 
@@ -32,7 +36,8 @@ enum {
 	CLOSE_IDLE_MS = 200, /* a peer that sends nothing more: close */
 	CLOSE_MS = 1000, /* a peer that sends on: close */
 	STOP_READ_MS = 2000, /* after the signal, for bodies */
-	LATE_BODY_MS = 1000 /* at least, for what was accepted just before */
+	LATE_BODY_MS = 1000, /* at least, for what was accepted just before */
+	ENDED_MAX = 64 /* connections that are kept, about 20 KiB each */
 };
 
 struct fcgi_connections {
@@ -40,8 +45,10 @@ struct fcgi_connections {
 	void (*on_end)(void *context);
 	void *context;
 
-	pthread_mutex_t lock; /* over the list and its read deadlines */
+	pthread_mutex_t lock; /* over the lists and the read deadlines */
 	LIST_HEAD(, connection) reading;
+	SLIST_HEAD(, connection) ended; /* answered, but not freed */
+	unsigned ended_count;
 };
 
 /* A connection and its request, from accept() until it is answered. */
@@ -56,6 +63,8 @@ struct connection {
 	int watched_fd; /* the same socket; open as long as this is watched */
 	int64_t read_deadline; /* ms, monotonic */
 	bool timed_out; /* the main thread ended the reading */
+
+	SLIST_ENTRY(connection) ended;
 };
 
 /* Connections whose request is being read. */
@@ -196,30 +205,69 @@ static void wait_for_peer_close(int fd)
 }
 
 /*
- * Ends the request and closes the connection, because libfcgi would hold a
- * thread for a kept one; and unread body bytes would become the next request.
+ * Closes the connection, because libfcgi would hold a thread for a kept one; and
+ * unread body bytes would become the next request.
  */
-static void close_fcgi(FCGX_Request *fcgi, int fd)
+static void close_connection(struct connection *c)
 {
-	bool invalid = !fcgi->in; /* and closed by libfcgi */
-	bool all_read = !invalid && FCGX_HasSeenEOF(fcgi->in) &&
-			!FCGX_GetError(fcgi->in);
+	FCGX_Stream *in = c->fcgi.in;
 
-	fcgi->keepConnection = 0;
-	FCGX_Free(fcgi, 0);
-	if (invalid)
-		return;
-	if (!all_read)
-		wait_for_peer_close(fd);
-	close(fd);
+	if (!in)
+		return; /* the request is invalid; libfcgi has closed it */
+	if (!FCGX_HasSeenEOF(in) || FCGX_GetError(in))
+		wait_for_peer_close(c->fd);
+	close(c->fd);
+}
+
+static void connection_free(struct connection *c)
+{
+	c->fcgi.keepConnection = 0;
+	FCGX_Free(&c->fcgi, 0);
+	free(c);
+}
+
+/* Keeps an ended connection. Returns false if there are enough. */
+static bool keep_ended(struct connection *c)
+{
+	struct fcgi_connections *all = c->all;
+	bool kept;
+
+	mutex_lock(&all->lock);
+	kept = all->ended_count < ENDED_MAX;
+	if (kept) {
+		all->ended_count++;
+		SLIST_INSERT_HEAD(&all->ended, c, ended);
+	}
+	mutex_unlock(&all->lock);
+	return kept;
+}
+
+/* Frees one ended connection, if there is any. */
+static void free_ended(struct fcgi_connections *all)
+{
+	struct connection *c;
+
+	mutex_lock(&all->lock);
+	c = SLIST_FIRST(&all->ended);
+	if (c) {
+		SLIST_REMOVE_HEAD(&all->ended, ended);
+		all->ended_count--;
+	}
+	mutex_unlock(&all->lock);
+	if (c)
+		connection_free(c);
 }
 
 static void connection_end(struct connection *c)
 {
-	close_fcgi(&c->fcgi, c->fd);
+	struct fcgi_connections *all = c->all;
+
+	close_connection(c);
 	exchange_free(&c->exchange);
-	c->all->on_end(c->all->context);
-	free(c);
+	if (!keep_ended(c))
+		connection_free(c);
+	/* The last call, because all may be freed after it. */
+	all->on_end(all->context);
 }
 
 static void connection_reply(struct exchange *x)
@@ -260,9 +308,11 @@ static void read_request(struct connection *c)
 
 void fcgi_connections_serve(struct fcgi_connections *all, int fd)
 {
-	struct connection *c = xcalloc(1, sizeof(*c));
+	struct connection *c;
 	bool there;
 
+	free_ended(all);
+	c = xcalloc(1, sizeof(*c));
 	c->all = all;
 	c->fd = fd;
 	exchange_init(&c->exchange, all->handler, connection_reply);
@@ -299,13 +349,18 @@ struct fcgi_connections *fcgi_connections_new(const struct handler *h,
 	*all = (struct fcgi_connections){ .handler = h,
 					  .on_end = on_end,
 					  .context = context };
+	free_ended(all);
+	c = xcalloc(1, sizeof(*c));
 	mutex_init(&all->lock);
 	LIST_INIT(&all->reading);
+	SLIST_INIT(&all->ended);
 	return all;
 }
 
 void fcgi_connections_free(struct fcgi_connections *all)
 {
+	while (!SLIST_EMPTY(&all->ended))
+		free_ended(all);
 	mutex_destroy(&all->lock);
 	free(all);
 }
