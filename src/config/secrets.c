@@ -189,6 +189,16 @@ void secrets_close(struct secrets *s)
 	free(s);
 }
 
+bool secrets_check_is_due(struct secrets *s)
+{
+	bool due;
+
+	mutex_lock(&s->lock);
+	due = monotonic_ms() - s->checked_at >= s->check_ms;
+	mutex_unlock(&s->lock);
+	return due;
+}
+
 const struct secret_set *secrets_acquire(struct secrets *s)
 {
 	struct secret_set *set;

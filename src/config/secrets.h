@@ -24,6 +24,8 @@ struct secrets *secrets_open(const struct settings *s,
 			     struct buf *errors) MUST_CHECK;
 void secrets_close(struct secrets *s);
 
+/* Returns true if secrets_acquire() would look at the files, or wait for that. */
+bool secrets_check_is_due(struct secrets *s) MUST_CHECK;
 /*
  * Returns the current set, never NULL. The caller gives it back by
  * secrets_release(). Any thread may call both.

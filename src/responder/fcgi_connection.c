@@ -14,6 +14,7 @@
 #include "responder/fcgi_connection.h"
 
 #include <errno.h>
+#include <fastcgi.h>
 #include <fcgiapp.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -37,12 +38,13 @@ enum {
 	CLOSE_MS = 1000, /* a peer that sends on: close */
 	STOP_READ_MS = 2000, /* after the signal, for bodies */
 	LATE_BODY_MS = 1000, /* at least, for what was accepted just before */
+	PEEK_BYTES = 8192, /* libfcgi reads as many at once */
 	ENDED_MAX = 64 /* connections that are kept, about 20 KiB each */
 };
 
 struct fcgi_connections {
 	const struct handler *handler;
-	void (*on_end)(void *context);
+	const struct fcgi_connection_calls *calls;
 	void *context;
 
 	pthread_mutex_t lock; /* over the lists and the read deadlines */
@@ -57,6 +59,7 @@ struct connection {
 	struct fcgi_connections *all;
 	FCGX_Request fcgi;
 	int fd; /* libfcgi closes it if the request is invalid */
+	void *item; /* for before_blocking(); NULL after that */
 
 	/* While the request is being read; with all->lock held. */
 	LIST_ENTRY(connection) reading;
@@ -138,6 +141,36 @@ void fcgi_connections_end_late_reads(struct fcgi_connections *all,
 }
 
 /* One request. */
+
+/*
+ * Returns true if the whole request has arrived and fits into PEEK_BYTES: a
+ * stream of records that ends in an empty FCGI_STDIN. Such a request can be read
+ * without waiting for the peer.
+ */
+static bool has_arrived(int fd)
+{
+	unsigned char data[PEEK_BYTES];
+	ssize_t n = recv(fd, data, sizeof(data), MSG_PEEK | MSG_DONTWAIT);
+	size_t length, at = 0, end = n > 0 ? (size_t)n : 0;
+
+	while (at + FCGI_HEADER_LEN <= end) {
+		length = (size_t)data[at + 4] << 8 | data[at + 5];
+		if (data[at + 1] == FCGI_STDIN && length == 0)
+			return true;
+		at += FCGI_HEADER_LEN + length + data[at + 6];
+	}
+	return false;
+}
+
+static void before_blocking(struct exchange *x)
+{
+	struct connection *c = (struct connection *)x;
+	void *item = c->item;
+
+	c->item = NULL;
+	if (item)
+		c->all->calls->before_blocking(c->all->context, item);
+}
 
 static long read_some(void *context, char *data, size_t size)
 {
@@ -267,7 +300,7 @@ static void connection_end(struct connection *c)
 	if (!keep_ended(c))
 		connection_free(c);
 	/* The last call, because all may be freed after it. */
-	all->on_end(all->context);
+	all->calls->on_end(all->context);
 }
 
 static void connection_reply(struct exchange *x)
@@ -295,18 +328,22 @@ static void read_request(struct connection *c)
 	struct request *r = &c->exchange.request;
 
 	fill_request(r, &c->fcgi);
-	if (strcmp(r->method, "POST") != 0)
+	if (strcmp(r->method, "POST") != 0) {
+		before_blocking(&c->exchange);
 		return;
+	}
 	request_read_body(r, s->max_body, read_some, c);
 	/*
 	 * The socket's buffer has room for a reply, unless the peer does not
 	 * read. Then the reply is lost, and the writer's thread is not held up.
 	 */
-	if (r->state == BODY_COMPLETE && fcntl(c->fd, F_SETFL, O_NONBLOCK) < 0)
+	if (r->state != BODY_COMPLETE)
+		before_blocking(&c->exchange);
+	else if (fcntl(c->fd, F_SETFL, O_NONBLOCK) < 0)
 		log_message(LEVEL_DEBUG, "connection: %m");
 }
 
-void fcgi_connections_serve(struct fcgi_connections *all, int fd)
+void fcgi_connections_serve(struct fcgi_connections *all, int fd, void *item)
 {
 	struct connection *c;
 	bool there;
@@ -315,12 +352,16 @@ void fcgi_connections_serve(struct fcgi_connections *all, int fd)
 	c = xcalloc(1, sizeof(*c));
 	c->all = all;
 	c->fd = fd;
+	c->item = item;
 	exchange_init(&c->exchange, all->handler, connection_reply);
+	c->exchange.before_blocking = before_blocking;
+	if (!has_arrived(fd))
+		before_blocking(&c->exchange);
 	if (!connection_start(c) || !watch_reading(c)) {
 		/* c->fcgi has nothing to end yet. */
 		close(fd);
 		exchange_free(&c->exchange);
-		all->on_end(all->context);
+		all->calls->on_end(all->context);
 		free(c);
 		return;
 	}
@@ -328,10 +369,12 @@ void fcgi_connections_serve(struct fcgi_connections *all, int fd)
 	if (there)
 		read_request(c);
 	unwatch_reading(c);
-	if (!there)
+	if (!there) {
+		before_blocking(&c->exchange);
 		connection_end(c);
-	else if (handler_handle(&c->exchange))
+	} else if (handler_handle(&c->exchange)) {
 		connection_reply(&c->exchange);
+	}
 }
 
 void fcgi_connection_spool_overdue(struct exchange *x)
@@ -340,17 +383,15 @@ void fcgi_connection_spool_overdue(struct exchange *x)
 	connection_reply(x);
 }
 
-struct fcgi_connections *fcgi_connections_new(const struct handler *h,
-					      void (*on_end)(void *context),
-					      void *context)
+struct fcgi_connections *
+fcgi_connections_new(const struct handler *h,
+		     const struct fcgi_connection_calls *calls, void *context)
 {
 	struct fcgi_connections *all = xmalloc(sizeof(*all));
 
 	*all = (struct fcgi_connections){ .handler = h,
-					  .on_end = on_end,
+					  .calls = calls,
 					  .context = context };
-	free_ended(all);
-	c = xcalloc(1, sizeof(*c));
 	mutex_init(&all->lock);
 	LIST_INIT(&all->reading);
 	SLIST_INIT(&all->ended);

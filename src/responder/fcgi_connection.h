@@ -20,21 +20,29 @@ bool fcgi_library_start(void) MUST_CHECK;
 /* The connections of one server. */
 struct fcgi_connections;
 
-/*
- * Returns an empty set. on_end is called with context, from any thread, as each
- * connection ends.
- */
-struct fcgi_connections *fcgi_connections_new(const struct handler *h,
-					      void (*on_end)(void *context),
-					      void *context) MUST_CHECK;
+struct fcgi_connection_calls {
+	/* Called as each connection ends, from any thread. */
+	void (*on_end)(void *context);
+	/*
+	 * Called before fcgi_connections_serve() may wait for the peer, a disk
+	 * or the database, at most once, by its thread.
+	 */
+	void (*before_blocking)(void *context, void *item);
+};
+
+/* Returns an empty set. calls must outlive it. */
+struct fcgi_connections *
+fcgi_connections_new(const struct handler *h,
+		     const struct fcgi_connection_calls *calls,
+		     void *context) MUST_CHECK;
 /* Frees the set, when all its connections have ended. */
 void fcgi_connections_free(struct fcgi_connections *all);
 
 /*
  * Reads the request of an accepted connection and handles it. Takes fd over.
- * The reply may be sent after this returns.
+ * The reply may be sent after this returns. item is for before_blocking().
  */
-void fcgi_connections_serve(struct fcgi_connections *all, int fd);
+void fcgi_connections_serve(struct fcgi_connections *all, int fd, void *item);
 
 /* Spools the delivery of an exchange that queue_overdue() gave, and replies. */
 void fcgi_connection_spool_overdue(struct exchange *x);

@@ -3,7 +3,7 @@
  * requests, and how it ends. Must not know libfcgi, nor what a request is.
  *
  * Workers of a leader/follower pool serve. The leader polls for a connection
- * or an overdue request. No worker waits for a commit: the writer's thread
+ * or an overdue request, and serves it unless that may block. No worker waits for a commit: the writer's thread
  * sends the reply. The main thread waits for a signal, and ends reads that are
  * late. Locks: server.lock may be held when the pool's is taken.
  */
@@ -197,14 +197,23 @@ static bool find_work(void *context, struct work_item *item)
 	return true;
 }
 
-static void do_work(void *context, const struct work_item *item)
+static void do_work(void *context, struct work_item *item)
 {
 	struct server *s = context;
 
-	if (item->overdue)
+	if (item->overdue) {
+		worker_pool_hand_over(s->pool, item);
 		fcgi_connection_spool_overdue(item->overdue);
-	else
-		fcgi_connections_serve(s->connections, item->fd);
+	} else {
+		fcgi_connections_serve(s->connections, item->fd, item);
+	}
+}
+
+static void hand_over(void *context, void *item)
+{
+	struct server *s = context;
+
+	worker_pool_hand_over(s->pool, item);
 }
 
 /* The main thread. */
@@ -322,12 +331,15 @@ static void remove_socket(const char *where)
 static struct server *server_new(const struct handler *h, int listener)
 {
 	static const struct worker_pool_calls calls = { find_work, do_work };
+	static const struct fcgi_connection_calls connection_calls = {
+		connection_finished, hand_over
+	};
 	struct server *s = xmalloc(sizeof(*s));
 
 	*s = (struct server){ .handler = h, .listener = listener };
 	mutex_init(&s->lock);
 	s->pool = worker_pool_new(h->settings->threads, &calls, s);
-	s->connections = fcgi_connections_new(h, connection_finished, s);
+	s->connections = fcgi_connections_new(h, &connection_calls, s);
 	return s;
 }
 

@@ -25,6 +25,9 @@ enum { REPLY_LIMIT_MS = 4500, SPOOL_RESERVE_MS = 500 };
 /* A signature check that has to hash so much, about 1 ms, waits its turn. */
 enum { COSTLY_BYTES = 1024 * 1024 };
 
+/* One that hashes so much takes as long as all the rest of a usual request. */
+enum { NOTICEABLE_BYTES = 32 * 1024 };
+
 /* Fields of a request's log line. NULL fields are left out. */
 struct request_log {
 	const char *outcome;
@@ -207,6 +210,12 @@ void handler_spool_overdue(struct exchange *x)
 							: OUTCOME_UNAVAILABLE);
 }
 
+static void before_blocking(struct exchange *x)
+{
+	if (x->before_blocking)
+		x->before_blocking(x);
+}
+
 /* Hands a request whose signature passed to the queue, or spools it. */
 static bool submit_delivery(struct exchange *x)
 {
@@ -223,6 +232,7 @@ static bool submit_delivery(struct exchange *x)
 	if (h->queue && queue_submit(h->queue, delivery_ref(d),
 				     database_deadline(h, r), on_outcome, x))
 		return false;
+	before_blocking(x);
 	handler_spool_overdue(x);
 	return true;
 }
@@ -352,9 +362,13 @@ static bool handle_post(struct exchange *x)
 	}
 	x->delivery = delivery_new();
 	make_signature_input(r, &input, named);
+	if (secrets_check_is_due(x->handler->secrets))
+		before_blocking(x);
 	if (!x->handler->verify_queue)
 		return check_signature(x, &input);
 	cost = signature_cost(x->handler->secrets, &input);
+	if (cost >= NOTICEABLE_BYTES)
+		before_blocking(x);
 	if (cost < COSTLY_BYTES)
 		return check_signature(x, &input);
 	if (matches_recent_secret(x, &input))
@@ -407,6 +421,7 @@ bool handler_handle(struct exchange *x)
 	if (h->settings && !request_is_health(&x->request))
 		return handle_post(x);
 	if (h->settings) {
+		before_blocking(x);
 		reply_health(h, &x->reply);
 	} else {
 		reply_error(&x->reply, 503,

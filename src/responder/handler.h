@@ -32,6 +32,12 @@ struct exchange {
 	struct reply reply;
 	/* Sends the reply. Must not block: the writer's thread calls it. */
 	void (*on_reply)(struct exchange *x);
+	/*
+	 * Called before handler_handle() may wait for a disk, the database or
+	 * its turn, or computes for long, perhaps several times; NULL: nobody
+	 * has to know.
+	 */
+	void (*before_blocking)(struct exchange *x);
 
 	/* The handler's own. */
 	const struct handler *handler;

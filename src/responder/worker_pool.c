@@ -2,10 +2,12 @@
  * Owns the threads of a leader/follower pool: which one leads, and how many
  * there are. Must not know what the work is.
  *
- * leader_lock is held by the leader while it waits for work. A worker that
- * wants to lead waits for that lock; such workers are the followers. Idle
- * workers are the leader and the followers. A worker that becomes busy as the
- * last idle one starts another, up to max_threads, so that somebody leads.
+ * leader_lock is held by the leader. A worker that wants to lead waits for that
+ * lock; such workers are the followers. Idle workers are the leader and the
+ * followers. The leader keeps the lead while it does work that does not block,
+ * because a wake-up of a follower costs as much as a usual request. Before it
+ * may block, worker_pool_hand_over() makes it busy. A worker that becomes busy
+ * as the last idle one starts another, up to max_threads, so that somebody leads.
  */
 #include "responder/worker_pool.h"
 
@@ -138,9 +140,8 @@ bool worker_pool_can_spare_leader(struct worker_pool *p, unsigned in_flight)
 }
 
 /*
- * Makes the leader busy, because it found work, and starts a worker if none is
- * left to take the lead. Call with p->leader_lock held, so that the next leader
- * sees it.
+ * Makes the leader busy, and starts a worker if none is left to take the lead.
+ * Call with p->leader_lock held, so that the next leader sees it.
  */
 static void become_busy(struct worker_pool *p)
 {
@@ -161,23 +162,30 @@ static void become_idle(struct worker_pool *p)
 	mutex_unlock(&p->lock);
 }
 
+void worker_pool_hand_over(struct worker_pool *p, struct work_item *item)
+{
+	if (!item->leads)
+		return;
+	item->leads = false;
+	become_busy(p);
+	mutex_unlock(&p->leader_lock);
+}
+
 static void *worker_main(void *context)
 {
 	struct worker_pool *p = context;
 	struct work_item item;
-	bool more;
 
-	for (;;) {
-		mutex_lock(&p->leader_lock);
-		more = p->calls->find_work(p->context, &item);
-		if (more)
-			become_busy(p);
-		mutex_unlock(&p->leader_lock);
-		if (!more)
-			break;
+	mutex_lock(&p->leader_lock);
+	while (p->calls->find_work(p->context, &item)) {
+		item.leads = true;
 		p->calls->do_work(p->context, &item);
-		become_idle(p);
+		if (!item.leads) {
+			become_idle(p);
+			mutex_lock(&p->leader_lock);
+		}
 	}
+	mutex_unlock(&p->leader_lock);
 	mutex_lock(&p->lock);
 	p->idle--;
 	p->running--;

@@ -1,8 +1,9 @@
 /*
  * A pool of threads by the pattern Leader/Followers (Schmidt, Stal, Rohnert,
  * Buschmann: Pattern-Oriented Software Architecture, volume 2, 2000). One
- * worker, the leader, waits for work. When it finds some, it hands the lead on
- * to a follower and does the work itself, without a context switch.
+ * worker, the leader, waits for work, and does the work itself, without a
+ * context switch. Before it waits for anything else, it hands the lead on to a
+ * follower.
  */
 #ifndef WORKER_POOL_H
 #define WORKER_POOL_H
@@ -14,10 +15,11 @@
 
 struct exchange;
 
-/* What the leader found: one of the two. */
+/* What the leader found: one of the first two. */
 struct work_item {
 	struct exchange *overdue; /* or NULL */
 	int fd; /* an accepted connection, or -1 */
+	bool leads; /* the worker that has it still leads */
 };
 
 struct worker_pool_calls {
@@ -26,8 +28,11 @@ struct worker_pool_calls {
 	 * workers are to end.
 	 */
 	bool (*find_work)(void *context, struct work_item *item);
-	/* Called by a worker that is not the leader any more. */
-	void (*do_work)(void *context, const struct work_item *item);
+	/*
+	 * Called by the leader. Has to call worker_pool_hand_over() before it
+	 * waits for anything but a lock.
+	 */
+	void (*do_work)(void *context, struct work_item *item);
 };
 
 struct worker_pool;
@@ -43,6 +48,9 @@ void worker_pool_free(struct worker_pool *p);
 bool worker_pool_start(struct worker_pool *p) MUST_CHECK;
 /* Returns true if all workers ended by then (ms, monotonic). */
 bool worker_pool_join(struct worker_pool *p, int64_t until) MUST_CHECK;
+
+/* Hands the lead on to another worker, if the worker of this item still leads. */
+void worker_pool_hand_over(struct worker_pool *p, struct work_item *item);
 
 /* Makes a poll() for reading of worker_pool_leader_fd() return. */
 void worker_pool_wake_leader(struct worker_pool *p);

@@ -7,6 +7,11 @@
 
 #include <cmocka.h>
 
+bool secrets_check_is_due(struct secrets *s)
+{
+	return s->check_is_due;
+}
+
 const struct secret_set *secrets_acquire(struct secrets *s)
 {
 	s->held++;

@@ -11,6 +11,7 @@
 struct secrets {
 	struct secret_set *set;
 	size_t held; /* references that were not released */
+	bool check_is_due;
 };
 
 #endif

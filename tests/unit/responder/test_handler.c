@@ -591,6 +591,66 @@ static void test_spool(void **state)
 	}
 }
 
+static unsigned warnings;
+
+static void before_blocking(struct exchange *x)
+{
+	(void)x;
+	warnings++;
+}
+
+/* The gateway learns of what may block, and of nothing else. */
+static void test_before_blocking(void **state)
+{
+	enum { SIZE = 64 * 1024 };
+	static const struct {
+		int line;
+		const char *method, *path, *signature;
+		bool large, check_is_due, spooled, warned;
+	} cases[] = {
+		{ __LINE__, "POST", "", NULL, false, false, false, false },
+		{ __LINE__, "POST", "", "0", false, false, false, false },
+		{ __LINE__, "POST", "", NULL, true, false, false, true },
+		{ __LINE__, "POST", "", NULL, false, true, false, true },
+		{ __LINE__, "POST", "", NULL, false, false, true, true },
+		{ __LINE__, "GET", "/health", NULL, false, false, false, true },
+	};
+	char *body = xmalloc(SIZE + 1);
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct row row = rows[0];
+		char hex[HMAC_HEX + 1];
+		struct world w;
+		struct exchange x;
+
+		print_message("line %d\n", cases[i].line);
+		world_init(&w);
+		w.handler.verify_queue = verify_queue_new(1);
+		w.secrets.check_is_due = cases[i].check_is_due;
+		w.queue.outcome = cases[i].spooled ? OUTCOME_UNAVAILABLE
+						   : OUTCOME_RECORDED;
+		memset(body, ' ', SIZE);
+		memcpy(body, GOOD, strlen(GOOD));
+		body[cases[i].large ? SIZE : strlen(GOOD)] = '\0';
+		row.body = body;
+		row.method = cases[i].method;
+		sign(body, hex);
+		exchange_init(&x, &w.handler, on_reply);
+		x.before_blocking = before_blocking;
+		make_request(&x.request, &row,
+			     cases[i].signature ? cases[i].signature : hex);
+		set(&x.request, "PATH_INFO", cases[i].path);
+		warnings = 0;
+		get_reply(&x);
+		assert_int_equal(warnings > 0, cases[i].warned);
+		exchange_free(&x);
+		verify_queue_free(w.handler.verify_queue);
+		world_free(&w);
+	}
+	free(body);
+}
+
 static void test_not_configured(void **state)
 {
 	static const struct handler none;
@@ -618,6 +678,7 @@ int main(void)
 		cmocka_unit_test(test_deadlines),
 		cmocka_unit_test(test_health),
 		cmocka_unit_test(test_spool),
+		cmocka_unit_test(test_before_blocking),
 		cmocka_unit_test(test_not_configured),
 	};
 
