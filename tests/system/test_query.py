@@ -18,6 +18,7 @@ from harness.failover import Standby
 from harness.postgres import Database, wait_until
 from harness.record_calls import Delivery, at, record
 from harness.responder_database import lock_class
+from harness.spool import Spool
 
 OK, NEGATIVE, USAGE, DATA, UNAVAILABLE, LATER, CONFIG = 0, 1, 64, 65, 69, 75, 78
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
@@ -377,11 +378,11 @@ def test_a_tasks_history(ask, database):
 
     # The text has one line for each step, and a "!" for each that is missing.
     assert ask("task", "t").out.splitlines() == [
-        "!                                        ESTIMATE_PENDING  Operator accepted;"
-        " missing: the next event follows on it",
+        "! -------- missing -------               ESTIMATE_PENDING  Operator accepted;"
+        " the next event follows on it",
         "  2026-03-01T12:00:00.000Z               ACCEPTED          Estimate approved",
-        "!                                        IN_PROGRESS       Work started;"
-        " missing: the next event follows on it",
+        "! -------- missing -------               IN_PROGRESS       Work started;"
+        " the next event follows on it",
         "  2026-03-01T12:16:40.000Z  +16min 40s   SUBMITTED         Proof submitted",
         "  2026-03-01T12:16:41.000Z  +1s          SUBMITTED         Proof submitted;"
         " delivered again"]
@@ -392,6 +393,45 @@ def test_a_tasks_history(ask, database):
     done = ask("task", "none")
     assert (done.returncode, done.out) == (NEGATIVE, "")
     assert "nothing is recorded of this task" in done.err
+
+
+# ---- JSON
+
+
+def check_form(key, value):
+    """Ids are text, times are in one form, and an unknown value is null."""
+    if isinstance(value, dict):
+        return
+    assert value != "", key
+    if key.endswith("_at") or key in ("oldest", "last_seen", "last_event", "occurred_before",
+                                      "received"):
+        assert value is None or re.fullmatch(TIME, value), key
+    if key == "id":
+        assert value is None or isinstance(value, str)
+
+
+def test_every_list_has_one_form_of_json(ask, database):
+    [event] = put(database, Delivery("t", "SUBMITTED", "IN_PROGRESS"))
+    put(database, Delivery("t", "DISPUTED", None, at(9)), Delivery("task_test_1", "A", ""))
+    quarantine_add(database, b"[]")
+    for name in ("s", "p"):
+        database.execute(f"SELECT humcli.subscribe('{name}', 'beginning')")
+    database.execute("INSERT INTO humcli.dead (subscription, event_id, attempts, error)"
+                     f" VALUES ('p', {event}, 3, 'no luck')")
+    with Spool() as spool:
+        spool.make()
+        spool.put(BODY % b"t")
+        spool.put(b"x", text=b"damaged")
+        for verb, count in ((["events"], 3), (["tasks"], 2), (["task", "t"], 3), (["gaps"], 1),
+                            (["subscriptions"], 2), (["dead", "list"], 1),
+                            (["quarantine", "list"], 1), (["spool", "list"], 2),
+                            (["secret", "list"], 1)):
+            rows = objects(ask(*verb, "--json", SPOOL=spool.path, SECRET="x"))
+            assert len(rows) == count, (verb, rows)
+            assert len({tuple(row) for row in rows}) == 1
+            for row in rows:
+                for key, value in row.items():
+                    check_form(key, value)
 
 
 # ---- wait

@@ -46,6 +46,9 @@ def test_what_is_wrong_is_red(show, cli, database, holes):  # pylint: disable=un
         assert "\x1b" not in cli(*verb, DATABASE=database.dsn(), SPOOL="",
                                  environment={"TERM": "xterm"}).out
         assert re.findall(RED, show(*verb, environment={"TERM": "xterm", "NO_COLOR": ""})[1]) == red
+    shown = show("task", "t", environment={"TERM": "xterm"})[1]
+    assert [line[:2] for line in re.findall(RED, shown)] == ["! "] * 2 == \
+        [line[5:7] for line in shown.splitlines() if "missing" in line]
 
 
 # ---- progress

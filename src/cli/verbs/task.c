@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/macros.h"
 #include "base/parse.h"
+#include "cli/output.h"
 #include "cli/query.h"
 
 #include <stdio.h>
@@ -98,7 +99,7 @@ static size_t widest_status(const struct rows *r)
 static const char *remark(const char *kind)
 {
 	if (strcmp(kind, "gap") == 0)
-		return "missing: the next event follows on it";
+		return "the next event follows on it";
 	if (strcmp(kind, "read") == 0)
 		return "read from HumCLI by reconcile, not received";
 	if (strcmp(kind, "repeat") == 0)
@@ -108,12 +109,18 @@ static const char *remark(const char *kind)
 	return strcmp(kind, "late") == 0 ? "came after purge" : "";
 }
 
+/*
+ * Prints a line of the history. A gap has a mark, dashes for its time, and on a
+ * terminal a colour, so that the eye finds it.
+ */
 static void print_step(const struct rows *r, size_t n, uint64_t *last,
 		       int width)
 {
 	const char *kind = rows_text(r, n, KIND);
 	struct buf since = { 0 }, status = { 0 }, what = { 0 };
 	uint64_t ms = 0;
+	bool gap = strcmp(kind, "gap") == 0;
+	bool red = gap && output_has_colours();
 	bool timed = parse_u64(rows_text(r, n, MS), 0, INT64_MAX, &ms);
 
 	cli_escape(&status, rows_text(r, n, STATUS));
@@ -125,10 +132,12 @@ static void print_step(const struct rows *r, size_t n, uint64_t *last,
 		put_duration(&since, ms - *last);
 	if (timed)
 		*last = ms;
-	printf("%c %-24s  %-11s  %-*s  %s\n",
-	       strcmp(kind, "gap") == 0 ? '!' : ' ', rows_text(r, n, TIME),
+	printf("%s%c %-24s  %-11s  %-*s  %s%s\n", red ? OUTPUT_RED : "",
+	       gap ? '!' : ' ',
+	       gap ? "-------- missing -------" : rows_text(r, n, TIME),
 	       since.data ? since.data : "", width,
-	       status.data ? status.data : "", what.data ? what.data : "");
+	       status.data ? status.data : "", what.data ? what.data : "",
+	       red ? OUTPUT_PLAIN : "");
 	buf_free(&since);
 	buf_free(&status);
 	buf_free(&what);
@@ -138,15 +147,17 @@ static int print_timeline(struct query *q, const char *task, size_t *printed)
 {
 	struct rows *rows = NULL;
 	uint64_t last = 0;
+	int width;
 	int code = query_run(q, timeline_sql, &task, 1, &rows);
 
 	if (code != EX_OK)
 		return code;
 	*printed = rows_count(rows);
+	width = (int)widest_status(rows);
 	if (*printed && strncmp(task, "task_test_", 10) == 0)
 		puts("a test of send or probe; purge --tests deletes it");
 	for (size_t n = 0; n < *printed; n++)
-		print_step(rows, n, &last, (int)widest_status(rows));
+		print_step(rows, n, &last, width);
 	rows_free(rows);
 	return EX_OK;
 }
