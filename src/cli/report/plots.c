@@ -71,10 +71,12 @@ static void format_day(int64_t s, bool with_hour, char text[24])
 					    "Sep", "Oct", "Nov", "Dec" };
 	char iso[TIME_TEXT_SIZE];
 	long month;
+	unsigned day;
 
 	format_time(s * 1000000, iso);
 	month = strtol(iso + 5, NULL, 10);
-	snprintf(text, 24, "%ld %s%s%.5s", strtol(iso + 8, NULL, 10),
+	day = (unsigned)strtoul(iso + 8, NULL, 10) % 32;
+	snprintf(text, 24, "%u %.3s%s%.5s", day,
 		 months[month >= 1 && month <= 12 ? month - 1 : 0],
 		 with_hour ? " " : "", with_hour ? iso + 11 : "");
 }
