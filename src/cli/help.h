@@ -35,7 +35,7 @@ bool help_print(const struct cli_table *t, const char *form) MUST_CHECK;
 /* Returns true if the action accepts the option. */
 bool help_action_has(const struct cli_action *a, const char *option) MUST_CHECK;
 
-/* Print a branch of the case for verbs in the shells' scripts. */
+/* Prints a branch of the case for verbs in the shells' scripts. */
 void completion_print_bash(const struct cli_table *t);
 void completion_print_zsh(const struct cli_table *t);
 

@@ -75,9 +75,11 @@ bool pipeline_ping(struct pipeline *p) MUST_CHECK;
 /* Asks once whether the session is ours; if so, its settings are set. */
 bool pipeline_ask_for_session(struct pipeline *p) MUST_CHECK;
 
-/* Does what database_socket() says; so do the next two by their names. */
+/* Returns what database_socket() does. */
 int pipeline_socket(const struct pipeline *p, short *events) MUST_CHECK;
+/* Sends what database_flush() sends. */
 bool pipeline_flush(struct pipeline *p) MUST_CHECK;
+/* Receives what database_receive() does. */
 bool pipeline_receive(struct pipeline *p) MUST_CHECK;
 
 enum pipeline_status {

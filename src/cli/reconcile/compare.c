@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The tasks of send and probe are unknown to HumCLI. */
+/* Returns true for a task of send or probe, which HumCLI does not know. */
 static bool is_test(const char *task_id)
 {
 	return strncmp(task_id, "task_test_", 10) == 0;
@@ -41,7 +41,7 @@ bool status_differs(const char *own, const char *told)
 	return strcmp(own ? own : "PENDING", told) != 0;
 }
 
-/* For bsearch(): an id, and an element of either side. */
+/* Compares an id with an element of either side, for bsearch(). */
 static int order_id_own(const void *id, const void *element)
 {
 	const struct own_task *const *task = element;

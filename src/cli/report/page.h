@@ -25,7 +25,10 @@ struct report {
 /* Appends the whole page. */
 void report_put_page(struct buf *b, const struct report *r);
 
-/* The sections, in the order of the page. Those of the database need answers. */
+/*
+ * Appends a section; they follow in the order of the page. The sections of the
+ * database need answers.
+ */
 void report_put_open(struct buf *b, const struct report *r);
 void report_put_tasks(struct buf *b, const struct report *r);
 void report_put_plots(struct buf *b, const struct report *r);

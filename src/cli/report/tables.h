@@ -16,7 +16,7 @@ void report_section_end(struct buf *b);
 void report_table(struct buf *b, const char *const *titles, size_t count);
 void report_table_end(struct buf *b);
 
-/* Append a cell, whose title stands beside it on a telephone. */
+/* Appends a cell, whose title stands beside it on a telephone. */
 void report_cell(struct buf *b, const char *title, const char *text);
 void report_code_cell(struct buf *b, const char *title, const char *text);
 void report_number_cell(struct buf *b, const char *title, uint64_t number);
