@@ -694,9 +694,12 @@ DO $$ BEGIN IF to_regclass('humcli.gaps') IS NULL THEN
 	FROM (
 		SELECT l.task_id, l.place, l.id, l.event, l.previous_status, l.status, l.occurred_at,
 			l.event = 'api.status_read' AS was_read,
-			coalesce(lag(l.status) OVER w, r.status) AS status_before,
-			coalesce(lag(l.id) OVER w, r.event_id) AS id_before,
-			coalesce(lag(l.occurred_at) OVER w, r.occurred_at) AS occurred_before
+			CASE WHEN l.event = 'api.status_read' THEN l.previous_status
+				ELSE coalesce(lag(l.status) OVER w, r.status) END AS status_before,
+			CASE WHEN l.event <> 'api.status_read'
+				THEN coalesce(lag(l.id) OVER w, r.event_id) END AS id_before,
+			CASE WHEN l.event <> 'api.status_read'
+				THEN coalesce(lag(l.occurred_at) OVER w, r.occurred_at) END AS occurred_before
 		FROM humcli.timeline l
 		LEFT JOIN humcli.retired r ON r.task_id = l.task_id
 		WINDOW w AS (PARTITION BY l.task_id, l.event = 'api.status_read' ORDER BY l.place)

@@ -84,7 +84,7 @@ def test_row(connection, listener):
                " secret_name, signature, key_name, payload::text FROM humcli.events WHERE id = %s", number)
     assert row == ("api.status_read", "COMPLETED", "SUBMITTED", at(3600), at(3600), True, None, None, "main", ANSWER)
     assert task(connection) == ("COMPLETED", number)
-    assert gaps(connection) == [("read", None, "SUBMITTED", "COMPLETED")]
+    assert gaps(connection) == [("read", "SUBMITTED", "SUBMITTED", "COMPLETED")]
     texts = [json.loads(text) for text in notifications(listener, 3)]
     assert {"id": str(number), "task_id": "task_1", "status": "COMPLETED", "previous_status": "SUBMITTED",
             "first": True, "secret": None} in texts
@@ -184,6 +184,20 @@ def test_consumers(connection):
     for name, expected in (("all", [number]), ("mine", [number]), ("other", []), ("status", [number])):
         assert ids(drain(connection, name)) == expected, name
         assert value(connection, "replay", name, ids=[number]) == len(expected)
+
+
+def test_pool(cluster, pooled):
+    """A worker pool gets the event, by the key's name, too."""
+    name = cluster.create_database(template=pooled)
+    connection = cluster.connect(name)
+    for pool, secrets in (("mine", ["main"]), ("other", ["other"])):
+        value(connection, "subscribe", pool, secrets=secrets)
+    number = read(connection, "COMPLETED", None)[1]
+    assert ask(connection, "SELECT id, event, secret_name FROM humcli.claim('mine', 'w')") == [
+        (number, "api.status_read", None)]
+    assert ask(connection, "SELECT id FROM humcli.claim('other', 'w')") == []
+    connection.close()
+    cluster.drop_database(name)
 
 
 def test_a_retired_task(connection):
