@@ -74,8 +74,12 @@ static const char steps_sql[] =
 	"LIMIT 5000) x GROUP BY x.task_id ORDER BY max(x.id) DESC "
 	"LIMIT " REPORT_TASKS_SHOWN "), "
 	"gaps AS (SELECT g.id, g.previous_status FROM humcli.gaps g "
-	"WHERE g.task_id = ANY (ARRAY(SELECT r.task_id FROM recent r))), "
-	"steps AS (SELECT l.task_id, 'event' AS kind, l.status, l.meaning, "
+	"WHERE g.kind <> 'read' "
+	"AND g.task_id = ANY (ARRAY(SELECT r.task_id FROM recent r))), "
+	"steps AS (SELECT l.task_id, 'event' AS kind, l.status, "
+	"CASE l.event WHEN 'api.status_read' THEN "
+	"coalesce(l.meaning || '; ', '') || 'read from HumCLI by reconcile, "
+	"not received' ELSE l.meaning END AS meaning, "
 	"l.occurred_at, l.received_at, l.recorded_at, l.terminal, "
 	"l.secret_name, l.place, l.id FROM humcli.timeline l "
 	"WHERE l.task_id = ANY (ARRAY(SELECT r.task_id FROM recent r)) "
@@ -115,7 +119,8 @@ static const char hours_sql[] =
 	"WHERE h.ago BETWEEN 0 AND 14 * 24 - 1 ORDER BY h.ago DESC, h.bucket";
 
 static const char gaps_sql[] =
-	"SELECT count(*) OVER (), g.task_id, g.previous_status, "
+	"SELECT count(*) OVER (), g.task_id, "
+	"CASE g.kind WHEN 'read' THEN g.status ELSE g.previous_status END, "
 	"g.status_before, g.status, " MINUTE("g.occurred_at") " "
 	"FROM humcli.gaps g WHERE g.task_id = ANY (ARRAY("
 	"SELECT DISTINCT x.task_id FROM (SELECT e.task_id "
