@@ -322,7 +322,7 @@ def test_one_task_of_many_fails(reconcile, api, database, put):
 
 
 @pytest.mark.parametrize("body, text", [
-    (b'{"data": [', "not JSON"), (b"[]", "no JSON object"), (b"\xff{}", "not JSON"), (b"", "not JSON"),
+    (b'{"data": [', "not JSON"), (b"[]", "not a JSON object"), (b"\xff{}", "not JSON"), (b"", "not JSON"),
     (b"{}", 'no list "data"'), (b'{"data": []}', "pagination.total"),
     (b'{"data": [{"task_id": 5}], "pagination": {"total": 1}}', 'no "task_id"'),
     (b'{"data": "' + b"x" * (10 << 20) + b'"}', "longer than 4194304 bytes")])
@@ -564,6 +564,7 @@ def test_verbs_show_it(reconcile, ask, api, put):
                                                "--secret", "main").out.splitlines()]
     assert (event["event"], event["secret_name"]) == ("api.status_read", None)
     assert "api.status_read" in ask("events", "--wide").out
+    assert "read from HumCLI by reconcile, not received" in ask("report").out
 
 
 def test_a_consumer_gets_it(reconcile, ask, api, put):
