@@ -33,9 +33,26 @@ void close_keeping_errno(int fd)
 	errno = saved;
 }
 
+/* Returns true for a link that nobody but this user or root can have made. */
+static bool is_trusted_link(const char *path)
+{
+	struct stat st;
+
+	return lstat(path, &st) == 0 && S_ISLNK(st.st_mode) &&
+	       (st.st_uid == geteuid() || st.st_uid == 0);
+}
+
+/* A spool may be a link to another disk. */
 int spool_folders_open_base(const struct spool_disk *d)
 {
-	return open(d->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	enum { FLAGS = O_RDONLY | O_DIRECTORY | O_CLOEXEC };
+	int fd = open(d->path, FLAGS | O_NOFOLLOW), error = errno;
+
+	if (fd < 0 && (error == ENOTDIR || error == ELOOP) &&
+	    is_trusted_link(d->path))
+		return open(d->path, FLAGS);
+	errno = error;
+	return fd;
 }
 
 static int open_folder(int base, const char *name)

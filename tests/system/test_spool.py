@@ -549,6 +549,26 @@ def test_parents_removed(transport, paths, proxy, store, spool):
         assert it.get().body == b'{"status":"degraded"}'
 
 
+@pytest.mark.parametrize("owner", ["ours", "others"])
+def test_a_link_to_another_disk(owner, paths, proxy, store, spool):
+    """It is followed, unless another user could have made it."""
+    elsewhere = os.path.join(spool.folder, "elsewhere")
+    os.mkdir(elsewhere, 0o700)
+    chown_to_test_user(elsewhere)
+    os.symlink(elsewhere, spool.path)
+    if owner == "others" and os.geteuid() == 0:
+        os.chown(spool.path, 12345, 12345, follow_symlinks=False)
+    elif owner == "others":
+        pytest.skip("needs root to give a link away")
+    body = event()
+    with unavailable(paths, proxy, store, spool) as it:
+        assert it.post(body).status == (200 if owner == "ours" else 503)
+        if owner == "ours":
+            assert spool.waiting == [sign(body)]
+            proxy.open()
+            assert eventually(is_drained(spool), 3)
+
+
 def test_emptied(paths, proxy, store, spool):
     """Somebody runs rm -r on all that is in the spool, while it is empty and
     while it is not."""
