@@ -83,7 +83,7 @@ bool pipeline_flush(struct pipeline *p) MUST_CHECK;
 bool pipeline_receive(struct pipeline *p) MUST_CHECK;
 
 enum pipeline_status {
-	PIPELINE_NOTHING, /* more has come in */
+	PIPELINE_NOTHING, /* nothing more has come in */
 	PIPELINE_ROWS, /* of the oldest request */
 	PIPELINE_END, /* of the oldest request: pipeline_pop() */
 	PIPELINE_LOST /* the connection: pipeline_close() */

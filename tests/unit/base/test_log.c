@@ -527,13 +527,18 @@ static unsigned long lost_lines(const char *text)
 	return sum;
 }
 
-/* Appends what is in the FIFO. */
+/*
+ * Appends all that is in the FIFO, so that the caller does not count the lines
+ * after each part of it.
+ */
 static void drain_fifo(int fd, struct buf *text)
 {
 	char part[4096];
-	ssize_t n = read(fd, part, sizeof(part));
+	ssize_t n;
 
-	buf_add(text, part, n > 0 ? (size_t)n : 0);
+	buf_add(text, "", 0);
+	while ((n = read(fd, part, sizeof(part))) > 0)
+		buf_add(text, part, (size_t)n);
 }
 
 /* Reads until each of so many lines is there, or counted as lost. */
