@@ -412,6 +412,7 @@ static void set_text_defaults(struct loader *l,
 		s->fault_log = xstrdup(s->log);
 	if (!s->database)
 		s->database = xstrdup("");
+	s->key_dir_given = s->key_dir != NULL;
 	if (!s->key_dir && home)
 		s->key_dir = xasprintf("%s/.humcli-webhook/keys", home);
 	empty_is_none(&s->key_dir);

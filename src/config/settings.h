@@ -42,6 +42,7 @@ struct settings {
 	char *file; /* the settings file that was read; NULL if none */
 	/* false: it is a default, which need not exist */
 	bool secret_dir_given;
+	bool key_dir_given; /* likewise */
 	char *credentials_dir; /* systemd's; NULL if none */
 };
 

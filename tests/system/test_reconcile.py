@@ -636,6 +636,8 @@ def test_doctor_tries_the_keys(ask):
         assert "the user nobody can read 1 keys" in look()[0]
         os.chmod(path, 0o604)
         assert any("others can read it; fix: chmod" in line for line in look())
+        missing = ask("doctor", SECRET="whsec_0123456789abcdef", KEY_DIR=folder + "/none")
+        assert "/none: No such file or directory" in finding(missing, "keys")[0]
     finally:
         shutil.rmtree(folder)
 

@@ -168,9 +168,9 @@ void doctor_keys(struct findings *f, const struct settings *s, const char *user)
 	if (!s->key_dir)
 		return;
 	listed = list_keys(&k);
-	if (!listed && errno == ENOENT && geteuid() != 0)
+	if (!listed && errno == ENOENT && !s->key_dir_given)
 		goto out;
-	if (!listed && geteuid() != 0)
+	if (!listed && errno == EACCES)
 		report_finding(f, FINDING_OK, "keys", NULL,
 			       "this user can't read %s", s->key_dir);
 	else if (!listed)
