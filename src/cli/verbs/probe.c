@@ -9,6 +9,7 @@
 #include "base/random.h"
 #include "cli/cli.h"
 #include "cli/http.h"
+#include "cli/output.h"
 #include "cli/probe/vectors.h"
 #include "cli/program.h"
 #include "cli/signing_keys.h"
@@ -83,13 +84,15 @@ static bool post(const struct probe *p, struct http *h, const struct vector *v,
 static void print_table_row(const struct check_result *r)
 {
 	struct buf line = { 0 };
+	bool red = strcmp(r->result, "FAIL") == 0 && output_has_colours();
 	char status[24] = "-";
 
 	if (r->status)
 		snprintf(status, sizeof(status), "%ld", r->status);
-	buf_printf(&line, "%-5s %-10s  ", r->result, r->group);
+	buf_printf(&line, "%-10s  ", r->group);
 	cli_escape(&line, r->name);
-	printf("%-42s %4s %6" PRId64 " ms", line.data, status, r->ms);
+	printf("%s%-5s%s %-36s %4s %6" PRId64 " ms", red ? OUTPUT_RED : "",
+	       r->result, red ? OUTPUT_PLAIN : "", line.data, status, r->ms);
 	buf_free(&line);
 	if (r->fault) {
 		cli_escape(&line, r->fault);
