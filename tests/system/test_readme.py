@@ -458,6 +458,25 @@ def test_readme_is_short(paths):
     assert words_of_readme <= README_WORDS, f"README.md has {words_of_readme} words"
 
 
+@pytest.mark.parametrize("question, row, place, text", [
+    ("my answer is 401", "401", "doc/trouble.md", "401"),
+    ("how do I get every event in Python", "Python", "doc/consumers.md", "In Python"),
+    ("my host has no shell", "without a shell", "doc/shared-hosting.md", "Without a shell"),
+    ("PostgreSQL was down", "PostgreSQL was down", "doc/operations.md", "When PostgreSQL is down"),
+    ("how do I upgrade", "upgrade", "doc/install.md", "Upgrade"),
+    ("what does a visit mean", "visit", "doc/consumers.md#glossary", "| visit |")])
+def test_readme_leads_to_the_page(paths, question, row, place, text):
+    """The table of pages has the question's word in one row, and its page has
+    the answer where a reader looks: a heading, or the first column of a table."""
+    readme = (paths.source / "README.md").read_text(encoding="utf-8")
+    table = readme[readme.index("## Pages"):readme.index("## Status")]
+    line, = (line for line in table.splitlines() if row in line)
+    assert f"({place})" in line, question
+    page = (paths.source / place.split("#")[0]).read_text(encoding="utf-8")
+    assert re.search(rf"^(#.*|\| ?(<a id=.*></a>)?){re.escape(text)}" if text[0] != "|"
+                     else rf"^{re.escape(text)}", page, re.MULTILINE), question
+
+
 def anchors(text):
     """Returns the anchors of a page: those of its headings, as GitHub makes
     them, and those that are written out."""
