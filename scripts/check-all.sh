@@ -190,10 +190,11 @@ all_sanitizers() {
 
 # in_one_piece COMMAND...: prints the output when it ends
 in_one_piece() {
-	local out
+	local out status=0
 	out=$(mktemp "$work/log/output.XXXXXX")
-	"$@" >"$out" 2>&1
+	"$@" >"$out" 2>&1 || status=$?
 	cat "$out"
+	return "$status"
 }
 
 all_sanitized() {
