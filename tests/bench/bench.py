@@ -86,8 +86,8 @@ class Plan:
                       if name not in OURS or name.startswith("lighttpd-")]
         self.set_ups = options.contenders or (*OURS, PHP_CONNECTS, NULL)
         self.parts = options.only or (
-            ("sweep", "throughput", "tls", "latency", "big", "recording") if short
-            else tuple(PARTS))
+            ("sweep", "tls", "latency", "recording") if short else tuple(PARTS))
+        self.warm_up = not short
         self.requests_a_second = 20000
 
     def of(self, names):
@@ -160,7 +160,8 @@ class Bench:
             yield database, fleet
 
     def warm(self, contender):
-        load.wrk(contender, self.requests("warm", 20000), 8, 1, again=True)
+        if self.plan.warm_up:
+            load.wrk(contender, self.requests("warm", 20000), 8, 1, again=True)
 
     def shuffled(self, names):
         names = list(names)

@@ -128,7 +128,7 @@ class Results:
             yield section("PostgreSQL's processor time in µs an event, beside a plain INSERT",
                           "recording", self.recordings_table())
         for what, values in self.notes.items():
-            yield section(what.capitalize(), what.split()[0].rstrip(","), table(
+            yield section(what[0].upper() + what[1:], what.split()[0].rstrip(","), table(
                 ["", ""], [[name, number(value)] for name, value in values.items()]))
         void = sum(run["void"] for run in self.runs)
         yield f"{len(self.runs)} runs, {void} of them void."
@@ -268,7 +268,7 @@ def number(value, digits=None):
 
 
 def times(value):
-    return "-" if value is None else f"{value:.2f} ×" if value < 1 else f"{value:.1f} ×"
+    return "-" if value is None else f"{value:.2f} ×" if value < 2 else f"{value:.1f} ×"
 
 
 def section(title, parts, text):
