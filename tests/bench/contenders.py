@@ -23,12 +23,12 @@ PHP_CONNECTS = "php-fpm-connects"
 # The forms of the others, which the sweep measures. Without a sweep the first
 # one is taken.
 FORMS = {
-    "go-pgx": tuple({"pool": pool} for pool in (16, 4, 8, 32, 64)),
-    "php-fpm": tuple({"children": children} for children in (16, 4, 8, 32, 64)),
+    "go-pgx": tuple({"pool": pool} for pool in (16, 8, 32, 64)),
+    "php-fpm": tuple({"children": children} for children in (16, 8, 32, 64)),
     "fastify": tuple({"processes": processes, "pool": pool} for processes, pool in (
-        (CORES, 16), (CORES, 4), (CORES, 8), (CORES, 32), (CORES + 1, 16))),
+        (CORES, 16), (CORES, 8), (CORES, 32), (CORES + 1, 16))),
     "flask": tuple({"processes": processes, "threads": threads} for processes, threads in (
-        (8, 1), (4, 1), (16, 1), (32, 1), (CORES, 4), (2 * CORES + 1, 16))),
+        (8, 1), (4, 1), (32, 1), (CORES, 4), (2 * CORES + 1, 16))),
 }
 OTHERS = tuple(FORMS)
 
