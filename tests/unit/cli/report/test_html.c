@@ -38,8 +38,8 @@ static void test_invisible(void **state)
 	check_text("a\nb\tc\x1b[31m\x7f", 99,
 		   "a\\u000ab\\u0009c\\u001b[31m\\u007f");
 	/* It would reverse the text behind it. */
-	check_text("evil\xe2\x80\xaetxt.exe", 99, "evil\\u202etxt.exe");
-	check_text("\xe2\x81\xa6\xe2\x81\xa9\u200b\ufeff\u00ad", 99,
+	check_text("evil\u202etxt.exe\u202c", 99, "evil\\u202etxt.exe\\u202c");
+	check_text("\u2066\u2069\u200b\ufeff\u00ad", 99,
 		   "\\u2066\\u2069\\u200b\\ufeff\\u00ad");
 	check_text("\U000e0041\ue000\uffff", 99, "\\ue0041\\ue000\\uffff");
 }
