@@ -98,7 +98,7 @@ static void print_sample(const char *family, const char *label,
 			 const char *value, const char *number)
 {
 	fputs(family, stdout);
-	if (label) {
+	if (label && value) {
 		printf("{%s=\"", label);
 		print_escaped(value);
 		fputs("\"}", stdout);
