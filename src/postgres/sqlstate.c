@@ -54,7 +54,8 @@ const char *sqlstate_advice(const char *sqlstate)
 		{ "27000", "drop the trigger or the rule on the tables of the "
 			   "schema humcli that takes rows away" },
 		{ "28", "check the role, its password and pg_hba.conf" },
-		{ "42501", "grant humcli_writer to the receiver's role" },
+		{ "42501",
+		  "grant humcli_writer to the receiver's role; where it has that, check row security and the owner of the tables of the schema humcli" },
 		{ "3D", "run humcli-webhook doctor" },
 		{ "3F", "run humcli-webhook doctor" },
 		{ "42", "run humcli-webhook doctor, and check the triggers on "
