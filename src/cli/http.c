@@ -2,8 +2,8 @@
  * Owns libcurl: sets up a handle, POSTs or GETs, and reads the answer. Must not
  * know what the body means. A handle is opened once for a URL; each POST uses a
  * connection of its own, because a reused one could be retried without our
- * knowledge. http_post_signed() adds the headers that HumCLI sends. GETs share a
- * connection.
+ * knowledge. http_post_signed() adds the headers that HumCLI sends. GETs share
+ * a connection.
  */
 #include "cli/http.h"
 
@@ -260,8 +260,8 @@ static struct curl_slist *header_list(const char *const *headers)
 }
 
 /*
- * Completes an answer after libcurl's result c; help is what helps. Returns true
- * if there is an answer.
+ * Completes an answer after libcurl's result c; help is what helps. Returns
+ * true if there is an answer.
  */
 static bool finish(struct http *h, CURLcode c, int64_t start, const char *help,
 		   struct http_answer *answer)

@@ -51,8 +51,8 @@ bool http_post(struct http *h, const char *const *headers, const char *body,
 	       size_t length, struct http_answer *answer) MUST_CHECK;
 
 /*
- * GETs a URL within timeout ms, otherwise as http_post(). An answer of more than
- * max bytes counts as none. Redirects are not followed.
+ * GETs a URL within timeout ms, otherwise as http_post(). An answer of more
+ * than max bytes counts as none. Redirects are not followed.
  */
 bool http_get(struct http *h, const char *url, const char *const *headers,
 	      size_t max, int64_t timeout,

@@ -59,8 +59,8 @@ int query_count(struct query *q, const char *sql, const char *const *values,
 
 /*
  * SQL for the task_id of each task that has not ended, without tests, and the
- * occurred_at of its last event. Reads the index of the unique constraint alone,
- * backward; humcli.tasks would read all rows.
+ * occurred_at of its last event. Reads the index of the unique constraint
+ * alone, backward; humcli.tasks would read all rows.
  */
 #define OPEN_TASKS                                                       \
 	"SELECT l.task_id, l.occurred_at FROM ("                         \

@@ -144,8 +144,8 @@ void fcgi_connections_end_late_reads(struct fcgi_connections *all,
 
 /*
  * Returns true if the whole request has arrived and fits into PEEK_BYTES: a
- * stream of records that ends in an empty FCGI_STDIN. Such a request can be read
- * without waiting for the peer.
+ * stream of records that ends in an empty FCGI_STDIN. Such a request can be
+ * read without waiting for the peer.
  */
 static bool has_arrived(int fd)
 {
@@ -238,8 +238,8 @@ static void wait_for_peer_close(int fd)
 }
 
 /*
- * Closes the connection, because libfcgi would hold a thread for a kept one; and
- * unread body bytes would become the next request.
+ * Closes the connection, because libfcgi would hold a thread for a kept one;
+ * and unread body bytes would become the next request.
  */
 static void close_connection(struct connection *c)
 {

@@ -2,10 +2,11 @@
  * Owns the FastCGI server: when it accepts a connection, how it finds overdue
  * requests, and how it ends. Must not know libfcgi, nor what a request is.
  *
- * Workers of a leader/follower pool serve. The leader polls for a connection
- * or an overdue request, and serves it unless that may block. No worker waits for a commit: the writer's thread
- * sends the reply. The main thread waits for a signal, and ends reads that are
- * late. Locks: server.lock may be held when the pool's is taken.
+ * Workers of a leader/follower pool serve. The leader polls for a connection or
+ * an overdue request, and serves it unless that may block. No worker waits for
+ * a commit: the writer's thread sends the reply. The main thread waits for a
+ * signal, and ends reads that are late. Locks: server.lock may be held when the
+ * pool's is taken.
  */
 #include <errno.h>
 #include <fcntl.h>

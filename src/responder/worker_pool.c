@@ -7,7 +7,8 @@
  * followers. The leader keeps the lead while it does work that does not block,
  * because a wake-up of a follower costs as much as a usual request. Before it
  * may block, worker_pool_hand_over() makes it busy. A worker that becomes busy
- * as the last idle one starts another, up to max_threads, so that somebody leads.
+ * as the last idle one starts another, up to max_threads, so that somebody
+ * leads.
  */
 #include "responder/worker_pool.h"
 

@@ -1,7 +1,8 @@
 /*
  * Checks that nobody but their owner reads the API keys of reconcile: above all
- * not the receiver and the web server, which face the network. Root tries as each
- * of these users; another user tries as itself. Keys are opened, and not read.
+ * not the receiver and the web server, which face the network. Root tries as
+ * each of these users; another user tries as itself. Keys are opened, and not
+ * read.
  */
 #include "cli/doctor/doctor.h"
 

@@ -1,6 +1,6 @@
 /*
- * Owns the doctor's advice on the database, a table a question. Knows nothing of
- * connections. The first row that fits counts.
+ * Owns the doctor's advice on the database, a table a question. Knows nothing
+ * of connections. The first row that fits counts.
  */
 #include "cli/doctor/remedies.h"
 

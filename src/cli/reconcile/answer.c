@@ -1,8 +1,8 @@
 /*
- * Reads the answers of HumCLI's API. Must not know HTTP and the database. A body
- * has to be what PostgreSQL's type json accepts (json_scan_object()), because it
- * is kept as that; then cJSON finds the members. Names that are not documented
- * are not looked at.
+ * Reads the answers of HumCLI's API. Must not know HTTP and the database. A
+ * body has to be what PostgreSQL's type json accepts (json_scan_object()),
+ * because it is kept as that; then cJSON finds the members. Names that are not
+ * documented are not looked at.
  */
 #include "cli/reconcile/answer.h"
 

@@ -26,9 +26,9 @@ struct page {
 };
 
 /*
- * Reads {"data": [{"task_id", "status"}], "pagination": {"total"}}. Returns true
- * if the body is a page; false otherwise, with the reason in reason. The caller
- * frees *p after both.
+ * Reads {"data": [{"task_id", "status"}], "pagination": {"total"}}. Returns
+ * true if the body is a page; false otherwise, with the reason in reason. The
+ * caller frees *p after both.
  */
 bool page_parse(const struct buf *body, struct page *p, char *reason,
 		size_t size) MUST_CHECK;
@@ -55,8 +55,8 @@ bool task_answer_time(const struct task_answer *t, const char *field,
 		      int64_t *us) MUST_CHECK;
 
 /*
- * Returns the text of {"error": "..."}, or "" if there is none. The caller frees
- * it.
+ * Returns the text of {"error": "..."}, or "" if there is none. The caller
+ * frees it.
  */
 char *error_answer_text(const struct buf *body) MUST_CHECK;
 

@@ -1,6 +1,6 @@
 /*
- * Asks HumCLI's API, only by the two questions that it documents. Waits and tries
- * again after 429, after 5xx and without an answer, until the deadline.
+ * Asks HumCLI's API, only by the two questions that it documents. Waits and
+ * tries again after 429, after 5xx and without an answer, until the deadline.
  */
 #ifndef API_H
 #define API_H
@@ -19,8 +19,8 @@ struct api;
 
 /*
  * Prepares questions to the API at base, and sends nothing. cacert is as in
- * struct http_target. deadline: ms, monotonic. Returns NULL if a key must not be
- * sent there, with the reason in reason.
+ * struct http_target. deadline: ms, monotonic. Returns NULL if a key must not
+ * be sent there, with the reason in reason.
  */
 struct api *api_open(const char *base, const char *cacert, int64_t deadline,
 		     char *reason, size_t size) MUST_CHECK;

@@ -1,6 +1,6 @@
 /*
- * Compares the statuses that HumCLI tells with those that are recorded. Pure: it
- * knows neither the network nor the database.
+ * Compares the statuses that HumCLI tells with those that are recorded. Pure:
+ * it knows neither the network nor the database.
  */
 #ifndef COMPARE_H
 #define COMPARE_H
@@ -43,17 +43,17 @@ struct suspects {
 };
 
 /*
- * Returns true if HumCLI's status tells of an event that is not recorded. own is
- * NULL if nothing is recorded of the task: then PENDING is none, because tasks
- * begin there.
+ * Returns true if HumCLI's status tells of an event that is not recorded. own
+ * is NULL if nothing is recorded of the task: then PENDING is none, because
+ * tasks begin there.
  */
 bool status_differs(const char *own, const char *told) MUST_CHECK;
 
 /*
  * Fills s with the tasks that HumCLI lists with another status, and then with
  * the open ones that no list has, in the order of own. A task that is listed
- * twice, with its recorded status among them, is none of them. Sorts told->list.
- * The caller frees s->list.
+ * twice, with its recorded status among them, is none of them. Sorts
+ * told->list. The caller frees s->list.
  */
 void compare(const struct own_task *own, size_t count, struct told *told,
 	     struct suspects *s);

@@ -1,6 +1,6 @@
 /*
- * What is recorded of the tasks, as reconcile asks for it, and what it adds. The
- * SQL of reconcile, and nothing of HTTP.
+ * What is recorded of the tasks, as reconcile asks for it, and what it adds.
+ * The SQL of reconcile, and nothing of HTTP.
  */
 #ifndef HISTORY_H
 #define HISTORY_H
@@ -26,7 +26,7 @@ struct known_statuses {
 	size_t count;
 };
 
-/* All functions return EX_OK, or the exit code of an error that was reported. */
+/* All functions return EX_OK, or the exit code of a reported error. */
 
 int history_statuses(struct query *q, struct known_statuses *s) MUST_CHECK;
 void known_statuses_free(struct known_statuses *s);
@@ -40,9 +40,9 @@ struct own_tasks {
 };
 
 /*
- * Reads the open tasks and the tasks of told. The open ones come in the order in
- * which HumCLI was asked for them, the longest ago first. An open task that no
- * key may read is left out for a day.
+ * Reads the open tasks and the tasks of told. The open ones come in the order
+ * in which HumCLI was asked for them, the longest ago first. An open task that
+ * no key may read is left out for a day.
  */
 int history_tasks(struct query *q, const struct page *told,
 		  struct own_tasks *tasks) MUST_CHECK;
@@ -82,7 +82,7 @@ enum record_outcome {
 	STATUS_BUSY
 };
 
-/* Records a status that was read. *id is the event's, which the caller frees. */
+/* Records a status that was read. *id is of the event; the caller frees it. */
 int history_record(struct query *q, const struct reading *r,
 		   const struct last_event *last, enum record_outcome *outcome,
 		   char **id) MUST_CHECK;

@@ -1,10 +1,10 @@
 /*
  * Owns the order of a run. The first look reads the lists of the statuses that
- * are not terminal, by each key, and compare() finds the suspects. After a pause,
- * because a webhook may be on its way, the second look asks for each suspect by
- * its id. A status that still differs is recorded, unless a webhook is faster:
- * record_status_read() judges that under the task's lock. A fault of one key or
- * task is reported and does not end the run.
+ * are not terminal, by each key, and compare() finds the suspects. After a
+ * pause, because a webhook may be on its way, the second look asks for each
+ * suspect by its id. A status that still differs is recorded, unless a webhook
+ * is faster: record_status_read() judges that under the task's lock. A fault of
+ * one key or task is reported and does not end the run.
  */
 #include "cli/reconcile/run.h"
 
@@ -94,8 +94,8 @@ static bool read_lists(struct run *x, const struct secret *key)
 }
 
 /*
- * Reads the lists of all keys. Begins with another key each time, so that no key
- * is always the one for which no time is left.
+ * Reads the lists of all keys. Begins with another key each time, so that no
+ * key is always the one for which no time is left.
  */
 static void read_all_lists(struct run *x)
 {

@@ -1,8 +1,8 @@
 /*
  * Owns how the report runs doctor: this program again, in a process of its own,
  * because doctor becomes other users and waits for things. It checks the set-up
- * alone; what the events tell is on the page anyway, and takes doctor long where
- * there are many.
+ * alone; what the events tell is on the page anyway, and takes doctor long
+ * where there are many.
  */
 #include "cli/report/checks.h"
 

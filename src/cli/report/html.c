@@ -1,7 +1,8 @@
 /*
  * Owns how text from outside, numbers and durations become HTML. Must not know
- * what they mean. A task's id is whatever its sender signed: it may hold markup,
- * quotes, control characters, or characters that reverse those behind them.
+ * what they mean. A task's id is whatever its sender signed: it may hold
+ * markup, quotes, control characters, or characters that reverse those behind
+ * them.
  */
 #include "cli/report/html.h"
 

@@ -1,7 +1,7 @@
 /*
- * Owns the two plots: events an hour, and how long recording took. Must not know
- * SQL. Each is a picture of the page's width beside one with the axis, so that
- * text keeps its size on any screen.
+ * Owns the two plots: events an hour, and how long recording took. Must not
+ * know SQL. Each is a picture of the page's width beside one with the axis, so
+ * that text keeps its size on any screen.
  */
 #include "base/clock.h"
 #include "base/macros.h"

@@ -1,6 +1,7 @@
 /*
  * The geometry of the report's pictures. Widths are in percent of the picture,
- * so that it fits any screen; heights are in pixels, so that text stays as it is.
+ * so that it fits any screen; heights are in pixels, so that text stays as it
+ * is.
  */
 #ifndef REPORT_SVG_H
 #define REPORT_SVG_H
@@ -14,10 +15,10 @@ struct svg_span {
 };
 
 /*
- * Fills x and width of spans that follow one another. A width goes by the span's
- * time, but each is at least smallest percent: a task is in one status for a
- * minute and in the next for days, and both are to be seen. A span that ends
- * before it begins counts as empty.
+ * Fills x and width of spans that follow one another. A width goes by the
+ * span's time, but each is at least smallest percent: a task is in one status
+ * for a minute and in the next for days, and both are to be seen. A span that
+ * ends before it begins counts as empty.
  */
 void svg_spread(struct svg_span *spans, size_t count, double smallest);
 
@@ -31,8 +32,8 @@ int svg_text_fits(size_t characters, double pixels);
 uint64_t svg_axis_end(uint64_t max);
 
 /*
- * Returns a shade, 1 to steps, for a count of 1 to max: each shade stands for four
- * times the count of the one below it.
+ * Returns a shade, 1 to steps, for a count of 1 to max: each shade stands for
+ * four times the count of the one below it.
  */
 unsigned svg_shade(uint64_t count, uint64_t max, unsigned steps);
 

@@ -1,7 +1,8 @@
 /*
  * Owns the pictures of tasks: a bar of statuses over time, with a hole for a
  * status that is missing and a ring for a repeat. Must not know how wide things
- * are; svg.c does. A picture is as wide as the page, so positions are in percent.
+ * are; svg.c does. A picture is as wide as the page, so positions are in
+ * percent.
  */
 #include "base/alloc.h"
 #include "base/macros.h"

@@ -1,7 +1,7 @@
 /*
  * reconcile: asks HumCLI's API for the tasks' statuses and records the events
- * that no webhook brought. This file reads the options, becomes the owner of the
- * keys, and lets one run go at a time; cli/reconcile/ does the rest.
+ * that no webhook brought. This file reads the options, becomes the owner of
+ * the keys, and lets one run go at a time; cli/reconcile/ does the rest.
  */
 #include "base/alloc.h"
 #include "base/buf.h"
