@@ -55,7 +55,9 @@ const char *sqlstate_advice(const char *sqlstate)
 			   "schema humcli that takes rows away" },
 		{ "28", "check the role, its password and pg_hba.conf" },
 		{ "42501",
-		  "grant humcli_writer to the receiver's role; where it has that, check row security and the owner of the tables of the schema humcli" },
+		  "grant humcli_writer to the receiver's role; where it has "
+		  "that, check row security and the owner of the tables of the "
+		  "schema humcli" },
 		{ "3D", "run humcli-webhook doctor" },
 		{ "3F", "run humcli-webhook doctor" },
 		{ "42", "run humcli-webhook doctor, and check the triggers on "
