@@ -49,8 +49,11 @@ void checks_start(struct checks *c)
 		c->output = ends[0];
 }
 
-/* Reads until the end or the deadline (ms, monotonic). */
-static void read_output(int fd, struct buf *text, int64_t deadline)
+/*
+ * Reads until the end or the deadline (ms, monotonic). Returns true at the end,
+ * which is doctor's, too.
+ */
+static bool read_output(int fd, struct buf *text, int64_t deadline)
 {
 	struct pollfd p = { .fd = fd, .events = POLLIN };
 	char part[4096];
@@ -61,15 +64,18 @@ static void read_output(int fd, struct buf *text, int64_t deadline)
 		ssize_t bytes;
 
 		if (n == 0 || (n < 0 && errno != EINTR))
-			return;
+			return false;
 		if (n < 0)
 			continue;
 		bytes = read(fd, part, sizeof(part));
-		if (bytes == 0 || (bytes < 0 && errno != EINTR))
-			return;
+		if (bytes == 0)
+			return true;
+		if (bytes < 0 && errno != EINTR)
+			return false;
 		if (bytes > 0)
 			buf_add(text, part, (size_t)bytes);
 	}
+	return false;
 }
 
 static void add_line(struct checks *c, const char *line)
@@ -87,16 +93,21 @@ void checks_finish(struct checks *c)
 	struct buf text = { 0 };
 	size_t at = 0, length;
 	const char *line;
+	bool ended;
 
 	if (c->output < 0)
 		return;
-	read_output(c->output, &text, monotonic_ms() + CHECKS_MS);
+	ended = read_output(c->output, &text, monotonic_ms() + CHECKS_MS);
 	close(c->output);
 	c->output = -1;
-	/* It has ended, or hangs; then what it printed is kept. */
-	kill(c->child, SIGTERM);
-	while (waitpid(c->child, NULL, 0) < 0 && errno == EINTR)
-		;
+	/*
+	 * A doctor that hangs is ended, and what it printed is kept. Who was root
+	 * and is postgres now may not end it, and leaves it alone.
+	 */
+	if (ended || kill(c->child, SIGTERM) == 0) {
+		while (waitpid(c->child, NULL, 0) < 0 && errno == EINTR)
+			;
+	}
 	while (text.data && (line = buf_next_line(&text, &at, &length))) {
 		char *copy = xstrndup(line, length);
 
