@@ -42,7 +42,9 @@ static bool is_trusted_link(const char *path)
 	       (st.st_uid == geteuid() || st.st_uid == 0);
 }
 
-/* A spool may be a link to another disk. */
+/*
+ * Opens the spool's folder, or the folder on another disk that it is a link to.
+ */
 int spool_folders_open_base(const struct spool_disk *d)
 {
 	enum { FLAGS = O_RDONLY | O_DIRECTORY | O_CLOEXEC };

@@ -140,7 +140,7 @@ def test_page(report, database, tmp_path):
     for name in HOSTILE:
         assert SHOWN.get(name, name) in page.texts, name
     for text in ("Something needs you", "Open tasks", "Last tasks", "Two weeks", "Events an hour",
-                 "<i>", "<u>the field\\u000astatus</u>", "2 events were given up by pools",
+                 "<i>", "<u>the field\\u000astatus</u>", "2 events are dead letters",
                  "A file of the spool can't be recorded", "2.0 KiB", "missing before it: IN_PROGRESS",
                  "2 events, 1 gap", "2 events, 1 repeat", "delivered again", "in the busiest hour",
                  "2 signed bodies of the last 7 days are not events", "test"):

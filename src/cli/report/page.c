@@ -114,8 +114,8 @@ static void put_matters(struct buf *b, const struct report *r,
 		   "A subscription or pool has not read its events for 15 "
 		   "minutes or more",
 		   "");
-	put_matter(b, f->dead, "subscriptions", "A pool has given up an event",
-		   "events were given up by pools");
+	put_matter(b, f->dead, "subscriptions", "An event is a dead letter",
+		   "events are dead letters");
 	put_matter(b, f->quarantined_week, "quarantine",
 		   "A signed body of the last 7 days is no event",
 		   "signed bodies of the last 7 days are not events");
