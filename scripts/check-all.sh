@@ -296,7 +296,7 @@ all_texts() {
 shell_check() {
 	cd "$work/source" || return
 	shellcheck -x scripts/packages scripts/check scripts/demo \
-		scripts/release scripts/debian.sh scripts/format tests/bench/run scripts/hosting-bundle hosting/start tests/package/run tests/package/first-event \
+		scripts/release scripts/debian.sh scripts/format scripts/html tests/bench/run scripts/hosting-bundle hosting/start tests/package/run tests/package/first-event \
 		tests/container tests/other-release tests/other-builds tests/check-layers tests/check-docs tests/check-manual tests/frozen-sql \
 		tests/fuzz/run .ci/run autogen.sh
 }
