@@ -260,24 +260,30 @@ bool request_is_health(const struct request *r)
 }
 
 /* Copies length bytes if they can be a secret's name; else "". */
-static bool copy_name(const char *text, size_t length,
+static void copy_name(const char *text, size_t length,
 		      char name[SECRET_NAME_SIZE])
 {
-	bool ok = secret_name_fits_path(text, length);
-
-	memcpy(name, text, ok ? length : 0);
-	name[ok ? length : 0] = '\0';
-	return ok;
+	if (!secret_name_fits_path(text, length))
+		length = 0;
+	memcpy(name, text, length);
+	name[length] = '\0';
 }
 
-/* Judges what follows the mount, which may be anything but "". */
+/*
+ * Judges what follows the mount, which may be anything but "". A rest that can't
+ * be a name is not the mount: its name is "", which no secret has.
+ */
 static enum path_kind judge_rest(const char *rest, size_t length,
 				 char name[SECRET_NAME_SIZE])
 {
+	static const char health[] = "/health";
+
 	*name = '\0';
-	if (*rest != '/')
+	if (*rest != '/' || length == 1 ||
+	    (length == strlen(health) && memcmp(rest, health, length) == 0))
 		return PATH_MOUNT;
-	return copy_name(rest + 1, length - 1, name) ? PATH_SECRET : PATH_MOUNT;
+	copy_name(rest + 1, length - 1, name);
+	return PATH_SECRET;
 }
 
 /* Returns true if the program that the server started has this path. */
@@ -291,47 +297,48 @@ static bool is_program(const struct request *r, const char *name)
 		S_ISREG(st.st_mode));
 }
 
-/* Returns true for the mount of the shipped configurations. */
-static bool is_usual_mount(const char *path, size_t length)
+/* Returns true if path goes on behind the mount. */
+static bool extends(const char *path, size_t length, const char *mount)
+{
+	size_t n = strlen(mount);
+
+	return n && length > n && path[n] == '/' && memcmp(path, mount, n) == 0;
+}
+
+/* Returns the mount of the shipped configurations that path extends, or NULL. */
+static const char *usual_mount(const char *path, size_t length)
 {
 	static const char *const mounts[] = { "/humcli", "/humcli-webhook" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(mounts); i++) {
-		if (length == strlen(mounts[i]) &&
-		    memcmp(path, mounts[i], length) == 0)
-			return true;
+		if (extends(path, length, mounts[i]))
+			return mounts[i];
 	}
-	return false;
+	return NULL;
 }
 
 /*
- * Judges a path whose mount is not known, as Caddy passes it on. Its last
- * segment is a name for sure behind the usual mount; another mount may have
- * several segments.
+ * Judges a path whose mount is not known, as Caddy passes it on. What follows
+ * the usual mount is judged as it; another mount may have several segments.
  */
 static enum path_kind judge_path(const struct request *r, const char *path,
 				 size_t length, char name[SECRET_NAME_SIZE])
 {
+	const char *mount = usual_mount(path, length);
 	const char *slash = memrchr(path, '/', length);
 	size_t before = slash ? (size_t)(slash - path) : 0;
 
 	*name = '\0';
-	if (before == 0 || !copy_name(slash + 1, length - before - 1, name))
-		return PATH_MOUNT;
-	if (is_program(r, name)) {
+	if (before > 0)
+		copy_name(slash + 1, length - before - 1, name);
+	if (*name && is_program(r, name)) {
 		*name = '\0';
 		return PATH_MOUNT;
 	}
-	return is_usual_mount(path, before) ? PATH_SECRET : PATH_PERHAPS_SECRET;
-}
-
-/* Returns true if path goes on behind SCRIPT_NAME. */
-static bool extends(const char *path, size_t length, const char *script_name)
-{
-	size_t mount = strlen(script_name);
-
-	return mount && length > mount && path[mount] == '/' &&
-	       memcmp(path, script_name, mount) == 0;
+	if (mount)
+		return judge_rest(path + strlen(mount), length - strlen(mount),
+				  name);
+	return *name ? PATH_PERHAPS_SECRET : PATH_MOUNT;
 }
 
 enum path_kind request_secret_name(const struct request *r,

@@ -90,11 +90,14 @@ const char *request_id(const struct request *r,
 
 enum path_kind {
 	PATH_MOUNT, /* names no secret: all are tried */
-	PATH_SECRET, /* <mount>/NAME: only the secret NAME is tried */
+	PATH_SECRET, /* <mount>/NAME: only the secret NAME is tried; "" is none */
 	PATH_PERHAPS_SECRET /* the same, if there is a secret of that name */
 };
 
-/* Finds the secret that the path names. name is "" for PATH_MOUNT. */
+/*
+ * Finds the secret that the path names. name is "" for PATH_MOUNT, and for
+ * PATH_SECRET if the rest of the path can't be a name.
+ */
 enum path_kind request_secret_name(const struct request *r,
 				   char name[SECRET_NAME_SIZE]) MUST_CHECK;
 

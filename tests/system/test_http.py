@@ -395,7 +395,9 @@ def test_secret_of_the_path(responder, store, way):
     for name, secret, status in (("main", SECRET, 200), ("other", OTHER, 200),
                                  ("main", OTHER, 401), ("other", SECRET, 401),
                                  ("nobody", SECRET, 401), ("Main", SECRET, 401),
-                                 ("..", OTHER, 200), ("main/x", OTHER, 200),
+                                 ("..", OTHER, 401), ("main/x", SECRET, 401),
+                                 ("main/", SECRET, 401), ("ma%20in", SECRET, 401),
+                                 ("m" * 65, SECRET, 401), (".main", SECRET, 401),
                                  ("health", SECRET, 200)):
         body = event()
         answer = responder.post(body, secret, changes=SECRET_PATHS[way](name))
