@@ -204,7 +204,7 @@ static void test_many_secrets(void **state)
 
 	(void)state;
 	for (int i = 0; i < MANY; i++) {
-		char text[8];
+		char text[16];
 
 		snprintf(text, sizeof(text), "n%03d", i);
 		add(&s, text, text);
