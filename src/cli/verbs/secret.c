@@ -14,9 +14,9 @@
 #include "cli/program.h"
 #include "cli/query.h"
 #include "cli/table.h"
+#include "cli/verbs/found_secrets.h"
 #include "config/secrets.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <grp.h>
 #include <pwd.h>
@@ -34,154 +34,6 @@ struct job {
 	bool force;
 	const char *name; /* the operand; NULL if there is none */
 };
-
-/* A secret of the settings: HUMCLI_WEBHOOK_SECRET, or a file. */
-struct found {
-	char *name;
-	char *path; /* NULL: HUMCLI_WEBHOOK_SECRET */
-	char *problem; /* NULL: the receiver accepts the secret */
-};
-
-struct found_list {
-	struct found *list;
-	size_t count;
-};
-
-static void add_found(struct found_list *all, const char *name, char *path)
-{
-	all->list = array_grow(all->list, all->count, sizeof(*all->list));
-	all->list[all->count++] =
-		(struct found){ .name = xstrdup(name), .path = path };
-}
-
-static void free_found(struct found_list *all)
-{
-	for (size_t i = 0; i < all->count; i++) {
-		free(all->list[i].name);
-		free(all->list[i].path);
-		free(all->list[i].problem);
-	}
-	free(all->list);
-	*all = (struct found_list){ 0 };
-}
-
-/*
- * Returns why the receiver does not accept a secret's file; NULL if it accepts
- * the file. The caller frees the text.
- */
-static char *file_problem(const struct settings *s, const char *path)
-{
-	/* The same file alone, as a setting. Neither is freed by this copy. */
-	struct settings one = { .secret_file = (char *)path,
-				.credentials_dir = s->credentials_dir };
-	struct buf errors = { 0 };
-	struct secrets *secrets = secrets_open(&one, &errors);
-	size_t length = strlen(path);
-	char *problem = NULL;
-
-	if (!secrets && errors.data) {
-		const char *text = errors.data;
-
-		if (strncmp(text, path, length) == 0)
-			text += length;
-		text += strspn(text, ": ");
-		problem = xstrndup(text, strcspn(text, "\n"));
-	}
-	secrets_close(secrets);
-	buf_free(&errors);
-	return problem;
-}
-
-static int compare_found(const void *a, const void *b)
-{
-	const struct found *x = a, *y = b;
-
-	return strcmp(x->name, y->name);
-}
-
-static int report_folder(const struct job *j)
-{
-	const char *folder = j->settings.secret_dir;
-
-	if (errno == ENOENT)
-		cli_error(j->verb,
-			  "the folder of secrets %s does not exist; "
-			  "humcli-webhook init makes it",
-			  folder);
-	else
-		cli_error(j->verb, "can't read %s: %s%s", folder,
-			  strerror(errno),
-			  errno == EACCES ? "; run it with sudo, or as the "
-					    "receiver's user"
-					  : "");
-	return errno == ENOENT ? EX_CONFIG : EX_NOPERM;
-}
-
-/* Adds the files of SECRET_DIR: all names but folders and hidden ones. */
-static int find_files(const struct job *j, struct found_list *all)
-{
-	const char *folder = j->settings.secret_dir;
-	DIR *directory = opendir(folder);
-	const struct dirent *entry;
-	struct stat st;
-
-	if (!directory)
-		return j->settings.secret_dir_given || errno != ENOENT
-			       ? report_folder(j)
-			       : EX_OK;
-	while ((entry = readdir(directory))) {
-		char *path = xasprintf("%s/%s", folder, entry->d_name);
-
-		if (entry->d_name[0] == '.' ||
-		    (stat(path, &st) == 0 && S_ISDIR(st.st_mode)))
-			free(path);
-		else
-			add_found(all, entry->d_name, path);
-	}
-	closedir(directory);
-	return EX_OK;
-}
-
-/* Finds out whether the receiver accepts each secret. */
-static void judge_all(const struct job *j, struct found_list *all)
-{
-	for (size_t i = 0; i < all->count; i++) {
-		struct found *f = &all->list[i];
-
-		if (f->path)
-			f->problem = file_problem(&j->settings, f->path);
-	}
-}
-
-/* Finds the secrets of the settings, in order of their names. */
-static int find_all(const struct job *j, struct found_list *all)
-{
-	const struct settings *s = &j->settings;
-	int code = EX_OK;
-
-	if (s->secret)
-		add_found(all, "default", NULL);
-	if (s->secret_file) {
-		const char *slash = strrchr(s->secret_file, '/');
-
-		add_found(all, slash ? slash + 1 : s->secret_file,
-			  xstrdup(s->secret_file));
-	}
-	if (s->secret_dir)
-		code = find_files(j, all);
-	if (all->count)
-		qsort(all->list, all->count, sizeof(*all->list), compare_found);
-	return code;
-}
-
-static const struct found *find(const struct found_list *all, const char *name)
-{
-	for (size_t i = 0; i < all->count; i++) {
-		if (strcmp(all->list[i].name, name) == 0)
-			return &all->list[i];
-	}
-	return NULL;
-}
 
 /* Fills in whose a file is. Both names are the caller's to free. */
 static void describe_file(const char *path, struct listed_secret *l,
@@ -205,7 +57,7 @@ static void describe_file(const char *path, struct listed_secret *l,
 static const char *const titles[] = { "name",  "accepted", "problem", "mode",
 				      "owner", "group",	   "changed", "file" };
 
-static void print_found(const struct job *j, const struct found *f,
+static void print_found(const struct job *j, const struct found_secret *f,
 			struct table *t)
 {
 	char mode[8], changed[TIME_TEXT_SIZE];
@@ -241,11 +93,11 @@ static void print_found(const struct job *j, const struct found *f,
 static int list_as_we_are(void *context)
 {
 	const struct job *j = context;
-	struct found_list all = { 0 };
+	struct found_secrets all = { 0 };
 	struct table t = { 0 };
-	int code = find_all(j, &all);
+	int code = find_secrets(j->verb, &j->settings, &all);
 
-	judge_all(j, &all);
+	found_secrets_judge(&all, &j->settings);
 	for (size_t i = 0; i < ARRAY_SIZE(titles); i++)
 		table_add_column(&t, titles[i]);
 	for (size_t i = 0; code == EX_OK && i < all.count; i++)
@@ -253,7 +105,7 @@ static int list_as_we_are(void *context)
 	if (code == EX_OK && !j->form.json)
 		table_print(&t, j->form.wide);
 	table_free(&t);
-	free_found(&all);
+	found_secrets_free(&all);
 	return code;
 }
 
@@ -349,7 +201,7 @@ struct judged {
 static int judge_file(void *context)
 {
 	const struct judged *n = context;
-	char *problem = file_problem(n->settings, n->path);
+	char *problem = secret_file_problem(n->settings, n->path);
 
 	if (problem)
 		cli_error(n->verb, "the receiver does not accept %s: %s",
@@ -412,7 +264,7 @@ static int add(void *context)
 {
 	const struct job *j = context;
 	const struct settings *s = &j->settings;
-	struct found_list all = { 0 };
+	struct found_secrets all = { 0 };
 	struct stat dir;
 	char *path;
 	int code = check_name(j);
@@ -427,11 +279,11 @@ static int add(void *context)
 		return EX_CONFIG;
 	}
 	if (stat(s->secret_dir, &dir) < 0)
-		return report_folder(j);
+		return report_secret_dir(j->verb, &j->settings);
 	path = xasprintf("%s/%s", s->secret_dir, j->name);
-	code = find_all(j, &all);
-	if (code == EX_OK && find(&all, j->name)) {
-		const char *other = find(&all, j->name)->path;
+	code = find_secrets(j->verb, &j->settings, &all);
+	if (code == EX_OK && found_secret(&all, j->name)) {
+		const char *other = found_secret(&all, j->name)->path;
 
 		errno = EEXIST;
 		code = report_not_made(j, other ? other
@@ -439,13 +291,13 @@ static int add(void *context)
 	} else if (code == EX_OK) {
 		code = make_secret(j, path, &dir);
 	}
-	free_found(&all);
+	found_secrets_free(&all);
 	free(path);
 	return code;
 }
 
 /* Reports that there is no such secret, and which there are. */
-static int report_unknown(const struct job *j, const struct found_list *all)
+static int report_unknown(const struct job *j, const struct found_secrets *all)
 {
 	enum { NAMED = 10 };
 	struct buf names = { 0 };
@@ -464,7 +316,8 @@ static int report_unknown(const struct job *j, const struct found_list *all)
 	return EXIT_NEGATIVE;
 }
 
-static size_t count_others(const struct found_list *all, const struct found *f)
+static size_t count_others(const struct found_secrets *all,
+			   const struct found_secret *f)
 {
 	size_t count = 0;
 
@@ -474,7 +327,7 @@ static size_t count_others(const struct found_list *all, const struct found *f)
 }
 
 /* Returns true for a file of SECRET_DIR, which may be removed. */
-static bool is_ours(const struct job *j, const struct found *f)
+static bool is_ours(const struct job *j, const struct found_secret *f)
 {
 	size_t length = j->settings.secret_dir ? strlen(j->settings.secret_dir)
 					       : 0;
@@ -485,9 +338,9 @@ static bool is_ours(const struct job *j, const struct found *f)
 	       strcmp(f->path + length + 1, f->name) == 0;
 }
 
-static int remove_found(const struct job *j, const struct found_list *all)
+static int remove_found(const struct job *j, const struct found_secrets *all)
 {
-	const struct found *f = find(all, j->name);
+	const struct found_secret *f = found_secret(all, j->name);
 
 	if (!f)
 		return report_unknown(j, all);
@@ -524,16 +377,16 @@ static int remove_found(const struct job *j, const struct found_list *all)
 static int remove_secret(void *context)
 {
 	const struct job *j = context;
-	struct found_list all = { 0 };
+	struct found_secrets all = { 0 };
 	int code;
 
 	if (!j->name)
 		return cli_usage_error(j->verb, "the secret's name is missing");
-	code = find_all(j, &all);
-	judge_all(j, &all);
+	code = find_secrets(j->verb, &j->settings, &all);
+	found_secrets_judge(&all, &j->settings);
 	if (code == EX_OK)
 		code = remove_found(j, &all);
-	free_found(&all);
+	found_secrets_free(&all);
 	return code;
 }
 
