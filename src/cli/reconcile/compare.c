@@ -1,5 +1,5 @@
 /*
- * Owns the rule by which a task becomes a suspect: HumCLI may know an event of
+ * Owns the rule by which a task becomes a candidate: HumCLI may know an event of
  * it that is not recorded. Sorts both sides by the task's id, and looks each
  * task up.
  */
@@ -30,10 +30,10 @@ static int order_own(const void *a, const void *b)
 	return strcmp((*x)->task_id, (*y)->task_id);
 }
 
-static void add(struct suspects *s, const char *task_id, const char *agent)
+static void add(struct candidates *s, const char *task_id, const char *agent)
 {
 	s->list = array_grow(s->list, s->count, sizeof(*s->list));
-	s->list[s->count++] = (struct suspect){ task_id, agent };
+	s->list[s->count++] = (struct candidate){ task_id, agent };
 }
 
 bool status_differs(const char *own, const char *told)
@@ -70,7 +70,7 @@ static const struct own_task *find_own(const struct own_task *const *sorted,
 
 /* Judges the tasks of the list; equal ids stand side by side. */
 static void compare_told(const struct own_task *const *sorted, size_t count,
-			 const struct told *told, struct suspects *s)
+			 const struct told *told, struct candidates *s)
 {
 	size_t end;
 
@@ -98,11 +98,11 @@ static bool is_told(const struct told *told, const char *task_id)
 }
 
 void compare(const struct own_task *own, size_t count, struct told *told,
-	     struct suspects *s)
+	     struct candidates *s)
 {
 	const struct own_task **sorted = xcalloc(count + 1, sizeof(*sorted));
 
-	*s = (struct suspects){ 0 };
+	*s = (struct candidates){ 0 };
 	for (size_t i = 0; i < count; i++)
 		sorted[i] = &own[i];
 	qsort(sorted, count, sizeof(struct own_task *), order_own);

@@ -32,13 +32,13 @@ struct told {
 };
 
 /* A task to ask for by its id. Both point into the inputs. */
-struct suspect {
+struct candidate {
 	const char *task_id;
 	const char *agent; /* NULL if unknown */
 };
 
-struct suspects {
-	struct suspect *list;
+struct candidates {
+	struct candidate *list;
 	size_t count;
 };
 
@@ -56,6 +56,6 @@ bool status_differs(const char *own, const char *told) MUST_CHECK;
  * told->list. The caller frees s->list.
  */
 void compare(const struct own_task *own, size_t count, struct told *told,
-	     struct suspects *s);
+	     struct candidates *s);
 
 #endif

@@ -1,8 +1,8 @@
 /*
  * Owns the order of a run. The first look reads the lists of the statuses that
- * are not terminal, by each key, and compare() finds the suspects. After a
+ * are not terminal, by each key, and compare() finds the candidates. After a
  * pause, because a webhook may be on its way, the second look asks for each
- * suspect by its id. A status that still differs is recorded, unless a webhook
+ * candidate by its id. A status that still differs is recorded, unless a webhook
  * is faster: record_status_read() judges that under the task's lock. A fault of
  * one key or task is reported and does not end the run.
  */
@@ -332,7 +332,7 @@ static void wait_for_webhooks(const struct run *x)
 	(void)poll(NULL, 0, (int)x->r->wait);
 }
 
-static int second_looks(struct run *x, const struct suspects *s)
+static int second_looks(struct run *x, const struct candidates *s)
 {
 	int code = EX_OK;
 	bool differs;
@@ -359,7 +359,7 @@ static int second_looks(struct run *x, const struct suspects *s)
 static int reconcile_all(struct run *x)
 {
 	struct own_tasks own = { 0 };
-	struct suspects suspects = { 0 };
+	struct candidates candidates = { 0 };
 	struct told told;
 	int code;
 
@@ -371,11 +371,11 @@ static int reconcile_all(struct run *x)
 				      .count = x->told.count,
 				      .is_whole = is_whole,
 				      .context = x };
-		compare(own.list, own.count, &told, &suspects);
+		compare(own.list, own.count, &told, &candidates);
 		x->result.tasks = (unsigned)(own.count);
-		code = second_looks(x, &suspects);
+		code = second_looks(x, &candidates);
 	}
-	free(suspects.list);
+	free(candidates.list);
 	own_tasks_free(&own);
 	free(x->is_whole);
 	return code;

@@ -1,4 +1,4 @@
-/* Which tasks are suspects: a table of cases. */
+/* Which tasks are candidates: a table of cases. */
 #include "cli/reconcile/compare.h"
 
 #include "base/alloc.h"
@@ -25,76 +25,76 @@ struct compare_case {
 		const char *task_id, *status;
 	} told[MOST];
 	const char *partial; /* the agent whose lists are not whole */
-	const char *suspects; /* ids with spaces between */
+	const char *candidates; /* ids with spaces between */
 };
 
 static const struct compare_case cases[] = {
-	{ .name = "nothing at all", .suspects = "" },
+	{ .name = "nothing at all", .candidates = "" },
 	{ .name = "the same status",
 	  .own = { { "a", "SUBMITTED", "main", false } },
 	  .told = { { "a", "SUBMITTED" } },
-	  .suspects = "" },
+	  .candidates = "" },
 	{ .name = "another status",
 	  .own = { { "a", "SUBMITTED", "main", false } },
 	  .told = { { "a", "VERIFIED" } },
-	  .suspects = "a" },
+	  .candidates = "a" },
 	{ .name = "recorded as ended, but open at HumCLI",
 	  .own = { { "a", "COMPLETED", "main", true } },
 	  .told = { { "a", "DISPUTED" } },
-	  .suspects = "a" },
+	  .candidates = "a" },
 	{ .name = "open here, and in no list",
 	  .own = { { "a", "VERIFIED", "main", false } },
-	  .suspects = "a" },
+	  .candidates = "a" },
 	{ .name = "ended here, and in no list",
 	  .own = { { "a", "COMPLETED", "main", true } },
-	  .suspects = "" },
+	  .candidates = "" },
 	{ .name = "never heard of",
 	  .told = { { "a", "ACCEPTED" } },
-	  .suspects = "a" },
+	  .candidates = "a" },
 	{ .name = "never heard of, at its beginning",
 	  .told = { { "a", "PENDING" } },
-	  .suspects = "" },
+	  .candidates = "" },
 	{ .name = "twice, one of them as recorded",
 	  .own = { { "a", "SUBMITTED", "main", false } },
 	  .told = { { "a", "VERIFIED" }, { "a", "SUBMITTED" } },
-	  .suspects = "" },
+	  .candidates = "" },
 	{ .name = "twice, once is enough",
 	  .own = { { "a", "ACCEPTED", "main", false } },
 	  .told = { { "a", "VERIFIED" },
 		    { "b", "PENDING" },
 		    { "a", "VERIFIED" } },
-	  .suspects = "a" },
+	  .candidates = "a" },
 	{ .name = "an unknown status",
 	  .own = { { "a", "ON_HOLD", "main", false } },
 	  .told = { { "a", "ON_ICE" } },
-	  .suspects = "a" },
+	  .candidates = "a" },
 	{ .name = "case counts",
 	  .own = { { "a", "SUBMITTED", "main", false } },
 	  .told = { { "a", "submitted" } },
-	  .suspects = "a" },
+	  .candidates = "a" },
 	{ .name = "the listed ones come first",
 	  .own = { { "a", "VERIFIED", "main", false },
 		   { "b", "ACCEPTED", "main", false },
 		   { "c", "VERIFIED", "main", false } },
 	  .told = { { "b", "IN_PROGRESS" } },
-	  .suspects = "b a c" },
+	  .candidates = "b a c" },
 	{ .name = "tests are left out",
 	  .own = { { "task_test_1", "VERIFIED", "main", false } },
 	  .told = { { "task_test_2", "VERIFIED" } },
-	  .suspects = "" },
+	  .candidates = "" },
 	{ .name = "lists that are not whole prove nothing",
 	  .own = { { "a", "VERIFIED", "main", false },
 		   { "b", "VERIFIED", "other", false } },
 	  .partial = "main",
-	  .suspects = "b" },
+	  .candidates = "b" },
 	{ .name = "but tell of a difference",
 	  .own = { { "a", "VERIFIED", "main", false } },
 	  .told = { { "a", "MANUAL_REVIEW" } },
 	  .partial = "main",
-	  .suspects = "a" },
+	  .candidates = "a" },
 	{ .name = "an agent that is unknown",
 	  .own = { { "a", "VERIFIED", NULL, false } },
-	  .suspects = "a" },
+	  .candidates = "a" },
 };
 
 static bool is_whole(void *context, const char *agent)
@@ -113,7 +113,7 @@ static void run_case(const struct compare_case *c)
 	struct told told = { .list = list,
 			     .is_whole = is_whole,
 			     .context = &partial };
-	struct suspects suspects;
+	struct candidates candidates;
 	struct buf found = { 0 };
 	size_t count = 0;
 
@@ -131,14 +131,14 @@ static void run_case(const struct compare_case *c)
 			xstrdup(c->told[told.count].task_id),
 			xstrdup(c->told[told.count].status)
 		};
-	compare(own, count, &told, &suspects);
-	for (size_t i = 0; i < suspects.count; i++)
+	compare(own, count, &told, &candidates);
+	for (size_t i = 0; i < candidates.count; i++)
 		buf_printf(&found, "%s%s", i ? " " : "",
-			   suspects.list[i].task_id);
-	if (strcmp(found.data ? found.data : "", c->suspects) != 0)
+			   candidates.list[i].task_id);
+	if (strcmp(found.data ? found.data : "", c->candidates) != 0)
 		fail_msg("%s: %s", c->name, found.data);
 	buf_free(&found);
-	free(suspects.list);
+	free(candidates.list);
 	for (size_t i = 0; i < MOST; i++) {
 		free(own[i].task_id);
 		free(own[i].status);
