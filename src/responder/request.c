@@ -114,7 +114,7 @@ const char *request_id(const struct request *r, char text[REQUEST_ID_SIZE])
 					       : r->x_request_id;
 	size_t length = 0;
 
-	for (; id[length] && length < REQUEST_ID_SIZE - 1; length++) {
+	for (; length < REQUEST_ID_SIZE - 1 && id[length]; length++) {
 		text[length] = id[length];
 		if (id[length] <= ' ' || id[length] >= 0x7f)
 			text[length] = '?';
