@@ -1,9 +1,11 @@
 """What a terminal shows and a pipe does not get: colours and progress."""
 
 import re
+import threading
 
 import pytest
 
+from harness.postgres import wait_until
 from harness.record_calls import Delivery, at, record
 from harness.responder import SECRET, event
 from harness.spool import Spool
@@ -101,6 +103,36 @@ def test_progress_of_replay(cli, database):
                    DATABASE=database.dsn(), SPOOL="")
     assert database.execute("SELECT count(*), count(DISTINCT event_id) FROM humcli.replays") == \
         [(20_001, 20_001)]
+
+
+def test_progress_of_the_report(cli, database, tmp_path):
+    """Its questions wait for a lock for half a second."""
+    holder, watcher = database.connect(), database.connect()
+    holder.autocommit = False
+    holder.cursor().execute("LOCK TABLE humcli.events")
+
+    def waits_long():
+        with watcher.cursor() as cursor:
+            cursor.execute("SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                           " AND query LIKE '%humcli.%'"
+                           " AND clock_timestamp() - query_start > '0.5 s'")
+            return cursor.rowcount
+
+    def release():
+        try:
+            wait_until(waits_long, "no question waits for the lock")
+        finally:
+            holder.rollback()
+
+    thread = threading.Thread(target=release)
+    thread.start()
+    code, shown, _ = run_at_terminal(
+        cli, "report", "--output", str(tmp_path / "page"), streams=("stderr",),
+        environment=XTERM, DATABASE=database.dsn(), SPOOL="")
+    thread.join()
+    holder.close()
+    watcher.close()
+    assert code == OK and re.search(r"\d of 7 questions, \d+ %", shown), (code, shown)
 
 
 def test_progress_of_a_quarantine_retry(cli, database):

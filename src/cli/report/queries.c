@@ -8,6 +8,7 @@
 
 #include "base/macros.h"
 #include "base/parse.h"
+#include "cli/progress.h"
 
 const int64_t report_buckets[] = { 1,	 3,    10,    30,    100,    300,
 				   1000, 3000, 10000, 60000, 3600000 };
@@ -178,10 +179,15 @@ int report_ask(struct query *q, struct answers *a)
 		[ASK_SUBSCRIPTIONS] = subscriptions_sql,
 		[ASK_QUARANTINE] = quarantine_sql,
 	};
+	struct progress progress;
 	int code = begin(q);
 
-	for (size_t i = 0; i < QUESTION_COUNT && code == EX_OK; i++)
+	progress_begin(&progress, "questions", QUESTION_COUNT);
+	for (size_t i = 0; i < QUESTION_COUNT && code == EX_OK; i++) {
 		code = query_run(q, questions[i], NULL, 0, &a->rows[i]);
+		progress_show(&progress, i + 1);
+	}
+	progress_clear(&progress);
 	return code;
 }
 
