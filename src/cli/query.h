@@ -73,6 +73,16 @@ int query_count(struct query *q, const char *sql, const char *const *values,
 	"FROM humcli.statuses s WHERE s.terminal)) "                     \
 	"AND strpos(l.task_id, 'task_test_') <> 1"
 
+/*
+ * SQL for the ids of the tasks of the newest 10,000 events. humcli.gaps finds
+ * the gaps of such an array by an index, but reads all rows without a condition.
+ */
+#define RECENT_TASKS                             \
+	"ARRAY(SELECT DISTINCT x.task_id FROM (" \
+	"SELECT e.task_id FROM humcli.events e " \
+	"ORDER BY e.id DESC LIMIT " RECENT_EVENTS ") x)"
+#define RECENT_EVENTS "10000"
+
 /* How to print rows: the values of --json and --wide. */
 struct query_form {
 	bool json;

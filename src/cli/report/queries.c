@@ -123,10 +123,7 @@ static const char gaps_sql[] =
 	"SELECT count(*) OVER (), g.task_id, "
 	"CASE g.kind WHEN 'read' THEN g.status ELSE g.previous_status END, "
 	"g.status_before, g.status, " MINUTE("g.occurred_at") " "
-	"FROM humcli.gaps g WHERE g.task_id = ANY (ARRAY("
-	"SELECT DISTINCT x.task_id FROM (SELECT e.task_id "
-	"FROM humcli.events e ORDER BY e.id DESC "
-	"LIMIT " REPORT_GAPS_AMONG ") x)) "
+	"FROM humcli.gaps g WHERE g.task_id = ANY (" RECENT_TASKS ") "
 	"ORDER BY g.occurred_at DESC, g.id DESC LIMIT " REPORT_ROWS;
 
 static const char subscriptions_sql[] =
@@ -141,7 +138,7 @@ static const char quarantine_sql[] =
 	"string_agg(DISTINCT q.secret_name, ', '), "
 	MINUTE("max(q.received_at)") " FROM (SELECT z.reason, z.seen, "
 	"z.secret_name, z.received_at FROM humcli.quarantine z "
-	"ORDER BY z.id DESC LIMIT " REPORT_GAPS_AMONG ") q "
+	"ORDER BY z.id DESC LIMIT " REPORT_QUARANTINED ") q "
 	"GROUP BY q.reason ORDER BY max(q.received_at) DESC "
 	"LIMIT " REPORT_ROWS;
 

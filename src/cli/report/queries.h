@@ -11,7 +11,7 @@
 #define REPORT_STEPS_SHOWN "60" /* of a task */
 #define REPORT_PLOTTED "100000" /* newest events in the plots */
 #define REPORT_SAMPLED "20000" /* newest events for the percentiles */
-#define REPORT_GAPS_AMONG "10000" /* newest events whose tasks are looked at */
+#define REPORT_QUARANTINED "10000" /* newest signed bodies that are counted */
 #define REPORT_ROWS "50" /* of any other table */
 
 enum { REPORT_DAYS = 14, REPORT_HOURS = REPORT_DAYS * 24 };

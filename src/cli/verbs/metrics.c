@@ -30,7 +30,8 @@ static const struct family {
 	  "Deliveries recorded as repeats of an event." },
 	{ "humcli_quarantined", NULL, "Signed bodies that are not events." },
 	{ "humcli_gaps", NULL,
-	  "Events whose previous status is not recorded." },
+	  "Events whose previous status is not recorded, in the tasks of the "
+	  "newest 10000 events." },
 	{ "humcli_open_tasks", NULL,
 	  "Tasks that have not ended, without tests." },
 	{ "humcli_last_event_timestamp_seconds", "seconds",
@@ -58,7 +59,7 @@ static const char metrics_sql[] =
 	"UNION ALL SELECT 'humcli_quarantined', NULL, NULL, count(*)::text "
 	"FROM humcli.quarantine "
 	"UNION ALL SELECT 'humcli_gaps', NULL, NULL, count(*)::text "
-	"FROM humcli.gaps "
+	"FROM humcli.gaps WHERE task_id = ANY (" RECENT_TASKS ") "
 	"UNION ALL SELECT 'humcli_open_tasks', NULL, NULL, count(*)::text "
 	"FROM (" OPEN_TASKS ") o "
 	"UNION ALL SELECT 'humcli_last_event_timestamp_seconds', NULL, NULL, "
