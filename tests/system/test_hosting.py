@@ -206,6 +206,31 @@ def test_the_cron_jobs(paths, host):
     assert len([json.loads(line) for line in probe.stdout.splitlines()]) > 40
 
 
+@pytest.mark.parametrize("name, mode, arguments, needed", [
+    ("webhook.cgi", None, [], False),
+    ("webhook.cgi", "require", [], False),
+    ("webhook.cgi", "verify-full", [], True),
+    ("webhook.cgi", None, ["sslmode=verify-full"], False),  # a query of anybody
+    ("humcli-webhook", None, ["init", "--database", "sslmode=verify-ca"], True)])
+def test_certificates_for_libpq(paths, tmp_path, name, mode, arguments, needed):
+    """With PGSSLROOTCERT, libpq refuses a server's self-signed certificate, and says
+    so before it says that the password is wrong."""
+    base = tmp_path / ".humcli-webhook"
+    (base / "lib").mkdir(parents=True)
+    (base / "lib/loader").write_text('#!/bin/sh\necho "${PGSSLROOTCERT-none}"\n')
+    start = shutil.copy(paths.source / "hosting/start", tmp_path / name)
+    if mode:
+        (base / "humcli-webhook.conf").write_text(
+            "# HUMCLI_WEBHOOK_DATABASE=postgresql://x/y?sslmode=verify-full\n"
+            f"HUMCLI_WEBHOOK_DATABASE=host=db dbname=x sslmode={mode}")
+    for file in (base / "lib/loader", start):
+        os.chmod(file, 0o755)
+    done = subprocess.run([start, *arguments], env={"PATH": "/usr/bin:/bin"}, check=True,
+                          capture_output=True, text=True)
+    assert done.stderr == ""
+    assert done.stdout == (f"{base}/share/certificates.pem\n" if needed else "none\n")
+
+
 def test_as_fastcgi(host):
     """With the FastCGI lines of the .htaccess, one process serves several
     requests."""
