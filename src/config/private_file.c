@@ -45,6 +45,9 @@ bool private_file_check(int fd, const char *path, const char *credentials_dir,
 {
 	struct stat st;
 	const char *fault = "its group can write it";
+	/* A file of an account's own is for no group. */
+	mode_t refused = strstr(path, "/.humcli-webhook/") ? S_IRWXG | S_IRWXO
+							   : S_IWGRP | S_IRWXO;
 	bool guarded;
 
 	if (fstat(fd, &st) < 0) {
@@ -58,10 +61,9 @@ bool private_file_check(int fd, const char *path, const char *credentials_dir,
 	if (st.st_mode & S_IWOTH)
 		fault = "others can write it";
 	guarded = private_file_in_protected_place(fd, path, credentials_dir);
-	buf_printf(
-		guarded ? warnings : errors,
-		"%s holds a secret and %s; fix: chmod %04o %s\n", path, fault,
-		(unsigned)st.st_mode & 07777 & ~(unsigned)(S_IRWXO | S_IWGRP),
-		path);
+	buf_printf(guarded ? warnings : errors,
+		   "%s holds a secret and %s; fix: chmod %04o %s\n", path,
+		   fault, (unsigned)st.st_mode & 07777 & ~(unsigned)refused,
+		   path);
 	return guarded;
 }

@@ -128,10 +128,30 @@ static void refresh(struct secrets *s)
 		replace_set(s, set);
 }
 
+/*
+ * Explains that an account with a folder of its own has no settings file.
+ * Returns false if that is not so.
+ */
+static bool explain_no_file(const struct settings *s, struct buf *errors)
+{
+	const char *end;
+
+	if (s->file || !s->fault_log || strcmp(s->fault_log, s->log) == 0)
+		return false;
+	end = strrchr(s->fault_log, '/');
+	buf_printf(errors,
+		   "no settings file: %.*s/humcli-webhook.conf does not "
+		   "exist; create it, or run humcli-webhook init --home\n",
+		   (int)(end - s->fault_log), s->fault_log);
+	return true;
+}
+
 static void explain_no_secret(const struct settings *s, struct buf *errors)
 {
 	const char *directory = s->secret_dir;
 
+	if (explain_no_file(s, errors))
+		return;
 	buf_printf(errors, "no secret: HUMCLI_WEBHOOK_SECRET and "
 			   "HUMCLI_WEBHOOK_SECRET_FILE are not set, ");
 	if (directory)

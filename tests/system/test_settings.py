@@ -438,7 +438,7 @@ def test_home_by_fastcgi(home, paths):
     ("HUMCLI_WEBHOOK_NONSENSE=1\n", "HUMCLI_WEBHOOK_NONSENSE is not a known"),
     ("HUMCLI_WEBHOOK_THREADS=none\n", "HUMCLI_WEBHOOK_THREADS must be"),
     ("HUMCLI_WEBHOOK_SECRET_DIR=/none\n", "/none: No such file"),
-    (None, "no secret: ")])
+    (None, "/.humcli-webhook/humcli-webhook.conf does not exist; create it")])
 def test_home_log_of_faults(home, text, said):
     """The log in the home says why nothing works, also without a file."""
     path = os.path.join(home.own, "humcli-webhook.conf")
@@ -455,7 +455,7 @@ def test_home_file_mode_is_logged_there(home):
         file.write("HUMCLI_WEBHOOK_SECRET=whsec_open\n")
     os.chmod(path, 0o644)
     assert home.post(event()).status == 503
-    assert "chmod 0640" in home.log()
+    assert "chmod 0600" in home.log()
 
 
 def test_user_without_an_entry(home, store):
