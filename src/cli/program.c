@@ -170,6 +170,11 @@ int cli_take_signals(void)
 	return signalfd(-1, &set, SFD_CLOEXEC);
 }
 
+bool cli_has_systemd(void)
+{
+	return access("/run/systemd/system", F_OK) == 0;
+}
+
 bool cli_run_program(char *const *argv)
 {
 	pid_t child;

@@ -50,6 +50,8 @@ bool cli_run_as(const char *user, int (*run)(void *context), void *context,
  * them arrives; -1 with errno set.
  */
 int cli_take_signals(void) MUST_CHECK;
+/* Returns true if systemd runs this machine. */
+bool cli_has_systemd(void) MUST_CHECK;
 /* Runs a program found by PATH. Returns true if it exited with 0. */
 bool cli_run_program(char *const *argv) MUST_CHECK;
 

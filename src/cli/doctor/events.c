@@ -35,8 +35,8 @@ static const struct query_check data_checks[] = {
 	  "count(*)) FROM humcli.quarantine q "
 	  "WHERE q.received_at > now() - interval '7 d' "
 	  "AND position('task_test_'::bytea IN q.body) = 0",
-	  "SELECT received_at, reason FROM humcli.quarantine: HumCLI may have "
-	  "changed its payload" },
+	  "humcli-webhook quarantine list shows them: HumCLI may have changed "
+	  "its payload" },
 	{ "pending", "subscriptions",
 	  "SELECT CASE WHEN min(p.since) < now() - interval '15 min' THEN 1 "
 	  "ELSE 0 END, CASE count(*) WHEN 0 THEN 'no subscription is behind' "
@@ -62,8 +62,8 @@ static const struct query_check data_checks[] = {
 	  "format('%s gaps in the tasks of the newest " RECENT_EVENTS
 	  " events', count(*)) FROM humcli.gaps g "
 	  "WHERE g.task_id = ANY (" RECENT_TASKS ")",
-	  "SELECT * FROM humcli.gaps names them; humcli-webhook reconcile asks "
-	  "HumCLI for the state of these tasks" },
+	  "humcli-webhook gaps lists them; humcli-webhook reconcile asks HumCLI "
+	  "for the state of these tasks" },
 	{ "reconcile", "reconcile_runs",
 	  "SELECT CASE WHEN r.runs = 0 THEN 0 WHEN r.fault IS NOT NULL OR "
 	  "r.ended_at < now() - interval '1 d' OR r.repaired > 0 THEN 1 ELSE "

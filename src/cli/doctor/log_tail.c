@@ -6,6 +6,7 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "cli/program.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -79,20 +80,32 @@ static void report_unread(struct findings *f, const char *path, int error)
 	free(copy);
 }
 
+/* Returns how to read a log that is not a file. */
+static const char *unread_remedy(const char *log)
+{
+	bool syslog = strcmp(log, "syslog") == 0;
+
+	if (syslog && !cli_has_systemd())
+		return "look for humcli-webhook.fcgi in the files of syslog";
+	if (syslog)
+		return "journalctl -t humcli-webhook.fcgi -p warning shows "
+		       "its faults";
+	if (!cli_has_systemd())
+		return "/etc/init.d/humcli-webhook writes "
+		       "/var/log/humcli-webhook.log; "
+		       "HUMCLI_WEBHOOK_LOG=/PATH lets the doctor check it";
+	return "journalctl -u humcli-webhook -p warning shows the faults of "
+	       "the service; HUMCLI_WEBHOOK_LOG=/PATH lets the doctor check "
+	       "it";
+}
+
 void doctor_log(struct findings *f, const struct settings *s)
 {
 	struct buf text = { 0 };
 	size_t streak;
 
 	if (*s->log != '/') {
-		report_finding(f, FINDING_SKIPPED, "log",
-			       strcmp(s->log, "syslog") == 0
-				       ? "journalctl -t humcli-webhook.fcgi "
-					 "-p warning shows its faults"
-				       : "journalctl -u humcli-webhook -p "
-					 "warning shows the faults of the "
-					 "service; HUMCLI_WEBHOOK_LOG=/PATH "
-					 "lets the doctor check it",
+		report_finding(f, FINDING_SKIPPED, "log", unread_remedy(s->log),
 			       "it goes to %s", s->log);
 		return;
 	}

@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/macros.h"
+#include "cli/program.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -103,8 +104,10 @@ static void report_answer(struct findings *f, const struct buf *answer)
 		}
 	}
 	report_finding(f, FINDING_FAILURE, "socket",
-		       "journalctl -u humcli-webhook; systemctl restart "
-		       "humcli-webhook.service",
+		       cli_has_systemd() ? "journalctl -u humcli-webhook; "
+					   "systemctl restart "
+					   "humcli-webhook.service"
+					 : "/etc/init.d/humcli-webhook restart",
 		       "%s answers, but not as the receiver does", SOCKET_PATH);
 }
 
@@ -125,9 +128,12 @@ void doctor_socket(struct findings *f)
 
 	if (access(SOCKET_PATH, F_OK) < 0 && errno == ENOENT) {
 		report_finding(f, FINDING_SKIPPED, "socket",
-			       "nothing to do for CGI; for FastCGI by "
-			       "systemd: systemctl enable --now "
-			       "humcli-webhook.socket",
+			       cli_has_systemd()
+				       ? "nothing to do for CGI; for FastCGI "
+					 "by systemd: systemctl enable --now "
+					 "humcli-webhook.socket"
+				       : "nothing to do for CGI; for FastCGI: "
+					 "/etc/init.d/humcli-webhook start",
 			       "%s does not exist", SOCKET_PATH);
 		return;
 	}
@@ -141,8 +147,13 @@ void doctor_socket(struct findings *f)
 			       SOCKET_PATH);
 	else
 		report_finding(f, FINDING_FAILURE, "socket",
-			       "systemctl status humcli-webhook.socket "
-			       "humcli-webhook.service",
+			       cli_has_systemd()
+				       ? "systemctl status "
+					 "humcli-webhook.socket "
+					 "humcli-webhook.service"
+				       : "/etc/init.d/humcli-webhook start; "
+					 "its log is "
+					 "/var/log/humcli-webhook.log",
 			       "%s: %s", SOCKET_PATH, strerror(errno));
 	if (fd >= 0)
 		close(fd);

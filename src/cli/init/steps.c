@@ -14,11 +14,6 @@
 #include <string.h>
 #include <unistd.h>
 
-static bool has_systemd(void)
-{
-	return access("/run/systemd/system", F_OK) == 0;
-}
-
 const char *init_sudo(const struct init *i)
 {
 	if (i->home || (geteuid() == 0 && !getenv("SUDO_USER")))
@@ -46,7 +41,7 @@ static void advise_copy(const struct init *i, const char *sample,
 /* Prints how to start the receiver, for a web server with its socket. */
 static void advise_service(const struct init *i)
 {
-	if (has_systemd()) {
+	if (cli_has_systemd()) {
 		advise(i, "systemctl daemon-reload");
 		advise(i, "systemctl enable --now humcli-webhook.socket");
 		return;
@@ -61,7 +56,7 @@ static void advise_service(const struct init *i)
 static void advise_reload(const struct init *i, const char *by_systemd,
 			  const char *otherwise)
 {
-	advise(i, has_systemd() ? by_systemd : otherwise);
+	advise(i, cli_has_systemd() ? by_systemd : otherwise);
 }
 
 /* Returns true if the web server itself starts the receiver, as --user. */
@@ -134,7 +129,7 @@ static void advise_caddy(const struct init *i)
 		     "import /etc/caddy/humcli-webhook.conf");
 	advise_lines("and to the site's block", "import humcli-webhook");
 	/* A reload would leave Caddy in the groups that it had. */
-	if (has_systemd()) {
+	if (cli_has_systemd()) {
 		advise(i, "systemctl restart caddy");
 	} else {
 		advise(i, "caddy stop");
@@ -260,7 +255,7 @@ void init_print_upgrade_steps(const struct init *i)
 	} else if (is_started_by_server(i)) {
 		advise_reload(i, "systemctl reload apache2",
 			      "apachectl graceful");
-	} else if (has_systemd()) {
+	} else if (cli_has_systemd()) {
 		advise(i, "systemctl daemon-reload");
 		advise(i, "systemctl try-restart humcli-webhook.service");
 	} else {

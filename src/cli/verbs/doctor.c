@@ -114,9 +114,8 @@ static int check_all(void *context)
 #endif
 	} else {
 		doctor_error_lines(f, "settings", &errors,
-				   "humcli-webhook.conf(5) has all the keys; "
-				   "humcli-webhook init writes a file that "
-				   "works");
+				   "correct the setting: "
+				   "humcli-webhook.conf(5) explains them all");
 	}
 	buf_free(&errors);
 	settings_free(&settings);
