@@ -60,6 +60,7 @@ STAND_INS = {
     # root or a user of the database: here all of them are one user
     "sudo": """\
 case $1 in -iu) shift 2; export PGUSER=postgres; cd / ;; esac
+export PATH="$PATH:/usr/sbin:/sbin"
 exec "$@"
 """,
     "systemctl": "", "systemd-sysusers": "", "a2enmod": "", "a2enconf": "",
@@ -215,7 +216,7 @@ class Reader:
     @property
     def environment(self):
         kept = {k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS")}
-        return {**kept, "PATH": self.path("bin") + ":/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+        return {**kept, "PATH": self.path("bin") + ":/usr/local/bin:/usr/bin:/bin",
                 "LC_ALL": "C.UTF-8", "HOME": self.path("home"), "USER": AGENT,
                 "PGHOST": self.cluster.folder, "PGPORT": str(self.cluster.port), "PGUSER": AGENT,
                 "HUMCLI_URL": URL, "HUMCLI_API_KEY": API_KEY,
