@@ -631,6 +631,15 @@ def test_send_tells_an_unexpected_answer(cli, receiver, status):
     assert re.findall(r": (\d+) in \d+ ms", done.out) == [str(status)] * 2
 
 
+def test_send_names_a_page(cli, receiver):
+    """The page itself is only in the JSON."""
+    receiver.status, receiver.body = 404, b"<!DOCTYPE html>\n<title>404\nNot Found</title>\n<p>x"
+    done = cli("send", receiver.url)
+    assert re.fullmatch(r"SUBMITTED: 404 in \d+ ms, a page of the web server: 404 Not Found\n",
+                        done.out), done.out
+    assert json.loads(cli("send", "--json", receiver.url).out)["answer"].endswith("<p>x")
+
+
 def test_send_prints_nothing_that_steers_a_terminal(cli, receiver):
     receiver.body = b"\x1b]0;owned\x07\r\nnext\xc2\x9b\x9b\0line" + b"x" * 100000
     done = cli("send", receiver.url)

@@ -50,10 +50,22 @@ static char *page_title(const char *page)
 	return title;
 }
 
+char *answer_page(const struct http_answer *a)
+{
+	char *title, *text;
+
+	if (!is_page(a))
+		return NULL;
+	title = page_title(a->body.data);
+	text = xasprintf("a page of the web server: %s", title);
+	free(title);
+	return text;
+}
+
 char *answer_text(bool answered, const struct http_answer *a)
 {
 	const char *body = a->body.data ? a->body.data : "";
-	char *title, *text;
+	char *page, *text;
 	size_t length;
 
 	if (!answered)
@@ -61,11 +73,10 @@ char *answer_text(bool answered, const struct http_answer *a)
 	if (a->redirect)
 		return xasprintf("%ld, a redirect to %s", a->status,
 				 a->redirect);
-	if (is_page(a)) {
-		title = page_title(body);
-		text = xasprintf("%ld, a page of the web server: %s", a->status,
-				 title);
-		free(title);
+	page = answer_page(a);
+	if (page) {
+		text = xasprintf("%ld, %s", a->status, page);
+		free(page);
 		return text;
 	}
 	length = strcspn(body, "\r\n");

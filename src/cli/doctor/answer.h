@@ -10,6 +10,12 @@
  */
 char *answer_text(bool answered, const struct http_answer *a) MUST_CHECK;
 
+/*
+ * Returns a page of HTML as its title; the caller frees it. NULL if the body is
+ * no page.
+ */
+char *answer_page(const struct http_answer *a) MUST_CHECK;
+
 /* Returns the fix for an answer that is not the receiver's 200. */
 const char *answer_remedy(bool answered,
 			  const struct http_answer *a) MUST_CHECK;

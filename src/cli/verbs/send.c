@@ -9,6 +9,7 @@
 #include "base/parse.h"
 #include "base/random.h"
 #include "cli/cli.h"
+#include "cli/doctor/answer.h"
 #include "cli/http.h"
 #include "cli/json.h"
 #include "cli/new_secret.h"
@@ -35,7 +36,7 @@ struct send {
 };
 
 /* Returns the answer's body without the newlines at its end. */
-static char *answer_text(const struct http_answer *a)
+static char *trimmed_body(const struct http_answer *a)
 {
 	size_t length = a->body.length;
 
@@ -48,20 +49,24 @@ static void print_line(const struct post *p, const struct http_answer *a,
 		       const char *body)
 {
 	struct buf line = { 0 };
+	char *page = answer_page(a);
 
 	cli_escape(&line, p->name);
 	buf_printf(&line, ": %ld in %lld ms", a->status, (long long)a->ms);
+	if (page)
+		buf_add(&line, ",", 1);
 	if (*body)
 		buf_add(&line, " ", 1);
-	cli_escape(&line, body);
+	cli_escape(&line, page ? page : body);
 	puts(line.data);
 	buf_free(&line);
+	free(page);
 }
 
 static void print_answer(const struct send *o, const struct post *p,
 			 const struct http_answer *a)
 {
-	char *body = answer_text(a);
+	char *body = trimmed_body(a);
 
 	if (o->json) {
 		const struct sent_event sent = { .name = p->name,
