@@ -672,6 +672,28 @@ def test_quarantine_retry_waits_for_a_lock(ask, database, paths):
     assert (done.returncode, done.out) == (OK, "1 recorded, 0 left\n"), done.err
 
 
+def test_the_roles_that_the_pages_name(cli, database):
+    """Most tests run as a superuser and without a spool. A reader of the pages has a
+    role that was granted one of these, and the usual spool."""
+    put(database, Delivery("t1", "SUBMITTED", occurred_at=at(0)))
+    reads = [["events"], ["task", "t1"], ["tasks"], ["gaps"], ["subscriptions"], ["dead", "list"],
+             ["quarantine", "list"], ["metrics"], ["report"]]
+    for role, verbs in (
+            ("reader", reads),
+            ("consumer", [*reads, ["listen", "--subscription", "s", "--once"],
+                          ["replay", "--subscription", "s", "--id", "1"], ["unsubscribe", "s"]]),
+            ("admin", [*reads, ["quarantine", "retry"], ["purge", "--older-than", "2 days"],
+                       ["purge", "--tests"]])):
+        database.execute(f"CREATE ROLE of_the_pages LOGIN IN ROLE humcli_{role}")
+        try:
+            for verb in verbs:
+                done = cli(*verb, DATABASE=database.dsn("of_the_pages"))
+                assert done.returncode == OK, (role, verb, done.err)
+        finally:
+            database.execute("DROP OWNED BY of_the_pages")
+            database.execute("DROP ROLE of_the_pages")
+
+
 def test_quarantine_retry_needs_rights(ask, database):
     quarantine_add(database, BODY % b"t1")
     database.execute("CREATE ROLE only_reads LOGIN IN ROLE humcli_reader")
