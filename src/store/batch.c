@@ -157,6 +157,13 @@ void queue_round_trip_done(struct queue *q, enum round_trip result)
 	mutex_unlock(&q->lock);
 }
 
+void queue_forget_round_trip(struct queue *q)
+{
+	mutex_lock(&q->lock);
+	breaker_forget(&q->breaker);
+	mutex_unlock(&q->lock);
+}
+
 void queue_close_breaker(struct queue *q)
 {
 	bool closed;

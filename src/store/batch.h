@@ -48,6 +48,8 @@ void queue_complete(struct queue *q, struct batch *b);
 
 /* Notes the end of a round trip, for queue_healthy(). */
 void queue_round_trip_done(struct queue *q, enum round_trip result);
+/* Forgets the last one, because it no longer tells how the database is. */
+void queue_forget_round_trip(struct queue *q);
 /* Closes the breaker, because a recording committed. */
 void queue_close_breaker(struct queue *q);
 /*

@@ -19,6 +19,11 @@ void breaker_round_trip(struct breaker *b, enum round_trip result, int64_t now)
 	b->last_at = now;
 }
 
+void breaker_forget(struct breaker *b)
+{
+	b->known = false;
+}
+
 void breaker_restore(struct breaker *b, enum round_trip result, int64_t age,
 		     int64_t now)
 {

@@ -23,7 +23,7 @@ struct breaker {
 	bool enabled; /* false: it never opens */
 	bool open;
 	bool half_open; /* the next delivery tries for all processes */
-	bool known; /* there was a round trip: the two below */
+	bool known; /* the two below are those of the last round trip */
 	enum round_trip last;
 	int64_t last_at;
 };
@@ -33,6 +33,8 @@ struct breaker {
  * breaker.
  */
 void breaker_round_trip(struct breaker *b, enum round_trip result, int64_t now);
+/* Forgets the last round trip: the database must be asked again. */
+void breaker_forget(struct breaker *b);
 /*
  * Takes over the last round trip of another process, age ms ago. A failed one
  * opens the breaker if it is fresh, and half-opens it otherwise.

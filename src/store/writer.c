@@ -179,6 +179,7 @@ static void connection_lost(struct writer *w)
 	struct batch *b = w->in_flight;
 
 	database_disconnect(w->db);
+	queue_forget_round_trip(w->queue);
 	notifications_lost(&w->notifications);
 	w->in_flight = NULL;
 	if (b)

@@ -1088,27 +1088,42 @@ def check_unavailable(answer):
 
 @pytest.mark.parametrize("state", ["refuse", "freeze"])
 def test_database_stopped(transport, paths, store, state):
-    with PostgresProxy(store.socket) as proxy, transport(
-            paths.responder, proxy.conninfo(store.login),
-            DEADLINE="700ms") as it:
+    with PostgresProxy(store.socket) as proxy:
+        # Stopped before the start, because /health tells of an answer for 5 s.
         getattr(proxy, state)()
-        answer = it.get("/health")
-        check(answer, 503, b'{"status":"unavailable"}')
-        assert answer.seconds < 1.3
-        answer = it.get("/health", "HEAD")
-        assert answer.status == 503 and answer.body == b""
-        body, bad = event(), event(task_id=7, nonce=new_task())
-        for one in (body, bad):
-            answer = it.post(one)
-            check_unavailable(answer)
-            assert answer.seconds < 0.9
-        # Requests that need no database are answered as before.
-        check(it.post(body, signature="0" * 64), 401)
-        check(it.request("PUT"), 405)
-        proxy.open()
-        assert eventually(lambda: it.post(body).status == 200)
-        check(it.post(body), 200, DUPLICATE)
-        assert eventually(lambda: it.get().body == b'{"status":"ok"}')
+        with transport(paths.responder, proxy.conninfo(store.login),
+                       DEADLINE="700ms") as it:
+            check_stopped(it, proxy)
+
+
+def check_stopped(it, proxy):
+    answer = it.get("/health")
+    check(answer, 503, b'{"status":"unavailable"}')
+    assert answer.seconds < 1.3
+    answer = it.get("/health", "HEAD")
+    assert answer.status == 503 and answer.body == b""
+    body, bad = event(), event(task_id=7, nonce=new_task())
+    for one in (body, bad):
+        answer = it.post(one)
+        check_unavailable(answer)
+        assert answer.seconds < 0.9
+    # Requests that need no database are answered as before.
+    check(it.post(body, signature="0" * 64), 401)
+    check(it.request("PUT"), 405)
+    proxy.open()
+    assert eventually(lambda: it.post(body).status == 200)
+    check(it.post(body), 200, DUPLICATE)
+    assert eventually(lambda: it.get().body == b'{"status":"ok"}')
+
+
+def test_health_after_a_lost_connection(paths, store):
+    """The answer before the loss does not count for 5 s."""
+    with PostgresProxy(store.socket) as proxy, FastCGI(
+            paths.responder, proxy.conninfo(store.login), SPOOL="") as it:
+        check(it.post(event()), 200, RECEIVED)
+        check(it.get("/health"), 200, b'{"status":"ok"}')
+        proxy.refuse()
+        assert eventually(lambda: it.get("/health").status == 503, 2.5)
 
 
 def test_database_stopped_while_running(transport, paths, store):

@@ -85,6 +85,8 @@ static void test_health(void **state)
 		breaker_round_trip(&b, cases[i].result, NOW - cases[i].age);
 		assert_int_equal(breaker_is_current(&b, NOW), cases[i].current);
 		assert_int_equal(breaker_is_healthy(&b), cases[i].healthy);
+		breaker_forget(&b);
+		assert_int_equal(breaker_is_current(&b, NOW), cases[i].open);
 	}
 }
 
