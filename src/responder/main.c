@@ -231,10 +231,14 @@ static void print_secrets(struct secrets *secrets)
 static void print_config(const struct responder *r)
 {
 	const struct settings *s = &r->settings;
+	struct buf database = { 0 };
 
+	database_describe(s->database, &database);
 	printf("settings file: %s\n", s->file ? s->file : "none");
 	/* The length, because FcgidInitialEnv cuts values at 127 bytes. */
-	printf("database: %zu bytes\n", strlen(s->database));
+	printf("database: %s(%zu bytes)\n", database.data ? database.data : "",
+	       strlen(s->database));
+	buf_free(&database);
 	printf("spool: %s\n", *s->spool ? s->spool : "none");
 	printf("log: %s, level %s\n", s->log, log_level_name(s->log_level));
 	print_secrets(r->handler.secrets);

@@ -98,6 +98,24 @@ bool database_check_conninfo(const char *conninfo,
 	return conninfo_check(conninfo, fault);
 }
 
+void database_describe(const char *conninfo, struct buf *text)
+{
+	static const char *const keywords[] = { "host", "hostaddr", "port",
+						"dbname", "user" };
+	char fault[CONNINFO_FAULT_SIZE];
+	struct conninfo c;
+
+	if (!conninfo_read(conninfo, &c, fault))
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(keywords); i++) {
+		const char *value = conninfo_option(&c, keywords[i]);
+
+		if (value && *value)
+			buf_printf(text, "%s=%s ", keywords[i], value);
+	}
+	conninfo_free(&c);
+}
+
 bool database_answers(const char *conninfo, int64_t deadline)
 {
 	struct connector *connector = connector_new(conninfo);

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "base/macros.h"
 #include "event/delivery.h"
 #include "store/text_list.h"
@@ -39,6 +40,12 @@ void database_disconnect(struct database *db);
 enum { DATABASE_FAULT_SIZE = 256 };
 bool database_check_conninfo(const char *conninfo,
 			     char fault[DATABASE_FAULT_SIZE]) MUST_CHECK;
+
+/*
+ * Appends where conninfo leads, as libpq takes it together: host, port, database
+ * and user, but no password; nothing if libpq refuses it.
+ */
+void database_describe(const char *conninfo, struct buf *text);
 
 /*
  * Makes a connection of its own, to the first server that accepts writes, and

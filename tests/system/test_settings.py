@@ -69,6 +69,16 @@ def lines(program, **changes):
                    if v is not None)
 
 
+@pytest.mark.parametrize("database, shown", [
+    ("host=db.example port=5433 dbname=events user=u password=hidden",
+     "host=db.example port=5433 dbname=events user=u ("),
+    ("postgresql://u:hidden@10.0.0.7/events", "host=10.0.0.7 port=5432 dbname=events user=u (")])
+def test_check_config_shows_the_database(program, database, shown):
+    program.settings["DATABASE"] = database
+    said = accepted(program)
+    assert "database: " + shown in said and "hidden" not in said, said
+
+
 # Values.
 
 @pytest.mark.parametrize("key, value", [
