@@ -49,9 +49,10 @@ static int open_session(struct query *q, bool primary)
 		return EX_OK;
 	/* The connector has reported the reason. */
 	cli_error(q->verb,
-		  "is the server running, and may this user connect to it? "
-		  "HUMCLI_WEBHOOK_DATABASE names it%s%s; humcli-webhook doctor "
-		  "says more",
+		  "is the server running, and has it a role for this user? "
+		  "Where init set it up, sudo reads as postgres. "
+		  "HUMCLI_WEBHOOK_DATABASE names the server%s%s; "
+		  "humcli-webhook doctor says more",
 		  q->settings.file ? ", in " : "",
 		  q->settings.file ? q->settings.file : "");
 	return EX_UNAVAILABLE;

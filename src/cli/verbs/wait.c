@@ -160,7 +160,7 @@ int cmd_wait(const struct verb *v, int argc, char **argv)
 	if (code == EX_OK)
 		code = wait_for_status(&w);
 	if (code == EX_TEMPFAIL)
-		cli_error(v, "the task has not reached the status in time");
+		cli_error(v, "%s has not reached the status in time", w.task);
 	query_close(&w.query);
 	free(w.statuses);
 	return code;
