@@ -13,10 +13,8 @@
 enum { TITLE_MAX = 120, TEXT_MAX = 200 };
 
 /* Returns true if the body is a page rather than JSON or a line of text. */
-static bool is_page(const struct http_answer *a)
+static bool is_page(const char *body)
 {
-	const char *body = a->body.data ? a->body.data : "";
-
 	return body[strspn(body, " \t\r\n")] == '<';
 }
 
@@ -52,11 +50,12 @@ static char *page_title(const char *page)
 
 char *answer_page(const struct http_answer *a)
 {
+	const char *body = a->body.data ? a->body.data : "";
 	char *title, *text;
 
-	if (!is_page(a))
+	if (!is_page(body))
 		return NULL;
-	title = page_title(a->body.data);
+	title = page_title(body);
 	text = xasprintf("a page of the web server: %s", title);
 	free(title);
 	return text;
@@ -159,7 +158,8 @@ const char *answer_remedy(bool answered, const struct http_answer *a)
 		return "HumCLI's POST would lose its body: give HumCLI the URL "
 		       "that it leads to, and except this path from the "
 		       "redirect";
-	return is_page(a) || a->status == 502 || a->status == 504
+	return is_page(a->body.data ? a->body.data : "") || a->status == 502 ||
+			       a->status == 504
 		       ? page_remedy(a->status)
 	       : a->status == 200
 		       ? "an answer of the receiver has \"received\":true: "
