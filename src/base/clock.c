@@ -1,9 +1,11 @@
-/* Owns the choice of clocks, and the form of a time. Knows no deadline. */
+/* Owns the choice of clocks, and the form of a time and a duration. Knows no deadline. */
 #include "base/clock.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+
+#include "base/macros.h"
 
 int64_t monotonic_ms(void)
 {
@@ -55,4 +57,27 @@ void format_time(int64_t us, char text[TIME_TEXT_SIZE])
 	n = (size_t)snprintf(text, TIME_TEXT_SIZE, "%04d", utc.tm_year + 1900);
 	n += strftime(text + n, TIME_TEXT_SIZE - n, "-%m-%dT%H:%M:%S", &utc);
 	snprintf(text + n, TIME_TEXT_SIZE - n, ".%03dZ", (int)(part / 1000));
+}
+
+void put_duration(struct buf *b, uint64_t ms, const char *space, bool exact)
+{
+	static const struct {
+		const char *name;
+		uint64_t ms;
+	} units[] = { { "d", 86400000 },
+		      { "h", 3600000 },
+		      { "min", 60000 },
+		      { "s", 1000 },
+		      { "ms", 1 } };
+	size_t i = 0;
+
+	while (i < ARRAY_SIZE(units) - 1 && ms < units[i].ms)
+		i++;
+	buf_printf(b, "%llu%s%s", (unsigned long long)(ms / units[i].ms), space,
+		   units[i].name);
+	ms %= units[i].ms;
+	if (exact && i + 2 < ARRAY_SIZE(units) && ms >= units[i + 1].ms)
+		buf_printf(b, " %llu%s%s",
+			   (unsigned long long)(ms / units[i + 1].ms), space,
+			   units[i + 1].name);
 }

@@ -1,8 +1,11 @@
-/* The two clocks, and the form in which times are shown. */
+/* The two clocks, and the form in which times and durations are shown. */
 #ifndef CLOCK_H
 #define CLOCK_H
 
+#include <stdbool.h>
 #include <stdint.h>
+
+#include "base/buf.h"
 
 /* Returns the time in ms of CLOCK_MONOTONIC, which never steps. */
 int64_t monotonic_ms(void);
@@ -24,5 +27,11 @@ int64_t wall_clock_us(void);
 /* Writes a time of wall_clock_us() as 2026-03-01T12:00:00.000Z. */
 enum { TIME_TEXT_SIZE = 40 };
 void format_time(int64_t us, char text[TIME_TEXT_SIZE]);
+
+/*
+ * Appends a duration in its largest unit (d, h, min, s, ms), and if exact in the
+ * next smaller one, too. space stands between a number and its unit.
+ */
+void put_duration(struct buf *b, uint64_t ms, const char *space, bool exact);
 
 #endif

@@ -9,17 +9,9 @@ import pytest
 from harness.cli import Running
 from harness.failover import PgBouncer
 from harness.postgres import wait_until
-from harness.record_calls import Delivery, at, record
+from harness.record_calls import Delivery, at, put
 
 OK, USAGE, UNAVAILABLE, CONFIG = 0, 64, 69, 78
-
-
-def put(database, *rows):
-    connection = database.connect()
-    try:
-        return [str(row.id) for row in record(connection, rows) if row.outcome == "recorded"]
-    finally:
-        connection.close()
 
 
 @pytest.fixture

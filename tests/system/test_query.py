@@ -1,14 +1,8 @@
 """The verbs that query the database: their output and their changes."""
 
 import contextlib
-import fcntl
 import json
-import os
-import pty
 import re
-import struct
-import subprocess
-import termios
 import threading
 
 import pytest
@@ -16,9 +10,10 @@ import pytest
 from harness.cli import Running
 from harness.failover import Standby
 from harness.postgres import Database, wait_until
-from harness.record_calls import Delivery, at, record
+from harness.record_calls import Delivery, at, put
 from harness.responder_database import lock_class
 from harness.spool import Spool
+from harness.terminal import run_at_terminal
 
 OK, NEGATIVE, USAGE, DATA, UNAVAILABLE, LATER, CONFIG = 0, 1, 64, 65, 69, 75, 78
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
@@ -32,15 +27,6 @@ def ask(cli, database):
     def run(*arguments, **settings):
         return cli(*arguments, **{"DATABASE": database.dsn(), "SPOOL": "", **settings})
     return run
-
-
-def put(database, *rows):
-    """Records the deliveries; returns the ids as text."""
-    connection = database.connect()
-    try:
-        return [str(row.id) for row in record(connection, rows) if row.outcome == "recorded"]
-    finally:
-        connection.close()
 
 
 def objects(done):
@@ -285,19 +271,10 @@ def test_statuses_and_times_as_people_write_them(ask, database):
 
 def at_terminal(cli, database, columns, *arguments):
     """The lines that a verb prints on a terminal of this width."""
-    ours, theirs = pty.openpty()
-    size = [24, columns, 0, 0]
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", *size))
-    with subprocess.Popen([cli.program, *arguments], stdout=theirs, stderr=subprocess.DEVNULL,
-                          env=cli.environment(DATABASE=database.dsn(), SPOOL="")) as process:
-        os.close(theirs)
-        out = b""
-        with contextlib.suppress(OSError):      # EIO is the end of a terminal
-            while part := os.read(ours, 65536):
-                out += part
-        os.close(ours)
-        assert process.wait(20) == OK
-    return out.decode().splitlines()
+    code, shown, _ = run_at_terminal(cli, *arguments, columns=columns, DATABASE=database.dsn(),
+                                     SPOOL="")
+    assert code == OK
+    return shown.splitlines()
 
 
 def test_tables_fit_the_terminal(cli, ask, database):

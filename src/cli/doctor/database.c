@@ -263,7 +263,7 @@ void doctor_database(struct findings *f, const char *conninfo,
 		report_finding(f, FINDING_SKIPPED, "events",
 			       f->by_root ? "give --reader CONNINFO of a role "
 					    "that may read them"
-					  : "the doctor of root reads "
+					  : "doctor, run as root, reads "
 					    "them; or give --reader CONNINFO "
 					    "of a role that may",
 			       "%s may only record", PQuser(conn));

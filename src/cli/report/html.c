@@ -6,6 +6,7 @@
  */
 #include "cli/report/html.h"
 
+#include "base/clock.h"
 #include "base/macros.h"
 
 #include <stdbool.h>
@@ -123,37 +124,14 @@ void html_put_number(struct buf *b, uint64_t number)
 	}
 }
 
-/* Appends a duration in one unit, or in two if exact. */
-static void put_duration(struct buf *b, int64_t ms, bool exact)
-{
-	static const struct {
-		const char *name;
-		int64_t ms;
-	} units[] = { { "d", 86400000 },
-		      { "h", 3600000 },
-		      { "min", 60000 },
-		      { "s", 1000 },
-		      { "ms", 1 } };
-	size_t i = 0;
-
-	ms = ms > 0 ? ms : 0;
-	while (i < ARRAY_SIZE(units) - 1 && ms < units[i].ms)
-		i++;
-	buf_printf(b, "%lld %s", (long long)(ms / units[i].ms), units[i].name);
-	ms %= units[i].ms;
-	if (exact && i + 2 < ARRAY_SIZE(units) && ms >= units[i + 1].ms)
-		buf_printf(b, " %lld %s", (long long)(ms / units[i + 1].ms),
-			   units[i + 1].name);
-}
-
 void html_put_duration(struct buf *b, int64_t ms)
 {
-	put_duration(b, ms, true);
+	put_duration(b, (uint64_t)max_i64(ms, 0), " ", true);
 }
 
 void html_put_rough_duration(struct buf *b, int64_t ms)
 {
-	put_duration(b, ms, false);
+	put_duration(b, (uint64_t)max_i64(ms, 0), " ", false);
 }
 
 void html_put_size(struct buf *b, uint64_t bytes)

@@ -5,6 +5,7 @@
  * for it. As text it is one line a step; with --json one object a step.
  */
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/macros.h"
 #include "base/parse.h"
 #include "cli/output.h"
@@ -58,30 +59,6 @@ static const char timeline_sql[] =
 	"(extract(epoch FROM t.occurred_at) * 1000)::bigint, "
 	"t.status, coalesce(s.event, '')" TASK_FROM;
 
-/* Appends a duration in one or two units: "+3d 4h", "+12min 5s". */
-static void put_duration(struct buf *b, uint64_t ms)
-{
-	static const struct {
-		const char *name;
-		uint64_t ms;
-	} units[] = { { "d", 86400000 },
-		      { "h", 3600000 },
-		      { "min", 60000 },
-		      { "s", 1000 },
-		      { "ms", 1 } };
-	size_t i = 0;
-
-	while (i < ARRAY_SIZE(units) - 1 && ms < units[i].ms)
-		i++;
-	buf_printf(b, "+%llu%s", (unsigned long long)(ms / units[i].ms),
-		   units[i].name);
-	ms %= units[i].ms;
-	if (i + 2 < ARRAY_SIZE(units) && ms >= units[i + 1].ms)
-		buf_printf(b, " %llu%s",
-			   (unsigned long long)(ms / units[i + 1].ms),
-			   units[i + 1].name);
-}
-
 static size_t widest_status(const struct rows *r)
 {
 	size_t width = 0;
@@ -128,8 +105,10 @@ static void print_step(const struct rows *r, size_t n, uint64_t *last,
 	if (*remark(kind))
 		buf_printf(&what, "%s%s", what.length ? "; " : "",
 			   remark(kind));
-	if (timed && *last && ms >= *last)
-		put_duration(&since, ms - *last);
+	if (timed && *last && ms >= *last) {
+		buf_add(&since, "+", 1);
+		put_duration(&since, ms - *last, "", true);
+	}
 	if (timed)
 		*last = ms;
 	printf("%s%c %-24s  %-11s  %-*s  %s%s\n", red ? OUTPUT_RED : "",

@@ -65,6 +65,15 @@ def record(connection, deliveries, window=WINDOW, notify=False):
     return [Row(*row[:6]) for row in record_batch(connection, deliveries, window, notify) if row[1] != "gap"]
 
 
+def put(database, *rows):
+    """Records the deliveries; returns the ids as text."""
+    connection = database.connect()
+    try:
+        return [str(row.id) for row in record(connection, rows) if row.outcome == "recorded"]
+    finally:
+        connection.close()
+
+
 def record_next(connection, delivery):
     """Calls humcli.record_next(); returns the id, or None if it did nothing."""
     with connection.cursor() as cursor:
