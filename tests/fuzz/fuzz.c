@@ -178,7 +178,7 @@ static int number_at(const char *text, regmatch_t at)
 }
 
 enum { YEAR = 1, MONTH, DAY, HOUR, MINUTE, SECOND = 7, FRACTION = 9 };
-enum { SIGN = 11, ZONE_HOUR, ZONE_MINUTE = 14, GROUPS };
+enum { SIGN = 13, ZONE_HOUR, ZONE_MINUTE = 16, GROUPS };
 
 static bool split_timestamp(const char *text, regmatch_t at[GROUPS])
 {
@@ -188,8 +188,9 @@ static bool split_timestamp(const char *text, regmatch_t at[GROUPS])
 	if (!compiled &&
 	    regcomp(&form,
 		    "^([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2})"
-		    "(:([0-9]{2})([.,]([0-9]+))?)?"
-		    "([Zz]|([+-])([0-9]{2})(:?([0-9]{2}))?)$",
+		    "(:([0-9]{2})([.,]([0-9]+))?)? ?"
+		    "(([Zz]|UTC|GMT)(\\[[^]]+\\])?|"
+		    "([+-])([0-9]{2})(:?([0-9]{2}))?(\\[[^]]+\\]| [A-Z]+)?)$",
 		    REG_EXTENDED) != 0)
 		abort();
 	compiled = true;
