@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "base/log.h"
 #include "base/macros.h"
+#include "base/standard_files.h"
 #include "cli/cli.h"
 #include "cli/output.h"
 #include "cli/signing_keys.h"
@@ -268,7 +269,8 @@ static int run(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	int code = output_open() ? run(argc, argv) : EX_OSERR;
+	int code = standard_files_reserve() && output_open() ? run(argc, argv)
+							     : EX_OSERR;
 
 	/*
 	 * Reports output that was not written, because a full disk is no

@@ -26,6 +26,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/parse.h"
+#include "base/standard_files.h"
 #include "responder/descriptors.h"
 #include "responder/fcgi_connection.h"
 #include "responder/gateway.h"
@@ -397,7 +398,7 @@ int main(int argc, char **argv)
 	/* Hosts limit the address space, of which each arena takes 64 MiB. */
 	mallopt(M_ARENA_MAX, 2);
 	/* A write beyond the limit of file sizes fails, and does not end us. */
-	if (signal(SIGXFSZ, SIG_IGN) == SIG_ERR ||
+	if (!standard_files_reserve() || signal(SIGXFSZ, SIG_IGN) == SIG_ERR ||
 	    signal(SIGPIPE, SIG_IGN) == SIG_ERR)
 		return EX_OSERR;
 	parse_options(argc, argv, &o);

@@ -1,6 +1,7 @@
 """A log that can't be written: lines are dropped and counted. Requests, /health
 and the end at SIGTERM do not wait for the log."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -14,8 +15,10 @@ import pytest
 
 from harness import fastcgi
 from harness.postgres import as_test_user
+from harness.record_calls import Delivery, record
 from harness.responder import (CGI, FastCGI, chown_to_test_user, event, eventually,
-                               task_of)
+                               sign, task_of)
+from harness.spool import Spool
 
 LOST = re.compile(r"\b(\d+) log lines? lost")
 # More lines than the pipe and the responder's memory hold.
@@ -250,3 +253,53 @@ def test_a_log_that_cannot_be_opened(place, kind, paths, store):
         assert it.post(body).body == b'{"received":true}', it.read(it.stderr_file)
         assert eventually(lambda: task_of(body) in it.read(it.stderr_file))
         assert re.search("level=error .*logging to stderr", it.read(it.stderr_file))
+
+
+@contextlib.contextmanager
+def closed(kind, *numbers):
+    """A kind of responder that is started with descriptors closed."""
+    def spawn(self, *arguments, env=None, **streams):
+        # pylint: disable-next=consider-using-with
+        return subprocess.Popen([self.program, *arguments], cwd="/", preexec_fn=close,
+                                env=self.environment() if env is None else env,
+                                **streams, **as_test_user())
+
+    def close():
+        for number in numbers:
+            os.close(number)
+
+    yield type("Closed", (kind,), {"spawn": spawn})
+
+
+def test_started_with_its_socket_alone(paths, store):
+    """FastCGI promises no other descriptor than 0. Lines for stderr must not
+    be written into what is opened next."""
+    with closed(FastCGI, 1, 2) as kind, \
+            kind(paths.responder, store.conninfo, LOG="stderr") as responder:
+        responder.assert_serving()
+        for number in (1, 2):
+            file = f"/proc/{responder.pid}/fd/{number}"
+            assert os.readlink(file) == "/", "not a file of the program's"
+
+
+def test_cgi_without_stderr(paths, store):
+    with closed(CGI, 2) as kind, Spool() as spool:
+        with kind(paths.responder, store.conninfo, LOG="stderr") as responder:
+            responder.assert_serving()
+        with kind(paths.responder, "host=/nowhere", LOG="stderr", LOG_LEVEL="debug",
+                  SPOOL=spool.path) as responder:
+            bodies = [event() for _ in range(5)]
+            for body in bodies:
+                assert responder.post(body).body == b'{"received":true,"spooled":true}'
+            for body in bodies:
+                assert spool.read(sign(body)).endswith(b"\n\n" + body)
+
+
+@pytest.mark.parametrize("number, code", [(0, 0), (1, 74), (2, 0)])
+def test_verb_with_a_descriptor_closed(number, code, cli, database, connection):
+    """A table for a closed stdout must not be sent to PostgreSQL."""
+    record(connection, [Delivery("task_1", "A")])
+    done = subprocess.run(["sh", "-c", f'exec {number}>&-; exec "$@"', "sh", cli.program, "events"],
+                          capture_output=True, check=False, timeout=30,
+                          env=cli.environment(DATABASE=database.dsn()))
+    assert done.returncode == code, done.stderr
