@@ -460,7 +460,7 @@ def test_readme_is_short(paths):
 
 
 @pytest.mark.parametrize("question, row, place, text", [
-    ("my answer is 401", "401", "doc/trouble.md", "401"),
+    ("my answer is 401", "401", "doc/trouble.md", "The answer is 401"),
     ("how do I get every event in Python", "Python", "doc/consumers.md", "In Python"),
     ("my host has no shell", "without a shell", "doc/shared-hosting.md", "Without a shell"),
     ("PostgreSQL was down", "PostgreSQL was down", "doc/operations.md", "When PostgreSQL is or was down"),
