@@ -119,20 +119,23 @@ static const char *hint(const char *sqlstate)
 	return "";
 }
 
+int query_report(const struct query *q, enum query_status status)
+{
+	bool refused = status == QUERY_REFUSED;
+	int code = refused ? session_exit_code(q->session) : EX_OK;
+
+	cli_error(q->verb, "%s%s", session_message(q->session),
+		  refused ? hint(session_sqlstate(q->session)) : "");
+	return code == EX_OK ? EX_UNAVAILABLE : code;
+}
+
 int query_run(struct query *q, const char *sql, const char *const *values,
 	      size_t count, struct rows **rows)
 {
 	enum query_status a =
 		session_query(q->session, sql, values, count, INT64_MAX, rows);
-	int code = EX_UNAVAILABLE;
 
-	if (a == QUERY_OK)
-		return EX_OK;
-	if (a == QUERY_REFUSED && session_exit_code(q->session) != EX_OK)
-		code = session_exit_code(q->session);
-	cli_error(q->verb, "%s%s", session_message(q->session),
-		  a == QUERY_REFUSED ? hint(session_sqlstate(q->session)) : "");
-	return code;
+	return a == QUERY_OK ? EX_OK : query_report(q, a);
 }
 
 int query_count(struct query *q, const char *sql, const char *const *values,

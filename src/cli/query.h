@@ -45,6 +45,12 @@ int query_run(struct query *q, const char *sql, const char *const *values,
 	      size_t count, struct rows **rows) MUST_CHECK;
 
 /*
+ * Reports why session_query() failed, and what helps. Returns the exit code;
+ * EX_UNAVAILABLE if asking again may help.
+ */
+int query_report(const struct query *q, enum query_status status) MUST_CHECK;
+
+/*
  * Calls a function that returns a count, into *changed. Returns EX_OK;
  * EX_CONFIG if it returned no number, because the schema is of another version;
  * otherwise as query_run().

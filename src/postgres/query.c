@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/macros.h"
 #include "postgres/limits.h"
 
 enum { STOP_GRACE_MS = 2000 };
@@ -166,8 +167,13 @@ PGresult *pq_script(PGconn *conn, const char *sql, int64_t deadline, int stop)
 /* The statement's place among those of send_guarded(). */
 enum { GUARDED_STATEMENT = 2 };
 
+/*
+ * Sends the statement in its transaction. The server ends it at the deadline, too.
+ * Otherwise a statement that waits for a lock would keep its backend after we
+ * have left, and each further attempt would add one.
+ */
 static bool send_guarded(PGconn *conn, bool write, const char *sql,
-			 const char *const *values, size_t n)
+			 const char *const *values, size_t n, int64_t deadline)
 {
 	static const char settings[] = SQL_SET_LIMITS(
 		"0", "0",
@@ -176,8 +182,17 @@ static bool send_guarded(PGconn *conn, bool write, const char *sql,
 		     "pg_catalog.set_config('DateStyle', 'ISO', true), "
 		     "pg_catalog.set_config('IntervalStyle', 'postgres', true), "
 		     "pg_catalog.set_config('TimeZone', 'UTC', true), "
-		     "pg_catalog.set_config('bytea_output', 'hex', true)";
+		     "pg_catalog.set_config('bytea_output', 'hex', true), "
+		     "pg_catalog.set_config('statement_timeout', $1, true)";
+	char limit[24];
+	const char *const limits[] = { limit };
+	int64_t left = deadline - monotonic_ms();
 
+	/* 0 and more than an int have no limit for PostgreSQL. */
+	snprintf(limit, sizeof(limit), "%d",
+		 left > INT_MAX ? 0
+		 : left < 1	? 1
+				: (int)left);
 	return PQsetnonblocking(conn, 1) == 0 &&
 	       PQenterPipelineMode(conn) == 1 &&
 	       send_one(conn,
@@ -185,7 +200,7 @@ static bool send_guarded(PGconn *conn, bool write, const char *sql,
 				"READ WRITE"
 			      : "BEGIN ISOLATION LEVEL READ COMMITTED",
 			NULL, 0) &&
-	       send_one(conn, settings, NULL, 0) &&
+	       send_one(conn, settings, limits, ARRAY_SIZE(limits)) &&
 	       send_one(conn, sql, values, n) &&
 	       send_one(conn, "COMMIT", NULL, 0) && PQpipelineSync(conn) == 1;
 }
@@ -231,7 +246,7 @@ PGresult *pq_query_guarded(PGconn *conn, bool write, const char *sql,
 
 	if (PQtransactionStatus(conn) != PQTRANS_IDLE)
 		return pq_query(conn, sql, values, n, deadline, stop);
-	if (!send_guarded(conn, write, sql, values, n) ||
+	if (!send_guarded(conn, write, sql, values, n, deadline) ||
 	    !send_all(conn, &deadline, &stop))
 		return NULL;
 	if (!read_guarded(conn, &kept, &deadline, &stop)) {

@@ -10,6 +10,7 @@ import pytest
 from harness.cli import Running
 from harness.failover import Standby
 from harness.postgres import Database, wait_until
+from harness.postgres_proxy import PostgresProxy
 from harness.record_calls import Delivery, at, put
 from harness.responder_database import lock_class
 from harness.spool import Spool
@@ -436,7 +437,8 @@ def test_wait_for_what_comes(cli, database):
         running = Running(cli, "wait", task, DATABASE=database.dsn(), SPOOL="")
         try:
             listening = ("SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
-                         " AND application_name LIKE 'humcli%' AND state = 'idle'")
+                         " AND application_name LIKE 'humcli%' AND state = 'idle'"
+                         " AND query = 'COMMIT'")
             [(pid,)] = wait_until(lambda: database.execute(listening), "it to wait")
             if lose:
                 database.execute(f"SELECT pg_terminate_backend({pid})")
@@ -447,6 +449,54 @@ def test_wait_for_what_comes(cli, database):
             assert json.loads(running.out[0])["status"] == "CANCELLED"
         finally:
             running.close()
+
+
+def socket_of(database):
+    """Returns the path of the server's unix socket."""
+    return f"{database.cluster.folder}/.s.PGSQL.{database.cluster.port}"
+
+
+def test_wait_for_what_comes_with_the_end(cli, database):
+    """The status and the end of the task are recorded while wait reads."""
+    with PostgresProxy(socket_of(database)) as proxy:
+        proxy.hold_statement(b"humcli.tasks t")
+        running = Running(cli, "wait", "t", "--for", "VERIFIED", SPOOL="",
+                          DATABASE=proxy.conninfo(f"dbname={database.name} user=postgres"))
+        try:
+            assert proxy.held.wait(10)
+            put(database, Delivery("t", "VERIFIED", "SUBMITTED"),
+                Delivery("t", "COMPLETED", "VERIFIED", at(1)))
+            proxy.open()
+            assert running.end() == OK, running.err
+            assert json.loads(running.out[0])["status"] == "VERIFIED"
+        finally:
+            running.close()
+
+
+def test_wait_ends_in_time(ask, database):
+    """Also where the database does not answer: a lock, or a silent server."""
+    with contextlib.closing(database.connect()) as other, other.cursor() as cursor:
+        cursor.execute("BEGIN; LOCK TABLE humcli.events IN ACCESS EXCLUSIVE MODE")
+        done = ask("wait", "t", "--timeout", "300ms")
+        assert (done.returncode, done.out) == (LATER, "") and "in time" in done.err
+        wait_until(lambda: not database.execute(
+            "SELECT FROM pg_stat_activity WHERE datname = current_database()"
+            " AND wait_event_type = 'Lock'"), "the server to end the statement")
+    with PostgresProxy(socket_of(database)) as proxy:
+        proxy.freeze()
+        done = ask("wait", "t", "--timeout", "300ms",
+                   DATABASE=proxy.conninfo(f"dbname={database.name} user=postgres"))
+        assert (done.returncode, done.out) == (LATER, "") and "in time" in done.err
+
+
+def test_wait_for_a_purged_task(ask, database):
+    put(database, Delivery("t", "VERIFIED", "SUBMITTED"), Delivery("t", "COMPLETED", "VERIFIED", at(1)))
+    database.execute("UPDATE humcli.events SET recorded_at = occurred_at")
+    database.execute("SELECT humcli.purge('1 day')")
+    [event] = objects(ask("wait", "t", "--timeout", "300ms"))
+    assert (event["status"], event["payload"]) == ("COMPLETED", None)
+    done = ask("wait", "t", "--for", "DISPUTED", "--timeout", "300ms")
+    assert done.returncode == NEGATIVE and "has ended with COMPLETED" in done.err
 
 
 # ---- subscriptions and replay

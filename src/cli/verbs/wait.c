@@ -14,26 +14,41 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
 
-enum { POLL_MS = 2000 };
+enum { POLL_MS = 2000, QUERY_MS = 30000 };
 
 #define OCCURRED_AT ISO_TIME("e.occurred_at") " AS occurred_at"
 #define RECEIVED_AT ISO_TIME("e.received_at") " AS received_at"
 
-/* The first event of the task with a status of $2; NULL: any terminal one. */
-static const char event_sql[] =
-	"SELECT pg_catalog.row_to_json(r) FROM ("
+/*
+ * One statement, so that the task's end is not newer than its events: the first
+ * event of the task with a status of $2 (NULL: any terminal one), and the status
+ * that ended the task. Of a task that was purged, its last delivery is left.
+ */
+static const char look_sql[] =
+	"SELECT (SELECT pg_catalog.row_to_json(r) FROM ("
 	"SELECT e.id::text AS id, e.event, e.task_id, e.status, "
 	"nullif(e.previous_status, '') AS previous_status, " OCCURRED_AT
 	", " RECEIVED_AT ", e.secret_name AS secret, e.payload "
-	"FROM humcli.events e LEFT JOIN humcli.statuses s "
-	"ON s.status = e.status WHERE e.task_id = $1 "
-	"AND CASE WHEN $2::text IS NULL THEN s.terminal "
+	"FROM (SELECT v.id, v.event, v.task_id, v.status, v.previous_status, "
+	"v.occurred_at, v.received_at, v.secret_name, v.payload "
+	"FROM humcli.events v WHERE v.task_id = $1 UNION ALL "
+	"SELECT d.event_id, d.event, d.task_id, d.status, d.previous_status, "
+	"d.occurred_at, NULL, NULL, NULL "
+	"FROM humcli.retired d WHERE d.task_id = $1) e "
+	"LEFT JOIN humcli.statuses s ON s.status = e.status "
+	"WHERE CASE WHEN $2::text IS NULL THEN s.terminal "
 	"ELSE e.status = ANY (pg_catalog.string_to_array($2, ',')) END "
-	"ORDER BY e.occurred_at, e.id LIMIT 1) r";
-
-static const char ended_sql[] = "SELECT t.status FROM humcli.tasks t "
-				"WHERE t.task_id = $1 AND t.terminal";
+	"ORDER BY e.occurred_at, e.id LIMIT 1) r), "
+	"CASE WHEN $2::text IS NOT NULL THEN coalesce("
+	"(SELECT t.status FROM humcli.tasks t WHERE t.task_id = $1 "
+	"AND t.terminal), "
+	"(SELECT d.status FROM humcli.retired d JOIN humcli.statuses s "
+	"ON s.status = d.status WHERE d.task_id = $1 AND s.terminal "
+	"AND NOT EXISTS (SELECT FROM humcli.events e "
+	"WHERE e.task_id = $1))) END";
 
 struct wait {
 	struct query query;
@@ -42,57 +57,69 @@ struct wait {
 	int64_t end; /* monotonic_ms() */
 };
 
-/* Runs a query and returns its one value in *value, which the caller frees. */
-static int ask(struct wait *w, const char *sql, char **value)
+/* Returns the time until a moment of monotonic_ms(), limit at most. */
+static int64_t time_left(int64_t until, int64_t limit)
 {
-	const char *values[] = { w->task, w->statuses };
-	struct rows *rows = NULL;
-	int code = query_run(&w->query, sql, values, sql == event_sql ? 2 : 1,
-			     &rows);
-
-	*value = NULL;
-	if (code == EX_OK && rows_count(rows)) {
-		struct buf text = { 0 };
-
-		buf_printf(&text, "%s", rows_text(rows, 0, 0));
-		*value = text.data;
-	}
-	rows_free(rows);
-	return code;
+	return max_i64(min_i64(until - monotonic_ms(), limit), 0);
 }
 
-/* Looks at the task. *done: the wait is over, with the code returned. */
-static int look(struct wait *w, bool *done)
+static void print_event(const char *json)
 {
-	char *text;
-	int code = ask(w, event_sql, &text);
+	for (const char *p = json; *p; p++)
+		putchar(*p == '\n' || *p == '\r' ? ' ' : *p);
+	putchar('\n');
+}
 
-	if (code == EX_OK && text) {
-		for (char *p = text; *p; p++)
-			putchar(*p == '\n' || *p == '\r' ? ' ' : *p);
-		putchar('\n');
-		*done = true;
-	} else if (code == EX_OK && w->statuses) {
-		code = ask(w, ended_sql, &text);
-		if (code == EX_OK && text) {
-			cli_error(w->query.verb, "the task has ended with %s",
-				  text);
-			*done = true;
-			code = EXIT_NEGATIVE;
-		}
+/* Reads the answer. Returns true if the wait is over, with its exit code. */
+static bool judge(const struct wait *w, const struct rows *rows, int *code)
+{
+	const char *event = rows_text(rows, 0, 0);
+	const char *ended = rows_text(rows, 0, 1);
+
+	if (*event) {
+		print_event(event);
+		*code = EX_OK;
+	} else if (*ended) {
+		cli_error(w->query.verb, "the task has ended with %s", ended);
+		*code = EXIT_NEGATIVE;
 	}
-	free(text);
-	return code;
+	return *event || *ended;
+}
+
+/*
+ * Looks at the task. Returns true if the wait is over, with its exit code. An
+ * error that may pass is reported; then the wait goes on.
+ */
+static bool look(struct wait *w, int *code)
+{
+	const char *values[] = { w->task, w->statuses };
+	struct session *s = w->query.session;
+	struct rows *rows = NULL;
+	enum query_status status =
+		session_query(s, look_sql, values, ARRAY_SIZE(values),
+			      time_left(w->end, QUERY_MS), &rows);
+	bool over = false;
+
+	*code = EX_TEMPFAIL;
+	if (status == QUERY_OK) {
+		session_reset_backoff(s);
+		over = judge(w, rows, code);
+		rows_free(rows);
+	} else if (monotonic_ms() < w->end) {
+		*code = query_report(&w->query, status);
+		over = *code != EX_UNAVAILABLE;
+	}
+	return over;
 }
 
 static void wait_for_news(struct wait *w)
 {
 	struct session *s = w->query.session;
 	struct pollfd p = { .fd = session_socket(s), .events = POLLIN };
-	int64_t left = min_i64(POLL_MS, w->end - monotonic_ms());
 	struct notification n;
 
-	if (poll(&p, 1, (int)max_i64(left, 0)) > 0 && !session_receive(s))
+	if (poll(&p, 1, (int)time_left(w->end, POLL_MS)) > 0 &&
+	    !session_receive(s))
 		return;
 	while (session_notification(s, &n))
 		notification_free(&n);
@@ -109,24 +136,51 @@ static bool listen_again(struct wait *w, bool *listening)
 		return false;
 	if (!*listening)
 		*listening = session_query(s, "LISTEN humcli_events", NULL, 0,
-					   POLL_MS, NULL) == QUERY_OK;
+					   time_left(w->end, POLL_MS),
+					   NULL) == QUERY_OK;
 	return *listening;
 }
 
 static int wait_for_status(struct wait *w)
 {
-	bool listening = false, done = false;
+	bool listening = false;
+	int code;
 
 	while (monotonic_ms() < w->end) {
-		if (listen_again(w, &listening)) {
-			int code = look(w, &done);
-
-			if (done || (code != EX_OK && code != EX_UNAVAILABLE))
-				return code;
-		}
+		if (listen_again(w, &listening) && look(w, &code))
+			return code;
 		wait_for_news(w);
 	}
 	return EX_TEMPFAIL;
+}
+
+/* Returns a descriptor that is readable at w->end; -1 if there is no end. */
+static int end_timer(const struct wait *w)
+{
+	struct itimerspec at = { .it_value = {
+					 .tv_sec = w->end / 1000,
+					 .tv_nsec = w->end % 1000 * 1000000 + 1,
+				 } };
+	int fd = w->end == INT64_MAX
+			 ? -1
+			 : timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+
+	/* Without it, only an attempt to connect may last longer. */
+	if (fd >= 0 && timerfd_settime(fd, TFD_TIMER_ABSTIME, &at, NULL) < 0) {
+		close(fd);
+		fd = -1;
+	}
+	return fd;
+}
+
+/* Connects. Returns EX_TEMPFAIL if the time is over by then. */
+static int connect_in_time(struct wait *w)
+{
+	int code;
+
+	w->query.stop = end_timer(w);
+	code = query_connect(&w->query);
+	return monotonic_ms() < w->end ? code : EX_TEMPFAIL;
 }
 
 int cmd_wait(const struct verb *v, int argc, char **argv)
@@ -156,11 +210,15 @@ int cmd_wait(const struct verb *v, int argc, char **argv)
 		w.end = monotonic_ms() + us / 1000;
 	w.task = argv[0];
 	w.statuses = cli_statuses(v, statuses);
-	code = query_open_primary(&w.query, v);
+	code = query_load(&w.query, v);
+	if (code == EX_OK)
+		code = connect_in_time(&w);
 	if (code == EX_OK)
 		code = wait_for_status(&w);
 	if (code == EX_TEMPFAIL)
 		cli_error(v, "%s has not reached the status in time", w.task);
+	if (w.query.stop >= 0)
+		close(w.query.stop);
 	query_close(&w.query);
 	free(w.statuses);
 	return code;
