@@ -66,7 +66,8 @@ int query_count(struct query *q, const char *sql, const char *const *values,
 /*
  * SQL for the task_id of each task that has not ended, without tests, and the
  * occurred_at of its last event. Reads the index of the unique constraint
- * alone, backward; humcli.tasks would read all rows.
+ * alone, backward; humcli.tasks would read all rows. If a task has several events
+ * at its last moment and one ended it, the view says which of them came last.
  */
 #define OPEN_TASKS                                                       \
 	"SELECT l.task_id, l.occurred_at FROM ("                         \
@@ -77,7 +78,13 @@ int query_count(struct query *q, const char *sql, const char *const *values,
 	"e.status DESC) d ORDER BY d.task_id DESC, d.occurred_at DESC) " \
 	"l WHERE l.status <> ALL (ARRAY(SELECT s.status "                \
 	"FROM humcli.statuses s WHERE s.terminal)) "                     \
-	"AND strpos(l.task_id, 'task_test_') <> 1"
+	"AND strpos(l.task_id, 'task_test_') <> 1 "                      \
+	"AND CASE WHEN EXISTS (SELECT FROM humcli.events f "             \
+	"WHERE f.task_id = l.task_id AND f.occurred_at = l.occurred_at " \
+	"AND f.status = ANY (ARRAY(SELECT s.status "                     \
+	"FROM humcli.statuses s WHERE s.terminal))) "                    \
+	"THEN (SELECT t.terminal FROM humcli.tasks t "                   \
+	"WHERE t.task_id = l.task_id) IS NOT TRUE ELSE true END"
 
 /*
  * SQL for the ids of the tasks of the newest 10,000 events. humcli.gaps finds

@@ -45,6 +45,19 @@ def samples(text):
     return found
 
 
+def test_open_tasks_at_equal_times(metrics, database):
+    """The events of one moment are read in the order of humcli.tasks."""
+    connection = database.connect()
+    record(connection, [
+        Delivery("ended", "VERIFIED", "SUBMITTED"), Delivery("ended", "COMPLETED", "VERIFIED"),
+        Delivery("open", "COMPLETED", "VERIFIED"), Delivery("open", "DISPUTED", "COMPLETED")])
+    connection.close()
+    assert [(task, open_) for task, open_ in database.execute(
+        "SELECT task_id, terminal IS NOT TRUE FROM humcli.tasks ORDER BY task_id")] \
+        == [("ended", False), ("open", True)]
+    assert samples(metrics().out)["humcli_open_tasks",] == 1
+
+
 def test_families(metrics, database, tmp_path):
     connection = database.connect()
     record(connection, [
