@@ -7,7 +7,7 @@ const NAME = "node";    // the subscription
 // Without PGHOST, pg would use TCP; libpq and psql use Debian's socket.
 const HOST = process.env.PGHOST ?? "/var/run/postgresql";
 
-// Your work. It runs once per event; after a crash in it, perhaps again.
+// Your work. It is called once per event, and after a crash perhaps again.
 async function process_task_update(payload) {
     console.log(payload.task_id, payload.status);
 }
@@ -17,7 +17,7 @@ async function drain(db) {
     let rows;
     do {
         await db.query("BEGIN");
-        // jsonb can't hold \u0000; then the columns are used.
+        // jsonb can't hold \u0000; payload() is then NULL, and the columns are used.
         ({ rows } = await db.query(`SELECT position, coalesce(humcli.payload(payload),
             jsonb_build_object('task_id', task_id, 'status', status)) AS payload
             FROM humcli.fetch($1)`, [NAME]));
@@ -29,7 +29,7 @@ async function drain(db) {
     } while (rows.length);
 }
 
-// LISTEN comes before the first look, so that no event falls in between.
+// Runs LISTEN before the first drain, so that no event falls in between.
 async function listen(db) {
     let notify, notified;
     const lost = new Promise((_, reject) => db.on("error", reject).on("end", reject));

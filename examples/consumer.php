@@ -5,7 +5,7 @@
 
 const NAME = "php";     // the subscription
 
-// Your work. It runs once per event; after a crash in it, perhaps again.
+// Your work. It is called once per event, and after a crash perhaps again.
 function process_task_update($payload)
 {
     echo $payload["task_id"], " ", $payload["status"], "\n";
@@ -16,7 +16,7 @@ function drain($db)
 {
     do {
         pg_query($db, "BEGIN");
-        // jsonb can't hold \u0000; then the columns are used.
+        // jsonb can't hold \u0000; payload() is then NULL, and the columns are used.
         $rows = pg_fetch_all(pg_query_params($db, "SELECT position, coalesce(humcli.payload(payload),
             jsonb_build_object('task_id', task_id, 'status', status)) AS payload
             FROM humcli.fetch($1)", [NAME]));
@@ -28,7 +28,7 @@ function drain($db)
     } while ($rows);
 }
 
-// LISTEN comes before the first look, so that no event falls in between.
+// Runs LISTEN before the first drain, so that no event falls in between.
 function listen()
 {
     $db = pg_connect("", PGSQL_CONNECT_FORCE_NEW);

@@ -12,7 +12,7 @@ NAME = "python"     # the subscription
 
 
 def process_task_update(payload):
-    """Your work. It runs once per event; after a crash in it, perhaps again."""
+    """Your work. It is called once per event, and after a crash perhaps again."""
     print(payload["task_id"], payload["status"], flush=True)
 
 
@@ -21,7 +21,7 @@ def drain(connection):
     rows = True
     while rows:
         with connection, connection.cursor() as cursor:     # a transaction
-            # jsonb can't hold \u0000; then the columns are used.
+            # jsonb can't hold \u0000; payload() is then NULL, and the columns are used.
             cursor.execute("""SELECT position, coalesce(humcli.payload(payload),
                               jsonb_build_object('task_id', task_id, 'status', status))
                               FROM humcli.fetch(%s)""", [NAME])
@@ -33,7 +33,7 @@ def drain(connection):
 
 
 def listen():
-    """LISTEN comes before the first look, so that no event falls in between."""
+    """Runs LISTEN before the first drain, so that no event falls in between."""
     connection = psycopg2.connect("")
     with connection, connection.cursor() as cursor:
         cursor.execute("SELECT humcli.subscribe(%s)", [NAME])

@@ -1,12 +1,12 @@
--- Processes every event, also those that arrived while it did not run, by psql
+-- Processes every event, also those that arrived while it did not run, with psql
 -- alone:
 --
 --	PGDATABASE=humcli psql -X -q -f examples/consumer.sql
 --
 -- Each run reads at most 100 events in one transaction with your own writes, so
--- that these happen once or not at all. The first run subscribes: events from
--- then on are delivered. So run it once before you put it into cron or behind
--- humcli-webhook listen.
+-- that these writes happen once or not at all. The first run only subscribes, and
+-- later runs get the events from then on. So run this file once before you call it
+-- from cron or humcli-webhook listen.
 
 \set ON_ERROR_STOP on
 \set name psql

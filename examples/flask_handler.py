@@ -1,7 +1,7 @@
 """A handler of HumCLI's webhooks in Flask, in the form of the sample in HumCLI's
 documentation: it checks X-Signature over the raw body, then reads task_id and
-status. Forward the recorded events to it, and it needs neither to be reachable
-from the internet nor to be up all the time:
+status. If you forward the recorded events to it, the handler need not be reachable
+from the internet, and may be down for a while:
 
     humcli-webhook listen --pool forward --exec '...'
 
@@ -22,7 +22,7 @@ SECRET = os.environ["WEBHOOK_SECRET"]   # the task's callback_secret
 
 
 def process_task_update(task_id, status):
-    """Your work. An exception is answered 500, and the event comes again."""
+    """Your work. After an exception Flask answers 500, and the event comes again."""
     print(task_id, status, flush=True)
 
 
