@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -401,6 +402,8 @@ int main(int argc, char **argv)
 	if (!standard_files_reserve() || signal(SIGXFSZ, SIG_IGN) == SIG_ERR ||
 	    signal(SIGPIPE, SIG_IGN) == SIG_ERR)
 		return EX_OSERR;
+	/* The modes of spool, log and socket do not depend on who starts us. */
+	umask(077);
 	parse_options(argc, argv, &o);
 	if (o.check_config)
 		return check_config();

@@ -1,6 +1,7 @@
 """Settings and secrets, tried by running the program: the accepted and the
 refused values, and the messages."""
 
+import functools
 import json
 import os
 import pty
@@ -553,6 +554,22 @@ def test_log_file_is_private_and_appended_to(program):
     assert stat.S_IMODE(os.stat(program.log_file).st_mode) == 0o600
     log = program.log()
     assert log.index(task_of(first)) < log.index(task_of(second))
+
+
+@pytest.mark.parametrize("umask", [0, 0o777])
+def test_modes_under_any_umask(umask, program):
+    """Else the next process could not use what the first one made."""
+    spool = os.path.join(program.folder, "spool")
+    program.settings.update(SPOOL=spool, DATABASE="host=/nowhere", DEADLINE="200ms")
+    program.spawn = functools.partial(program.spawn, preexec_fn=lambda: os.umask(umask))
+    for _ in range(2):
+        assert program.post(event()).body == b'{"received":true,"spooled":true}'
+    files = [os.path.join(spool, "new", name) for name in os.listdir(spool + "/new")]
+    assert len(files) == 2
+    for path in (program.log_file, *files):
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    for path in (spool, spool + "/new"):
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o700
 
 
 def test_log_line(program):
