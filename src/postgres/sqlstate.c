@@ -71,6 +71,9 @@ const char *sqlstate_advice(const char *sqlstate)
 		{ "25", "check whether the server is a standby" },
 	};
 
+	if (*sqlstate == '\0')
+		return "check PostgreSQL's log, and a pooler in between: it "
+		       "needs session or transaction mode";
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
 		if (starts_with(sqlstate, table[i].prefix))
 			return table[i].advice;

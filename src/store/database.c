@@ -6,6 +6,7 @@
 #include "store/database.h"
 
 #include <libpq-fe.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -59,6 +60,16 @@ void database_free(struct database *db)
 bool database_connected(const struct database *db)
 {
 	return db->pipeline.conn != NULL;
+}
+
+void database_explain_loss(const struct database *db,
+			   struct database_result *result)
+{
+	const char *words = pipeline_last_words(&db->pipeline);
+
+	snprintf(result->message, sizeof(result->message),
+		 "the connection was lost%s%s", words ? ": " : "",
+		 words ? words : "");
 }
 
 void database_disconnect(struct database *db)

@@ -113,6 +113,13 @@ struct database_result {
 	size_t count;
 };
 
+/*
+ * Sets the message of a result to what a lost connection said last. Call it
+ * before database_disconnect().
+ */
+void database_explain_loss(const struct database *db,
+			   struct database_result *result);
+
 enum database_status { DATABASE_NOTHING, DATABASE_RESULT, DATABASE_LOST };
 
 /* Returns the descriptor to poll, and for what; -1 if not connected. */

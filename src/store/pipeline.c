@@ -233,6 +233,12 @@ static enum pipeline_status read_result(struct pipeline *p, PGresult *result)
 	}
 }
 
+const char *pipeline_last_words(const struct pipeline *p)
+{
+	return p->pending_count && p->pending[0].failed ? p->pending[0].message
+							: NULL;
+}
+
 struct pending_request pipeline_pop(struct pipeline *p)
 {
 	struct pending_request r = p->pending[0];

@@ -95,6 +95,12 @@ enum pipeline_status pipeline_next(struct pipeline *p,
 /* Keeps the first error of a request, which is the cause of the others. */
 void pipeline_fail(struct pending_request *r, const char *sqlstate,
 		   const char *message);
+/*
+ * Returns the message of the error after which the connection was lost, as far
+ * as one came: a FATAL of the server or of a pooler; else NULL. It is valid
+ * until the next call.
+ */
+const char *pipeline_last_words(const struct pipeline *p);
 /* Removes the oldest request, which has ended. */
 struct pending_request pipeline_pop(struct pipeline *p);
 

@@ -177,7 +177,9 @@ static void batch_failed(struct writer *w, struct batch *b,
 static void connection_lost(struct writer *w)
 {
 	struct batch *b = w->in_flight;
+	struct database_result loss = { 0 };
 
+	database_explain_loss(w->db, &loss);
 	database_disconnect(w->db);
 	queue_forget_round_trip(w->queue);
 	notifications_lost(&w->notifications);
@@ -185,9 +187,7 @@ static void connection_lost(struct writer *w)
 	if (b)
 		w->notifications.resync_due = true;
 	if (b && b->count)
-		batch_failed(w, b,
-			     &(struct database_result){
-				     .message = "the connection was lost" });
+		batch_failed(w, b, &loss);
 	else
 		free(b);
 	wait_to_retry(w);

@@ -103,3 +103,15 @@ def test_setting(name, value, where, conninfo, paths, store):
         with CGI(paths.responder, conninfo, SPOOL=spool.path) as it:
             assert it.post(event()).body == RECEIVED, it.log()
             assert it.post(event()[:-1] + b',"x":01}').status == 400, it.log()
+
+
+def test_pooler_in_statement_mode(paths, store):
+    """It forbids transactions. The log says so, and no event is lost."""
+    pooler = PgBouncer(store.cluster, WRITER, "statement")
+    with contextlib.closing(pooler), Spool() as spool, \
+            FastCGI(paths.responder, f"host=127.0.0.1 port={pooler.port} {store.login}",
+                    SPOOL=spool.path) as it:
+        assert it.post(event()).body == b'{"received":true,"spooled":true}'
+        assert len(spool.waiting) == 1
+        assert eventually(lambda: "not allowed in statement pooling mode" in it.log()), it.log()
+        assert "needs session or transaction mode" in it.log()

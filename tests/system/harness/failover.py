@@ -73,10 +73,9 @@ class Pair:
 
 
 class PgBouncer:
-    """A PgBouncer in front of one cluster, in transaction mode, on a free
-    loopback port."""
+    """A PgBouncer in front of one cluster, on a free loopback port."""
 
-    def __init__(self, cluster, user):
+    def __init__(self, cluster, user, mode="transaction"):
         self.process = None
         self.folder = tempfile.mkdtemp(prefix="humcli-pgbouncer-", dir="/tmp")
         chown_to_test_user(self.folder)
@@ -96,7 +95,7 @@ class PgBouncer:
                        "unix_socket_dir =\n"
                        "auth_type = trust\n"
                        f"auth_file = {users}\n"
-                       "pool_mode = transaction\n"
+                       f"pool_mode = {mode}\n"
                        # seconds after a failed login; the default is 15
                        "server_login_retry = 1\n")
         try:
