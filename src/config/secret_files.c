@@ -375,6 +375,7 @@ static bool check_directory(const struct settings *s,
 	if (error && (!gone || s->secret_dir_given))
 		buf_printf(&report->errors, "%s: %s\n", s->secret_dir,
 			   strerror(error));
+	report->folder_unusable = report->errors.length > 0;
 	return !error || gone;
 }
 

@@ -27,6 +27,7 @@ struct file_stamp {
 /* The faults of the files, a line each. */
 struct secret_report {
 	struct buf errors, warnings;
+	bool folder_unusable; /* an error is of SECRET_DIR itself */
 };
 
 struct secret_file {

@@ -171,10 +171,16 @@ static void explain_no_secret(const struct settings *s, struct buf *errors)
 		s->secret_dir ? "" : directory);
 }
 
-struct secrets *secrets_open(const struct settings *s, struct buf *errors)
+/*
+ * Reads all secrets. Returns NULL if there is none or one is invalid; with
+ * skip_invalid as secrets_open_to_serve().
+ */
+static struct secrets *open_secrets(const struct settings *s, bool skip_invalid,
+				    struct buf *errors)
 {
 	struct secrets *new = xcalloc(1, sizeof(*new));
 	struct secret_report report = { 0 };
+	bool valid, skipped;
 
 	new->settings = s;
 	mutex_init(&new->lock);
@@ -184,16 +190,29 @@ struct secrets *secrets_open(const struct settings *s, struct buf *errors)
 	secret_files_list(&new->scanned, s);
 	new->stable = secret_files_settled(&new->scanned);
 	new->set = secret_files_load(s, &new->scanned, &report);
-	buf_add(errors, report.errors.data, report.errors.length);
-	if (new->set &&new->set->count == 0 && report.errors.length == 0)
-		explain_no_secret(s, errors);
-	else if (new->set && report.errors.length == 0) {
+	valid = report.errors.length == 0;
+	skipped = skip_invalid && !report.folder_unusable;
+	if (new->set &&new->set->count && (valid || skipped)) {
 		log_new_lines(new, &report);
 		return new;
 	}
+	buf_add(errors, report.errors.data, report.errors.length);
+	if (new->set && valid)
+		explain_no_secret(s, errors);
 	secret_report_free(&report);
 	secrets_close(new);
 	return NULL;
+}
+
+struct secrets *secrets_open(const struct settings *s, struct buf *errors)
+{
+	return open_secrets(s, false, errors);
+}
+
+struct secrets *secrets_open_to_serve(const struct settings *s,
+				      struct buf *errors)
+{
+	return open_secrets(s, true, errors);
 }
 
 void secrets_close(struct secrets *s)

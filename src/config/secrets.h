@@ -22,6 +22,13 @@ struct secrets;
  */
 struct secrets *secrets_open(const struct settings *s,
 			     struct buf *errors) MUST_CHECK;
+/*
+ * As secrets_open(), but leaves invalid files out, with an error in the log,
+ * because a fault of one secret must not refuse the events of all others.
+ * Returns NULL if no secret is left, or if SECRET_DIR itself is at fault.
+ */
+struct secrets *secrets_open_to_serve(const struct settings *s,
+				      struct buf *errors) MUST_CHECK;
 void secrets_close(struct secrets *s);
 
 /* Returns true if secrets_acquire() would look at the files, or wait for that. */

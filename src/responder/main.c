@@ -167,7 +167,9 @@ static bool configure(struct responder *r, bool check)
 	ok = ok && open_log(&r->settings, check, &errors);
 	if (ok) {
 		r->handler.settings = &r->settings;
-		r->handler.secrets = secrets_open(&r->settings, &errors);
+		r->handler.secrets =
+			check ? secrets_open(&r->settings, &errors)
+			      : secrets_open_to_serve(&r->settings, &errors);
 		ok = r->handler.secrets != NULL;
 	}
 	if ((check || !ok) &&

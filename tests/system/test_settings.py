@@ -277,6 +277,24 @@ def test_secret_file_that_others_can_read(program, key, mode):
     accepted(program)
 
 
+@pytest.mark.parametrize("kind", [FastCGI, CGI])
+def test_secret_file_beside_others(kind, program, paths, store):
+    """An invalid one, just uploaded, must not refuse the events of all others."""
+    program.add_secret("open", "whsec_open", 0o644)
+    path = os.path.join(program.secret_dir, "open")
+    with kind(paths.responder, store.conninfo, SECRET_DIR=program.secret_dir) as it:
+        assert it.post(event()).body == RECEIVED, it.log()
+        assert it.post(event(), "whsec_open").status == 401
+        fix(it.log(), path)
+        assert eventually(lambda: it.post(event(), "whsec_open").body == RECEIVED)
+
+
+def test_folder_of_secrets_that_others_can_write(program):
+    os.chmod(program.secret_dir, 0o703)
+    assert program.post(event()).status == 503
+    refused(program, f"chmod o-w {program.secret_dir}")
+
+
 @pytest.mark.parametrize("mode", [0o600, 0o400, 0o640, 0o440, 0o700])
 def test_secret_file_that_is_private(program, mode):
     program.add_secret("fine", "whsec_fine", mode)
