@@ -11,6 +11,7 @@
 #include "base/macros.h"
 #include "base/parse.h"
 #include "cli/program.h"
+#include "cli/remedies.h"
 #include "cli/table.h"
 
 #include <stdio.h>
@@ -41,20 +42,31 @@ static void become_postgres(struct query *q)
 	free(conninfo);
 }
 
+/* Reports what helps, and where the connection string is. */
+static void advise(const struct query *q, bool is_set)
+{
+	const char *failure = session_connect_failure(q->session);
+	bool in_file = q->settings.file && !getenv("HUMCLI_WEBHOOK_DATABASE");
+	bool sudo = geteuid() != 0 && (strstr(failure, "role \"") ||
+				       strstr(failure, "Peer authentication"));
+
+	cli_error(q->verb, "%s%s; HUMCLI_WEBHOOK_DATABASE is %s%s%s",
+		  sudo ? "run it with sudo, or " : "",
+		  remedy_for_connection(failure), is_set ? "set" : "not set",
+		  in_file ? " in " : " in the environment",
+		  in_file ? q->settings.file : "");
+}
+
 static int open_session(struct query *q, bool primary)
 {
+	bool is_set = *q->settings.database;
+
 	become_postgres(q);
 	q->session = session_new(q->settings.database, primary, q->stop);
 	if (session_open(q->session))
 		return EX_OK;
 	/* The connector has reported the reason. */
-	cli_error(q->verb,
-		  "is the server running, and has it a role for this user? "
-		  "Where init set it up, sudo reads as postgres. "
-		  "HUMCLI_WEBHOOK_DATABASE names the server%s%s; "
-		  "humcli-webhook doctor says more",
-		  q->settings.file ? ", in " : "",
-		  q->settings.file ? q->settings.file : "");
+	advise(q, is_set);
 	return EX_UNAVAILABLE;
 }
 
@@ -90,42 +102,12 @@ void query_close(struct query *q)
 	*q = (struct query){ 0 };
 }
 
-/* Returns what helps, after a "; ", or "". */
-static const char *hint(const char *sqlstate)
-{
-	static const struct {
-		const char *sqlstate;
-		const char *text;
-	} hints[] = {
-		{ "3F000", "; the schema is not in this database: "
-			   "humcli-webhook init installs it" },
-		{ "42P01", "; the schema is not in this database, or an older "
-			   "one: humcli-webhook init installs it" },
-		{ "42883", "; the schema is not in this database, or an older "
-			   "one: humcli-webhook init installs it" },
-		{ "42501", "; run it with sudo, or as a role that was granted "
-			   "humcli_reader (to read), humcli_consumer (to "
-			   "replay), humcli_admin (to purge and retry) or "
-			   "humcli_reconciler (to reconcile)" },
-		{ "22007", "; a time is such as '2026-03-01 12:00', "
-			   "'yesterday', 90min or 7d; an interval such as "
-			   "'30 days'" },
-	};
-
-	for (size_t i = 0; i < ARRAY_SIZE(hints); i++) {
-		if (strcmp(sqlstate, hints[i].sqlstate) == 0)
-			return hints[i].text;
-	}
-	return "";
-}
-
 int query_report(const struct query *q, enum query_status status)
 {
-	bool refused = status == QUERY_REFUSED;
-	int code = refused ? session_exit_code(q->session) : EX_OK;
+	int code = status == QUERY_REFUSED ? session_exit_code(q->session)
+					   : EX_OK;
 
-	cli_error(q->verb, "%s%s", session_message(q->session),
-		  refused ? hint(session_sqlstate(q->session)) : "");
+	cli_error(q->verb, "%s", session_message(q->session));
 	return code == EX_OK ? EX_UNAVAILABLE : code;
 }
 

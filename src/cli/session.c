@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "cli/remedies.h"
 #include "postgres/connector.h"
 #include "postgres/conninfo.h"
 #include "postgres/limits.h"
@@ -32,6 +33,7 @@ struct session {
 	bool primary;
 	int stop;
 	PGconn *conn;
+	bool advised; /* advice is for a first connection, once */
 	int64_t backoff;
 	int64_t retry_at;
 	char sqlstate[6];
@@ -78,6 +80,7 @@ bool session_open(struct session *s)
 		      wall_clock_us() % (s->backoff / 2);
 	s->backoff = s->backoff < BACKOFF_MAX_MS / 2 ? s->backoff * 2
 						     : BACKOFF_MAX_MS;
+	s->advised |= s->conn != NULL;
 	return s->conn != NULL;
 }
 
@@ -112,6 +115,11 @@ int session_socket(const struct session *s)
 	return s->conn ? PQsocket(s->conn) : -1;
 }
 
+const char *session_connect_failure(const struct session *s)
+{
+	return connector_failure(s->connector);
+}
+
 const char *session_sqlstate(const struct session *s)
 {
 	return s->sqlstate;
@@ -138,18 +146,21 @@ enum query_status session_reject(struct session *s, const char *what)
 	return QUERY_REFUSED;
 }
 
-/* Keeps what the server says, and what it advises. */
+/* Keeps the server's message, and our advice or else the server's. */
 static void set_error(struct session *s, const PGresult *r)
 {
 	const char *sqlstate = PQresultErrorField(r, PG_DIAG_SQLSTATE);
 	const char *text = PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY);
-	const char *hint = PQresultErrorField(r, PG_DIAG_MESSAGE_HINT);
+	const char *hint;
 	char *whole;
 
 	if (!sqlstate || !text) {
 		pq_error(s->conn, r, s->message, sizeof(s->message));
 		return;
 	}
+	hint = remedy_for_sqlstate(sqlstate);
+	if (!hint)
+		hint = PQresultErrorField(r, PG_DIAG_MESSAGE_HINT);
 	whole = xasprintf("%s%s%s", text, hint ? "; " : "", hint ? hint : "");
 	pq_one_line(s->message, sizeof(s->message), whole);
 	free(whole);
@@ -245,6 +256,16 @@ enum query_status session_query(struct session *s, const char *query,
 	return answer;
 }
 
+/* Logs what helps, because the caller goes on trying. */
+static void advise(struct session *s)
+{
+	if (s->advised || session_stop_requested(s))
+		return;
+	log_message(LEVEL_INFO, "%s",
+		    remedy_for_connection(session_connect_failure(s)));
+	s->advised = true;
+}
+
 /*
  * Sets the limit for the session rather than a transaction. Behind a pooler the
  * setting stays with the server's connection, where it is harmless, because the
@@ -259,8 +280,12 @@ bool session_open_lasting(struct session *s)
 
 	if (s->conn)
 		return true;
-	if (!session_open(s))
+	if (monotonic_ms() < s->retry_at)
 		return false;
+	if (!session_open(s)) {
+		advise(s);
+		return false;
+	}
 	if (session_query(s, query, NULL, 0, SETTING_MS, NULL) == QUERY_REFUSED)
 		log_message(LEVEL_WARNING,
 			    "can't switch off idle_session_timeout: %s",

@@ -84,7 +84,9 @@ int session_exit_code(const struct session *s);
  * is of another version. what names the function. Returns QUERY_REFUSED.
  */
 enum query_status session_reject(struct session *s, const char *what);
-/* Returns the last error in one line. */
+/* Returns why session_open() failed last, in one line. */
+const char *session_connect_failure(const struct session *s);
+/* Returns the last error in one line, with what helps if that is known. */
 const char *session_message(const struct session *s);
 
 size_t rows_count(const struct rows *r) MUST_CHECK;

@@ -43,9 +43,12 @@ bool pq_stop_requested(int stop)
 
 void pq_one_line(char *to, size_t size, const char *message)
 {
-	size_t length;
+	/* libpq's question after a refused connection tells nothing new. */
+	const char *question = strstr(message, "\n\tIs the server running");
+	size_t length = question ? (size_t)(question - message)
+				 : strlen(message);
 
-	snprintf(to, size, "%s", message);
+	snprintf(to, size, "%.*s", (int)length, message);
 	length = strlen(to);
 	while (length && to[length - 1] == '\n')
 		to[--length] = '\0';

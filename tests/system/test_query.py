@@ -58,7 +58,30 @@ def test_no_database_and_no_schema(cli, cluster):
         assert (done.returncode, done.out) == (UNAVAILABLE, "") and "can't connect to the database" in done.err
         done = cli(*verb, DATABASE=cluster.dsn(bare), SPOOL="")
         assert (done.returncode, done.out) == (CONFIG, "") and "does not exist" in done.err
+        assert "run humcli-webhook init" in done.err
+    done = cli("listen", "--subscription", "s", DATABASE=cluster.dsn(bare), SPOOL="")
+    assert done.returncode == CONFIG and "run humcli-webhook init" in done.err
     cluster.drop_database(bare)
+
+
+def test_advice_fits_the_refused_connection(cli, database):
+    """Each fault is followed by its own advice, and by where the connection
+    string is."""
+    dsn = database.dsn()
+    for conninfo, fault, advice in (
+            (f"{dsn} user=nobody_knows", 'role "nobody_knows" does not exist', "createuser"),
+            (f"{dsn} dbname=nowhere", 'database "nowhere" does not exist', "init creates the database"),
+            ("host=127.0.0.1 port=1", "Connection refused", "start PostgreSQL"),
+            ("host=/nowhere", "No such file or directory", "the socket's folder"),
+            ("hots=x", "hots", "key=value")):
+        done = cli("tasks", DATABASE=conninfo, SPOOL="")
+        said, advised = done.err.splitlines()
+        assert done.returncode == UNAVAILABLE and fault in said and advice in advised, done.err
+        assert advised.endswith("HUMCLI_WEBHOOK_DATABASE is set in the environment")
+        assert "Is the server running" not in said
+    done = cli("listen", "--subscription", "s", "--timeout", "1ms", SPOOL="",
+               DATABASE=f"{dsn} user=nobody_knows")
+    assert done.err.count("createuser") == 1, done.err
 
 
 # A trap for each function and operator that a verb or doctor calls.

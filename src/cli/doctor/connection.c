@@ -8,7 +8,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/parse.h"
-#include "cli/doctor/remedies.h"
+#include "cli/remedies.h"
 #include "postgres/connector.h"
 #include "postgres/conninfo.h"
 #include "postgres/query.h"
@@ -24,6 +24,19 @@ PGresult *doctor_query(PGconn *conn, const char *query, const char *parameter)
 				-1);
 }
 
+/* Returns the fix for the role that the receiver connects as. */
+static const char *fix(const char *sqlstate)
+{
+	const char *remedy;
+
+	if (strcmp(sqlstate, "42501") == 0)
+		return "GRANT humcli_writer to the role that the receiver "
+		       "connects as; --reader names another role to read the "
+		       "events";
+	remedy = remedy_for_sqlstate(sqlstate);
+	return remedy ? remedy : "PostgreSQL's own log says more";
+}
+
 void doctor_query_error(struct findings *f, const char *topic, PGconn *conn,
 			const PGresult *result)
 {
@@ -35,8 +48,7 @@ void doctor_query_error(struct findings *f, const char *topic, PGconn *conn,
 		report_finding(f, FINDING_FAILURE, topic,
 			       "PostgreSQL's own log says more", "%s", text);
 	else
-		report_finding(f, FINDING_FAILURE, topic,
-			       remedy_for_sqlstate(sqlstate),
+		report_finding(f, FINDING_FAILURE, topic, fix(sqlstate),
 			       "%s (SQLSTATE %s)", text, sqlstate);
 }
 
@@ -64,12 +76,8 @@ PGconn *doctor_connect(struct findings *f, const char *topic,
 	PGconn *conn;
 
 	if (!conninfo_check(conninfo, fault)) {
-		report_finding(
-			f, severity, topic,
-			"write it as key=value pairs, a value with a space "
-			"between ', or as a URI "
-			"postgresql://user@host/database",
-			"%s", fault);
+		report_finding(f, severity, topic, remedy_for_conninfo, "%s",
+			       fault);
 		return NULL;
 	}
 	c = connector_new(conninfo);

@@ -1,5 +1,5 @@
-/* The doctor's advice: which words of a message lead to which fix. */
-#include "cli/doctor/remedies.h"
+/* The advice on faults of the database: which words of a message lead to which fix. */
+#include "cli/remedies.h"
 
 #include "base/macros.h"
 
@@ -34,8 +34,11 @@ static void test_connections(void **state)
 		  "FATAL:  password authentication failed for user \"x\"",
 		  "password=" },
 		{ __LINE__, "fe_sendauth: no password supplied", ".pgpass" },
-		{ __LINE__, "FATAL:  role \"x\" does not exist",
-		  "CREATE ROLE" },
+		{ __LINE__, "FATAL:  role \"x\" does not exist", "createuser" },
+		{ __LINE__, "FATAL:  role \"x\" is not permitted to log in",
+		  "LOGIN" },
+		{ __LINE__, "HUMCLI_WEBHOOK_DATABASE: no parameter hots",
+		  "key=value" },
 		{ __LINE__, "FATAL:  database \"x\" does not exist",
 		  "dbname=" },
 		{ __LINE__,
@@ -61,16 +64,16 @@ static void test_connections(void **state)
 static void test_statements(void **state)
 {
 	static const struct row rows[] = {
-		{ __LINE__, "42501", "GRANT humcli_writer" },
+		{ __LINE__, "42501", "humcli_reader" },
 		{ __LINE__, "42883", "humcli-webhook init" },
 		{ __LINE__, "3F000", "humcli-webhook init" },
 		{ __LINE__, "53100", "short of" },
 		{ __LINE__, "XX001", "damaged page" },
-		{ __LINE__, "P0001", "PostgreSQL's own log" },
 	};
 
 	(void)state;
 	assert_fixes(rows, ARRAY_SIZE(rows), remedy_for_sqlstate);
+	assert_null(remedy_for_sqlstate("P0001"));
 }
 
 int main(void)

@@ -1,8 +1,14 @@
 /* What may help against a fault of the database. Pure functions. */
-#ifndef DOCTOR_REMEDIES_H
-#define DOCTOR_REMEDIES_H
+#ifndef REMEDIES_H
+#define REMEDIES_H
 
-/* Returns the fix for a statement that failed with this SQLSTATE. */
+/* The fix for a connection string that can't be read. */
+extern const char remedy_for_conninfo[];
+
+/*
+ * Returns the fix for a statement that failed with this SQLSTATE; NULL if none
+ * is known.
+ */
 const char *remedy_for_sqlstate(const char *sqlstate);
 /* Returns the fix for a connection that failed so, in libpq's words. */
 const char *remedy_for_connection(const char *failure);

@@ -1,8 +1,8 @@
 /*
- * Owns the doctor's advice on the database, a table a question. Knows nothing
+ * Owns the advice on faults of the database, a table a question. Knows nothing
  * of connections. The first row that fits counts.
  */
-#include "cli/doctor/remedies.h"
+#include "cli/remedies.h"
 
 #include "base/macros.h"
 
@@ -14,16 +14,27 @@ struct remedy {
 	const char *text;
 };
 
+const char remedy_for_conninfo[] = "write it as key=value pairs, a value with "
+				   "a space between ', or as a URI "
+				   "postgresql://user@host/database";
+
+#define OTHER_SCHEMA                                                    \
+	"the schema humcli is missing in this database, or of another " \
+	"version: run humcli-webhook init"
+
 /* By how the SQLSTATE begins. */
 static const struct remedy statements[] = {
-	{ "42501", "GRANT humcli_writer to the role that the receiver "
-		   "connects as; --reader names another role to read "
-		   "the events" },
-	{ "42", "humcli-webhook init, or sql/install.sql, in this "
-		"database: the schema is missing or of another "
-		"version" },
-	{ "3F", "humcli-webhook init, or sql/install.sql, in this "
-		"database" },
+	{ "42501", "run it with sudo, or as a role that was granted "
+		   "humcli_reader (to read), humcli_consumer (to listen and "
+		   "replay), humcli_admin (to purge and retry) or "
+		   "humcli_reconciler (to reconcile)" },
+	{ "42P01", OTHER_SCHEMA },
+	{ "42703", OTHER_SCHEMA },
+	{ "42883", OTHER_SCHEMA },
+	{ "3F", "the schema humcli is missing in this database: run "
+		"humcli-webhook init" },
+	{ "22007", "a time is such as '2026-03-01 12:00', 'yesterday', 90min "
+		   "or 7d; an interval such as '30 days'" },
 	{ "57014", "the server canceled it: is it overloaded? See "
 		   "pg_stat_activity" },
 	{ "53", "the server is short of memory, disk or connections: "
@@ -34,6 +45,7 @@ static const struct remedy statements[] = {
 
 /* By words of the message. */
 static const struct remedy connections[] = {
+	{ "HUMCLI_WEBHOOK_DATABASE:", remedy_for_conninfo },
 	{ "Peer authentication failed",
 	  "the role must have the name of the system user; or give "
 	  "user=, password= and host=localhost in "
@@ -46,12 +58,16 @@ static const struct remedy connections[] = {
 	  "ALTER ROLE ... PASSWORD sets a new one" },
 	{ "no password supplied",
 	  "add password= to HUMCLI_WEBHOOK_DATABASE, or a .pgpass to "
-	  "the home of the receiver's user" },
+	  "the home of the user that connects" },
 	{ "no pg_hba.conf entry",
 	  "add a line for this role, database and address to "
 	  "pg_hba.conf, and reload PostgreSQL" },
-	{ "role \"", "humcli-webhook init creates the role; or CREATE ROLE ... "
-		     "LOGIN, and GRANT humcli_writer" },
+	{ "not permitted to log in", "ALTER ROLE ... LOGIN" },
+	{ "role \"", "create the role: humcli-webhook init for the receiver's "
+		     "own, or sudo -iu postgres createuser -g humcli_consumer "
+		     "NAME for one that reads" },
+	{ "permission denied for database",
+	  "GRANT CONNECT ON DATABASE ... TO this role" },
 	{ "database \"", "humcli-webhook init creates the database; or "
 			 "correct dbname=" },
 	{ "Connection refused",
@@ -59,7 +75,7 @@ static const struct remedy connections[] = {
 	{ "No such file or directory",
 	  "no server listens on that socket: start PostgreSQL, or "
 	  "correct host= (the socket's folder) and port=" },
-	{ "Permission denied", "let the receiver's user reach the "
+	{ "Permission denied", "let the user that connects reach the "
 			       "socket's folder, or use host=localhost" },
 	{ "look up", "correct host=, or the machine's DNS" },
 	{ "translate host name", "correct host=, or the machine's DNS" },
@@ -87,7 +103,7 @@ const char *remedy_for_sqlstate(const char *sqlstate)
 		if (strncmp(sqlstate, key, strlen(key)) == 0)
 			return statements[i].text;
 	}
-	return "PostgreSQL's own log says more";
+	return NULL;
 }
 
 const char *remedy_for_connection(const char *failure)
