@@ -28,6 +28,7 @@
 #include <syslog.h>
 #include <unistd.h>
 
+#include "base/alloc.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/log_line.h"
@@ -44,10 +45,12 @@ static const char *const names[] = { "error", "warning", "info", "debug" };
 static const int priorities[] = { LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
 
 /*
- * The one mutable global besides the stop flag. fd, syslog, level and pid are
- * set before other threads start; lock guards the rest.
+ * The one mutable global besides the stop flag. path, fd, syslog, level and pid
+ * are set before other threads start, and fd keeps its number; lock guards the
+ * rest.
  */
 static struct {
+	char *path; /* NULL: not a file of ours */
 	int fd;
 	bool syslog;
 	enum log_level level;
@@ -69,21 +72,29 @@ static struct {
 	   .level = LEVEL_INFO,
 	   .lock = PTHREAD_MUTEX_INITIALIZER };
 
+static int open_file(const char *path)
+{
+	/* O_NONBLOCK, because open() would wait for a reader of a FIFO. */
+	return open(path,
+		    O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY |
+			    O_NONBLOCK,
+		    0600);
+}
+
 bool log_open(const char *where, enum log_level level)
 {
 	int fd = STDERR_FILENO;
 	bool to_syslog = strcmp(where, "syslog") == 0;
+	bool to_file = !to_syslog && strcmp(where, "stderr") != 0;
 
-	/* O_NONBLOCK, because open() would wait for a reader of a FIFO. */
-	if (!to_syslog && strcmp(where, "stderr") != 0)
-		fd = open(where,
-			  O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY |
-				  O_NONBLOCK,
-			  0600);
+	if (to_file)
+		fd = open_file(where);
 	if (fd < 0)
 		return false;
 	if (to_syslog)
 		openlog("humcli-webhook", LOG_PID, LOG_DAEMON);
+	free(sink.path);
+	sink.path = to_file ? xstrdup(where) : NULL;
 	sink.fd = fd;
 	sink.syslog = to_syslog;
 	sink.level = level;
@@ -279,6 +290,27 @@ static void write_lines(struct chunk *c, const struct buf *lines)
 		write_line(c, (enum log_level)line[0], line + 1, length);
 }
 
+/*
+ * Opens the file again if a rotation has renamed or removed it. If that fails,
+ * the old file stays in use.
+ */
+static void follow_rotation(void)
+{
+	struct stat old, new;
+	int fd;
+
+	if (!sink.path || fstat(sink.fd, &old) < 0 || !S_ISREG(old.st_mode))
+		return;
+	if (stat(sink.path, &new) == 0 &&
+	    new.st_dev == old.st_dev &&new.st_ino == old.st_ino)
+		return;
+	fd = open_file(sink.path);
+	if (fd < 0)
+		return;
+	(void)dup3(fd, sink.fd, O_CLOEXEC);
+	close(fd);
+}
+
 static void *log_main(void *unused)
 {
 	struct buf lines = { 0 };
@@ -313,6 +345,7 @@ static void *log_main(void *unused)
 		sink.lost = 0;
 		sink.writing = true;
 		mutex_unlock(&sink.lock);
+		follow_rotation();
 		write_lines(&c, &lines);
 		write_rest(&c, lost);
 		written_at = monotonic_ms();

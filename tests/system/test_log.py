@@ -255,6 +255,19 @@ def test_a_log_that_cannot_be_opened(place, kind, paths, store):
         assert re.search("level=error .*logging to stderr", it.read(it.stderr_file))
 
 
+@pytest.mark.parametrize("rotate", [lambda path: os.rename(path, path + ".1"), os.unlink])
+def test_rotated(rotate, paths, store):
+    with FastCGI(paths.responder, store.conninfo) as responder:
+        first, second = event(), event()
+        assert responder.post(first).status == 200
+        assert eventually(lambda: task_of(first) in responder.log())
+        rotate(responder.log_file)
+        assert responder.post(second).status == 200
+        assert eventually(lambda: task_of(second) in responder.log())
+        assert task_of(first) not in responder.log()
+        assert os.stat(responder.log_file).st_mode & 0o777 == 0o600
+
+
 @contextlib.contextmanager
 def closed(kind, *numbers):
     """A kind of responder that is started with descriptors closed."""
