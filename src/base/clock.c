@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "base/macros.h"
@@ -44,19 +45,33 @@ int64_t wall_clock_us(void)
 	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
+/* Puts a character and a number of two or three digits. Returns the end. */
+static char *put_number(char *p, char before, int number, int digits)
+{
+	*p++ = before;
+	for (int i = digits; i-- > 0; number /= 10)
+		p[i] = (char)('0' + number % 10);
+	return p + digits;
+}
+
 void format_time(int64_t us, char text[TIME_TEXT_SIZE])
 {
 	/* Rounds down before 1970, too. */
 	int64_t part = (us % 1000000 + 1000000) % 1000000;
 	time_t seconds = (time_t)((us - part) / 1000000);
 	struct tm utc;
-	size_t n;
+	char *p;
 
 	if (!gmtime_r(&seconds, &utc))
 		abort();
-	n = (size_t)snprintf(text, TIME_TEXT_SIZE, "%04d", utc.tm_year + 1900);
-	n += strftime(text + n, TIME_TEXT_SIZE - n, "-%m-%dT%H:%M:%S", &utc);
-	snprintf(text + n, TIME_TEXT_SIZE - n, ".%03dZ", (int)(part / 1000));
+	p = text + snprintf(text, TIME_TEXT_SIZE, "%04d", utc.tm_year + 1900);
+	p = put_number(p, '-', utc.tm_mon + 1, 2);
+	p = put_number(p, '-', utc.tm_mday, 2);
+	p = put_number(p, 'T', utc.tm_hour, 2);
+	p = put_number(p, ':', utc.tm_min, 2);
+	p = put_number(p, ':', utc.tm_sec, 2);
+	p = put_number(p, '.', (int)(part / 1000), 3);
+	memcpy(p, "Z", 2);
 }
 
 void put_duration(struct buf *b, uint64_t ms, const char *space, bool exact)

@@ -5,31 +5,33 @@
 #include "responder/reply.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "base/macros.h"
 
-static const char *reason(int status)
+/* Returns the code with its reason phrase. */
+static const char *status_text(int status)
 {
 	static const struct {
 		int status;
 		const char *text;
-	} reasons[] = {
-		{ 200, "OK" },
-		{ 400, "Bad Request" },
-		{ 401, "Unauthorized" },
-		{ 405, "Method Not Allowed" },
-		{ 408, "Request Timeout" },
-		{ 413, "Content Too Large" },
-		{ 415, "Unsupported Media Type" },
-		{ 422, "Unprocessable Content" },
-		{ 503, "Service Unavailable" },
+	} texts[] = {
+		{ 200, "200 OK" },
+		{ 400, "400 Bad Request" },
+		{ 401, "401 Unauthorized" },
+		{ 405, "405 Method Not Allowed" },
+		{ 408, "408 Request Timeout" },
+		{ 413, "413 Content Too Large" },
+		{ 415, "415 Unsupported Media Type" },
+		{ 422, "422 Unprocessable Content" },
+		{ 503, "503 Service Unavailable" },
 	};
 
-	for (size_t i = 0; i < ARRAY_SIZE(reasons); i++) {
-		if (reasons[i].status == status)
-			return reasons[i].text;
+	for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
+		if (texts[i].status == status)
+			return texts[i].text;
 	}
-	return "Error";
+	return "500 Internal Server Error";
 }
 
 void reply_error(struct reply *r, int status, const char *sentence)
@@ -46,13 +48,18 @@ void reply_json(struct reply *r, int status, const char *json)
 
 void reply_render(const struct reply *r, struct buf *out)
 {
-	buf_printf(out,
-		   "Status: %d %s\r\n"
-		   "Content-Type: application/json\r\n"
-		   "Cache-Control: no-store\r\n"
-		   "%s%s\r\n%s",
-		   r->status, reason(r->status),
-		   r->allow ? "Allow: POST\r\n" : "",
-		   r->retry ? "Retry-After: 30\r\n" : "",
-		   r->head ? "" : r->body);
+	const char *const parts[] = {
+		"Status: ",
+		status_text(r->status),
+		"\r\n"
+		"Content-Type: application/json\r\n"
+		"Cache-Control: no-store\r\n",
+		r->allow ? "Allow: POST\r\n" : "",
+		r->retry ? "Retry-After: 30\r\n" : "",
+		"\r\n",
+		r->head ? "" : r->body,
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(parts); i++)
+		buf_add(out, parts[i], strlen(parts[i]));
 }
