@@ -9,6 +9,7 @@
 
 #include "base/hmac.h"
 
+#include <limits.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/sha.h>
@@ -104,16 +105,21 @@ void hmac_to_hex(const unsigned char digest[HMAC_BYTES], char hex[HMAC_HEX + 1])
 	hex[HMAC_HEX] = '\0';
 }
 
-/* Returns the value of a hexadecimal digit; -1 if c is none. */
+/*
+ * Returns the value of a hexadecimal digit; -1 if c is none. By a table,
+ * because the processor can't predict branches on random digits.
+ */
 static int hex_value(char c)
 {
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
+	static const signed char values_plus_1[UCHAR_MAX + 1] = {
+		['0'] = 1,  ['1'] = 2,	['2'] = 3,  ['3'] = 4,	['4'] = 5,
+		['5'] = 6,  ['6'] = 7,	['7'] = 8,  ['8'] = 9,	['9'] = 10,
+		['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15,
+		['f'] = 16, ['A'] = 11, ['B'] = 12, ['C'] = 13, ['D'] = 14,
+		['E'] = 15, ['F'] = 16,
+	};
+
+	return values_plus_1[(unsigned char)c] - 1;
 }
 
 bool hmac_from_hex(const char *hex, unsigned char digest[HMAC_BYTES])
