@@ -59,6 +59,7 @@ struct connection {
 	struct fcgi_connections *all;
 	FCGX_Request fcgi;
 	int fd; /* libfcgi closes it if the request is invalid */
+	bool arrived; /* as a whole, before it was read; fd does not block */
 	void *item; /* for before_blocking(); NULL after that */
 
 	/* While the request is being read; with all->lock held. */
@@ -150,7 +151,7 @@ void fcgi_connections_end_late_reads(struct fcgi_connections *all,
 static bool has_arrived(int fd)
 {
 	unsigned char data[PEEK_BYTES];
-	ssize_t n = recv(fd, data, sizeof(data), MSG_PEEK | MSG_DONTWAIT);
+	ssize_t n = recv(fd, data, sizeof(data), MSG_PEEK);
 	size_t length, at = 0, end = n > 0 ? (size_t)n : 0;
 
 	while (at + FCGI_HEADER_LEN <= end) {
@@ -179,7 +180,7 @@ static long read_some(void *context, char *data, size_t size)
 
 	if (n > 0)
 		return n;
-	if (reading_timed_out(c))
+	if (!c->arrived && reading_timed_out(c))
 		return -2;
 	if (FCGX_GetError(c->fcgi.in) == EAGAIN)
 		return -2; /* SO_RCVTIMEO */
@@ -210,12 +211,14 @@ static void write_reply(const struct reply *reply, FCGX_Request *fcgi)
 	buf_free(&out);
 }
 
-static bool set_io_timeouts(int fd)
+/* Makes reads and writes wait for the peer, but not for long. */
+static bool make_blocking(int fd)
 {
 	static const struct timeval in = { .tv_sec = READ_SECONDS };
 	static const struct timeval out = { .tv_sec = WRITE_SECONDS };
 
-	return setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &in, sizeof(in)) == 0 &&
+	return fcntl(fd, F_SETFL, 0) == 0 &&
+	       setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &in, sizeof(in)) == 0 &&
 	       setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &out, sizeof(out)) == 0;
 }
 
@@ -313,13 +316,19 @@ static void connection_reply(struct exchange *x)
 
 static bool connection_start(struct connection *c)
 {
+	c->arrived = has_arrived(c->fd);
+	if (!c->arrived) {
+		before_blocking(&c->exchange);
+		if (!make_blocking(c->fd))
+			return false;
+	}
 	/* -1 for the listening socket: libfcgi must not accept by itself. */
-	if (!set_io_timeouts(c->fd) || FCGX_InitRequest(&c->fcgi, -1, 0) != 0)
+	if (FCGX_InitRequest(&c->fcgi, -1, 0) != 0)
 		return false;
 	/* Otherwise FCGX_Accept_r() would close it before it starts. */
 	c->fcgi.ipcFd = c->fd;
 	c->fcgi.keepConnection = 1;
-	return true;
+	return c->arrived || watch_reading(c);
 }
 
 static void read_request(struct connection *c)
@@ -339,7 +348,7 @@ static void read_request(struct connection *c)
 	 */
 	if (r->state != BODY_COMPLETE)
 		before_blocking(&c->exchange);
-	else if (fcntl(c->fd, F_SETFL, O_NONBLOCK) < 0)
+	else if (!c->arrived && fcntl(c->fd, F_SETFL, O_NONBLOCK) < 0)
 		log_message(LEVEL_DEBUG, "connection: %m");
 }
 
@@ -355,9 +364,7 @@ void fcgi_connections_serve(struct fcgi_connections *all, int fd, void *item)
 	c->item = item;
 	exchange_init(&c->exchange, all->handler, connection_reply);
 	c->exchange.before_blocking = before_blocking;
-	if (!has_arrived(fd))
-		before_blocking(&c->exchange);
-	if (!connection_start(c) || !watch_reading(c)) {
+	if (!connection_start(c)) {
 		/* c->fcgi has nothing to end yet. */
 		close(fd);
 		exchange_free(&c->exchange);
@@ -368,7 +375,8 @@ void fcgi_connections_serve(struct fcgi_connections *all, int fd, void *item)
 	there = FCGX_Accept_r(&c->fcgi) == 0;
 	if (there)
 		read_request(c);
-	unwatch_reading(c);
+	if (!c->arrived)
+		unwatch_reading(c);
 	if (!there) {
 		before_blocking(&c->exchange);
 		connection_end(c);

@@ -39,7 +39,8 @@ fcgi_connections_new(const struct handler *h,
 void fcgi_connections_free(struct fcgi_connections *all);
 
 /*
- * Reads the request of an accepted connection and handles it. Takes fd over.
+ * Reads the request of an accepted connection, which does not block, and
+ * handles it. Takes fd over.
  * The reply may be sent after this returns. item is for before_blocking().
  */
 void fcgi_connections_serve(struct fcgi_connections *all, int fd, void *item);

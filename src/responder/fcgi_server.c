@@ -84,7 +84,7 @@ static void connection_finished(void *context)
 /* Returns a connection, or -1. */
 static int accept_connection(struct server *s)
 {
-	int fd = accept4(s->listener, NULL, NULL, SOCK_CLOEXEC);
+	int fd = accept4(s->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	if (fd < 0 &&
 	    (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED))
