@@ -37,6 +37,7 @@ enum {
 	CLOSE_IDLE_MS = 200, /* a peer that sends nothing more: close */
 	CLOSE_MS = 1000, /* a peer that sends on: close */
 	STOP_READ_MS = 2000, /* after the signal, for bodies */
+	ARRIVAL_MS = 1, /* the leader waits for a request that was announced */
 	LATE_BODY_MS = 1000, /* at least, for what was accepted just before */
 	PEEK_BYTES = 8192, /* libfcgi reads as many at once */
 	ENDED_MAX = 64 /* connections that are kept, about 20 KiB each */
@@ -51,6 +52,8 @@ struct fcgi_connections {
 	LIST_HEAD(, connection) reading;
 	SLIST_HEAD(, connection) ended; /* answered, but not freed */
 	unsigned ended_count;
+
+	bool are_prompt; /* the last request arrived at once; the leader's */
 };
 
 /* A connection and its request, from accept() until it is answered. */
@@ -161,6 +164,23 @@ static bool has_arrived(int fd)
 		at += FCGI_HEADER_LEN + length + data[at + 6];
 	}
 	return false;
+}
+
+/*
+ * Returns true if the whole request has arrived or does so within ARRIVAL_MS.
+ * Web servers connect and write at once, but the leader may be faster. To wait
+ * costs less than to hand the lead on. The leader waits again once a request
+ * has arrived, so that silent peers do not hold it up.
+ */
+static bool arrives_soon(struct connection *c)
+{
+	struct pollfd p = { .fd = c->fd, .events = POLLIN };
+	bool arrived = has_arrived(c->fd);
+
+	if (!arrived && c->all->are_prompt && poll(&p, 1, ARRIVAL_MS) > 0)
+		arrived = has_arrived(c->fd);
+	c->all->are_prompt = arrived;
+	return arrived;
 }
 
 static void before_blocking(struct exchange *x)
@@ -316,7 +336,7 @@ static void connection_reply(struct exchange *x)
 
 static bool connection_start(struct connection *c)
 {
-	c->arrived = has_arrived(c->fd);
+	c->arrived = arrives_soon(c);
 	if (!c->arrived) {
 		before_blocking(&c->exchange);
 		if (!make_blocking(c->fd))
