@@ -444,7 +444,7 @@ def test_wait_for_what_is_there(ask, database):
     [event] = objects(ask("wait", "t"))
     assert (event["task_id"], event["status"], event["occurred_at"], event["payload"]) \
         == ("t", "COMPLETED", "2026-03-01T12:00:02.000Z", {"a": 1})
-    [event] = objects(ask("wait", "t", "--for", "accepted, SUBMITTED"))
+    [event] = objects(ask("wait", "t", "--for", "accepted, SUBMITTED", "--timeout", "0s"))
     assert event["status"] == "ACCEPTED"
     done = ask("wait", "t", "--for", "DISPUTED")
     assert (done.returncode, done.out) == (NEGATIVE, "")

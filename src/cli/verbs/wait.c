@@ -17,7 +17,8 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-enum { POLL_MS = 2000, QUERY_MS = 30000 };
+/* FIRST_LOOK_MS is for the first look, also with a shorter --timeout. */
+enum { POLL_MS = 2000, QUERY_MS = 30000, FIRST_LOOK_MS = 1000 };
 
 #define OCCURRED_AT ISO_TIME("e.occurred_at") " AS occurred_at"
 #define RECEIVED_AT ISO_TIME("e.received_at") " AS received_at"
@@ -55,6 +56,7 @@ struct wait {
 	const char *task;
 	char *statuses; /* NULL: any terminal status */
 	int64_t end; /* monotonic_ms() */
+	int64_t query_end; /* the same, but not before the first look's end */
 };
 
 /* Returns the time until a moment of monotonic_ms(), limit at most. */
@@ -97,7 +99,7 @@ static bool look(struct wait *w, int *code)
 	struct rows *rows = NULL;
 	enum query_status status =
 		session_query(s, look_sql, values, ARRAY_SIZE(values),
-			      time_left(w->end, QUERY_MS), &rows);
+			      time_left(w->query_end, QUERY_MS), &rows);
 	bool over = false;
 
 	*code = EX_TEMPFAIL;
@@ -105,7 +107,7 @@ static bool look(struct wait *w, int *code)
 		session_reset_backoff(s);
 		over = judge(w, rows, code);
 		rows_free(rows);
-	} else if (monotonic_ms() < w->end) {
+	} else if (monotonic_ms() < w->query_end) {
 		*code = query_report(&w->query, status);
 		over = *code != EX_UNAVAILABLE;
 	}
@@ -136,7 +138,7 @@ static bool listen_again(struct wait *w, bool *listening)
 		return false;
 	if (!*listening)
 		*listening = session_query(s, "LISTEN humcli_events", NULL, 0,
-					   time_left(w->end, POLL_MS),
+					   time_left(w->query_end, POLL_MS),
 					   NULL) == QUERY_OK;
 	return *listening;
 }
@@ -146,22 +148,26 @@ static int wait_for_status(struct wait *w)
 	bool listening = false;
 	int code;
 
-	while (monotonic_ms() < w->end) {
+	do {
 		if (listen_again(w, &listening) && look(w, &code))
 			return code;
 		wait_for_news(w);
-	}
+	} while (monotonic_ms() < w->end);
 	return EX_TEMPFAIL;
 }
 
-/* Returns a descriptor that is readable at w->end; -1 if there is no end. */
+/*
+ * Returns a descriptor that is readable at w->query_end; -1 if there is none.
+ */
 static int end_timer(const struct wait *w)
 {
 	struct itimerspec at = { .it_value = {
-					 .tv_sec = w->end / 1000,
-					 .tv_nsec = w->end % 1000 * 1000000 + 1,
+					 .tv_sec = w->query_end / 1000,
+					 .tv_nsec =
+						 w->query_end % 1000 * 1000000 +
+						 1,
 				 } };
-	int fd = w->end == INT64_MAX
+	int fd = w->query_end == INT64_MAX
 			 ? -1
 			 : timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
 
@@ -178,9 +184,10 @@ static int connect_in_time(struct wait *w)
 {
 	int code;
 
+	w->query_end = max_i64(w->end, monotonic_ms() + FIRST_LOOK_MS);
 	w->query.stop = end_timer(w);
 	code = query_connect(&w->query);
-	return monotonic_ms() < w->end ? code : EX_TEMPFAIL;
+	return monotonic_ms() < w->query_end ? code : EX_TEMPFAIL;
 }
 
 int cmd_wait(const struct verb *v, int argc, char **argv)
