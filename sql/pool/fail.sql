@@ -31,11 +31,14 @@ BEGIN
 		PERFORM humcli.move_to_dead(s.name, ARRAY[fail.id], left(fail.error, 2000));
 		RETURN 'dead';
 	END IF;
-	-- Jitter of a quarter, so that failed events do not all return at once.
+	-- Jitter of a quarter, so that failed events do not all return at once. In
+	-- seconds, because a doubled interval can exceed its range; 100 years at most.
 	UPDATE humcli.jobs j
 	SET worker = NULL, error = left(fail.error, 2000),
 		due = clock_timestamp() + coalesce(retry_in,
-			least(s.longest_backoff, s.backoff * power(2, least(tried - 1, 30))) * (0.75 + random() / 2))
+			least(3155760000, date_part('epoch', s.longest_backoff),
+				date_part('epoch', s.backoff) * power(2, least(tried - 1, 30)))
+			* (0.75 + random() / 2) * interval '1 second')
 	WHERE j.subscription = s.name AND j.event_id = fail.id;
 	RETURN 'retry';
 END $$;

@@ -547,6 +547,8 @@ def test_subscriptions(ask, database):
             ("some", "subscription", "postgres", ["B", "C"], 1, 0, False)]
     assert [(row["NAME"], row["STATUSES"], row["PENDING"]) for row in table(ask("subscriptions"))] \
         == [("all", "-", "2"), ("some", "{B,C}", "1")]
+    database.execute("SELECT humcli.subscribe('mine', secrets => '{a,b}')")
+    assert [s["secrets"] for s in objects(ask("subscriptions", "--json"))] == [None, ["a", "b"], None]
 
 
 def test_replay(ask, cli, database):

@@ -150,6 +150,17 @@ def test_backoff(connection):
     assert len(claim(connection)) == 1
 
 
+def test_backoff_that_no_interval_can_hold(connection):
+    """A large backoff, doubled many times, is still limited."""
+    event, = make(connection, 1, backoff="100 years", longest_backoff="10000 years", max_attempts=99)
+    with connection.cursor() as cursor:
+        row, = claim(connection)
+        cursor.execute("UPDATE humcli.jobs SET attempts = 50")
+        assert value(connection, "fail", "p", event, row[1], "why") == "retry"
+        cursor.execute("SELECT due > now() + interval '70 years' FROM humcli.jobs")
+        assert cursor.fetchone() == (True,)
+
+
 def test_dead_and_redriven(connection):
     """An event is dead after its last attempt failed or expired. redrive()
     gives it all attempts again."""
