@@ -16,7 +16,8 @@
 #include "base/macros.h"
 #include "postgres/limits.h"
 
-enum { STOP_GRACE_MS = 2000 };
+/* The server ends a statement by so much sooner, so that we hear of it. */
+enum { STOP_GRACE_MS = 2000, SERVER_FIRST_MS = 200 };
 
 bool pq_wait(int socket, short events, int64_t deadline, int stop)
 {
@@ -171,9 +172,9 @@ PGresult *pq_script(PGconn *conn, const char *sql, int64_t deadline, int stop)
 enum { GUARDED_STATEMENT = 2 };
 
 /*
- * Sends the statement in its transaction. The server ends it at the deadline, too.
- * Otherwise a statement that waits for a lock would keep its backend after we
- * have left, and each further attempt would add one.
+ * Sends the statement in its transaction. The server ends it just before the
+ * deadline. Otherwise a statement that waits for a lock would keep its backend
+ * after we have left, and each further attempt would add one.
  */
 static bool send_guarded(PGconn *conn, bool write, const char *sql,
 			 const char *const *values, size_t n, int64_t deadline)
@@ -191,6 +192,7 @@ static bool send_guarded(PGconn *conn, bool write, const char *sql,
 	const char *const limits[] = { limit };
 	int64_t left = deadline - monotonic_ms();
 
+	left -= min_i64(left / 10, SERVER_FIRST_MS);
 	/* 0 and more than an int have no limit for PostgreSQL. */
 	snprintf(limit, sizeof(limit), "%d",
 		 left > INT_MAX ? 0

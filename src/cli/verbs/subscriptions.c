@@ -21,7 +21,8 @@ int cmd_subscriptions(const struct verb *v, int argc, char **argv)
 			&q,
 			"SELECT name, CASE WHEN pool THEN 'pool' "
 			"ELSE 'subscription' END AS kind, pending, " OLDEST
-			", " LAST_SEEN ", claimed, dead, statuses, secrets, owner, "
+			", " LAST_SEEN
+			", claimed, dead, statuses, secrets, owner, "
 			"needs_rebase FROM humcli.subscription_status "
 			"ORDER BY name",
 			NULL, 0, &form, NULL);

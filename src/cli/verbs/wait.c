@@ -17,8 +17,11 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-/* FIRST_LOOK_MS is for the first look, also with a shorter --timeout. */
-enum { POLL_MS = 2000, QUERY_MS = 30000, FIRST_LOOK_MS = 1000 };
+/*
+ * FIRST_LOOK_MS is for the first look, also with a shorter --timeout. An error
+ * within LATE_MS of the end is the time-out's, and not reported.
+ */
+enum { POLL_MS = 2000, QUERY_MS = 30000, FIRST_LOOK_MS = 1000, LATE_MS = 250 };
 
 #define OCCURRED_AT ISO_TIME("e.occurred_at") " AS occurred_at"
 #define RECEIVED_AT ISO_TIME("e.received_at") " AS received_at"
@@ -107,7 +110,7 @@ static bool look(struct wait *w, int *code)
 		session_reset_backoff(s);
 		over = judge(w, rows, code);
 		rows_free(rows);
-	} else if (monotonic_ms() < w->query_end) {
+	} else if (monotonic_ms() + LATE_MS < w->query_end) {
 		*code = query_report(&w->query, status);
 		over = *code != EX_UNAVAILABLE;
 	}
