@@ -1,4 +1,5 @@
-"""tests/check-layers fails on each kind of include that it is there to find."""
+"""tests/check-layers fails on each kind of include, and on each module without a name
+in doc/design.md."""
 
 import shutil
 import subprocess
@@ -59,3 +60,17 @@ def test_a_design_without_tables_is_an_error(paths, tree):
     result = check(paths, tree)
     assert result.returncode == 1
     assert "cannot be read" in result.stderr
+
+
+@pytest.mark.parametrize("old, new, message", [
+    ("`event/delivery.c`", "`event/delivered.c`", "Modules does not name event/delivery.c"),
+    ("`event/delivery.c`", "`event/delivered.c`", "there is no event/delivered.c"),
+    ("`cli/main.c`, `verbs/`", "`cli/main.c`", "Modules does not name cli/verbs/init.c")])
+def test_each_module_is_named(paths, tree, old, new, message):
+    design = tree / "doc/design.md"
+    text = design.read_text(encoding="utf-8")
+    assert old in text
+    design.write_text(text.replace(old, new), encoding="utf-8")
+    result = check(paths, tree)
+    assert result.returncode == 1
+    assert message in result.stderr
