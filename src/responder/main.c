@@ -406,14 +406,20 @@ int main(int argc, char **argv)
 		return EX_OSERR;
 	/* The modes of spool, log and socket do not depend on who starts us. */
 	umask(077);
+	/*
+	 * Without its options: a web server makes arguments of a query without
+	 * a '=' (RFC 3875, 4.4), so anybody could choose them.
+	 */
+	if (gateway_cgi_is_started() && !gateway_fcgi_is_started()) {
+		close_inherited();
+		serve_cgi();
+	}
 	parse_options(argc, argv, &o);
 	if (o.check_config)
 		return check_config();
 	close_inherited();
 	if (o.listen || gateway_fcgi_is_started())
 		return serve_fcgi(o.listen);
-	if (gateway_cgi_is_started())
-		serve_cgi();
 	fputs(how_to_start, stderr);
 	return EX_USAGE;
 }

@@ -3,6 +3,7 @@ without a web server."""
 
 import concurrent.futures
 import datetime
+import functools
 import gzip
 import json
 import re
@@ -1055,6 +1056,18 @@ def test_body_not_complete_in_time(paths, store):
             check(answer, 408)
             assert 3.8 < seconds < 4.5
     assert not recorded(store, task_of(body))
+
+
+@pytest.mark.parametrize("arguments", [
+    ["--check-config"], ["--help"], ["--listen", "/nowhere/socket"], ["--nonsense"],
+    ["main", "other"]])
+def test_cgi_with_arguments(arguments, paths, store):
+    """A web server makes arguments of a query without a '='. Whoever sends the
+    request must not choose how the program starts."""
+    with CGI(paths.responder, store.conninfo) as it:
+        it.spawn = functools.partial(it.spawn, *arguments)
+        check(it.post(event()), 200, RECEIVED)
+        assert it.get().status == 200
 
 
 # No settings, no database.

@@ -123,6 +123,14 @@ def test_two_signatures(setup, store):
     assert recorded(store, [body]) == []
 
 
+@pytest.mark.parametrize("query", ["agent-1", "--check-config", "--listen+127.0.0.1:1", "a=b&c"])
+def test_query(setup, query):
+    """A query changes nothing. Under CGI one without a '=' becomes arguments."""
+    url = setup.server.https
+    client = Client(url.port, f"{url.url}?{query}", url.tls)
+    check(client.post(event()), 200, RECEIVED)
+
+
 @pytest.mark.parametrize("chunked", [False, True], ids=["sized", "chunked"])
 @pytest.mark.parametrize("size", [70_000, 200_000, 900_000])
 def test_oversize(setup, store, size, chunked):
