@@ -1,4 +1,4 @@
-/* Random bytes of the kernel, fit for keys. */
+/* Random bytes of the kernel, good enough for keys. */
 #ifndef RANDOM_H
 #define RANDOM_H
 

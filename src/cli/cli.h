@@ -1,7 +1,8 @@
 /*
- * What all verbs share. A verb is one file of verbs/, a prototype here, a row
- * of the table in main.c, and an entry and "Options of VERB" in
- * doc/humcli-webhook.1, which "humcli-webhook help --mdoc" prints.
+ * Options, messages and input, for all verbs. A verb is one file of verbs/, a
+ * prototype here, a row of the table in main.c, and an entry and "Options of
+ * VERB" in doc/humcli-webhook.1. "humcli-webhook help --mdoc" prints the
+ * latter.
  */
 #ifndef CLI_H
 #define CLI_H
@@ -87,13 +88,14 @@ struct cli_option {
 	const char **value;
 	bool *flag;
 	/*
-	 * What VALUE is called; NULL for a flag. "a|b" are the words that it
-	 * may be. The completion knows STATUS, "STATUS,...", FILE and FOLDER.
+	 * The name of the value; NULL for a flag. "a|b" are the words that the
+	 * value may be. The completion knows STATUS, "STATUS,...", FILE and
+	 * FOLDER.
 	 */
 	const char *argument;
 	/*
-	 * What it does, with its default: one sentence, lower case, without a
-	 * full stop.
+	 * The effect and the default: one sentence, lower case, without a full
+	 * stop.
 	 */
 	const char *help;
 };

@@ -1,6 +1,6 @@
 /*
- * What a verb tells of itself: its help, its part of the manual, its part of
- * the shells' completion. All are made from the verb's one table of options.
+ * The help of a verb, its part of the manual, and its part of the shells'
+ * completion. All are made from the verb's one table of options.
  */
 #ifndef HELP_H
 #define HELP_H

@@ -28,7 +28,7 @@ char *json_event_body(const struct event_fields *s) MUST_CHECK;
  */
 char *json_notification(const char *payload) MUST_CHECK;
 
-/* What became of an event that was sent. */
+/* The result of an event that was sent. */
 struct sent_event {
 	const char *name; /* what was sent, for people */
 	const char *task_id; /* NULL if a file was sent */

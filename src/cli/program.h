@@ -1,6 +1,6 @@
 /*
- * Where this program's files are, how it was called, and how it becomes another
- * user or runs another program.
+ * The places of this program's files, the name by which it was called, and ways
+ * to become another user or run another program.
  */
 #ifndef PROGRAM_H
 #define PROGRAM_H
@@ -40,7 +40,7 @@ char *cli_receiver_user(void) MUST_CHECK;
  */
 bool cli_switch_user(const char *user) MUST_CHECK;
 /*
- * Calls run() in a child process as that user; *code is what it returned.
+ * Calls run() in a child process as that user, and sets *code to its result.
  * Returns false if there is no such user or we are not root.
  */
 bool cli_run_as(const char *user, int (*run)(void *context), void *context,

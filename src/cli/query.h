@@ -96,7 +96,7 @@ int query_count(struct query *q, const char *sql, const char *const *values,
 	"ORDER BY e.id DESC LIMIT " RECENT_EVENTS ") x)"
 #define RECENT_EVENTS "10000"
 
-/* How to print rows: the values of --json and --wide. */
+/* The values of --json and --wide, for printing rows. */
 struct query_form {
 	bool json;
 	bool wide;

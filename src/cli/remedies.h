@@ -1,4 +1,4 @@
-/* What may help against a fault of the database. Pure functions. */
+/* Advice on faults of the database. Pure functions. */
 #ifndef REMEDIES_H
 #define REMEDIES_H
 

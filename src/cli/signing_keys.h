@@ -10,7 +10,7 @@
 
 #include <stddef.h>
 
-/* Which secrets to use. Both NULL: all of the settings. */
+/* The secrets to use. Both NULL: all of the settings. */
 struct secret_choice {
 	const char *file;
 	const char *name;

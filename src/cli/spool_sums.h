@@ -1,4 +1,4 @@
-/* How much the spool holds, for metrics and report. */
+/* The number and size of the spool's files, for metrics and report. */
 #ifndef SPOOL_SUMS_H
 #define SPOOL_SUMS_H
 

@@ -18,8 +18,10 @@ struct delivery {
 	/* Why the body goes to humcli.quarantine; NULL: it is an event. The
 	 * writer may set it; afterwards no other thread reads it. */
 	char *reason;
-	/* Why the server refused an event that is not at fault. The writer
-	 * sets it before it reports OUTCOME_REFUSED. */
+	/*
+	 * The reason why the server refused an event that is not at fault. The
+	 * writer sets it before it reports OUTCOME_REFUSED.
+	 */
 	char *refusal;
 	char *secret_name;
 	char signature[HMAC_HEX + 1];

@@ -1,6 +1,6 @@
 /*
- * How a connection to PostgreSQL is made: one address after the other, as psql
- * does, all by our clock.
+ * Connections to PostgreSQL: tries one address after the other, as psql does,
+ * all by our clock.
  */
 #ifndef CONNECTOR_H
 #define CONNECTOR_H
@@ -22,7 +22,7 @@ struct connector;
 struct connector *connector_new(const char *conninfo) MUST_CHECK;
 void connector_free(struct connector *c);
 
-/* Which servers are accepted. */
+/* The servers that are accepted. */
 enum connect_server {
 	CONNECT_ANY, /* also a standby */
 	CONNECT_PRIMARY, /* LISTEN works there alone */

@@ -1,7 +1,7 @@
 /*
- * What each of our transactions asks for, so that the settings of a role or
- * database change nothing. Behind a pooler a session is not ours, hence the
- * settings are local to the transaction.
+ * The settings that each of our transactions makes, so that those of a role or
+ * database change nothing. They are local to the transaction, because behind a
+ * pooler a session is not ours.
  */
 #ifndef POSTGRES_LIMITS_H
 #define POSTGRES_LIMITS_H

@@ -1,6 +1,6 @@
 /*
- * What an error of PostgreSQL says, by its SQLSTATE: five characters, or ""
- * where the connection broke and the server gave none. Pure functions.
+ * The meaning of an error of PostgreSQL, by its SQLSTATE: five characters, or
+ * "" if the connection broke and the server gave none. Pure functions.
  */
 #ifndef SQLSTATE_H
 #define SQLSTATE_H

@@ -1,8 +1,8 @@
 /*
  * The queue of costly signature checks. With thousands of secrets, a forged
  * body of 64 KiB costs a quarter of a second of a processor. Few such checks
- * run at a time; the others wait here without a thread, the cheapest first, so
- * that the usual small event is not held up by a flood of large ones.
+ * run at a time. The others wait here without a thread, the cheapest first, so
+ * that a flood of large bodies does not delay the usual small event.
  */
 #ifndef VERIFY_QUEUE_H
 #define VERIFY_QUEUE_H

@@ -1,7 +1,7 @@
 /*
- * The circuit breaker, and the round trip to the database that it goes by:
- * once the database overruns a deadline the breaker is open, and deliveries
- * are spooled at once until a recording commits again.
+ * The circuit breaker, and the round trip to the database on which it depends.
+ * If the database overruns a deadline, the breaker opens. Deliveries are then
+ * spooled at once until a recording commits again.
  */
 #ifndef BREAKER_H
 #define BREAKER_H
@@ -11,7 +11,7 @@
 
 #include "base/macros.h"
 
-/* How a round trip (question and answer of the database) ended. */
+/* The end of a round trip (question and answer of the database). */
 enum round_trip {
 	ROUND_TRIP_OK,
 	ROUND_TRIP_REFUSED, /* answered, but the recording was refused */

@@ -1,7 +1,7 @@
 /*
- * The drainer's memory of files that no active secret fits. It does not verify
- * them again until other secrets are active, because that costs a hash a
- * secret.
+ * The drainer's memory of files that no active secret fits. The drainer does
+ * not verify these files again until other secrets are active, because that
+ * costs a hash for each secret.
  */
 #ifndef DRAIN_MEMORY_H
 #define DRAIN_MEMORY_H

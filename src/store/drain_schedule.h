@@ -1,6 +1,6 @@
 /*
- * When a file of the spool has its turn: the pauses of refused files, how long
- * one waits for its secret, and when the drainer looks again. Pure functions.
+ * The times of the drainer: the pauses of refused files, the wait for a secret,
+ * and the next look at the folder. Pure functions.
  */
 #ifndef DRAIN_SCHEDULE_H
 #define DRAIN_SCHEDULE_H

@@ -1,6 +1,6 @@
 /*
- * What to do with a batch whose transaction failed, and what that says about
- * the database. Pure functions.
+ * The choice of what happens to a batch whose transaction failed, and what the
+ * failure says about the database. Pure functions.
  */
 #ifndef FAILURE_H
 #define FAILURE_H

@@ -1,6 +1,6 @@
 /*
- * The notifications that the writer still has to send: of committed
- * events, and an empty one (a resync) for those that may have got lost.
+ * The notifications that the writer still has to send: of committed events, and
+ * an empty one (a resync) for lost ones.
  */
 #ifndef NOTIFICATIONS_H
 #define NOTIFICATIONS_H

@@ -1,6 +1,7 @@
 /*
- * How much is in the spool's new/: counted as files come and go, and corrected
- * by a scan of the folder, because other processes share it.
+ * The number and size of the files in the spool's new/. They are counted as
+ * files come and go, and corrected by a scan of the folder, because other
+ * processes share it.
  */
 #ifndef SPOOL_COUNT_H
 #define SPOOL_COUNT_H

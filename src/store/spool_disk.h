@@ -27,7 +27,7 @@ bool spool_disk_move(struct spool_disk *d, const char *from, const char *to,
 /* Returns a descriptor that holds the lock, or -1 if another process has it. */
 int spool_disk_lock(struct spool_disk *d) MUST_CHECK;
 
-/* How far a trial came. */
+/* The step that a trial reached. */
 struct spool_trial {
 	const char *step; /* that failed: "write a file"; NULL: none */
 	int error; /* errno of this step */

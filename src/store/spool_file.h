@@ -14,7 +14,7 @@
 #include "base/hmac.h"
 #include "base/macros.h"
 
-/* A delivery as the spool keeps it; the caller owns what it points to. */
+/* A delivery as the spool keeps it; the caller owns the texts. */
 struct spool_entry {
 	const char *signature; /* 64 lowercase hex digits */
 	const char *secret_name;

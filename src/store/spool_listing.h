@@ -1,6 +1,6 @@
 /*
- * What is in a folder of the spool: its files, and the content of one. For
- * spool.c, which adds the log and the sums.
+ * The files in a folder of the spool, and the content of one. For spool.c,
+ * which adds the log and the sums.
  */
 #ifndef SPOOL_LISTING_H
 #define SPOOL_LISTING_H

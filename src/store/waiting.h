@@ -1,6 +1,6 @@
 /*
- * Which live entry of the queue is overdue first, and when. For the queue
- * alone, which calls these functions with its lock held.
+ * The live entries of the queue, by the order in which they become overdue. For
+ * the queue alone, which calls these functions with its lock held.
  */
 #ifndef WAITING_H
 #define WAITING_H

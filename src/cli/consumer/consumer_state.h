@@ -1,7 +1,7 @@
 /*
- * The state of the consumer's loop, and what its parts do with it: consumer.c
- * calls commands.c, which runs commands, and lines.c, which prints lines; both
- * call claims.c, which tells the database about claimed events. Private to this
+ * The state of the consumer's loop, and the functions of its parts. consumer.c
+ * calls commands.c, which runs commands, and lines.c, which prints lines. Both
+ * call claims.c, which reports claimed events to the database. Private to this
  * folder; one thread.
  */
 #ifndef CONSUMER_STATE_H

@@ -5,7 +5,7 @@
 #include "base/macros.h"
 #include "cli/query.h"
 
-/* Which events to print; NULL: all. */
+/* The events to print; NULL: all. */
 struct follow {
 	const char *task;
 	const char *statuses; /* with commas between, as the next one */

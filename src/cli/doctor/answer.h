@@ -1,4 +1,4 @@
-/* What an answer from a URL means, and what fixes it. */
+/* The meaning of an answer from a URL, and the fix. */
 #ifndef DOCTOR_ANSWER_H
 #define DOCTOR_ANSWER_H
 

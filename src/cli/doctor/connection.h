@@ -1,5 +1,5 @@
 /*
- * How the doctor asks the database: connects, asks, reports what goes wrong.
+ * The doctor's connection to the database: connects, asks, and reports faults.
  * For the files of this folder that know libpq.
  */
 #ifndef DOCTOR_CONNECTION_H

@@ -1,6 +1,6 @@
 /*
- * The doctor's findings, each printed as it is found: a line with its fix
- * below, or a line of JSON; or one line for all of them, for monitoring.
+ * The doctor's findings. Each is printed as soon as it is known, as a line with
+ * its fix below or as a line of JSON. For monitoring, one line has all of them.
  */
 #ifndef FINDINGS_H
 #define FINDINGS_H

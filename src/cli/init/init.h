@@ -1,6 +1,6 @@
 /*
- * What humcli-webhook init does, a file each: the user, files, the database,
- * the report, and the steps that are left for the web servers.
+ * The parts of humcli-webhook init, a file each: the user, files, the database,
+ * the report, and the remaining steps for the web servers.
  */
 #ifndef INIT_H
 #define INIT_H

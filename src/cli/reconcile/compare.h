@@ -19,7 +19,7 @@ struct own_task {
 	bool is_open; /* its status is not terminal, and it is not purged */
 };
 
-/* What HumCLI told, and how much of it. */
+/* The tasks that HumCLI told, and their number. */
 struct told {
 	struct told_task *list; /* in any order; a task may be in it twice */
 	size_t count;

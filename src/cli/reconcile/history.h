@@ -1,6 +1,6 @@
 /*
- * What is recorded of the tasks, as reconcile asks for it, and what it adds.
- * The SQL of reconcile, and nothing of HTTP.
+ * The SQL of reconcile: reads the recorded history of tasks, and adds readings
+ * and events. Knows nothing of HTTP.
  */
 #ifndef HISTORY_H
 #define HISTORY_H

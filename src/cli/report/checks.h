@@ -1,4 +1,4 @@
-/* What doctor finds, for the report. */
+/* Doctor's findings, for the report. */
 #ifndef REPORT_CHECKS_H
 #define REPORT_CHECKS_H
 

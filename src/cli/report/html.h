@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* So many characters of a text are shown at most, and then an ellipsis. */
+/* The number of characters after which a text is cut, with an ellipsis. */
 enum { HTML_TEXT_MAX = 240 };
 
 /*

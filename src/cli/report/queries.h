@@ -1,4 +1,4 @@
-/* What the report asks the database. */
+/* The report's questions to the database. */
 #ifndef REPORT_QUERIES_H
 #define REPORT_QUERIES_H
 
