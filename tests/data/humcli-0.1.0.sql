@@ -1734,8 +1734,9 @@ END $$;
 -- this function looks, or after its commit.
 --
 -- p_occurred_at is the API's own time of the status, NULL if there is none. A time
--- that is not later than the last event belongs to an earlier visit. Then the time
--- of reading is taken; if our clock is behind, the time just after the last event.
+-- that is not later than the last event belongs to an earlier visit. Then the event
+-- gets the time of reading; if our clock is behind, the time just after the last
+-- event.
 CREATE OR REPLACE FUNCTION humcli.record_status_read(
 	p_task_id text,
 	p_status text,
@@ -1872,9 +1873,9 @@ BEGIN
 	VALUES (p_started_at, p_requests, p_tasks, p_repaired, p_denied, p_fault);
 	DELETE FROM humcli.reconcile_runs r WHERE r.ended_at < now() - interval '90 days';
 END $$;
--- Returns a payload as jsonb; NULL if jsonb can't hold it, such as \u0000 or a
--- lone surrogate, for which payload ->> 'x' would fail for the whole query. The
--- function is not PARALLEL SAFE, because its exception block is a
+-- Returns a payload as jsonb; NULL if jsonb can't hold it. A payload with \u0000 or
+-- a lone surrogate is such a one: payload ->> 'x' would fail for the whole query.
+-- The function is not PARALLEL SAFE, because its exception block is a
 -- subtransaction.
 CREATE OR REPLACE FUNCTION humcli.payload(p_payload json)
 RETURNS jsonb
@@ -1927,11 +1928,11 @@ AS $$
 $$;
 -- Returns whether a subscription depends on transaction ids of another cluster,
 -- as after a dump was restored in a cluster with fewer transactions. New events
--- would then be taken for old ones. humcli.rebase() repairs this.
+-- would then look like acknowledged ones. humcli.rebase() repairs this.
 --
 -- A cursor never covers an id above the transaction id of its own row, see
--- save_cursor(). A cursor that does was written in another cluster; this can
--- still be seen when the counter has caught up. A visible event belongs to a
+-- save_cursor(). A cursor that does was written in another cluster. This test
+-- also works after the counter has caught up. A visible event belongs to a
 -- transaction below the end of our snapshot, or to our own transaction.
 CREATE OR REPLACE FUNCTION humcli.has_foreign_xids(p_name text)
 RETURNS boolean
@@ -2113,10 +2114,10 @@ AS $$
 	SELECT (s.statuses IS NULL OR p_status = ANY (s.statuses))
 		AND (s.secrets IS NULL OR p_secret_name = ANY (s.secrets))
 $$;
--- Returns a subscription with its next window, once its window is read to the
--- end. Without an event for the subscription in that window, the cursor is
--- moved past it if it holds more than 1,000 rows that it does not
--- cover, so that they are not read each time. Returns NULL if there is neither.
+-- Returns a subscription whose window is read to the end, with its next window.
+-- Without an event for the subscription there, the cursor is moved past the rows
+-- of other statuses and secrets if they are more than 1,000, so that they are not
+-- read each time. Returns NULL if there is nothing to change.
 CREATE OR REPLACE FUNCTION humcli.open_next_window(s humcli.subscriptions)
 RETURNS humcli.subscriptions
 LANGUAGE plpgsql VOLATILE

@@ -14,8 +14,9 @@
 -- this function looks, or after its commit.
 --
 -- p_occurred_at is the API's own time of the status, NULL if there is none. A time
--- that is not later than the last event belongs to an earlier visit. Then the time
--- of reading is taken; if our clock is behind, the time just after the last event.
+-- that is not later than the last event belongs to an earlier visit. Then the event
+-- gets the time of reading; if our clock is behind, the time just after the last
+-- event.
 CREATE OR REPLACE FUNCTION humcli.record_status_read(
 	p_task_id text,
 	p_status text,

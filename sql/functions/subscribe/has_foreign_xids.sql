@@ -1,10 +1,10 @@
 -- Returns whether a subscription depends on transaction ids of another cluster,
 -- as after a dump was restored in a cluster with fewer transactions. New events
--- would then be taken for old ones. humcli.rebase() repairs this.
+-- would then look like acknowledged ones. humcli.rebase() repairs this.
 --
 -- A cursor never covers an id above the transaction id of its own row, see
--- save_cursor(). A cursor that does was written in another cluster; this can
--- still be seen when the counter has caught up. A visible event belongs to a
+-- save_cursor(). A cursor that does was written in another cluster. This test
+-- also works after the counter has caught up. A visible event belongs to a
 -- transaction below the end of our snapshot, or to our own transaction.
 CREATE OR REPLACE FUNCTION humcli.has_foreign_xids(p_name text)
 RETURNS boolean

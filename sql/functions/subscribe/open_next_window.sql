@@ -1,7 +1,7 @@
--- Returns a subscription with its next window, once its window is read to the
--- end. Without an event for the subscription in that window, the cursor is
--- moved past it if it holds more than 1,000 rows that it does not
--- cover, so that they are not read each time. Returns NULL if there is neither.
+-- Returns a subscription whose window is read to the end, with its next window.
+-- Without an event for the subscription there, the cursor is moved past the rows
+-- of other statuses and secrets if they are more than 1,000, so that they are not
+-- read each time. Returns NULL if there is nothing to change.
 CREATE OR REPLACE FUNCTION humcli.open_next_window(s humcli.subscriptions)
 RETURNS humcli.subscriptions
 LANGUAGE plpgsql VOLATILE

@@ -1,6 +1,6 @@
--- Returns a payload as jsonb; NULL if jsonb can't hold it, such as \u0000 or a
--- lone surrogate, for which payload ->> 'x' would fail for the whole query. The
--- function is not PARALLEL SAFE, because its exception block is a
+-- Returns a payload as jsonb; NULL if jsonb can't hold it. A payload with \u0000 or
+-- a lone surrogate is such a one: payload ->> 'x' would fail for the whole query.
+-- The function is not PARALLEL SAFE, because its exception block is a
 -- subtransaction.
 CREATE OR REPLACE FUNCTION humcli.payload(p_payload json)
 RETURNS jsonb
