@@ -261,6 +261,24 @@ def test_refused(reconcile, api, database, put, status, code, text):
     assert last_run(database)[4].startswith("key main: ") and tasks(database) == {"task_1": "ACCEPTED"}
 
 
+@pytest.mark.parametrize("fault", [
+    lambda request: (401, {"error": "Unknown key hk_main."}),
+    lambda request: (302, b"", {"Location": "https://other.example/?key=hk_main"}),
+    lambda request: (404, {"error": "hk_main does not own it"}) if request.path.endswith("/task_1") else None,
+    lambda request: (200, {"task_id": "task_1", "status": "CANCELLED", "key": "hk_main"})
+    if request.path.endswith("/task_1") else None])
+def test_an_answer_that_repeats_the_key(reconcile, api, database, put, fault):
+    """reconcile() looks that the key is in no message."""
+    put("task_1", *LIFE[:3])
+    api.fault = fault
+    done = reconcile()
+    assert api.requests and (done.err or done.out)
+    assert database.execute(
+        "SELECT string_agg(concat(r.body, u.fault, e.payload), '') FROM humcli.events e"
+        " LEFT JOIN humcli.readings r ON true LEFT JOIN humcli.reconcile_runs u ON true"
+        " HAVING string_agg(concat(r.body, u.fault, e.payload), '') LIKE '%hk\\_%'") == []
+
+
 def test_one_key_of_two(reconcile, api, database, put, keys):
     """A fault of one agent's key does not touch the other agent."""
     put_key(keys, "other", "bad")

@@ -134,6 +134,22 @@ static bool is_refusal(long status)
 	return status == 401 || status == 403 || status == 404 || status == 410;
 }
 
+/*
+ * Replaces the key by asterisks in a part of an answer, because answers go into
+ * the log and the database. A very short key would match other words.
+ */
+static void hide_key(const struct secret *key, char *data, size_t length)
+{
+	enum { LEAST = 6 };
+	char *at = data;
+
+	if (!data || key->length < LEAST)
+		return;
+	while ((at = memmem(at, length - (size_t)(at - data), key->key,
+			    key->length)))
+		memset(at, '*', key->length);
+}
+
 /* Sends one request. Returns true if there is an answer to judge. */
 static bool send_once(struct api *a, const struct secret *key, const char *url,
 		      struct http_answer *answer)
@@ -151,6 +167,9 @@ static bool send_once(struct api *a, const struct secret *key, const char *url,
 			    answer);
 	explicit_bzero(header, strlen(header));
 	free(header);
+	hide_key(key, answer->body.data, answer->body.length);
+	hide_key(key, answer->redirect,
+		 answer->redirect ? strlen(answer->redirect) : 0);
 	return answered;
 }
 
