@@ -1734,9 +1734,9 @@ END $$;
 -- this function looks, or after its commit.
 --
 -- p_occurred_at is the API's own time of the status, NULL if there is none. A time
--- that is not later than the last event belongs to an earlier visit. Then the event
--- gets the time of reading; if our clock is behind, the time just after the last
--- event.
+-- that is not later than the last event belongs to an earlier visit. A time later than
+-- the reading is wrong. In both cases the event gets the time of reading; if our clock
+-- is behind, the time just after the last event.
 CREATE OR REPLACE FUNCTION humcli.record_status_read(
 	p_task_id text,
 	p_status text,
@@ -1800,6 +1800,10 @@ BEGIN
 		RETURN;
 	END IF;
 
+	-- Later webhooks would be placed before an event of the future.
+	IF p_occurred_at > p_read_at + interval '1 minute' THEN
+		p_occurred_at := NULL;
+	END IF;
 	p_occurred_at := CASE
 		WHEN last_time IS NULL THEN coalesce(p_occurred_at, p_read_at)
 		WHEN p_occurred_at > last_time THEN p_occurred_at

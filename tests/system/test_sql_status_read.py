@@ -114,9 +114,12 @@ def test_outcomes(connection):
     (at(5), at(5)),
     (None, at(3600)),
     (at(1), at(3600)),      # of an earlier visit
-    (at(0), at(3600))])
+    (at(0), at(3600)),
+    (at(3601), at(3601)),   # the clocks differ a little
+    (at(86400), at(3600))])     # not yet: no event would ever follow it
 def test_time(connection, api, expected):
-    """The API's time counts only if it is later than the last event."""
+    """The API's time counts only if it is later than the last event and not in
+    the future."""
     number = read(connection, "ACCEPTED", webhook(connection, "ESTIMATE_PENDING", "PENDING", 1), api)[1]
     assert ask(connection, "SELECT occurred_at FROM humcli.events WHERE id = %s", number) == [(expected,)]
 
