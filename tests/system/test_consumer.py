@@ -388,8 +388,9 @@ def test_it_reaps_orphans(cli, database, arguments):
         try:
             for n in range(2):
                 wait_until(lambda: database.execute(
-                    "SELECT 1 FROM pg_stat_activity WHERE query LIKE '%pg_listening%'"
-                    " OR query LIKE 'LISTEN%'"), "it to listen")
+                    "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
+                    " AND pid <> pg_backend_pid()"
+                    " AND (query LIKE '%pg_listening%' OR query LIKE 'LISTEN%')"), "it to listen")
                 if "s" in arguments:
                     wait_until(lambda: database.execute(
                         "SELECT 1 FROM humcli.subscriptions"), "the subscription")
