@@ -32,6 +32,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/log_line.h"
+#include "base/macros.h"
 #include "base/threads.h"
 
 enum {
@@ -268,8 +269,8 @@ static void write_rest(struct chunk *c, uint64_t lost)
 		c->lost += lost;
 		return;
 	}
-	snprintf(text, sizeof(text), "%llu log lines lost",
-		 (unsigned long long)lost);
+	snprintf(text, sizeof(text), "%llu log line%s lost",
+		 (unsigned long long)lost, PLURAL_S(lost));
 	start_line(&l, LEVEL_WARNING);
 	put_message(&l, text);
 	log_line_end(&l);

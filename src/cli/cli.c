@@ -196,8 +196,7 @@ static bool read_command_line(const struct cli_table *t, int *argc,
 	*argc -= optind;
 	*argv += optind;
 	if (*argc > t->operands) {
-		*code = cli_usage_error(t->verb,
-					"'%s' is one argument too many",
+		*code = cli_usage_error(t->verb, "unexpected argument '%s'",
 					(*argv)[t->operands]);
 		return false;
 	}
@@ -317,7 +316,7 @@ cli_choose_action(const struct verb *v, int *argc, char ***argv,
 	if (!check_options(v, chosen, options, option_count, actions, count))
 		return NULL;
 	if (*argc > chosen->operands) {
-		*code = cli_usage_error(v, "'%s' is one argument too many",
+		*code = cli_usage_error(v, "unexpected argument '%s'",
 					(*argv)[chosen->operands]);
 		return NULL;
 	}

@@ -13,6 +13,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/hmac.h"
+#include "base/macros.h"
 #include "base/parse.h"
 
 #include <curl/curl.h>
@@ -325,7 +326,8 @@ bool http_get(struct http *h, const char *url, const char *const *headers,
 	answered = finish(h, c, start, help, answer);
 	if (c == CURLE_WRITE_ERROR)
 		snprintf(answer->reason, sizeof(answer->reason),
-			 "the answer is longer than %zu bytes", max);
+			 "the answer is longer than %zu byte%s", max,
+			 PLURAL_S(max));
 	curl_slist_free_all(list);
 	return answered;
 }

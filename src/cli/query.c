@@ -150,14 +150,24 @@ static bool is_hidden(const struct rows *r, size_t column)
 	return false;
 }
 
-/* Returns true if a cell tells of something wrong; 0 and false do not. */
+/* Returns the text of a cell for people; NULL if the value is NULL. */
+static const char *cell_text(const struct rows *r, size_t row, size_t column)
+{
+	const char *text = rows_get(r, row, column);
+
+	if (!text || !rows_is_boolean(r, column))
+		return text;
+	return *text == 't' ? "yes" : "no";
+}
+
+/* Returns true if a cell tells of something wrong; 0 and "no" do not. */
 static bool is_wrong(const struct rows_printer *p, const struct rows *r,
 		     size_t row, size_t column)
 {
-	const char *text = rows_text(r, row, column);
+	const char *text = cell_text(r, row, column);
 
-	return p->form->wrong && *text && strcmp(text, "0") != 0 &&
-	       strcmp(text, "f") != 0 &&
+	return p->form->wrong && text && *text && strcmp(text, "0") != 0 &&
+	       strcmp(text, "no") != 0 &&
 	       cli_list_has(p->form->wrong, rows_title(r, column));
 }
 
@@ -167,9 +177,9 @@ static void add_row(struct rows_printer *p, const struct rows *r, size_t row)
 		if (is_hidden(r, c))
 			continue;
 		if (is_wrong(p, r, row, c))
-			table_add_wrong(&p->table, rows_get(r, row, c));
+			table_add_wrong(&p->table, cell_text(r, row, c));
 		else
-			table_add_cell(&p->table, rows_get(r, row, c));
+			table_add_cell(&p->table, cell_text(r, row, c));
 	}
 }
 

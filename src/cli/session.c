@@ -28,6 +28,9 @@
  */
 enum { BACKOFF_MIN_MS = 250, BACKOFF_MAX_MS = 30000, SETTING_MS = 5000 };
 
+/* The OID of boolean in pg_type. */
+enum { TYPE_BOOLEAN = 16 };
+
 struct session {
 	struct connector *connector;
 	bool primary;
@@ -306,6 +309,11 @@ size_t rows_columns(const struct rows *r)
 const char *rows_title(const struct rows *r, size_t column)
 {
 	return PQfname(r->result, (int)column);
+}
+
+bool rows_is_boolean(const struct rows *r, size_t column)
+{
+	return PQftype(r->result, (int)column) == TYPE_BOOLEAN;
 }
 
 const char *rows_get(const struct rows *r, size_t row, size_t column)

@@ -92,6 +92,8 @@ const char *session_message(const struct session *s);
 size_t rows_count(const struct rows *r) MUST_CHECK;
 size_t rows_columns(const struct rows *r) MUST_CHECK;
 const char *rows_title(const struct rows *r, size_t column) MUST_CHECK;
+/* Returns true if the column's type is boolean; its values are t and f. */
+bool rows_is_boolean(const struct rows *r, size_t column) MUST_CHECK;
 /* Returns the text of a cell; NULL for NULL. */
 const char *rows_get(const struct rows *r, size_t row,
 		     size_t column) MUST_CHECK;

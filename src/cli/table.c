@@ -9,6 +9,7 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "base/macros.h"
 #include "cli/cli.h"
 #include "cli/output.h"
 
@@ -129,8 +130,8 @@ void table_format(struct table *t, bool wide, struct buf *out)
 			buf_add(out, "\n", 1);
 	}
 	if (first && shown < t->columns)
-		buf_printf(out, "(%zu more columns with --wide)\n",
-			   t->columns - shown);
+		buf_printf(out, "(%zu more column%s with --wide)\n",
+			   t->columns - shown, PLURAL_S(t->columns - shown));
 	remove_rows(t);
 }
 

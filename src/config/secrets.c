@@ -152,12 +152,16 @@ static void explain_no_secret(const struct settings *s, struct buf *errors)
 
 	if (explain_no_file(s, errors))
 		return;
-	buf_printf(errors, "no secret: HUMCLI_WEBHOOK_SECRET and "
-			   "HUMCLI_WEBHOOK_SECRET_FILE are not set, ");
 	if (directory)
-		buf_printf(errors, "%s holds none\n", directory);
+		buf_printf(errors,
+			   "no secret: %s has none, and "
+			   "HUMCLI_WEBHOOK_SECRET and "
+			   "HUMCLI_WEBHOOK_SECRET_FILE are not set\n",
+			   directory);
 	else
-		buf_printf(errors, "HUMCLI_WEBHOOK_SECRET_DIR neither\n");
+		buf_printf(errors, "no secret: HUMCLI_WEBHOOK_SECRET_DIR, "
+				   "HUMCLI_WEBHOOK_SECRET_FILE and "
+				   "HUMCLI_WEBHOOK_SECRET are not set\n");
 	if (!directory)
 		directory = SYSCONFDIR "/humcli-webhook.secrets";
 	/* No quotes in this command, because the log would escape them. */

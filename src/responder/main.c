@@ -26,6 +26,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/macros.h"
 #include "base/parse.h"
 #include "base/standard_files.h"
 #include "responder/descriptors.h"
@@ -226,8 +227,8 @@ static void print_secrets(struct secrets *secrets)
 	const struct secret_set *set = secrets_acquire(secrets);
 
 	for (size_t i = 0; i < set->count; i++)
-		printf("secret: %s (%zu bytes)\n", set->list[i].name,
-		       set->list[i].length);
+		printf("secret: %s (%zu byte%s)\n", set->list[i].name,
+		       set->list[i].length, PLURAL_S(set->list[i].length));
 	secrets_release(secrets, set);
 }
 

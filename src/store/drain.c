@@ -97,10 +97,11 @@ static void retry_failed(const struct drain_source *source, size_t max,
 	}
 	spool_list_free(&list);
 	if (back)
-		log_message(LEVEL_INFO,
-			    "spool: %zu files of failed/ are signed with an "
-			    "active secret now; they are drained",
-			    back);
+		log_message(
+			LEVEL_INFO,
+			"spool: %zu file%s of failed/ signed with an active "
+			"secret now; draining",
+			back, back == 1 ? " is" : "s are");
 }
 
 /* Drains. */
@@ -347,10 +348,10 @@ static void log_drain(const struct drain_source *source,
 	/* Without a memory each drain would log it. */
 	if (drain_memory_settle(source->memory))
 		log_message(LEVEL_WARNING,
-			    "spool: %zu files are signed with no active "
-			    "secret; they wait an hour for one, then they are "
-			    "moved to failed/",
-			    count->foreign);
+			    "spool: %zu file%s signed with no active secret; "
+			    "moving to failed/ in an hour unless one is added",
+			    count->foreign,
+			    count->foreign == 1 ? " is" : "s are");
 	if (count->recorded || count->moved_to_failed)
 		log_message(LEVEL_INFO,
 			    "spool: %zu recorded, %zu moved to failed/, %zu "

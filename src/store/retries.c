@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/macros.h"
 #include "postgres/sqlstate.h"
 #include "store/failure.h"
 
@@ -100,8 +101,9 @@ static void retry(struct retries *r, struct batch *b,
 	if (*result->sqlstate &&
 	    log_limit_pass(&r->failure_limit, result->sqlstate))
 		log_message(LEVEL_ERROR,
-			    "can't record %zu events (%s): %s; trying again",
-			    b->count, result->sqlstate, result->message);
+			    "can't record %zu event%s (%s): %s; trying again",
+			    b->count, PLURAL_S(b->count), result->sqlstate,
+			    result->message);
 	retries_push(r, b);
 }
 

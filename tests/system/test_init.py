@@ -233,7 +233,7 @@ def test_bad_settings_are_left_alone(account):
     (["--server", "iis"], "--server is apache, lighttpd, nginx or caddy"),
     (["--server", "nginx", "--user", "www-data"], "leave out --user"),
     (["--url", "http://x/"], "has to start with https://"),
-    (["x"], "one argument too many"),
+    (["x"], "unexpected argument"),
 ])
 def test_wrong_use(account, arguments, said):
     done = account.init(*arguments)
@@ -333,6 +333,9 @@ def check_verbs(run, account):
     account is told which command does it."""
     assert run("events").returncode == OK
     assert run("task", "none").returncode == NEGATIVE
+    for verb in ("tasks", "gaps", "subscriptions", "quarantine list", "dead list", "purge --tests"):
+        done = run(*verb.split())
+        assert (done.returncode, done.stderr) == (OK, ""), done
     spool = account.home.parent / "spool"
     with open(run.etc / "humcli-webhook.conf", "a", encoding="ascii") as config:
         config.write(f"HUMCLI_WEBHOOK_SPOOL={spool}\n")

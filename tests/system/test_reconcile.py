@@ -132,7 +132,7 @@ def test_a_lost_last_event(reconcile, api, database, put):
     done = reconcile("--dry-run")
     assert (done.returncode, done.err) == (NEGATIVE, "")
     assert done.out == ("task_1: VERIFIED -> COMPLETED; missing; nothing was recorded\n"
-                        "1 tasks compared by 9 requests; 1 events were missing, none was recorded\n")
+                        "1 task compared by 9 requests; 1 event was missing, none was recorded\n")
     assert last_run(database) is None and database.execute("SELECT 1 FROM humcli.readings") == []
     done = reconcile()
     assert (done.returncode, done.err) == (OK, "") and "recorded as event" in done.out
@@ -336,7 +336,7 @@ def test_one_task_of_many_fails(reconcile, api, database, put):
         put(name, *LIFE[:3])
     api.fault = lambda request: (400, {"error": "Bad"}) if "status=" not in request.path else None
     done = reconcile()
-    assert done.err.count("400 Bad") == 3 and "tasks are left for the next run" in done.err
+    assert done.err.count("400 Bad") == 3 and "left for the next run" in done.err
 
 
 @pytest.mark.parametrize("body, text", [
@@ -613,7 +613,7 @@ def test_doctor_and_metrics(reconcile, ask, api, put, database):
     api.put("task_1", "CANCELLED")
     assert reconcile().returncode == OK
     line, = finding(ask("doctor", SECRET="whsec_0123456789abcdef"), "reconcile")
-    assert line.startswith("warn") and "recorded 1 missed events in 7 days" in line
+    assert line.startswith("warn") and "recorded 1 missed event in 7 days" in line
     out = ask("metrics").out
     assert "\nhumcli_reconcile_repaired_events 1\n" in out
     assert "\nhumcli_reconcile_last_run_timestamp_seconds 1" in out
@@ -646,12 +646,12 @@ def test_doctor_tries_the_keys(ask):
         os.chown(folder, owner.pw_uid, owner.pw_gid)
         os.chown(path, owner.pw_uid, owner.pw_gid)
         line, = look()
-        assert line.startswith("ok") and "1, of daemon; neither" in line
-        assert "the user daemon can read 1 keys" in look("--user", "daemon")[0]
+        assert line.startswith("ok") and "1 key of daemon; neither" in line
+        assert "the user daemon can read 1 key in" in look("--user", "daemon")[0]
         os.chmod(folder, 0o711)
         os.chown(path, owner.pw_uid, pwd.getpwnam("nobody").pw_gid)
         os.chmod(path, 0o640)
-        assert "the user nobody can read 1 keys" in look()[0]
+        assert "the user nobody can read 1 key in" in look()[0]
         os.chmod(path, 0o604)
         assert any("others can read it; fix: chmod" in line for line in look())
         missing = ask("doctor", SECRET="whsec_0123456789abcdef", KEY_DIR=folder + "/none")

@@ -14,6 +14,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/macros.h"
 #include "cli/cli.h"
 #include "cli/program.h"
 
@@ -334,7 +335,7 @@ static int run(struct consumer *c)
 	if (!c->options->once)
 		log_message(LEVEL_INFO, "ended; %llu event%s delivered",
 			    (unsigned long long)c->delivered,
-			    c->delivered == 1 ? "" : "s");
+			    PLURAL_S(c->delivered));
 	return c->exit_code;
 }
 

@@ -9,6 +9,7 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/macros.h"
 #include "cli/http.h"
 #include "cli/json.h"
 #include "config/secrets.h"
@@ -68,8 +69,8 @@ static void check_certificate(struct findings *f, const struct http_answer *a)
 			f,
 			days < CERTIFICATE_DAYS ? FINDING_WARNING : FINDING_OK,
 			"tls", "renew the certificate",
-			"the certificate is valid for %" PRId64 " more days",
-			days);
+			"the certificate is valid for %" PRId64 " more day%s",
+			days, PLURAL_S(days));
 }
 
 static void check_response_time(struct findings *f, int64_t ms)

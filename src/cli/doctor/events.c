@@ -19,64 +19,80 @@
 
 enum { SQL_LIMIT = 1 << 20 };
 
+/* How many rows there are, in words: none, one, or %s of many. */
+#define SQL_COUNT(none, one, many)                               \
+	"CASE count(*) WHEN 0 THEN '" none "' WHEN 1 THEN '" one \
+	"' ELSE format('" many "', count(*)) END"
+
 static const struct query_check data_checks[] = {
 	{ "silence", "tasks",
 	  "SELECT CASE WHEN count(*) > 0 AND max(t.occurred_at) < "
 	  "now() - interval '24 h' THEN 1 ELSE 0 END, "
-	  "CASE count(*) WHEN 0 THEN 'no task is open' ELSE "
-	  "format('%s tasks are open, the newest event of one is from %s', "
-	  "count(*), max(t.occurred_at)::timestamptz(0)) END "
-	  "FROM (" OPEN_TASKS ") t",
-	  "humcli-webhook reconcile asks HumCLI for their state: a webhook may "
-	  "have been lost, or the callback_url be wrong" },
+	  "format('%s%s', " SQL_COUNT(
+		  "no task is open", "1 task is open",
+		  "%s tasks are open") ", "
+				       "'; the newest event is from ' || max(t.occurred_at)"
+				       "::timestamptz(0)) "
+				       "FROM (" OPEN_TASKS ") t",
+	  "humcli-webhook reconcile asks HumCLI for their state; a webhook may "
+	  "be lost, or the callback_url wrong" },
 	{ "quarantine", "quarantine",
-	  "SELECT CASE WHEN count(*) > 0 THEN 1 ELSE 0 END, "
-	  "format('%s signed bodies of the last 7 days are not events', "
-	  "count(*)) FROM humcli.quarantine q "
-	  "WHERE q.received_at > now() - interval '7 d' "
-	  "AND position('task_test_'::bytea IN q.body) = 0",
+	  "SELECT CASE WHEN count(*) > 0 THEN 1 ELSE 0 END, " SQL_COUNT(
+		  "no signed body of the last 7 days is in it",
+		  "1 signed body of the last 7 days is not an event",
+		  "%s signed bodies of the last 7 days are not events") " "
+									"FROM humcli.quarantine q "
+									"WHERE q.received_at > now() - interval '7 d' "
+									"AND position('task_test_'::bytea IN q.body) = 0",
 	  "humcli-webhook quarantine list shows them: HumCLI may have changed "
 	  "its payload" },
 	{ "pending", "subscriptions",
 	  "SELECT CASE WHEN min(p.since) < now() - interval '15 min' THEN 1 "
-	  "ELSE 0 END, CASE count(*) WHEN 0 THEN 'no subscription is behind' "
-	  "ELSE format('%s subscriptions are behind; the oldest event waits "
-	  "since %s, for %s', count(*), min(p.since)::timestamptz(0), "
-	  "(array_agg(p.name ORDER BY p.since))[1]) END FROM ("
-	  "SELECT s.name, min(e.recorded_at) AS since "
-	  "FROM humcli.subscriptions s JOIN humcli.events e "
-	  "ON e.xid >= txid_snapshot_xmin(s.done) "
-	  "AND NOT txid_visible_in_snapshot(e.xid, s.done) "
-	  "AND (s.statuses IS NULL OR e.status = ANY (s.statuses)) "
-	  "WHERE NOT s.pool GROUP BY s.name) p",
+	  "ELSE 0 END, format('%s%s', " SQL_COUNT(
+		  "no subscription is behind", "1 subscription is behind",
+		  "%s subscriptions are "
+		  "behind") ", "
+			    "'; the oldest event has waited since ' || "
+			    "min(p.since)::timestamptz(0) || ', for ' || "
+			    "(array_agg(p.name ORDER BY p.since))[1]) FROM ("
+			    "SELECT s.name, min(e.recorded_at) AS since "
+			    "FROM humcli.subscriptions s JOIN humcli.events e "
+			    "ON e.xid >= txid_snapshot_xmin(s.done) "
+			    "AND NOT txid_visible_in_snapshot(e.xid, s.done) "
+			    "AND (s.statuses IS NULL OR e.status = ANY (s.statuses)) "
+			    "WHERE NOT s.pool GROUP BY s.name) p",
 	  "start its listener; if nobody needs the subscription: "
 	  "humcli-webhook unsubscribe NAME" },
 	{ "dead", "dead",
-	  "SELECT CASE WHEN count(*) > 0 THEN 1 ELSE 0 END, "
-	  "format('%s events are dead letters', count(*)) "
-	  "FROM humcli.dead",
+	  "SELECT CASE WHEN count(*) > 0 THEN 1 ELSE 0 END, " SQL_COUNT(
+		  "no event is a dead letter", "1 event is a dead letter",
+		  "%s events are dead letters") " FROM humcli.dead",
 	  "humcli-webhook dead list says why; dead redrive --pool NAME lets "
 	  "the workers try again" },
 	{ "gaps", "gaps",
 	  "SELECT CASE WHEN count(*) > 0 THEN 1 ELSE 0 END, "
-	  "format('%s gaps in the tasks of the newest " RECENT_EVENTS
-	  " events', count(*)) FROM humcli.gaps g "
-	  "WHERE g.task_id = ANY (" RECENT_TASKS ")",
+	  "format('%s in the tasks of the newest " RECENT_EVENTS
+	  " events', " SQL_COUNT(
+		  "no gap", "1 gap",
+		  "%s gaps") ") "
+			     "FROM humcli.gaps g "
+			     "WHERE g.task_id = ANY (" RECENT_TASKS ")",
 	  "humcli-webhook gaps lists them; humcli-webhook reconcile asks HumCLI "
 	  "for the state of these tasks" },
 	{ "reconcile", "reconcile_runs",
 	  "SELECT CASE WHEN r.runs = 0 THEN 0 WHEN r.fault IS NOT NULL OR "
 	  "r.ended_at < now() - interval '1 d' OR r.repaired > 0 THEN 1 ELSE "
-	  "0 END, CASE WHEN r.runs = 0 THEN 'never ran: a lost last event "
-	  "would go unnoticed' ELSE format('ran last at %s%s; recorded %s "
-	  "missed events in 7 days', r.ended_at::timestamptz(0), coalesce(', "
-	  "not whole: ' || r.fault, ''), r.repaired) END FROM (SELECT "
+	  "0 END, CASE WHEN r.runs = 0 THEN 'it never ran, so a lost last event "
+	  "goes unnoticed' ELSE format('ran last at %s%s; recorded %s "
+	  "missed event%s in 7 days', r.ended_at::timestamptz(0), coalesce(', "
+	  "not whole: ' || r.fault, ''), r.repaired, CASE r.repaired WHEN 1 "
+	  "THEN '' ELSE 's' END) END FROM (SELECT "
 	  "count(*) AS runs, max(v.ended_at) AS ended_at, "
 	  "coalesce(sum(v.repaired) FILTER (WHERE v.ended_at > now() - "
 	  "interval '7 d'), 0) AS repaired, (array_agg(v.fault ORDER BY "
 	  "v.ended_at DESC))[1] AS fault FROM humcli.reconcile_runs v) r",
-	  "look in the web server's and the receiver's log for the time of a "
-	  "missed event; see that the timer runs: systemctl list-timers" },
+	  "see the logs of web server and receiver at the time of a missed "
+	  "event; see that the timer runs: systemctl list-timers" },
 };
 
 /* Returns true if the role may read this relation of humcli. */
@@ -136,9 +152,9 @@ static void check_version(struct findings *f, PGconn *conn)
 			f, FINDING_FAILURE, "version",
 			theirs < ours ? "humcli-webhook init, or "
 					"sql/install.sql, upgrades it"
-				      : "install the humcli-webhook that goes "
-					"with it",
-			"the schema has version %d, this program goes with %d",
+				      : "install the humcli-webhook of that "
+					"version",
+			"the schema has version %d, and this program needs %d",
 			(int)theirs, (int)ours);
 	else
 		report_finding(f, FINDING_OK, "version", NULL,

@@ -63,6 +63,22 @@ char *doctor_read_remedy(const char *path)
 			 known && S_ISDIR(st.st_mode) ? "g+rx" : "g+r", path);
 }
 
+/*
+ * Takes the next line of errors if it says how to fix the one before. Returns
+ * NULL if it does not; the caller frees the result.
+ */
+static char *take_advice(const struct buf *errors, size_t *at)
+{
+	static const char mark[] = "create one: ";
+	size_t next = *at, length;
+	const char *start = buf_next_line(errors, &next, &length);
+
+	if (!start || strncmp(start, mark, sizeof(mark) - 1) != 0)
+		return NULL;
+	*at = next;
+	return xstrndup(start, length);
+}
+
 /* Returns how to fix an error line "...PATH: reason"; the caller frees it. */
 static char *line_remedy(const char *line, const char *usual)
 {
@@ -87,8 +103,10 @@ void doctor_error_lines(struct findings *f, const char *topic,
 
 	while ((start = buf_next_line(errors, &at, &length))) {
 		char *line = xstrndup(start, length);
-		char *remedy = line_remedy(line, usual);
+		char *remedy = take_advice(errors, &at);
 
+		if (!remedy)
+			remedy = line_remedy(line, usual);
 		report_finding(f, FINDING_FAILURE, topic, remedy, "%s", line);
 		free(remedy);
 		free(line);
@@ -114,18 +132,21 @@ static void check_secret(struct findings *f, const struct secret *secret)
 {
 	if (is_backup(secret->name))
 		report_finding(f, FINDING_WARNING, "secrets",
-			       "each file of SECRET_DIR is a secret that is "
-			       "accepted: remove it, unless it is meant",
-			       "%s, %zu bytes, has the name of a backup",
-			       secret->name, secret->length);
+			       "remove it, unless it is a secret: each file of "
+			       "SECRET_DIR is accepted as one",
+			       "%s, %zu byte%s, has the name of a backup",
+			       secret->name, secret->length,
+			       PLURAL_S(secret->length));
 	else
-		report_finding(f,
-			       secret->length < SHORT_SECRET ? FINDING_WARNING
-							     : FINDING_OK,
-			       "secrets",
-			       "a secret that short can be guessed: printf "
-			       "'whsec_%s' \"$(openssl rand -hex 32)\"",
-			       "%s, %zu bytes", secret->name, secret->length);
+		report_finding(
+			f,
+			secret->length < SHORT_SECRET ? FINDING_WARNING
+						      : FINDING_OK,
+			"secrets",
+			"use a longer secret, because a short one can be "
+			"guessed: humcli-webhook secret add NAME",
+			"%s, %zu byte%s", secret->name, secret->length,
+			PLURAL_S(secret->length));
 }
 
 /* Editors leave hidden copies, which are not accepted, but hold a secret. */
@@ -137,7 +158,7 @@ static void check_hidden_copies(struct findings *f, const char *folder)
 	if (glob(pattern, 0, NULL, &found) == 0) {
 		for (size_t i = 0; i < found.gl_pathc; i++)
 			report_finding(f, FINDING_WARNING, "secrets",
-				       "close the editor, or remove the file",
+				       "close the editor, and remove the file",
 				       "%s is an editor's copy of a secret",
 				       found.gl_pathv[i]);
 		globfree(&found);

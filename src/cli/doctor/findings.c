@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/fatal.h"
+#include "base/macros.h"
 #include "cli/cli.h"
 #include "cli/json.h"
 #include "cli/program.h"
@@ -128,9 +129,10 @@ static void print_end(const size_t *counts)
 {
 	char *path = cli_page_path(PAGE);
 
-	printf("\n%zu fine, %zu warnings, %zu failures, %zu skipped\n",
+	printf("\n%zu fine, %zu warning%s, %zu failure%s, %zu skipped\n",
 	       counts[FINDING_OK], counts[FINDING_WARNING],
-	       counts[FINDING_FAILURE], counts[FINDING_SKIPPED]);
+	       PLURAL_S(counts[FINDING_WARNING]), counts[FINDING_FAILURE],
+	       PLURAL_S(counts[FINDING_FAILURE]), counts[FINDING_SKIPPED]);
 	if ((counts[FINDING_WARNING] || counts[FINDING_FAILURE]) &&
 	    access(path, R_OK) == 0)
 		printf("doc/" PAGE " is %s\n", path);

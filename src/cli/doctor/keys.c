@@ -63,8 +63,8 @@ static bool check_user(struct findings *f, struct key_files *k,
 			   "go-rwx %s: a key can spend money",
 			   folder, folder);
 	report_finding(f, FINDING_FAILURE, "keys", remedy,
-		       "the user %s can read %d keys in %s", user, readable,
-		       folder);
+		       "the user %s can read %d key%s in %s", user, readable,
+		       PLURAL_S(readable), folder);
 	free(remedy);
 	return false;
 }
@@ -106,7 +106,7 @@ static bool check_modes(struct findings *f, const struct key_files *k)
 			good = false;
 		close(fd);
 	}
-	doctor_error_lines(f, "keys", &errors, "the line above has it");
+	doctor_error_lines(f, "keys", &errors, "run the command in that line");
 	buf_free(&errors);
 	buf_free(&warnings);
 	return good;
@@ -132,10 +132,11 @@ static void check_as_root(struct findings *f, struct key_files *k,
 			       "reconcile then becomes",
 			       "%s belongs to root", k->settings->key_dir);
 	else if (good)
-		report_finding(f, FINDING_OK, "keys", NULL,
-			       "%zu, of %s; neither the receiver nor a web "
-			       "server can read them",
-			       k->count, owner);
+		report_finding(
+			f, FINDING_OK, "keys", NULL,
+			"%zu key%s of %s; neither the receiver nor a web "
+			"server can read them",
+			k->count, PLURAL_S(k->count), owner);
 	free(owner);
 }
 

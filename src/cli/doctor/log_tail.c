@@ -6,6 +6,7 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "base/macros.h"
 #include "cli/program.h"
 
 #include <errno.h>
@@ -68,7 +69,7 @@ static void report_unread(struct findings *f, const char *path, int error)
 			       "%s does not exist yet", path);
 	} else {
 		remedy = xasprintf("create %s and let the receiver's user "
-				   "write in it; for the service of systemd "
+				   "write to it; for the service of systemd "
 				   "also: systemctl edit "
 				   "humcli-webhook.service, with [Service] "
 				   "ReadWritePaths=%s",
@@ -106,7 +107,7 @@ void doctor_log(struct findings *f, const struct settings *s)
 
 	if (*s->log != '/') {
 		report_finding(f, FINDING_SKIPPED, "log", unread_remedy(s->log),
-			       "it goes to %s", s->log);
+			       "the log goes to %s", s->log);
 		return;
 	}
 	if (!read_tail(s->log, &text)) {
@@ -117,9 +118,10 @@ void doctor_log(struct findings *f, const struct settings *s)
 	streak = count_streak(&text);
 	report_finding(f, streak >= STREAK ? FINDING_WARNING : FINDING_OK,
 		       "log",
-		       "why= in the log has the reason: is each open task's "
-		       "callback_secret a file of SECRET_DIR, and does nothing "
-		       "change the body?",
-		       "%zu answers of 401 since the last 200", streak);
+		       "why= in the log has the reason: the callback_secret of "
+		       "an open task is not in SECRET_DIR, or something "
+		       "changes the body",
+		       "%zu answer%s of 401 since the last 200", streak,
+		       PLURAL_S(streak));
 	buf_free(&text);
 }

@@ -8,6 +8,7 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "base/macros.h"
 #include "cli/cli.h"
 #include "postgres/sqlstate.h"
 #include "store/spool_disk.h"
@@ -88,11 +89,12 @@ static void report_refused(struct findings *f, size_t count, const char *reason)
 	if (reason)
 		snprintf(sqlstate, sizeof(sqlstate), "%s", reason);
 	remedy = xasprintf("%s; humcli-webhook spool list names the events, "
-			   "and humcli-webhook spool drain tries them now",
+			   "and humcli-webhook spool drain tries them again",
 			   sqlstate_advice(sqlstate));
 	report_finding(f, FINDING_FAILURE, "spool", remedy,
-		       "the database refuses %zu of the waiting events (%s)",
-		       count, reason ? reason : "the reason is unreadable");
+		       "the database refuses %zu waiting event%s (%s)", count,
+		       PLURAL_S(count),
+		       reason ? reason : "the reason is unreadable");
 	free(remedy);
 }
 
@@ -125,15 +127,18 @@ static void check_waiting(struct findings *f, const struct settings *s,
 {
 	long age = new->files ? (long)(time(NULL) - new->oldest) : 0;
 
-	report_finding(
-		f,
-		age > LONG_WAIT_S ? FINDING_FAILURE
-		: new->files	  ? FINDING_WARNING
-				  : FINDING_OK,
-		"spool",
-		"humcli-webhook spool list names them and why they wait; "
-		"humcli-webhook spool drain tries them now",
-		"%zu events wait in it, the oldest for %ld s", new->files, age);
+	if (new->files)
+		report_finding(
+			f,
+			age > LONG_WAIT_S ? FINDING_FAILURE : FINDING_WARNING,
+			"spool",
+			"humcli-webhook spool list says why they wait; "
+			"humcli-webhook spool drain records them now",
+			"%zu event%s in it, the oldest for %ld s", new->files,
+			new->files == 1 ? " waits" : "s wait", age);
+	else
+		report_finding(f, FINDING_OK, "spool", NULL,
+			       "no event waits in it");
 	if (new->bytes > s->spool_max / 10 * 8)
 		report_finding(f, FINDING_FAILURE, "spool",
 			       "let PostgreSQL accept events again, or raise "
@@ -142,10 +147,11 @@ static void check_waiting(struct findings *f, const struct settings *s,
 	if (failed->files)
 		report_finding(
 			f, FINDING_WARNING, "spool",
-			"humcli-webhook spool list names them, the log the "
-			"reasons; once a secret is active again: "
+			"humcli-webhook spool list names them, and the log has "
+			"the reasons; if a secret is active again: "
 			"humcli-webhook spool retry-failed",
-			"%zu files were moved to failed/", failed->files);
+			"%zu file%s moved to failed/", failed->files,
+			failed->files == 1 ? " was" : "s were");
 	if (new->files)
 		check_refused(f, s->spool);
 }
@@ -257,7 +263,7 @@ static void check_content(struct findings *f, const struct settings *s,
 
 	if (st->st_mode & 077) {
 		char *remedy = xasprintf(
-			"chmod 700 %s, and see who could have written there",
+			"chmod 700 %s; others could read and write events there",
 			s->spool);
 
 		report_finding(f, FINDING_FAILURE, "spool", remedy,
@@ -270,8 +276,7 @@ static void check_content(struct findings *f, const struct settings *s,
 		check_waiting(f, s, &new, &failed);
 	else
 		report_finding(f, FINDING_FAILURE, "spool",
-			       "its folders must belong to the receiver's "
-			       "user: chown -R",
+			       "chown -R it to the receiver's user",
 			       "can't read %s: %s", s->spool, strerror(errno));
 	check_space(f, s->spool);
 }
@@ -299,7 +304,7 @@ void doctor_spool(struct findings *f, const struct settings *s)
 	}
 	if (stat(s->spool, &st) < 0) {
 		if (errno != ENOENT) {
-			fail(&t, "look at it");
+			fail(&t, "read its mode");
 			report_trial(f, s->spool, &t);
 		} else if (try_to_create(&t, s->spool)) {
 			report_finding(f, FINDING_OK, "spool", NULL,

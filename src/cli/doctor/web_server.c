@@ -263,7 +263,8 @@ void doctor_web(struct findings *f, const struct settings *s,
 			       "no configuration was found");
 	else if (!scan.low)
 		report_finding(f, FINDING_OK, "web server", NULL,
-			       "no limit in %zu files is too low", scan.files);
+			       "no limit in %zu file%s is too low", scan.files,
+			       PLURAL_S(scan.files));
 	if (!pattern)
 		check_enabled(f, &scan, s);
 }

@@ -10,6 +10,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/macros.h"
 #include "base/random.h"
 #include "cli/reconcile/compare.h"
 #include "cli/reconcile/history.h"
@@ -341,9 +342,11 @@ static int second_looks(struct run *x, const struct candidates *s)
 		wait_for_webhooks(x);
 	for (size_t i = 0; i < s->count && code == EX_OK; i++) {
 		if (is_over(x)) {
-			char *text = xasprintf("%zu tasks are left for the "
-					       "next run",
-					       s->count - i);
+			char *text =
+				xasprintf("%zu task%s left for the "
+					  "next run",
+					  s->count - i,
+					  s->count - i == 1 ? " is" : "s are");
 
 			add_fault(x, EX_TEMPFAIL, text);
 			free(text);
@@ -400,9 +403,11 @@ static void print_sum(const struct run *x)
 	const struct run_result *s = &x->result;
 
 	if (x->missing || isatty(STDOUT_FILENO))
-		printf("%u tasks compared by %u requests; %zu events were "
+		printf("%u task%s compared by %u request%s; %zu event%s "
 		       "missing%s\n",
-		       s->tasks, s->requests, x->missing,
+		       s->tasks, PLURAL_S(s->tasks), s->requests,
+		       PLURAL_S(s->requests), x->missing,
+		       x->missing == 1 ? " was" : "s were",
 		       x->r->dry_run ? ", none was recorded" : "");
 }
 

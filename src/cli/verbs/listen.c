@@ -180,7 +180,7 @@ static int print_notified(const struct options *o, const char *conninfo,
 			    strerror(errno));
 	code = print_until_end(&l, o->count != 0);
 	log_message(LEVEL_INFO, "ended; %llu notification%s printed",
-		    (unsigned long long)l.printed, l.printed == 1 ? "" : "s");
+		    (unsigned long long)l.printed, PLURAL_S(l.printed));
 	session_free(l.session);
 	return code;
 }

@@ -168,7 +168,7 @@ static int purge_all(struct query *q, const struct purge_call *c)
 		return code;
 	}
 	printf("%llu %s%s purged\n", (unsigned long long)total, c->what,
-	       total == 1 ? "" : "s");
+	       PLURAL_S(total));
 	return code;
 }
 

@@ -5,6 +5,16 @@
 #define OLDEST ISO_TIME("oldest") " AS oldest"
 #define LAST_SEEN ISO_TIME("last_seen") " AS last_seen"
 
+#define AS_ARRAY(column) column
+#define AS_TEXT(column) "pg_catalog.array_to_string(" column ", ',') AS " column
+#define SUBSCRIPTIONS(list)                                                       \
+	"SELECT name, CASE WHEN pool THEN 'pool' ELSE 'subscription' "            \
+	"END AS kind, pending, " OLDEST ", " LAST_SEEN                            \
+	", claimed, dead, " list("statuses") ", " list(                           \
+		"secrets") ", "                                                   \
+			   "owner, needs_rebase FROM humcli.subscription_status " \
+			   "ORDER BY name"
+
 int cmd_subscriptions(const struct verb *v, int argc, char **argv)
 {
 	struct query_form form = { .wrong = "dead needs_rebase" };
@@ -17,15 +27,10 @@ int cmd_subscriptions(const struct verb *v, int argc, char **argv)
 		return code;
 	code = query_open(&q, v);
 	if (code == EX_OK)
-		code = query_print(
-			&q,
-			"SELECT name, CASE WHEN pool THEN 'pool' "
-			"ELSE 'subscription' END AS kind, pending, " OLDEST
-			", " LAST_SEEN
-			", claimed, dead, statuses, secrets, owner, "
-			"needs_rebase FROM humcli.subscription_status "
-			"ORDER BY name",
-			NULL, 0, &form, NULL);
+		code = query_print(&q,
+				   form.json ? SUBSCRIPTIONS(AS_ARRAY)
+					     : SUBSCRIPTIONS(AS_TEXT),
+				   NULL, 0, &form, NULL);
 	query_close(&q);
 	return code;
 }

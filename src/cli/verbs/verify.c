@@ -19,7 +19,7 @@ static int judge(const struct verb *v, const struct signing_keys *keys,
 		cli_error(v,
 			  "the signature matches none of %zu active secret%s; "
 			  "was the body changed on its way?",
-			  keys->count, keys->count == 1 ? "" : "s");
+			  keys->count, PLURAL_S(keys->count));
 		return EXIT_NEGATIVE;
 	}
 	cli_escape(&name, s->name);

@@ -521,7 +521,7 @@ static unsigned long lost_lines(const char *text)
 		char *end;
 		unsigned long n = strtoul(at + 5, &end, 10);
 
-		if (strncmp(end, " log lines lost\"", 16) == 0)
+		if (strncmp(end, " log line", 9) == 0)
 			sum += n;
 	}
 	return sum;
