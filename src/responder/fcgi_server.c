@@ -301,10 +301,12 @@ static bool stop(struct server *s, int64_t now)
 }
 
 /* Removes the socket's path; for a thread of its own. */
-static void *remove_path(void *where)
+static void *remove_path(void *listener)
 {
-	listener_remove(where);
-	free(where);
+	struct listener *l = listener;
+
+	listener_remove(l);
+	free(l);
 	return NULL;
 }
 
@@ -313,19 +315,21 @@ static void *remove_path(void *where)
  * REMOVE_MS, because a disk that has gone away may never answer; what is in
  * flight does not need it.
  */
-static void remove_socket(const char *where)
+static void remove_socket(const struct listener *listener)
 {
-	char *path = xstrdup(where);
+	struct listener *copy = xmalloc(sizeof(*copy));
 	pthread_t thread;
 
-	if (pthread_create(&thread, NULL, remove_path, path)) {
-		(void)remove_path(path);
+	*copy = *listener;
+	if (pthread_create(&thread, NULL, remove_path, copy)) {
+		(void)remove_path(copy);
 		return;
 	}
 	if (thread_join_until(thread, monotonic_ms() + REMOVE_MS))
 		return;
 	log_message(LEVEL_WARNING,
-		    "%s: its folder does not answer; the socket stays", where);
+		    "%s: its folder does not answer; the socket stays",
+		    listener->path);
 	pthread_check(pthread_detach(thread));
 }
 
@@ -366,10 +370,11 @@ static bool start(struct server *s)
 	return false;
 }
 
-enum gateway_end gateway_fcgi_serve(const struct handler *h, int listener,
-				    const char *where, int64_t *end)
+enum gateway_end gateway_fcgi_serve(const struct handler *h,
+				    const struct listener *listener,
+				    int64_t *end)
 {
-	struct server *s = server_new(h, listener);
+	struct server *s = server_new(h, listener->fd);
 	int64_t now;
 
 	if (!start(s)) {
@@ -381,13 +386,13 @@ enum gateway_end gateway_fcgi_serve(const struct handler *h, int listener,
 	start_watchdog();
 	*end = now + GATEWAY_STOP_MS;
 	/* No new connections; those in the backlog are served. */
-	if (where)
-		remove_socket(where);
+	if (listener->path)
+		remove_socket(listener);
 	/* A worker that is stuck still uses s. */
 	if (!stop(s, now))
 		return GATEWAY_STUCK;
 	server_free(s);
-	close(listener);
+	close(listener->fd);
 	return GATEWAY_DONE;
 }
 

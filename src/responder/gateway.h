@@ -11,6 +11,7 @@
 
 #include "base/macros.h"
 #include "responder/handler.h"
+#include "responder/listener.h"
 
 /*
  * Makes the signals that end the process exit at once, with 0. That is for the
@@ -38,10 +39,11 @@ enum gateway_end {
 /*
  * Serves until SIGTERM, SIGINT or SIGUSR1; then finishes the requests in
  * flight and in the backlog. Sets *end to when the process has to be gone (ms,
- * monotonic). where is the argument of listener_open(), or NULL.
+ * monotonic).
  */
-enum gateway_end gateway_fcgi_serve(const struct handler *h, int listener,
-				    const char *where, int64_t *end) MUST_CHECK;
+enum gateway_end gateway_fcgi_serve(const struct handler *h,
+				    const struct listener *listener,
+				    int64_t *end) MUST_CHECK;
 
 /* Returns true if the environment is that of a CGI request (RFC 3875). */
 bool gateway_cgi_is_started(void) MUST_CHECK;

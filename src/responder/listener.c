@@ -77,11 +77,38 @@ static int bind_and_listen(int fd, const struct sockaddr *a, socklen_t length)
 	return fd;
 }
 
-static int listen_path(const char *path)
+/* Returns true if the path still leads to the socket that we bound. */
+static bool has_our_socket(const struct listener *l)
+{
+	struct stat st;
+
+	return lstat(l->path, &st) == 0 && st.st_dev == l->device &&
+	       st.st_ino == l->inode;
+}
+
+/* Binds to a path and listens. Returns false with errno set. */
+static bool bind_path(struct listener *l, const struct sockaddr_un *a)
+{
+	struct stat st;
+
+	if (bind(l->fd, (const struct sockaddr *)a, sizeof(*a)) < 0 ||
+	    lstat(l->path, &st) < 0)
+		return false;
+	l->device = st.st_dev;
+	l->inode = st.st_ino;
+	if (listen(l->fd, BACKLOG) < 0)
+		return false;
+	/* Before listen() it looked like the socket of a dead process. */
+	errno = EADDRINUSE;
+	return has_our_socket(l);
+}
+
+static int listen_path(const char *path, struct listener *l)
 {
 	struct sockaddr_un a = { .sun_family = AF_UNIX };
 	mode_t before;
-	int fd;
+	int saved;
+	bool ok;
 
 	if (!*path || strlen(path) >= sizeof(a.sun_path)) {
 		errno = *path ? ENAMETOOLONG : EINVAL;
@@ -90,12 +117,20 @@ static int listen_path(const char *path)
 	memcpy(a.sun_path, path, strlen(path) + 1);
 	if (!clear_path(&a))
 		return -1;
+	l->path = path;
+	l->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (l->fd < 0)
+		return -1;
 	/* 0660 from the start, because who can connect can forge headers. */
 	before = umask(0117);
-	fd = bind_and_listen(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0),
-			     (const struct sockaddr *)&a, sizeof(a));
+	ok = bind_path(l, &a);
 	umask(before);
-	return fd;
+	if (!ok) {
+		saved = errno;
+		close(l->fd);
+		errno = saved;
+	}
+	return ok ? l->fd : -1;
 }
 
 static bool is_loopback(const struct sockaddr *a)
@@ -203,21 +238,22 @@ static bool is_number(const char *where)
 	return *where && strspn(where, "0123456789") == strlen(where);
 }
 
-int listener_open(const char *where)
+bool listener_open(const char *where, struct listener *l)
 {
 	const char *colon = strrchr(where, ':');
 	char *host = NULL;
 	int fd;
 
+	*l = (struct listener){ .fd = -1 };
 	if (is_number(where)) {
 		log_message(LEVEL_ERROR,
 			    "can't listen on %s: for a port write :%s, for a "
 			    "path ./%s",
 			    where, where, where);
-		return -1;
+		return false;
 	}
 	if (is_path(where)) {
-		fd = listen_path(where);
+		fd = listen_path(where, l);
 	} else if (colon == where) {
 		fd = listen_address("127.0.0.1", colon + 1);
 	} else {
@@ -233,11 +269,12 @@ int listener_open(const char *where)
 	else if (fd < 0)
 		log_address_failure(where);
 	free(host);
-	return fd;
+	l->fd = fd;
+	return fd >= 0;
 }
 
-void listener_remove(const char *where)
+void listener_remove(const struct listener *l)
 {
-	if (is_path(where) && unlink(where) < 0)
-		log_message(LEVEL_WARNING, "%s: %m", where);
+	if (l->path && has_our_socket(l) && unlink(l->path) < 0)
+		log_message(LEVEL_WARNING, "%s: %m", l->path);
 }

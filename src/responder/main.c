@@ -303,8 +303,8 @@ static void limit_in_flight(struct settings *s)
 	s->in_flight = allowed;
 }
 
-static enum gateway_end serve(struct responder *r, int listener,
-			      const char *where)
+static enum gateway_end
+serve(struct responder *r, const struct listener *listener, const char *where)
 {
 	struct drain_source source = start_storage(r, false);
 	enum gateway_end ended;
@@ -319,7 +319,7 @@ static enum gateway_end serve(struct responder *r, int listener,
 	log_message(LEVEL_INFO,
 		    "humcli-webhook " PACKAGE_VERSION " serves FastCGI on %s",
 		    where ? where : "its standard input");
-	ended = gateway_fcgi_serve(&r->handler, listener, where, &end);
+	ended = gateway_fcgi_serve(&r->handler, listener, &end);
 	/* A worker that is stuck still uses the queue. */
 	return ended != GATEWAY_STUCK && stop_storage(r, end) ? ended
 							      : GATEWAY_STUCK;
@@ -328,7 +328,8 @@ static enum gateway_end serve(struct responder *r, int listener,
 static int serve_fcgi(const char *where)
 {
 	struct responder r = { 0 };
-	int listener = STDIN_FILENO, status = EX_CONFIG;
+	struct listener listener = { .fd = STDIN_FILENO };
+	int status = EX_CONFIG;
 	enum gateway_end ended;
 
 	gateway_exit_on_signals();
@@ -341,11 +342,10 @@ static int serve_fcgi(const char *where)
 			    "running as root; start this as a user of its own");
 	limit_in_flight(&r.settings);
 	status = EX_OSERR;
-	if (where)
-		listener = listener_open(where);
-	if (listener < 0 || !fcgi_library_start())
+	if ((where && !listener_open(where, &listener)) ||
+	    !fcgi_library_start())
 		goto out;
-	ended = serve(&r, listener, where);
+	ended = serve(&r, &listener, where);
 	if (ended == GATEWAY_STUCK) {
 		/* A thread still uses what would be freed. */
 		log_message(LEVEL_WARNING, "stopped with unfinished work: "

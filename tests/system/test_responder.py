@@ -832,6 +832,18 @@ def test_listen_does_not_steal_a_live_socket(paths, store, folder):
         it.assert_serving()
 
 
+def test_listen_leaves_the_socket_of_another(paths, store, folder):
+    """The path was removed, and the next process has it: the end of the first
+    one must not take it away."""
+    path = folder + "/sock"
+    with FastCGI(paths.responder, store.conninfo, where=path) as first:
+        os.unlink(path)
+        with FastCGI(paths.responder, store.conninfo, where=path) as second:
+            first.stop()
+            second.assert_serving()
+    assert not os.path.exists(path)
+
+
 def test_listen_does_not_replace_a_file(paths, store, folder):
     path = folder + "/precious"
     with open(path, "w", encoding="ascii") as file:
