@@ -27,9 +27,12 @@ bool sqlstate_is_data_error(const char *sqlstate)
 {
 	static const char *const prefixes[] = { "22", "54001", NULL };
 
-	/* A sequence has reached its end; no data causes that. */
+	/*
+	 * No data causes these: a sequence has reached its end, and the
+	 * database's encoding lacks a character of UTF-8.
+	 */
 	return has_prefix_in(sqlstate, prefixes) &&
-	       strcmp(sqlstate, "2200H") != 0;
+	       strcmp(sqlstate, "2200H") != 0 && strcmp(sqlstate, "22P05") != 0;
 }
 
 bool sqlstate_is_transient(const char *sqlstate)
@@ -51,6 +54,8 @@ const char *sqlstate_advice(const char *sqlstate)
 		{ "2200H", "the identity sequence of a table in the schema "
 			   "humcli has reached its end: set it back, or raise "
 			   "its MAXVALUE" },
+		{ "22P05", "the database needs the encoding UTF8: create "
+			   "another one, and copy the tables into it" },
 		{ "27000", "drop the trigger or the rule on the tables of the "
 			   "schema humcli that takes rows away" },
 		{ "28", "check the role, its password and pg_hba.conf" },

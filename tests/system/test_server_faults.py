@@ -12,7 +12,7 @@ import time
 import pytest
 
 from harness.responder import (CGI, FastCGI, as_test_user, event, eventually, new_task,
-                               sign, task_of)
+                               raw_event, sign, task_of)
 from harness.spool import Spool
 
 RECEIVED = b'{"received":true}'
@@ -456,3 +456,23 @@ def test_a_sequence_that_is_behind(kind, paths, site, spool):
     finally:
         site.query("ALTER ROLE test_writer RESET client_min_messages")
     assert recorded(site, [body]) == 1
+
+
+@pytest.mark.parametrize("kind", [FastCGI, CGI])
+def test_a_database_of_another_encoding(kind, cluster, database, paths, spool):
+    """install.sql refuses LATIN1, but a dump can be restored there. A character
+    that it lacks is no fault of the event."""
+    good, bad = raw_event(',"note":"\u00e9"'), raw_event(',"note":"\u20ac"')
+    code = "pg_catalog.pg_char_to_encoding('{}')"
+    change = f"UPDATE pg_database SET encoding = {code} WHERE datname = '{database.name}'"
+    cluster.execute(change.format("LATIN1"))
+    with kind(paths.responder, database.dsn(), SPOOL=spool.path) as it:
+        assert it.post(good).body == RECEIVED
+        assert it.post(bad).body == SPOOLED
+        assert "needs the encoding UTF8" in it.log()
+    cluster.execute(change.format("UTF8"))
+    with FastCGI(paths.responder, database.dsn(), SPOOL=spool.path) as it:
+        assert eventually(lambda: not spool.waiting, 10), it.log()
+    assert database.execute("SELECT payload::text FROM humcli.events WHERE task_id"
+                            f" = '{task_of(bad)}'") == [(bad.decode(),)]
+    assert not database.execute("SELECT 1 FROM humcli.quarantine")

@@ -22,11 +22,12 @@ static const struct row {
 	/* The connection broke. */
 	{ __LINE__, "", false, false, true, EX_OK },
 	{ __LINE__, "08006", false, false, true, EX_OK },
-	/* Only the data can cause these. */
+	/* The database is at fault: a sequence, a trigger, its encoding. */
 	{ __LINE__, "2200H", false, false, false, EX_DATAERR },
 	{ __LINE__, "27000", false, false, false, EX_OK },
+	{ __LINE__, "22P05", false, false, false, EX_DATAERR },
+	/* Only the data can cause these. */
 	{ __LINE__, "22P02", true, false, false, EX_DATAERR },
-	{ __LINE__, "22P05", true, false, false, EX_DATAERR },
 	{ __LINE__, "54001", true, false, false, EX_OK },
 	/* read_only_sql_transaction: after a failover. */
 	{ __LINE__, "25006", false, false, true, EX_OK },
