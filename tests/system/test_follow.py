@@ -156,5 +156,5 @@ def test_wrong_use(cli, database, cluster):
     assert done.returncode == UNAVAILABLE
     bare = cluster.create_database()
     done = cli("events", "--follow", DATABASE=cluster.dsn(bare), SPOOL="")
-    assert done.returncode == CONFIG and "init installs it" in done.err
+    assert done.returncode == CONFIG and "run humcli-webhook init" in done.err
     cluster.drop_database(bare)
