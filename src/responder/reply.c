@@ -51,8 +51,7 @@ void reply_render(const struct reply *r, struct buf *out)
 	const char *const parts[] = {
 		"Status: ",
 		status_text(r->status),
-		"\r\n"
-		"Content-Type: application/json\r\n"
+		"\r\nContent-Type: application/json\r\n",
 		"Cache-Control: no-store\r\n",
 		r->allow ? "Allow: POST\r\n" : "",
 		r->retry ? "Retry-After: 30\r\n" : "",
