@@ -1,12 +1,15 @@
 """A pytest plugin (-p tests.random_order) that runs the tests in random order.
-The plugin prints the seed, and HUMCLI_SEED=<seed> repeats the order. The tests
-of a module stay together, because they share servers. HUMCLI_SAMPLE=<n> runs one
+The plugin prints the seed, and HUMCLI_SEED=<seed> repeats the order. The lanes
+of pytest-xdist have the seed from the environment, because they must agree on the
+order. The tests of a module stay together, because they share servers. HUMCLI_SAMPLE=<n> runs one
 in n of each module's tests."""
 
 import os
 import random
 
-SEED = int(os.environ.get("HUMCLI_SEED") or random.randrange(1 << 32))
+import pytest
+
+SEED = int(os.environ.setdefault("HUMCLI_SEED", str(random.randrange(1 << 32))))
 SAMPLE = int(os.environ.get("HUMCLI_SAMPLE") or 1)
 
 
@@ -14,6 +17,9 @@ def pytest_terminal_summary(terminalreporter):
     terminalreporter.write_line(f"order: HUMCLI_SEED={SEED}")
 
 
+# First, because pytest then brings the tests together that share a fixture with
+# a parameter.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     draw = random.Random(SEED)
     modules = {}
