@@ -40,9 +40,10 @@ def listen():
         cursor.execute("LISTEN humcli_events")
     while True:
         drain(connection)
+        connection.poll()       # COMMIT's answer may have brought a notification
         if not connection.notifies:
             select.select([connection], [], [], 30)     # notified, or to be sure
-        connection.poll()
+            connection.poll()
         connection.notifies.clear()
 
 

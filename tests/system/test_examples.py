@@ -163,6 +163,27 @@ def test_what_fails_comes_again(paths, database, tmp_path):
         example.kill()
 
 
+def test_notified_in_the_last_look(paths, database, tmp_path):
+    """The notification of an event that commits after the last look comes with
+    the answer to COMMIT."""
+    text = (paths.source / "examples" / "consumer.py").read_text()
+    slow = tmp_path / "slow.py"
+    slow.write_text(text.replace("            for _, payload in rows:",
+                                 "            if not rows:\n                time.sleep(1)\n"
+                                 "            for _, payload in rows:"))
+    assert slow.read_text() != text
+    database.execute("SELECT humcli.subscribe('python', 'beginning')")
+    example = Example(["/usr/bin/python3", slow], database)
+    try:
+        wait_until(lambda: database.execute(
+            "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
+            " AND state = 'idle in transaction'"), "the last look")
+        put(database, "late")
+        example.printed(["late"])
+    finally:
+        example.kill()
+
+
 def test_psql(paths, database):
     def run():
         return database.psql("-q", "-A", "-t", "-f", str(paths.source / "examples/consumer.sql"))
