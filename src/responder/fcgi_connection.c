@@ -145,9 +145,25 @@ void fcgi_connections_end_late_reads(struct fcgi_connections *all,
 /* One request. */
 
 /*
+ * Returns true if the record is part of a plain request: FCGI_BEGIN_REQUEST
+ * first, and after it only FCGI_PARAMS and FCGI_STDIN. libfcgi answers other
+ * records at once, and a peer that does not read would block it.
+ */
+static bool is_plain(const unsigned char *record, bool first)
+{
+	bool management = !record[2] && !record[3]; /* the request's id */
+
+	if (management)
+		return false;
+	if (first)
+		return record[1] == FCGI_BEGIN_REQUEST;
+	return record[1] == FCGI_PARAMS || record[1] == FCGI_STDIN;
+}
+
+/*
  * Returns true if the whole request has arrived and fits into PEEK_BYTES: a
- * stream of records that ends in an empty FCGI_STDIN. Such a request can be
- * read without waiting for the peer.
+ * stream of plain records that ends in an empty FCGI_STDIN. Such a request can
+ * be read without waiting for the peer.
  */
 static bool has_arrived(int fd)
 {
@@ -155,7 +171,7 @@ static bool has_arrived(int fd)
 	ssize_t n = recv(fd, data, sizeof(data), MSG_PEEK);
 	size_t length, at = 0, end = n > 0 ? (size_t)n : 0;
 
-	while (at + FCGI_HEADER_LEN <= end) {
+	while (at + FCGI_HEADER_LEN <= end && is_plain(data + at, at == 0)) {
 		length = (size_t)data[at + 4] << 8 | data[at + 5];
 		if (data[at + 1] == FCGI_STDIN && length == 0)
 			return true;

@@ -8,6 +8,7 @@ import json
 import os
 import random
 import select
+import signal
 import struct
 import threading
 import time
@@ -461,7 +462,7 @@ def test_peers_that_go_on_sending_after_the_answer(paths, store, changes):
 @pytest.mark.parametrize("where", ["unix", "tcp"])
 def test_a_peer_that_reads_nothing(paths, store, where):
     """A peer that does not read its answers, so that its socket is full, delays
-    no other peer."""
+    no other peer, also if its whole request is there at once."""
     with FastCGI(paths.responder, store.conninfo,
                  where=f":{free_port()}" if where == "tcp" else None) as it:
         it.assert_serving()
@@ -469,10 +470,12 @@ def test_a_peer_that_reads_nothing(paths, store, where):
                                   fastcgi.pairs([("FCGI_MPXS_CONNS", "")]), 0)
         for questions in (200, 270, 274, 276, 278, 280, 300):
             body = event()
+            os.kill(it.pid, signal.SIGSTOP)
             with it.connect() as connection:
                 connection.send(fastcgi.head(signed(body)) + question * questions
                                 + fastcgi.stream(fastcgi.STDIN, body)
                                 + fastcgi.record(fastcgi.STDIN))
+                os.kill(it.pid, signal.SIGCONT)
                 assert eventually(lambda body=body: count(store, task_of(body)) == 1
                                   or questions > 270, 3)
                 answer = it.post(event())
