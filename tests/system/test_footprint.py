@@ -191,8 +191,9 @@ def test_threads_as_needed(paths, store):
         few = threads(it)
         assert few < 10
         with in_flight(it, 64) as (_, finish):
+            # main, log and writer; without a spool there is no drainer
+            assert eventually(lambda: threads(it) == 64 + 3)
             assert set(finish()) == {RECEIVED}
-        # main, log and writer; without a spool there is no drainer
         assert threads(it) == 64 + 3
 
 

