@@ -6,7 +6,6 @@ check_all() {
 	side_by_side all_gcc all_release all_other_release all_clang \
 		all_sanitizers all_threads all_without_curl all_distcheck \
 		all_other_builds all_fuzzers all_cppcheck all_texts
-	# alone, because many measure time
 	all_system_tests
 	side_by_side all_sanitized all_threaded
 	step "no sanitizer had a finding" no_reports || :
@@ -16,8 +15,21 @@ check_all() {
 
 all_system_tests() {
 	[ -d "$work/stage-gcc" ] || return 0
-	system_tests "system tests, in random order" "$work/stage-gcc" \
+	in_lanes "system tests, in random order" "$work/stage-gcc" \
 		-p tests.random_order tests/system
+	system_tests "system tests that run alone" "$work/stage-gcc" \
+		-m alone tests/system
+}
+
+# other_failures NAME LOG: adds the list at the end of the other Debian's run to
+# ours
+other_failures() {
+	local text found=
+	while IFS= read -r text; do
+		failure "$1" "$text"
+		found=yes
+	done < <(sed -n '/^Failed:$/,$ s/^  //p' "$2")
+	[ -n "$found" ] || failure "$1" "$(first_error "$2")"
 }
 
 all_fuzzers() {
@@ -41,7 +53,10 @@ all_other_release() {
 	if [ "$status" -ne 0 ] && [ "${failed:-0}" -eq 0 ]; then
 		failed=1
 	fi
-	[ "${failed:-0}" -eq 0 ] || tail -n 200 "$log" | sed 's/^/      | /'
+	if [ "${failed:-0}" -ne 0 ]; then
+		tail -n 200 "$log" | sed 's/^/      | /'
+		other_failures "$name" "$log"
+	fi
 	grep '^RERUN ' "$log" || :
 	count "${passed:-0}" "${failed:-0}" "${skipped:-0}"
 	report "$name" "${passed:-0}" "${failed:-0}" "${skipped:-0}" "$started"
@@ -234,7 +249,7 @@ threaded_system_tests() {
 	# which has a time limit. Tests that measure throughput are left out,
 	# because everything takes ten times as long.
 	TSAN_OPTIONS=log_path=$work/reports/tsan:atexit_sleep_ms=0 \
-		system_tests "system tests, ThreadSanitizer" "$work/stage-threads" \
+		system_tests "system tests, ThreadSanitizer" "$work/stage-threads" -n 2 \
 		-k "not ($SLOW_THREADS)" tests/system/test_{responder,spool}.py
 }
 

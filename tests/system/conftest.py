@@ -48,6 +48,11 @@ class Paths:
                               check=True, capture_output=True, text=True).stdout
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "alone: needs all processors, or measures short times; "
+                            "scripts/check runs no other test beside it")
+
+
 def pytest_make_parametrize_id(val, argname):
     """Shortens long names, because pytest puts the name of a test into its
     environment, whose size has a limit."""

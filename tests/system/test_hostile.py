@@ -525,6 +525,7 @@ def idle_with_few_descriptors(program, store):
         assert "can't accept" not in it.log()
 
 
+@pytest.mark.alone
 def test_flood_of_costly_signatures(paths, store):
     """With 5,000 secrets a forged body of 60 kB costs as much processor time as
     a thousand events. While 100 clients send nothing else, true events of any

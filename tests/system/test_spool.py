@@ -795,6 +795,7 @@ def test_a_locked_task_holds_up_no_other(paths, store, spool):
     assert recorded(store, held[:1]) == sorted(held)
 
 
+@pytest.mark.alone
 def test_live_ones_go_first(paths, store, spool):
     """While 5,000 files drain, events are answered as quickly as without
     them."""
@@ -817,6 +818,7 @@ def test_live_ones_go_first(paths, store, spool):
                        [task_of(body) for body in waiting]) == [(5000,)]
 
 
+@pytest.mark.alone
 def test_constant_load_does_not_starve_it(paths, store, spool):
     """The spool is drained also if new events wait at all times."""
     over = threading.Event()
