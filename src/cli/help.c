@@ -10,16 +10,55 @@
 #include <ctype.h>
 #include <string.h>
 
-enum { HELP_COLUMN = 28, HELP_WIDTH = 79, MDOC_WIDTH = 78 };
+enum { HELP_COLUMN = 28, HELP_WIDTH = 79, MDOC_WIDTH = 78, USAGE_INDENT = 4 };
 
+/* Returns the length of a word, a [group], or an --option with its VALUE. */
+static size_t item_length(const char *item)
+{
+	bool option = *item == '-';
+	size_t n = 0;
+	int depth = 0;
+
+	for (; item[n] && item[n] != '\n'; n++) {
+		depth += (item[n] == '[') - (item[n] == ']');
+		if (item[n] != ' ' || depth)
+			continue;
+		if (!option || strchr("-[", item[n + 1]))
+			break;
+		option = false;
+	}
+	return n;
+}
+
+/*
+ * A line of the table begins another form of the verb. It belongs to the form
+ * before it if it is indented, or if the verb has one form alone, of options.
+ */
 void help_print_usage(FILE *to, const struct verb *v)
 {
-	int column = fprintf(to, "usage: humcli-webhook %s ", v->name);
+	int start = fprintf(to, "usage: humcli-webhook %s ", v->name);
+	bool one_form = *v->usage == '[';
+	int column = start, indent = start + (one_form ? 0 : USAGE_INDENT);
+	bool first = true;
 
-	for (const char *p = v->usage; *p; p++) {
-		fputc(*p, to);
-		if (*p == '\n')
-			fprintf(to, "%*s", column, "");
+	for (const char *p = v->usage; *p;) {
+		int length = (int)item_length(p);
+
+		if (*p == '\n' && !one_form && p[1] != ' ') {
+			fprintf(to, "\n%*s", start, "");
+			column = start;
+			first = true;
+		} else if (length > 0) {
+			if (!first && column + 1 + length > HELP_WIDTH) {
+				fprintf(to, "\n%*s", indent, "");
+				column = indent;
+				first = true;
+			}
+			column += fprintf(to, "%s%.*s", first ? "" : " ",
+					  length, p);
+			first = false;
+		}
+		p += length ? length : 1;
 	}
 	fputc('\n', to);
 }
@@ -119,8 +158,13 @@ static void print_examples(const struct verb *v)
 
 static void print_text(const struct cli_table *t)
 {
+	struct buf summary = { 0 };
+
 	help_print_usage(stdout, t->verb);
-	printf("\n%s; see humcli-webhook(1)\n", t->verb->summary);
+	buf_printf(&summary, "%s; see humcli-webhook(1)", t->verb->summary);
+	putchar('\n');
+	print_wrapped(summary.data, 0, 0, HELP_WIDTH);
+	buf_free(&summary);
 	print_options(t);
 	print_examples(t->verb);
 }

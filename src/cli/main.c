@@ -69,7 +69,7 @@ static const struct verb verbs[] = {
 	  "[--json] [--http URL] [--vectors FOLDER]\n"
 	  "[--cacert FILE | --insecure]\n"
 	  "" SECRET_USAGE " URL",
-	  "test whether any receiver takes and refuses what it should",
+	  "test whether a receiver accepts and refuses what it should",
 	  "probe https://agent.example/humcli\n"
 	  "probe --json --secret-file secret https://agent.example/hook" },
 #endif
@@ -87,7 +87,7 @@ static const struct verb verbs[] = {
 	  "[--task ID] [--status STATUS,...] [--secret NAME,...]\n"
 	  "[--since TIME] [--until TIME] [--limit N] [--follow]\n"
 	  "[--json | --wide]",
-	  "list what is recorded, and what comes",
+	  "list the recorded events, and follow new ones",
 	  "events --since 1h\n"
 	  "events --follow --limit 0 --json" },
 	{ "tasks", cmd_tasks,
@@ -104,7 +104,7 @@ static const struct verb verbs[] = {
 	  "wait task_abc123\n"
 	  "wait --for submitted --timeout 2h task_abc123" },
 	{ "gaps", cmd_gaps, "[--task ID] [--limit N] [--json | --wide]",
-	  "list where the histories of tasks miss an event",
+	  "list where an event is missing in a task's history",
 	  "gaps\n"
 	  "gaps --task task_abc123 --json" },
 	{ "subscriptions", cmd_subscriptions, "[--json | --wide]",
@@ -117,7 +117,7 @@ static const struct verb verbs[] = {
 	  "unsubscribe lines" },
 	{ "replay", cmd_replay,
 	  "--subscription NAME [--id ID,...] [--task ID] [--status STATUS,...]\n"
-	  "[--since TIME] [--until TIME]",
+	  "    [--since TIME] [--until TIME]",
 	  "deliver events again to a subscription",
 	  "replay --subscription agent --since 1h\n"
 	  "replay --subscription agent --task task_abc123" },
@@ -149,7 +149,7 @@ static const struct verb verbs[] = {
 	  "purge --tests" },
 	{ "quarantine", cmd_quarantine,
 	  "list [--json | --wide] [ID...]\nretry [ID...]",
-	  "list what was signed but is no event, or try it again",
+	  "list signed bodies that are not events, or try them again",
 	  "quarantine list\n"
 	  "quarantine retry" },
 	{ "spool", cmd_spool,

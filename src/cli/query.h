@@ -103,11 +103,12 @@ struct query_form {
 	/* Columns whose values tell of something wrong, with spaces between. */
 	const char *wrong;
 };
-#define QUERY_FORM_OPTIONS(form)                                                     \
-	{ "json", NULL, &(form).json, NULL, "print an object a line" },              \
-	{                                                                            \
-		"wide", NULL, &(form).wide, NULL,                                    \
-			"print all columns, also where they do not fit the terminal" \
+#define QUERY_FORM_OPTIONS(form)                                                  \
+	{ "json", NULL, &(form).json, NULL,                                       \
+	  "print one JSON object per line" },                                     \
+	{                                                                         \
+		"wide", NULL, &(form).wide, NULL,                                 \
+			"print all columns, even if they do not fit the terminal" \
 	}
 
 /*

@@ -200,11 +200,11 @@ int cmd_doctor(const struct verb *v, int argc, char **argv)
 	struct doctor_run x = { .verb = v };
 	bool nagios = false, json = false;
 	const struct cli_option options[] = {
-		{ "json", NULL, &json, NULL, "print a finding a line as JSON" },
+		{ "json", NULL, &json, NULL, "print one JSON object per line" },
 		{ "nagios", NULL, &nagios, NULL,
 		  "print one line, for monitoring" },
 		{ "no-events", NULL, &x.no_events, NULL,
-		  "leave out what the recorded events tell" },
+		  "skip the checks of the recorded events" },
 		{ "reader", &x.reader, NULL, "CONNINFO",
 		  "read the events by this connection (default: that of the settings)" },
 		{ "user", &x.user, NULL, "NAME",
@@ -217,7 +217,7 @@ int cmd_doctor(const struct verb *v, int argc, char **argv)
 		{ "ping", &x.ping, NULL, "URL",
 		  "POST to this URL if all is well" },
 		{ "cacert", &x.cacert, NULL, "FILE",
-		  "trust the certificates in this PEM file, and no others" },
+		  "trust only the certificates in this PEM file" },
 		{ "insecure", NULL, &x.insecure, NULL,
 		  "trust any certificate" },
 		{ "secret-file", &x.secret.file, NULL, "FILE",

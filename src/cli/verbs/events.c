@@ -133,13 +133,13 @@ int cmd_events(const struct verb *v, int argc, char **argv)
 		{ "secret", &e.filter.secrets, NULL, "NAME,...",
 		  "list the events signed with one of these secrets (default: with any)" },
 		{ "since", &since, NULL, "TIME",
-		  "list what was recorded then or later: a time, or a duration such as 90min or 7d" },
+		  "list what was recorded since this time, or this duration ago, such as 90min or 7d" },
 		{ "until", &until, NULL, "TIME",
-		  "list what was recorded before then" },
+		  "list what was recorded before this time" },
 		{ "limit", &e.limit, NULL, "N",
 		  "list the newest N (default: 100)" },
 		{ "follow", NULL, &e.follow, NULL,
-		  "go on with each event that is recorded, until interrupted" },
+		  "then print each new event, until interrupted" },
 		QUERY_FORM_OPTIONS(e.form),
 	};
 	char *statuses;

@@ -314,13 +314,14 @@ int cmd_probe(const struct verb *v, int argc, char **argv)
 {
 	struct probe p = { .verb = v };
 	const struct cli_option options[] = {
-		{ "json", NULL, &p.json, NULL, "print an object a line" },
+		{ "json", NULL, &p.json, NULL,
+		  "print one JSON object per line" },
 		{ "vectors", &p.folder, NULL, "FOLDER",
 		  "send the vectors of this folder (default: those installed)" },
 		{ "http", &p.plain, NULL, "URL",
 		  "try this URL without TLS (default: the same URL with http://)" },
 		{ "cacert", &p.target.cacert, NULL, "FILE",
-		  "trust the certificates in this PEM file, and no others" },
+		  "trust only the certificates in this PEM file" },
 		{ "insecure", NULL, &p.target.insecure, NULL,
 		  "trust any certificate" },
 		{ "secret-file", &p.secret.file, NULL, "FILE",

@@ -206,9 +206,9 @@ int cmd_reconcile(const struct verb *v, int argc, char **argv)
 		{ "api", &o.api, NULL, "URL",
 		  "ask this API (default: HUMCLI_WEBHOOK_API)" },
 		{ "wait", &wait, NULL, "DURATION",
-		  "the pause before the second look (default 10s)" },
+		  "pause for this time before the second look (default: 10s)" },
 		{ "timeout", &timeout, NULL, "DURATION",
-		  "send no request after this time (default 5min)" },
+		  "send no request after this time (default: 5min)" },
 		{ "cacert", &o.cacert, NULL, "FILE",
 		  "trust the certificates in this PEM file" },
 	};

@@ -100,16 +100,16 @@ int cmd_replay(const struct verb *v, int argc, char **argv)
 		   *since = NULL, *until = NULL;
 	const struct cli_option options[] = {
 		{ "subscription", &name, NULL, "NAME",
-		  "have this subscription deliver them again" },
+		  "deliver the events again to this subscription" },
 		{ "id", &ids, NULL, "ID,...",
 		  "replay the events with these ids" },
 		{ "task", &task, NULL, "ID", "replay the events of this task" },
 		{ "status", &status, NULL, "STATUS,...",
 		  "replay the events with one of these statuses" },
 		{ "since", &since, NULL, "TIME",
-		  "replay what was recorded then or later: a time, or a duration such as 90min or 7d" },
+		  "replay what was recorded since this time, or this duration ago, such as 90min or 7d" },
 		{ "until", &until, NULL, "TIME",
-		  "replay what was recorded before then" },
+		  "replay what was recorded before this time" },
 	};
 	char *statuses, *from, *to;
 	uint64_t count = 0;

@@ -144,8 +144,10 @@ static int print_timeline(struct query *q, const char *task, size_t *printed)
 int cmd_task(const struct verb *v, int argc, char **argv)
 {
 	struct query_form form = { 0 };
-	const struct cli_option options[] = { { "json", NULL, &form.json, NULL,
-						"print an object a line" } };
+	const struct cli_option options[] = {
+		{ "json", NULL, &form.json, NULL,
+		  "print one JSON object per line" }
+	};
 	struct query q;
 	size_t printed = 0;
 	int code;

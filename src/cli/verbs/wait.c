@@ -201,7 +201,7 @@ int cmd_wait(const struct verb *v, int argc, char **argv)
 		{ "for", &statuses, NULL, "STATUS,...",
 		  "wait for one of these statuses (default: any that ends the task)" },
 		{ "timeout", &timeout, NULL, "DURATION",
-		  "wait for so long (default: for ever)" },
+		  "wait at most for this time (default: forever)" },
 	};
 	int64_t us;
 	int code;
