@@ -331,6 +331,8 @@ def test_tasks(ask, database):
     assert [row["TASK ID"] for row in table(ask("tasks", "--open"))] == ["t1"]
     assert [row["TASK ID"] for row in table(ask("tasks", "--status", "completed"))] == ["t2"]
     assert [row["TASK ID"] for row in table(ask("tasks", "--limit", "1"))] == ["task_test_1"]
+    assert [row["TASK ID"] for row in table(ask("tasks", "--open", "--limit", "1"))] == ["t1"]
+    assert ask("tasks", "--open", "--status", "completed").out == ""
 
 
 def test_gaps(ask, database):
