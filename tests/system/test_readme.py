@@ -16,8 +16,10 @@ The comment can also name the output: "; prints <text>", several times if needed
 TASK is the task of an event that is sent in the meantime.
 
 The reader's own values come from the environment, as the pages say: HUMCLI_URL,
-HUMCLI_API, HUMCLI_API_KEY, DATABASE, USER and HOME. libpq's variables lead to
-the test's cluster. /usr/local/ is the stage here, /etc/ a temporary folder, and
+HUMCLI_API, HUMCLI_API_KEY, DATABASE, USER and HOME. There are none of libpq's
+variables, since no reader has them: the test's cluster has Debian's socket, in
+a mount namespace. (Only where the tests do not run as root, PGHOST and PGPORT
+lead to it.) /usr/local/ is the stage here, /etc/ a temporary folder, and
 hooks.example.org this machine. STAND_INS replace sudo and the system's tools.
 """
 
@@ -53,7 +55,7 @@ URL = "https://localhost/humcli"
 FENCE = re.compile(r"^( *)```(\w+)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 MARK = re.compile(r"<!-- ci: (.*?) -->\n *$")
 API_KEY = "ho_live_readme"
-AGENT = "readme_agent"
+AGENT = pwd.getpwuid(os.geteuid()).pw_name
 HOST_OWNER = "readme_host"
 
 STAND_INS = {
@@ -75,12 +77,10 @@ exec "$@"
     # environment.
     "humcli-webhook": """\
 if [ "$1" = init ]; then
-	unset PGUSER
 	LD_PRELOAD=$(echo /usr/lib/*/libnss_wrapper.so) NSS_WRAPPER_PASSWD={folder}/system-users \
 		NSS_WRAPPER_GROUP={folder}/system-groups \
 		unshare --mount sh -ec 'mount -t tmpfs none /usr/local && mkdir /usr/local/etc &&
-			mount --bind {folder}/etc /usr/local/etc && mount -t tmpfs none /run &&
-			mkdir -p /run/systemd/system && exec "$@"' \
+			mount --bind {folder}/etc /usr/local/etc && mkdir -p /run/systemd/system && exec "$@"' \
 		sh {stage}/bin/humcli-webhook "$@"
 	exec sed -i 's:=/usr/local/etc/:={folder}/etc/:' {folder}/etc/humcli-webhook.conf
 fi
@@ -186,10 +186,12 @@ class Reader:
 
     def prepare(self):
         os.chmod(self.folder, 0o755)
-        for name in ("bin", "home", "etc/apache2/conf-available", "etc/lighttpd/conf-available",
+        for name in ("bin", "home", "sockets", "etc/apache2/conf-available", "etc/lighttpd/conf-available",
                      "etc/nginx/snippets", "etc/caddy"):
             os.makedirs(self.path(name))
         chown_to_test_user(self.path("etc"))
+        os.symlink(os.path.join(self.cluster.folder, f".s.PGSQL.{self.cluster.port}"),
+                   self.path("sockets/.s.PGSQL.5432"))
         values = {"folder": self.folder, "stage": self.paths.stage,
                   "group": os.stat(self.path("etc")).st_gid}
         user = pwd.getpwuid(os.stat(self.path("etc")).st_uid)
@@ -216,9 +218,10 @@ class Reader:
     @property
     def environment(self):
         kept = {k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS")}
+        if os.geteuid() != 0:
+            kept.update(PGHOST=self.cluster.folder, PGPORT=str(self.cluster.port))
         return {**kept, "PATH": self.path("bin") + ":/usr/local/bin:/usr/bin:/bin",
                 "LC_ALL": "C.UTF-8", "HOME": self.path("home"), "USER": AGENT,
-                "PGHOST": self.cluster.folder, "PGPORT": str(self.cluster.port), "PGUSER": AGENT,
                 "HUMCLI_URL": URL, "HUMCLI_API_KEY": API_KEY,
                 "HUMCLI_API": f"http://127.0.0.1:{self.api.server_address[1]}/api/v1",
                 "DATABASE": self.cluster.dsn(HOST_OWNER, HOST_OWNER)}
@@ -241,6 +244,15 @@ class Reader:
                 .replace("/etc/", self.path("etc") + "/")
                 .replace("https://hooks.example.org/humcli", URL))
 
+    def with_socket(self, command):
+        """Returns the command that runs where the cluster has Debian's socket."""
+        if os.geteuid() != 0:
+            return command
+        return ["unshare", "--mount", "sh", "-ec",
+                "mount -t tmpfs none /run && mkdir /run/postgresql && "
+                'mount --bind "$1" /run/postgresql && shift && exec "$@"',
+                "sh", self.path("sockets"), *command]
+
     def own(self, folder):
         """Gives a folder that root made, and its files, to the reader."""
         for name, _, files in os.walk(folder, followlinks=False):
@@ -249,7 +261,7 @@ class Reader:
 
     def run(self, block):
         more = self.account if block.kind == "hosting" else {}
-        done = subprocess.run(["sh", "-e", "-c", self.adapted(block.code)],
+        done = subprocess.run(self.with_socket(["sh", "-e", "-c", self.adapted(block.code)]),
                               cwd=self.path("home"), env={**self.environment, **more},
                               stdin=subprocess.DEVNULL, text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -304,7 +316,7 @@ connect-to = "localhost:80:127.0.0.1:{self.site.plain_port}"
         with open(self.path("program"), encoding="utf-8") as stdin, \
                 open(self.path("output"), "w", encoding="utf-8") as out:
             process = subprocess.Popen(
-                command, stdin=stdin, stdout=out, stderr=subprocess.STDOUT,
+                self.with_socket(command), stdin=stdin, stdout=out, stderr=subprocess.STDOUT,
                 cwd=self.path("home"), env=self.environment, start_new_session=True)
         sent = [time.monotonic()]
         tasks = []
