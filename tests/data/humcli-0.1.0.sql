@@ -1167,9 +1167,9 @@ BEGIN
 		PERFORM pg_notify('humcli_events', '{}');
 		RETURN;
 	END IF;
-	PERFORM pg_notify('humcli_events', e.text) FROM unnest(p_events) AS e (text);
+	PERFORM pg_notify('humcli_events', unnest(p_events));
 	IF cardinality(p_gaps) > 0 THEN
-		PERFORM pg_notify('humcli_gaps', g.text) FROM unnest(p_gaps) AS g (text);
+		PERFORM pg_notify('humcli_gaps', unnest(p_gaps));
 	END IF;
 END $$;
 -- Records and notifies the usual event in one plain statement, for a backend
@@ -1314,7 +1314,7 @@ AS $$
 DECLARE
 	class constant int := 1752526179;	-- as in lock_tasks()
 	busy text[] := '{}';
-	slow_tasks text[] := '{}';	-- busy, or with several deliveries in this batch
+	other_tasks text[] := '{}';	-- busy, with several deliveries in this batch, or recorded
 	is_behind boolean;	-- the identity sequence
 	has_several boolean;
 	has_missed boolean;
@@ -1383,10 +1383,10 @@ BEGIN
 		OFFSET 0) k;
 	IF has_missed THEN
 		busy := humcli.lock_tasks(p_task_id);
-		slow_tasks := busy;
+		other_tasks := busy;
 	END IF;
 	IF has_several THEN
-		slow_tasks := busy || ARRAY(
+		other_tasks := busy || ARRAY(
 			SELECT t.id FROM unnest(p_task_id) AS t (id) GROUP BY t.id HAVING count(*) > 1);
 	END IF;
 	IF is_behind THEN
@@ -1398,17 +1398,19 @@ BEGIN
 	-- last status. In most batches all deliveries are such, and this costs a third
 	-- of the slow way. One look at the history decides. Tasks with more than 16
 	-- events, other event types, repeats or a retired row go the slow way. The
-	-- second pass records the events that may open a gap.
+	-- second pass records the events that may open a gap. unnest() is in the list of
+	-- columns, because in FROM it would copy each array to a tuplestore first.
 	FOR pass IN 1..2 LOOP
 		WITH inserted AS (
 			INSERT INTO humcli.events AS e (event, task_id, status, previous_status, occurred_at,
 				received_at, first_of_status, secret_name, signature, payload)
 			SELECT i.event, i.task_id, i.status, i.previous_status, i.occurred_at,
 				i.received_at, h.same_status IS NULL, i.secret_name, i.signature, i.payload
-			FROM unnest(p_event, p_task_id, p_status, p_previous_status, p_occurred_at,
-				p_received_at, p_secret_name, p_signature, p_payload)
-				AS i (event, task_id, status, previous_status, occurred_at,
-				received_at, secret_name, signature, payload)
+			FROM (SELECT unnest(p_event) AS event, unnest(p_task_id) AS task_id, unnest(p_status) AS status,
+					unnest(p_previous_status) AS previous_status, unnest(p_occurred_at) AS occurred_at,
+					unnest(p_received_at) AS received_at, unnest(p_secret_name) AS secret_name,
+					unnest(p_signature) AS signature, unnest(p_payload) AS payload
+			) i
 			CROSS JOIN LATERAL (
 				SELECT count(*) AS events,
 					max(CASE WHEN f.event = i.event THEN f.occurred_at ELSE 'infinity' END) AS last,
@@ -1417,8 +1419,7 @@ BEGIN
 				FROM (SELECT v.event, v.status, v.occurred_at FROM humcli.events v
 					WHERE v.task_id = i.task_id LIMIT 17) f
 			) h
-			WHERE i.task_id <> ALL (slow_tasks)
-				AND (pass = 1 OR i.task_id <> ALL (coalesce(appended_tasks, '{}')))
+			WHERE i.task_id <> ALL (other_tasks)
 				AND CASE WHEN h.events = 0
 					THEN pass = 2 OR coalesce(i.previous_status, 'PENDING') = 'PENDING'
 					ELSE h.events < 17 AND i.occurred_at > h.last
@@ -1441,25 +1442,25 @@ BEGIN
 			CASE WHEN octet_length(n.notification) > 1000 THEN format('{"id":"%s"}', n.id) ELSE n.notification END)
 		INTO some_tasks, some_ids, some_texts
 		FROM inserted n;
+
+		-- Usually the first pass records every delivery, in this order.
+		IF pass = 1 AND some_tasks = p_task_id THEN
+			IF p_notify THEN
+				PERFORM humcli.notify(some_texts, NULL);
+			END IF;
+			RETURN QUERY
+			SELECT generate_series(1, cardinality(some_ids)), 'recorded', unnest(some_ids),
+				NULL, NULL, NULL, unnest(some_texts);
+			RETURN;
+		END IF;
+		other_tasks := other_tasks || some_tasks;
 		appended_tasks := appended_tasks || some_tasks;
 		appended_ids := appended_ids || some_ids;
 		appended_texts := appended_texts || some_texts;
 		IF pass = 2 THEN
 			gap_tasks := some_tasks;
 		END IF;
-		EXIT WHEN cardinality(appended_tasks) = cardinality(p_task_id);
 	END LOOP;
-
-	-- Usually every delivery went the fast way, in this order.
-	IF gap_tasks IS NULL AND appended_tasks = p_task_id THEN
-		IF p_notify THEN
-			PERFORM humcli.notify(appended_texts, NULL);
-		END IF;
-		RETURN QUERY
-		SELECT f.place::int, 'recorded', f.id, NULL, NULL, NULL, f.notification
-		FROM unnest(appended_ids, appended_texts) WITH ORDINALITY AS f (id, notification, place);
-		RETURN;
-	END IF;
 
 	FOR x IN
 		SELECT i.*

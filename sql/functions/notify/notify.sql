@@ -20,8 +20,8 @@ BEGIN
 		PERFORM pg_notify('humcli_events', '{}');
 		RETURN;
 	END IF;
-	PERFORM pg_notify('humcli_events', e.text) FROM unnest(p_events) AS e (text);
+	PERFORM pg_notify('humcli_events', unnest(p_events));
 	IF cardinality(p_gaps) > 0 THEN
-		PERFORM pg_notify('humcli_gaps', g.text) FROM unnest(p_gaps) AS g (text);
+		PERFORM pg_notify('humcli_gaps', unnest(p_gaps));
 	END IF;
 END $$;
