@@ -211,7 +211,7 @@ def test_list_and_doctor_name_the_refused(paths, site, spool):
         assert sign(bad) in line and "P0001: not with this site" in line
         done = subprocess.run([program, "doctor"], capture_output=True, text=True, check=False,
                               env=it.environment(), **as_test_user())
-        assert re.search(r"refuses 1 of the waiting events \(P0001: not with this site\)",
+        assert re.search(r"refuses 1 waiting event \(P0001: not with this site\)",
                          done.stdout), done.stdout
 
 
