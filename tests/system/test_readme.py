@@ -556,6 +556,16 @@ def test_each_finding_of_doctor_is_explained(paths):
     assert not unused
 
 
+def test_each_reason_of_a_401_is_explained(paths):
+    page = (paths.source / "doc/trouble.md").read_text(encoding="utf-8")
+    section = page[page.index("## The answer is 401"):page.index("## Answers of others")]
+    code = (paths.source / "src/event/signature.c").read_text(encoding="utf-8")
+    code = code[code.index("const char *signature_verdict_text("):]
+    reasons = set(re.findall(r'return "([^"]+)";', re.sub(r'"\s*"', "", code[:code.index("\n}")])))
+    assert set(re.findall(r"^\| `([^`=]+)` \|", section, re.MULTILINE)) == \
+        reasons - {"signature matches", "unknown"}
+
+
 def test_the_manuals_as_html(paths, tmp_path):
     if not shutil.which("mandoc"):
         pytest.skip("there is no mandoc")
