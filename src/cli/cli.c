@@ -230,13 +230,22 @@ bool cli_list_has(const char *list, const char *name)
 	return false;
 }
 
+/* Appends "a, b or c": the actions that accept option; NULL: all of them. */
 static void put_names(struct buf *b, const struct cli_action *actions,
 		      size_t count, const char *option)
 {
+	size_t left = 0;
+
+	for (size_t i = 0; i < count; i++)
+		left += !option || help_action_has(&actions[i], option);
 	for (size_t i = 0; i < count; i++) {
-		if (!option || help_action_has(&actions[i], option))
-			buf_printf(b, "%s%s", b->length ? " or " : "",
-				   actions[i].name);
+		if (option && !help_action_has(&actions[i], option))
+			continue;
+		left--;
+		buf_printf(b, "%s%s", actions[i].name,
+			   left > 1    ? ", "
+			   : left == 1 ? " or "
+				       : "");
 	}
 }
 

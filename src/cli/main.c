@@ -215,7 +215,8 @@ static int report_unknown_verb(const char *name)
 		if (cli_is_like(name, verbs[i].name))
 			like = verbs[i].name;
 	}
-	fprintf(stderr, "humcli-webhook: unknown verb '%s'; ", name);
+	fprintf(stderr, "humcli-webhook: unknown %s '%s'; ",
+		*name == '-' ? "option" : "verb", name);
 	if (like)
 		fprintf(stderr, "did you mean '%s'? ", like);
 	fputs("'humcli-webhook --help' lists all\n", stderr);

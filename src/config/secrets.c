@@ -93,7 +93,8 @@ static void replace_set(struct secrets *s, struct secret_set *set)
 	s->set = set;
 	mutex_unlock(&s->lock);
 	set_unref(s, old);
-	log_message(LEVEL_INFO, "secrets changed: %zu are active", set->count);
+	log_message(LEVEL_INFO, "secrets changed: %zu active secret%s",
+		    set->count, PLURAL_S(set->count));
 }
 
 /*

@@ -100,9 +100,10 @@ static const struct settings_key *apply(struct loader *l, const char *where,
 		buf_printf(l->errors, "%s: %s ", where, name);
 		settings_explain_value(l->errors, key);
 	} else if (key->type == TYPE_SECRET && is_quoted(value)) {
-		log_message(LEVEL_WARNING,
-			    "%s: the quotes around %s count as part of it",
-			    where, name);
+		log_message(
+			LEVEL_WARNING,
+			"%s: the quotes around %s count as part of its value; remove them",
+			where, name);
 	}
 	return key;
 }

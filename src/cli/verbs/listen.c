@@ -223,8 +223,8 @@ static int check(const struct verb *v, const struct options *o)
 	const char *from = c->source.from;
 
 	if (o->subscription && o->pool)
-		return cli_usage_error(v,
-				       "use either --subscription or --pool");
+		return cli_usage_error(
+			v, "give --subscription or --pool, not both");
 	if ((o->concurrency || o->lease) && !o->pool)
 		return cli_usage_error(
 			v, "--concurrency and --lease are for --pool");

@@ -231,7 +231,7 @@ int cmd_purge(const struct verb *v, int argc, char **argv)
 			 &code))
 		return code;
 	if (!p.older_than && !p.tests)
-		return cli_usage_error(v, "--older-than is missing");
+		return cli_usage_error(v, "--older-than or --tests is missing");
 	if (p.older_than && p.tests)
 		return cli_usage_error(
 			v, "give --older-than or --tests, not both");

@@ -122,7 +122,9 @@ int cmd_replay(const struct verb *v, int argc, char **argv)
 	if (!name)
 		return cli_usage_error(v, "--subscription is missing");
 	if (!ids && !task && !status && !since && !until)
-		return cli_usage_error(v, "say which events to deliver again");
+		return cli_usage_error(
+			v,
+			"--id, --task, --status, --since or --until is missing");
 	statuses = cli_statuses(v, status);
 	from = cli_time(since);
 	to = cli_time(until);

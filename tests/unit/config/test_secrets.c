@@ -570,7 +570,7 @@ static void test_added_changed_removed(void **state)
 	scratch_write(&w->scratch, "secrets/c", 0600, "back");
 	expect_soon(__LINE__, w, "c=back");
 	assert_int_equal(logged(w, "level=error"), 0);
-	assert_int_equal(logged(w, "are active"), 6);
+	assert_int_equal(logged(w, "secrets changed"), 6);
 }
 
 /* Two writes within one clock tick, of the same length. */
@@ -637,7 +637,7 @@ static void test_later_faults(void **state)
 	scratch_write(s, "secrets/b", 0600, "");
 	expect_logged(__LINE__, w, "/secrets/b: an empty secret");
 	expect_live(__LINE__, w, "a=one");
-	assert_int_equal(logged(w, "are active"), 0);
+	assert_int_equal(logged(w, "secrets changed"), 0);
 	/* All files are read again, twice. */
 	scratch_write(s, "secrets/c", 0600, "three");
 	expect_soon(__LINE__, w, "a=one c=three");
