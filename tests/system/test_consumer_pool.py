@@ -15,6 +15,7 @@ import pytest
 from harness import cli as harness_cli
 from harness.cli import Running
 from harness.postgres import Database, is_alive, wait_until
+from harness.postgres_proxy import PostgresProxy
 from harness.record_calls import Delivery, at, record
 from harness.subscription_calls import call, value
 
@@ -240,6 +241,35 @@ def test_a_lost_lease_ends_the_command(work, connection, log):
     assert worker.end(signal.SIGTERM) == OK
 
 
+def test_a_lease_lost_before_the_command(cli, database, connection, log):
+    """The worker is stopped while its claim is answered, and another claims the
+    event. The command does not start."""
+    make(connection)
+    put(connection, Delivery("t", "A"))
+    with PostgresProxy(f"{database.cluster.folder}/.s.PGSQL.{database.cluster.port}") as proxy:
+        proxy.hold_statement(b"FROM humcli.claim(")
+        worker = Running(cli, "listen", "--pool", "p", "--lease", "1s", "--poll-only",
+                         "--exec", f"echo $HUMCLI_TASK_ID >>{log}",
+                         DATABASE=proxy.conninfo(f"dbname={database.name} user=postgres"))
+        try:
+            assert proxy.held.wait(10)
+            worker.process.send_signal(signal.SIGSTOP)
+            proxy.open()
+            wait_until(lambda: jobs(connection, "worker"), "the claim")
+            [(number, claim_no, *_)] = wait_until(
+                lambda: call(connection, "claim", "p", "thief", 1, "60 s"), "the end of the lease")
+            worker.process.send_signal(signal.SIGCONT)
+            worker.said("lease lost")
+            assert value(connection, "complete", "p", number, claim_no) is True
+            put(connection, Delivery("u", "A"))
+            wait_until(lambda: "u" in log.lines(), "the other event")
+            assert log.lines() == ["u"]
+            assert worker.end(signal.SIGTERM) == OK
+        finally:
+            worker.process.send_signal(signal.SIGCONT)
+            worker.close()
+
+
 @pytest.fixture(name="suspend_clock", scope="module")
 def fixture_suspend_clock():
     source = os.path.join(os.path.dirname(harness_cli.__file__), "suspend_clock.c")
@@ -265,9 +295,11 @@ def test_a_lease_runs_on_while_the_machine_is_suspended(cli, database, connectio
         try:
             put(connection, Delivery("t", "A"))
             wait_until(log.lines, "the command")
+            # in one transaction, or the worker itself could claim it again
             connection.cursor().execute(
-                "UPDATE humcli.jobs SET due = clock_timestamp() - interval '1 s'")
+                "BEGIN; UPDATE humcli.jobs SET due = clock_timestamp() - interval '1 s'")
             assert len(call(connection, "claim", "p", "thief", 1, "60 s")) == 1
+            connection.cursor().execute("COMMIT")
             suspended.write_bytes(b"x" * 100)
             put(connection, Delivery("u", "A"))
             wait_until(lambda: not is_alive(int(log.lines()[0])), "the command to end")

@@ -74,6 +74,25 @@ static bool keep_lease(struct consumer *c, struct claimed_event *e)
 	return false;
 }
 
+/*
+ * Removes events from the queue whose leases are lost, because another worker
+ * has them. Printed ones may be among them; nobody acknowledges those here.
+ */
+static void keep_queue(struct consumer *c)
+{
+	size_t kept = c->first;
+
+	for (size_t i = c->first; i < c->count; i++) {
+		if (keep_lease(c, &c->queue[i]))
+			c->queue[kept++] = c->queue[i];
+		else
+			claimed_event_free(&c->queue[i]);
+	}
+	c->count = kept;
+	if (c->first == c->count)
+		consumer_drop_queue(c);
+}
+
 void claims_keep_leases(struct consumer *c)
 {
 	if (boottime_ms() < first_due(c))
@@ -86,10 +105,7 @@ void claims_keep_leases(struct consumer *c)
 		command_signal(s->pid, SIGKILL);
 		s->state = KILLED;
 	}
-	for (size_t i = c->first; i < c->count; i++) {
-		if (!keep_lease(c, &c->queue[i]))
-			c->queue[i].until = INT64_MAX; /* logged once */
-	}
+	keep_queue(c);
 }
 
 static void log_lost(const struct consumer *c, const struct claimed_event *e)
