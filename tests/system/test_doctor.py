@@ -206,6 +206,18 @@ def test_a_file_that_the_receivers_user_may_not_read(nobodys, what):
     assert f"-> as root: chgrp {group} {path} && chmod g+r {path}\n" in done.stdout
 
 
+@ROOT
+def test_a_file_of_another_group_keeps_it(nobodys):
+    """A new group would take the file from the receiver, which reads it as a
+    member of the old one."""
+    nobodys.settings["SPOOL"] = ""
+    os.chown(nobodys.secret, 0, grp.getgrnam("www-data").gr_gid)
+    nobodys.secret.chmod(0o640)
+    done = nobodys.run("--web-config", nobodys.web, "--user", "nobody")
+    assert done.returncode == FAILURE
+    assert "-> as root: usermod -a -G www-data nobody\n" in done.stdout
+
+
 # ---- spool and log
 
 

@@ -13,6 +13,7 @@
 #include <fnmatch.h>
 #include <glob.h>
 #include <grp.h>
+#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -51,16 +52,26 @@ static void check_place(struct findings *f, const char *what, const char *path)
 
 char *doctor_read_remedy(const char *path)
 {
-	const struct group *group = getgrgid(getegid());
+	const struct passwd *user = getpwuid(geteuid());
+	const struct group *group;
 	struct stat st;
 	bool known = stat(path, &st) == 0;
+	bool folder = known && S_ISDIR(st.st_mode);
+	mode_t reads = folder ? S_IRGRP | S_IXGRP : S_IRGRP;
 
 	if (known && st.st_uid == geteuid())
-		return xasprintf("chmod %s %s",
-				 S_ISDIR(st.st_mode) ? "u+rx" : "u+r", path);
+		return xasprintf("chmod %s %s", folder ? "u+rx" : "u+r", path);
+	/* The receiver may be in that group. */
+	group = known && st.st_gid != 0 && (st.st_mode & reads) == reads
+			? getgrgid(st.st_gid)
+			: NULL;
+	if (group && user)
+		return xasprintf("as root: usermod -a -G %s %s", group->gr_name,
+				 user->pw_name);
+	group = getgrgid(getegid());
 	return xasprintf("as root: chgrp %s %s && chmod %s %s",
 			 group ? group->gr_name : "GROUP", path,
-			 known && S_ISDIR(st.st_mode) ? "g+rx" : "g+r", path);
+			 folder ? "g+rx" : "g+r", path);
 }
 
 /*
