@@ -24,10 +24,11 @@ const char remedy_for_conninfo[] = "write it as key=value pairs, a value with "
 
 /* By how the SQLSTATE begins. */
 static const struct remedy statements[] = {
-	{ "42501", "run it with sudo, or as a role that was granted "
-		   "humcli_reader (to read), humcli_consumer (to listen and "
-		   "replay), humcli_admin (to purge and retry) or "
-		   "humcli_reconciler (to reconcile)" },
+	{ "42501",
+	  "run it with sudo, or as a role that was granted "
+	  "humcli_reader (to read), humcli_consumer (to listen, "
+	  "replay and unsubscribe), humcli_admin (to purge and retry) or "
+	  "humcli_reconciler (to reconcile)" },
 	{ "42P01", OTHER_SCHEMA },
 	{ "42703", OTHER_SCHEMA },
 	{ "42883", OTHER_SCHEMA },
