@@ -464,6 +464,13 @@ def test_the_packages_are_those_of_the_scripts(paths):
     assert sorted(command.replace("\\", " ").split()) == sorted(build.split())
 
 
+def test_installation_can_replace_the_prefix(paths):
+    """make install writes its own prefix for /usr/local/ into the pages."""
+    for page in PAGES:
+        text = (paths.source / page).read_text(encoding="utf-8")
+        assert not re.search("/usr/local(?!/)", text), page
+
+
 def test_readme_is_short(paths):
     """It is a door. What takes more words is on a page."""
     text = (paths.source / "README.md").read_text(encoding="utf-8")
