@@ -865,7 +865,7 @@ DECLARE
 BEGIN
 	-- Equal times are ordered by the bytes of the status. No third level is
 	-- needed, because task, event type, time and status together are unique.
-	-- history_neighbor() repeats these statements, because a shared function was slower.
+	-- history_neighbor() repeats these statements. A shared function needs each of them, too.
 	IF p_later THEN
 		SELECT v.* INTO x FROM humcli.deliveries v
 		WHERE v.task_id = p_task_id AND v.event = p_event
