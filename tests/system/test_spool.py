@@ -1041,6 +1041,20 @@ def test_cli_drain_needs_secrets(paths, spool, settings):
     assert len(spool.waiting) == 1
 
 
+def test_cli_drain_beside_an_invalid_secret(paths, store, spool, settings):
+    """It leaves only the events of that secret, as the receiver does."""
+    spool.make()
+    body, other = event(), event()
+    spool.put(body)
+    signature = sign(other, OTHER)
+    spool.put(other, signature, render(other, signature, b"open"))
+    settings.add_secret("open", OTHER, 0o644)
+    done = cli(paths, settings, "drain")
+    assert (done.returncode, done.stdout) == (75, "1 recorded, 0 moved to failed/, 1 left\n")
+    assert "chmod" in done.stderr
+    assert recorded(store, [body]) == [body] and spool.waiting == [signature]
+
+
 def test_cli_drain_beside_a_responder(paths, store, spool):
     """The command and the responder's drainer take turns, and record each event
     once."""

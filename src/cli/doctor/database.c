@@ -21,9 +21,9 @@ enum { HEARD_MS = 3000 };
 static const struct query_check setup_checks[] = {
 	{ "server", NULL,
 	  "SELECT CASE WHEN current_setting('server_version_num')::int < "
-	  "100000 THEN 2 ELSE 0 END, format('PostgreSQL %s', "
+	  "110000 THEN 2 ELSE 0 END, format('PostgreSQL %s', "
 	  "current_setting('server_version'))",
-	  "PostgreSQL 10 or newer is needed" },
+	  "PostgreSQL 11 or newer is needed" },
 	{ "encoding", NULL,
 	  "SELECT CASE current_setting('server_encoding') WHEN 'UTF8' THEN 0 "
 	  "WHEN 'SQL_ASCII' THEN 1 ELSE 2 END, "

@@ -244,7 +244,7 @@ static int drain_verb(void *context)
 	/* The sum is on stdout; cron mails what is on stderr. */
 	if (!log_open("stderr", LEVEL_WARNING))
 		return EX_OSERR;
-	source.secrets = secrets_open(&j->settings, &errors);
+	source.secrets = secrets_open_to_serve(&j->settings, &errors);
 	code = source.secrets ? EX_OK : cli_config_errors(j->verb, &errors);
 	buf_free(&errors);
 	if (!source.secrets)
