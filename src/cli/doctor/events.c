@@ -19,64 +19,53 @@
 
 enum { SQL_LIMIT = 1 << 20 };
 
-/* How many rows there are, in words: none, one, or %s of many. */
-#define SQL_COUNT(none, one, many)                               \
-	"CASE count(*) WHEN 0 THEN '" none "' WHEN 1 THEN '" one \
-	"' ELSE format('" many "', count(*)) END"
-
 static const struct query_check data_checks[] = {
 	{ "silence", "tasks",
 	  "SELECT CASE WHEN count(*) > 0 AND max(t.occurred_at) < "
 	  "now() - interval '24 h' THEN 1 ELSE 0 END, "
-	  "format('%s%s', " SQL_COUNT(
-		  "no task is open", "1 task is open",
-		  "%s tasks are open") ", "
-				       "'; the newest event is from ' || max(t.occurred_at)"
-				       "::timestamptz(0)) "
-				       "FROM (" OPEN_TASKS ") t",
+	  "format('%s task%s open%s', count(*), "
+	  "CASE count(*) WHEN 1 THEN ' is' ELSE 's are' END, "
+	  "'; the newest event is from ' || max(t.occurred_at)"
+	  "::timestamptz(0)) FROM (" OPEN_TASKS ") t",
 	  "humcli-webhook reconcile asks HumCLI for their state; a webhook may "
 	  "be lost, or the callback_url wrong" },
 	{ "quarantine", "quarantine",
-	  "SELECT CASE WHEN count(*) > 0 THEN 1 ELSE 0 END, " SQL_COUNT(
-		  "no signed body of the last 7 days is in it",
-		  "1 signed body of the last 7 days is not an event",
-		  "%s signed bodies of the last 7 days are not events") " "
-									"FROM humcli.quarantine q "
-									"WHERE q.received_at > now() - interval '7 d' "
-									"AND position('task_test_'::bytea IN q.body) = 0",
+	  "SELECT CASE WHEN count(*) > 0 THEN 1 ELSE 0 END, "
+	  "format('%s signed %s', count(*), CASE count(*) WHEN 1 "
+	  "THEN 'body of the last 7 days is not an event' "
+	  "ELSE 'bodies of the last 7 days are not events' END) "
+	  "FROM humcli.quarantine q "
+	  "WHERE q.received_at > now() - interval '7 d' "
+	  "AND position('task_test_'::bytea IN q.body) = 0",
 	  "humcli-webhook quarantine list shows them: HumCLI may have changed "
 	  "its payload" },
 	{ "pending", "subscriptions",
 	  "SELECT CASE WHEN min(p.since) < now() - interval '15 min' THEN 1 "
-	  "ELSE 0 END, format('%s%s', " SQL_COUNT(
-		  "no subscription is behind", "1 subscription is behind",
-		  "%s subscriptions are "
-		  "behind") ", "
-			    "'; the oldest event has waited since ' || "
-			    "min(p.since)::timestamptz(0) || ', for ' || "
-			    "(array_agg(p.name ORDER BY p.since))[1]) FROM ("
-			    "SELECT s.name, min(e.recorded_at) AS since "
-			    "FROM humcli.subscriptions s JOIN humcli.events e "
-			    "ON e.xid >= txid_snapshot_xmin(s.done) "
-			    "AND NOT txid_visible_in_snapshot(e.xid, s.done) "
-			    "AND (s.statuses IS NULL OR e.status = ANY (s.statuses)) "
-			    "WHERE NOT s.pool GROUP BY s.name) p",
+	  "ELSE 0 END, format('%s subscription%s behind%s', count(*), "
+	  "CASE count(*) WHEN 1 THEN ' is' ELSE 's are' END, "
+	  "'; the oldest event has waited since ' || "
+	  "min(p.since)::timestamptz(0) || ', for ' || "
+	  "(array_agg(p.name ORDER BY p.since))[1]) FROM ("
+	  "SELECT s.name, min(e.recorded_at) AS since "
+	  "FROM humcli.subscriptions s JOIN humcli.events e "
+	  "ON e.xid >= txid_snapshot_xmin(s.done) "
+	  "AND NOT txid_visible_in_snapshot(e.xid, s.done) "
+	  "AND (s.statuses IS NULL OR e.status = ANY (s.statuses)) "
+	  "WHERE NOT s.pool GROUP BY s.name) p",
 	  "start its listener; if nobody needs the subscription: "
 	  "humcli-webhook unsubscribe NAME" },
 	{ "dead", "dead",
-	  "SELECT CASE WHEN count(*) > 0 THEN 1 ELSE 0 END, " SQL_COUNT(
-		  "no event is a dead letter", "1 event is a dead letter",
-		  "%s events are dead letters") " FROM humcli.dead",
+	  "SELECT CASE WHEN count(*) > 0 THEN 1 ELSE 0 END, "
+	  "format('%s event%s', count(*), CASE count(*) WHEN 1 "
+	  "THEN ' is a dead letter' ELSE 's are dead letters' END) "
+	  "FROM humcli.dead",
 	  "humcli-webhook dead list says why; dead redrive --pool NAME lets "
 	  "the workers try again" },
 	{ "gaps", "gaps",
 	  "SELECT CASE WHEN count(*) > 0 THEN 1 ELSE 0 END, "
-	  "format('%s in the tasks of the newest " RECENT_EVENTS
-	  " events', " SQL_COUNT(
-		  "no gap", "1 gap",
-		  "%s gaps") ") "
-			     "FROM humcli.gaps g "
-			     "WHERE g.task_id = ANY (" RECENT_TASKS ")",
+	  "format('%s gap%s in the tasks of the newest " RECENT_EVENTS
+	  " events', count(*), CASE count(*) WHEN 1 THEN '' ELSE 's' END) "
+	  "FROM humcli.gaps g WHERE g.task_id = ANY (" RECENT_TASKS ")",
 	  "humcli-webhook gaps lists them; humcli-webhook reconcile asks HumCLI "
 	  "for the state of these tasks" },
 	{ "reconcile", "reconcile_runs",
