@@ -1,8 +1,8 @@
 """A pytest plugin (-p tests.random_order) that runs the tests in random order.
 The plugin prints the seed, and HUMCLI_SEED=<seed> repeats the order. The lanes
 of pytest-xdist have the seed from the environment, because they must agree on the
-order. The tests of a module stay together, because they share servers. HUMCLI_SAMPLE=<n> runs one
-in n of each module's tests."""
+order. The tests of a module stay together, because they share servers.
+HUMCLI_SAMPLE=<n> runs one in n of each module's tests."""
 
 import os
 import random
